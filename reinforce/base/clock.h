@@ -1,0 +1,21 @@
+/* Time: monotonic for intervals, wall clock for records. */
+#ifndef REINFORCE_BASE_CLOCK_H
+#define REINFORCE_BASE_CLOCK_H
+
+#include "reinforce/base/macros.h"
+
+#include <stdint.h>
+
+enum { CLOCK_TEXT_LEN = 24 };
+
+/** Milliseconds that never go back; only differences mean anything. */
+int64_t clock_monotonic_ms(void);
+int64_t clock_monotonic_ns(void);
+
+/** Milliseconds since 1970-01-01 UTC. */
+int64_t clock_wall_ms(void);
+
+/** `2026-01-31T12:00:00.000Z` */
+void clock_text(int64_t wall_ms, char text[CLOCK_TEXT_LEN + 1]);
+
+#endif

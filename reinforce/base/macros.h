@@ -1,0 +1,25 @@
+/* Compiler attributes and tiny helpers; the only place where GNU extensions are spelt. */
+#ifndef REINFORCE_BASE_MACROS_H
+#define REINFORCE_BASE_MACROS_H
+
+#include "reinforce/base/banned.h"
+
+#include <stddef.h>
+
+#define NODISCARD                       __attribute__((warn_unused_result))
+#define PRINTF_LIKE(fmt, first)         __attribute__((format(printf, fmt, first)))
+#define ARRAY_LEN(a)                    (sizeof(a) / sizeof((a)[0]))
+#define MIN(a, b)                       ((a) < (b) ? (a) : (b))
+#define MAX(a, b)                       ((a) > (b) ? (a) : (b))
+#define CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
+
+/* Compiles a hot kernel once per instruction set and picks at load time. The C semantics, and so
+ * the bits, are the same in every clone: contraction is off and sums have a fixed order. Sanitizers
+ * instrument the resolver before they are ready, so there they get the default clone only. */
+#if defined(__x86_64__) && !defined(REINFORCE_SANITIZED)
+#define KERNEL_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define KERNEL_CLONES
+#endif
+
+#endif

@@ -1,0 +1,120 @@
+/* The job file: one YAML document says everything; checked against one table before anything
+ * starts. */
+#ifndef REINFORCE_JOB_JOB_H
+#define REINFORCE_JOB_JOB_H
+
+#include "reinforce/base/arena.h"
+#include "reinforce/base/sha256.h"
+#include "reinforce/image/augment.h"
+#include "reinforce/image/decode.h"
+#include "reinforce/record/record.h"
+#include "reinforce/teach/captioner.h"
+#include "reinforce/teach/teacher.h"
+
+enum job_caption_post {
+    JOB_POST_NONE = 0,           /* the caption exactly as the model said it */
+    JOB_POST_TRIM = 1,           /* white space at both ends */
+    JOB_POST_FIRST_SENTENCE = 2, /* RayGen's cut, for sets that must match the published ones */
+};
+
+/** One captioner of a job. */
+struct job_captioner {
+    const char *name;
+    const char *model; /* snapshot folder */
+    const char *activation;
+    const char *column; /* "syn_text" + suffix */
+    enum job_caption_post post;
+    struct caption_options how;
+};
+
+/** One teacher; the order in the file is the order of the slices in a stored row. */
+struct job_teacher {
+    const char *name;
+    const char *model;
+    const char *activation;
+    enum teacher_clean clean;
+    bool special_tokens_in_text;
+};
+
+/** Immutable after job_load(); strings live in `arena`. Defaults and meaning: docs/job-file.md,
+ * made from the table. */
+struct job {
+    struct arena arena;
+    const char *name;
+    uint64_t seed;
+
+    struct {
+        const char *url;
+        const char *format;    /* "auto", "webdataset", "jsonl", "folder" */
+        int64_t shard_samples; /* for inputs that are cut into shards: folders, plain JSONL */
+    } input;
+
+    struct {
+        const char *url;
+        const char *format; /* "webdataset", "jsonl", "jsonl.gz", "jsonl.zst" */
+        const char *layout; /* "current", "legacy" */
+        enum record_dtype embedding_dtype;
+    } output;
+
+    struct {
+        const char *url; /* default: sqlite: beside the output */
+    } catalog;
+
+    struct image_limits limits;
+    bool apply_exif_orientation; /* false: as the trainers do */
+
+    struct {
+        int count;
+        struct augment_config augment; /* .size 0: the largest teacher input */
+    } views;
+
+    size_t n_captioners;
+    struct job_captioner *captioners;
+    size_t n_teachers;
+    struct job_teacher *teachers;
+
+    struct {
+        int count;            /* workers in this process */
+        int threads;          /* compute threads per worker; 0: processors / count */
+        int64_t part_samples; /* a part is committed after so many samples */
+        int64_t lease_ms;
+        int64_t max_attempts; /* per shard */
+        int64_t queue_items;  /* per queue */
+        int64_t memory_bytes; /* cap for samples in flight, per worker */
+        int64_t max_sample_bytes;
+    } workers;
+
+    struct {
+        double failure_fraction; /* pause when more than this share of a window is quarantined */
+        int64_t failure_window;  /* samples */
+    } budget;
+
+    char digest[SHA256_HEX_LEN + 1]; /* of what changes results: not catalog, workers, budget */
+    const char *effective_json;      /* every value, defaults included; what `run` stores */
+};
+
+/** One `--set path=value`. */
+struct job_override {
+    const char *text; /* "workers.count=4", "teachers[0].model=/m" */
+};
+
+/**
+ * Reads, overrides, validates. ST_INVALID: "file:line:column: key: reason", with the nearest key
+ * for an unknown one. *out is the caller's; relative paths stay as written (relative to the current
+ * folder).
+ */
+NODISCARD enum status job_load(const char *path, const struct job_override *overrides,
+                               size_t n_overrides, struct job **out, struct error *err);
+void job_destroy(struct job **job);
+
+/** Appends docs/job-file.md, made from the table. */
+NODISCARD enum status job_write_reference(struct byte_buf *out, struct error *err);
+
+/**
+ * Names each difference that changes results between two effective configurations, one per line:
+ * "seed: 1 -> 2". *text is in `arena`; empty when there is none.
+ */
+NODISCARD enum status job_diff(const char *stored_json, const char *current_json,
+                               struct arena *arena, const char **text, struct error *err);
+
+#endif

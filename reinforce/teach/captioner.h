@@ -1,0 +1,103 @@
+/* Captioner: images to texts. Local engines live beside this; remote ones in worker/remote. */
+#ifndef REINFORCE_TEACH_CAPTIONER_H
+#define REINFORCE_TEACH_CAPTIONER_H
+
+#include "reinforce/base/arena.h"
+#include "reinforce/base/bytes.h"
+#include "reinforce/image/preprocess.h"
+
+struct captioner;
+
+enum caption_strategy {
+    CAPTION_GREEDY = 0,
+    CAPTION_SAMPLE = 1,         /* temperature, top-k, top-p */
+    CAPTION_BEAM = 2,           /* log-softmax scores, length penalty */
+    CAPTION_BEAM_OPEN_CLIP = 3, /* open_clip 2.x-3.x: raw logits, groups */
+};
+
+/** How captions are drawn. Plain data; caption_options_default() is the published recipe (nucleus
+ * 0.9). */
+struct caption_options {
+    enum caption_strategy strategy;
+    int n_captions; /* N per image; greedy and beam give the best N distinct or repeat the one */
+    int max_tokens; /* row length, start and end included */
+    int min_tokens; /* no end token before this many */
+    double temperature;
+    int top_k;              /* 0: off */
+    double top_p;           /* 1: off */
+    bool temperature_first; /* transformers' order; false: open_clip's, after top-k/top-p */
+    double repetition_penalty;
+    int n_beams;
+    double length_penalty;
+    bool mask_pad;   /* never emit the pad id, which CoCa's vocabulary shares with "!" */
+    uint64_t seed;   /* with uid, stream and caption index the whole key of every draw */
+    uint32_t stream; /* which captioner of the job, so that two do not draw alike */
+};
+
+struct captioner_options {
+    const char *model_dir;
+    const char *activation; /* as in teacher_options */
+};
+
+struct captioner_info {
+    char family[24]; /* "coca" */
+    int context_length;
+    struct preprocess preprocess;
+    char weights_digest[65];
+};
+
+/** One caption; the text lives in the call's arena, is exactly what the model said, and is
+ * NUL-terminated. */
+struct caption {
+    const char *text;
+    size_t text_len;
+    int n_tokens; /* emitted, end included */
+    double score; /* mean log-probability of the emitted tokens */
+};
+
+/** One kind of captioner; threads and purity as for teachers. */
+struct captioner_ops {
+    const char *kind;
+
+    /* Required. */
+    enum status (*open)(const struct captioner_options *options, struct captioner **out,
+                        struct error *err);
+
+    /*
+     * Required. image_b: B decoded RGB images of any size (the captioner preprocesses); uid_b: B
+     * sample uids. captions: [B, N] out, N = how->n_captions; texts are in `results`; `scratch` as
+     * for teachers. One image's captions depend on that image, its uid and `how` alone.
+     */
+    enum status (*caption_images)(const struct captioner *captioner, const struct image *image_b,
+                                  const struct bytes_view *uid_b, size_t B,
+                                  const struct caption_options *how, struct arena *results,
+                                  struct arena *scratch, struct caption *captions,
+                                  struct error *err);
+
+    /* Required. Cannot fail. */
+    void (*close)(struct captioner *captioner);
+};
+
+struct captioner { /* first member of each kind's own struct */
+    const struct captioner_ops *ops;
+    struct captioner_info info;
+};
+
+void caption_options_default(struct caption_options *how);
+
+/** ST_INVALID names the option that cannot be, for this captioner. */
+NODISCARD enum status caption_options_check(const struct caption_options *how,
+                                            const struct captioner_info *info, struct error *err);
+
+NODISCARD enum status captioner_open(const struct captioner_options *options,
+                                     struct captioner **out, struct error *err);
+const struct captioner_info *captioner_info(const struct captioner *captioner);
+NODISCARD enum status captioner_caption_images(const struct captioner *captioner,
+                                               const struct image *image_b,
+                                               const struct bytes_view *uid_b, size_t B,
+                                               const struct caption_options *how,
+                                               struct arena *results, struct arena *scratch,
+                                               struct caption *captions, struct error *err);
+void captioner_close(struct captioner **captioner);
+
+#endif

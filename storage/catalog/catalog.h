@@ -1,0 +1,254 @@
+/* The catalog: the only truth about jobs, shards, leases, parts, samples, captions, scores and
+ * outputs. */
+#ifndef REINFORCE_STORAGE_CATALOG_H
+#define REINFORCE_STORAGE_CATALOG_H
+
+#include "reinforce/base/arena.h"
+#include "reinforce/base/bytes.h"
+#include "storage/object/object_store.h"
+
+struct catalog;
+
+/** Stored values; never reused or renumbered. */
+enum catalog_job_state {
+    CATALOG_JOB_PLANNING = 1,
+    CATALOG_JOB_RUNNING = 2,
+    CATALOG_JOB_PAUSED = 3,
+    CATALOG_JOB_DONE = 4,
+};
+
+enum catalog_shard_state {
+    CATALOG_SHARD_READY = 1,
+    CATALOG_SHARD_LEASED = 2,
+    CATALOG_SHARD_DONE = 3,
+    CATALOG_SHARD_FAILED = 4, /* tried max_attempts times */
+};
+
+/** Terminal states of a sample; each sample has exactly one. */
+enum catalog_sample_state {
+    CATALOG_SAMPLE_DONE = 1,
+    CATALOG_SAMPLE_QUARANTINED = 2,
+};
+
+struct catalog_job {
+    int64_t job;
+    enum catalog_job_state state;
+    char name[128];
+    char config_digest[SHA256_HEX_LEN + 1];
+    int64_t created_ms;
+};
+
+/** One shard as planned. Strings are borrowed. */
+struct catalog_shard_plan {
+    int64_t shard;            /* 0.. in planned order: names the output */
+    const char *input_key;    /* relative to the job's input URL, or to the output's plan folder
+                                 (input_is_plan) */
+    const char *input_format; /* dataset_format name */
+    bool input_is_plan;       /* the planner wrote this list; it lives in the output store */
+    uint64_t input_begin, input_end; /* byte range of a splittable input; end 0: all */
+    char input_etag[80];
+};
+
+/** A taken lease: all a worker needs to begin or go on. Strings are in the arena given. */
+struct catalog_lease {
+    int64_t job, shard, epoch;
+    int64_t expires_ms; /* wall clock */
+    int attempts;
+    struct catalog_shard_plan plan;
+    uint64_t next_offset, next_index; /* where the first part not yet committed begins */
+    int64_t n_parts;                  /* committed so far */
+};
+
+/** One scored text or view. `kind` "image_text": teacher's cosine of view 0 with the caption. */
+struct catalog_caption {
+    const char *column; /* "syn_text"; "text" for the real caption */
+    int32_t index;
+    struct bytes_view text;
+    double score; /* mean log-probability; NaN (stored NULL) for real captions */
+};
+
+struct catalog_score {
+    const char *teacher;
+    const char *column;
+    int32_t index;
+    double value;
+};
+
+/** One sample's terminal state and what is known of it. */
+struct catalog_sample {
+    struct bytes_view uid;
+    int64_t index; /* within the shard's input */
+    enum catalog_sample_state state;
+    const char *reason; /* NULL when done; else stable snake_case: "decode_failed" */
+    const char *detail;
+    const char *stage;     /* where it failed: "read", "decode", ... */
+    int32_t width, height; /* 0 when never decoded */
+    size_t n_captions;
+    const struct catalog_caption *captions;
+    size_t n_scores;
+    const struct catalog_score *scores;
+};
+
+/** A finished piece of a shard: its object and its rows become visible in one transaction. */
+struct catalog_part {
+    const char *object_key; /* carries shard, part and epoch */
+    struct object_written written;
+    uint64_t next_offset, next_index; /* where the next part begins */
+    size_t n_samples;
+    const struct catalog_sample *samples;
+};
+
+struct catalog_part_row {
+    int64_t part, epoch;
+    const char *object_key;
+    uint64_t bytes;
+    char sha256[SHA256_HEX_LEN + 1];
+    int64_t n_done, n_quarantined;
+};
+
+struct catalog_output {
+    int64_t shard;
+    const char *object_key;
+    uint64_t bytes;
+    char sha256[SHA256_HEX_LEN + 1];
+    int64_t n_done, n_quarantined;
+};
+
+struct catalog_progress {
+    int64_t shards_total, shards_done, shards_leased, shards_failed;
+    int64_t samples_done, samples_quarantined;
+    int64_t captions;
+    uint64_t bytes_written; /* of finished outputs */
+};
+
+/** Rows go to callbacks; anything but ST_OK ends the walk with that status. Strings live until it
+ * returns. */
+typedef enum status catalog_output_fn(void *ctx, const struct catalog_output *output,
+                                      struct error *err);
+typedef enum status catalog_reason_fn(void *ctx, const char *reason, const char *stage, int64_t n,
+                                      struct error *err);
+typedef enum status catalog_sample_fn(void *ctx, int64_t shard, const struct catalog_sample *sample,
+                                      struct error *err);
+
+/** One kind of catalog. A handle belongs to one thread at a time; open one per thread. All slots
+ * are required. */
+struct catalog_ops {
+    const char *scheme; /* "sqlite" */
+
+    /* `url` without the scheme. Creates the database if there is none, and migrates it. */
+    enum status (*open)(const char *url, struct catalog **out, struct error *err);
+
+    /*
+     * The job of that name: created (state planning), or found. ST_CONFLICT when it exists with
+     * another digest; then *job holds what is stored and *stored_config (in arena) its effective
+     * configuration.
+     */
+    enum status (*job_begin)(struct catalog *c, const char *name, const char *config_digest,
+                             const char *config_json, int64_t now_ms, struct arena *arena,
+                             struct catalog_job *job, const char **stored_config,
+                             struct error *err);
+    enum status (*job_set_state)(struct catalog *c, int64_t job, enum catalog_job_state state,
+                                 struct error *err);
+
+    /* All shards and the change to state running in one transaction. ST_CONFLICT when the job is
+     * planned already. */
+    enum status (*plan_commit)(struct catalog *c, int64_t job,
+                               const struct catalog_shard_plan *shards, size_t n_shards,
+                               struct error *err);
+
+    /*
+     * Takes the lowest ready (or expired) shard, raising its epoch. ST_NOT_FOUND: none now;
+     * *wait_ms says when the first lease expires, or -1 when every shard is done or failed. A shard
+     * past max_attempts becomes failed.
+     */
+    enum status (*lease_take)(struct catalog *c, int64_t job, const char *owner, int64_t now_ms,
+                              int64_t lease_ms, int max_attempts, struct arena *arena,
+                              struct catalog_lease *lease, int64_t *wait_ms, struct error *err);
+    /* ST_CONFLICT when the lease is no longer ours. */
+    enum status (*lease_renew)(struct catalog *c, const struct catalog_lease *lease, int64_t now_ms,
+                               int64_t lease_ms, struct error *err);
+    /* Hands the shard back, ready; committed parts stay. `failed`: counts as an attempt. */
+    enum status (*lease_release)(struct catalog *c, const struct catalog_lease *lease, bool failed,
+                                 const char *why, struct error *err);
+
+    /* Samples, captions, scores and the part in one transaction under the lease's epoch.
+     * ST_CONFLICT: fenced off. */
+    enum status (*part_commit)(struct catalog *c, const struct catalog_lease *lease,
+                               const struct catalog_part *part, struct error *err);
+    /* The shard's parts in order. */
+    enum status (*parts)(struct catalog *c, int64_t job, int64_t shard, struct arena *arena,
+                         struct catalog_part_row **rows, size_t *n_rows, struct error *err);
+    /* Output row and state done in one transaction under the epoch. ST_CONFLICT: fenced off. */
+    enum status (*shard_commit)(struct catalog *c, const struct catalog_lease *lease,
+                                const char *object_key, const struct object_written *written,
+                                struct error *err);
+
+    /* Reading; a walk sees one snapshot. */
+    enum status (*job_find)(struct catalog *c, const char *name, struct arena *arena,
+                            struct catalog_job *job, const char **config_json, struct error *err);
+    enum status (*progress)(struct catalog *c, int64_t job, struct catalog_progress *progress,
+                            struct error *err);
+    enum status (*outputs)(struct catalog *c, int64_t job, catalog_output_fn *each, void *ctx,
+                           struct error *err);
+    enum status (*reasons)(struct catalog *c, int64_t job, catalog_reason_fn *each, void *ctx,
+                           struct error *err);
+    /* One sample by uid (all shards that hold it), captions and scores filled. ST_NOT_FOUND. */
+    enum status (*sample_find)(struct catalog *c, int64_t job, struct bytes_view uid,
+                               catalog_sample_fn *each, void *ctx, struct error *err);
+    /* All samples in (shard, index) order, without captions and scores. */
+    enum status (*samples)(struct catalog *c, int64_t job, catalog_sample_fn *each, void *ctx,
+                           struct error *err);
+
+    void (*close)(struct catalog *c);
+};
+
+struct catalog { /* first member of each kind's own struct */
+    const struct catalog_ops *ops;
+};
+
+/** "sqlite:path". ST_INVALID names an unknown scheme. Callers use the functions of catalog.c, never
+ * a slot. */
+NODISCARD enum status catalog_open(const char *url, struct catalog **out, struct error *err);
+void catalog_close(struct catalog **c);
+
+NODISCARD enum status catalog_job_begin(struct catalog *c, const char *name,
+                                        const char *config_digest, const char *config_json,
+                                        int64_t now_ms, struct arena *arena,
+                                        struct catalog_job *job, const char **stored_config,
+                                        struct error *err);
+NODISCARD enum status catalog_job_set_state(struct catalog *c, int64_t job,
+                                            enum catalog_job_state state, struct error *err);
+NODISCARD enum status catalog_plan_commit(struct catalog *c, int64_t job,
+                                          const struct catalog_shard_plan *shards, size_t n_shards,
+                                          struct error *err);
+NODISCARD enum status catalog_lease_take(struct catalog *c, int64_t job, const char *owner,
+                                         int64_t now_ms, int64_t lease_ms, int max_attempts,
+                                         struct arena *arena, struct catalog_lease *lease,
+                                         int64_t *wait_ms, struct error *err);
+NODISCARD enum status catalog_lease_renew(struct catalog *c, const struct catalog_lease *lease,
+                                          int64_t now_ms, int64_t lease_ms, struct error *err);
+NODISCARD enum status catalog_lease_release(struct catalog *c, const struct catalog_lease *lease,
+                                            bool failed, const char *why, struct error *err);
+NODISCARD enum status catalog_part_commit(struct catalog *c, const struct catalog_lease *lease,
+                                          const struct catalog_part *part, struct error *err);
+NODISCARD enum status catalog_parts(struct catalog *c, int64_t job, int64_t shard,
+                                    struct arena *arena, struct catalog_part_row **rows,
+                                    size_t *n_rows, struct error *err);
+NODISCARD enum status catalog_shard_commit(struct catalog *c, const struct catalog_lease *lease,
+                                           const char *object_key,
+                                           const struct object_written *written, struct error *err);
+NODISCARD enum status catalog_job_find(struct catalog *c, const char *name, struct arena *arena,
+                                       struct catalog_job *job, const char **config_json,
+                                       struct error *err);
+NODISCARD enum status catalog_read_progress(struct catalog *c, int64_t job,
+                                            struct catalog_progress *progress, struct error *err);
+NODISCARD enum status catalog_outputs(struct catalog *c, int64_t job, catalog_output_fn *each,
+                                      void *ctx, struct error *err);
+NODISCARD enum status catalog_reasons(struct catalog *c, int64_t job, catalog_reason_fn *each,
+                                      void *ctx, struct error *err);
+NODISCARD enum status catalog_sample_find(struct catalog *c, int64_t job, struct bytes_view uid,
+                                          catalog_sample_fn *each, void *ctx, struct error *err);
+NODISCARD enum status catalog_samples(struct catalog *c, int64_t job, catalog_sample_fn *each,
+                                      void *ctx, struct error *err);
+
+#endif

@@ -1,0 +1,92 @@
+/* Object stores: named byte strings, whole or not at all. */
+#ifndef REINFORCE_STORAGE_OBJECT_STORE_H
+#define REINFORCE_STORAGE_OBJECT_STORE_H
+
+#include "reinforce/base/arena.h"
+#include "reinforce/base/bytes.h"
+#include "reinforce/base/sha256.h"
+
+struct object_store;
+
+struct object_info {
+    const char
+        *key; /* relative to the store's URL, "/" between folders; until the callback returns */
+    uint64_t bytes;
+    char etag[80]; /* changes when the object does: size-mtime for files, ETag for S3 */
+};
+
+/** What was written: goes into the catalog. */
+struct object_written {
+    uint64_t bytes;
+    char sha256[SHA256_HEX_LEN + 1];
+};
+
+/** Called per object, in byte order of keys; anything but ST_OK ends the listing with that status.
+ */
+typedef enum status object_list_fn(void *ctx, const struct object_info *info, struct error *err);
+
+/** One kind of store. A store may be used by many threads at once. Keys are relative, without "..",
+ * "." or "//". */
+struct object_store_ops {
+    const char *scheme; /* "file", "mem" */
+
+    /* Required. `url` without the scheme. On ST_OK *out owns its resources until close(). Creates
+     * nothing. */
+    enum status (*open)(const char *url, struct object_store **out, struct error *err);
+    /* Required. Fills bytes and etag (key is not set). ST_NOT_FOUND. */
+    enum status (*head)(struct object_store *s, const char *key, struct object_info *info,
+                        struct error *err);
+    /* Required. Exactly `len` bytes from `offset` into `out`; ST_CORRUPT when the object is
+     * shorter. May block. */
+    enum status (*read_range)(struct object_store *s, const char *key, uint64_t offset, size_t len,
+                              void *out, struct error *err);
+    /* Required. Atomic and durable: a reader sees all the old bytes or all the new ones. */
+    enum status (*put)(struct object_store *s, const char *key, struct bytes_view body,
+                       struct object_written *written, struct error *err);
+    /* Required. key = the parts' bytes in order, then `tail`. Atomic and durable; parts stay. */
+    enum status (*join)(struct object_store *s, const char *const *part_keys, size_t n_parts,
+                        struct bytes_view tail, const char *key, struct object_written *written,
+                        struct error *err);
+    /* Required. All objects whose key starts with `prefix`, in byte order. Unfinished writes are
+     * not listed. */
+    enum status (*list)(struct object_store *s, const char *prefix, object_list_fn *each, void *ctx,
+                        struct error *err);
+    /* Required. Absent is fine: deleting twice is deleting once. */
+    enum status (*remove)(struct object_store *s, const char *key, struct error *err);
+    /* Required. Cannot fail. */
+    void (*close)(struct object_store *s);
+};
+
+struct object_store { /* first member of each kind's own struct */
+    const struct object_store_ops *ops;
+};
+
+/** "file:/data/x", "/data/x" or "x" (a local folder), "mem:name". ST_INVALID names an unknown
+ * scheme. */
+NODISCARD enum status object_store_open(const char *url, struct object_store **out,
+                                        struct error *err);
+NODISCARD enum status object_store_head(struct object_store *s, const char *key,
+                                        struct object_info *info, struct error *err);
+NODISCARD enum status object_store_read_range(struct object_store *s, const char *key,
+                                              uint64_t offset, size_t len, void *out,
+                                              struct error *err);
+/** The whole object, up to `max_bytes`, in `arena`. ST_INVALID when it is larger. */
+NODISCARD enum status object_store_get(struct object_store *s, const char *key, size_t max_bytes,
+                                       struct arena *arena, struct bytes_view *body,
+                                       struct error *err);
+NODISCARD enum status object_store_put(struct object_store *s, const char *key,
+                                       struct bytes_view body, struct object_written *written,
+                                       struct error *err);
+NODISCARD enum status object_store_join(struct object_store *s, const char *const *part_keys,
+                                        size_t n_parts, struct bytes_view tail, const char *key,
+                                        struct object_written *written, struct error *err);
+NODISCARD enum status object_store_list(struct object_store *s, const char *prefix,
+                                        object_list_fn *each, void *ctx, struct error *err);
+NODISCARD enum status object_store_remove(struct object_store *s, const char *key,
+                                          struct error *err);
+/** Reads the object again and hashes it: for verify. */
+NODISCARD enum status object_store_hash(struct object_store *s, const char *key,
+                                        struct object_written *found, struct error *err);
+void object_store_close(struct object_store **s);
+
+#endif
