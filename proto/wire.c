@@ -1,0 +1,232 @@
+#include "proto/wire.h"
+
+#include "proto/wire.pb-c.h"
+
+/* protobuf-c takes char * for strings that it only reads, and its initialisers do the same */
+#pragma GCC diagnostic ignored "-Wcast-qual"
+
+static enum status pack(const Reinforce__Wire__Envelope *envelope, struct byte_buf *out,
+                        struct error *err)
+{
+    size_t size = reinforce__wire__envelope__get_packed_size(envelope);
+    uint8_t *to;
+    enum status st = byte_buf_extend(out, size, &to, err);
+
+    if (st == ST_OK)
+        (void)reinforce__wire__envelope__pack(envelope, to);
+    return st;
+}
+
+enum status wire_encode(const struct wire_message *m, struct byte_buf *out, struct error *err)
+{
+    Reinforce__Wire__Envelope envelope = REINFORCE__WIRE__ENVELOPE__INIT;
+    Reinforce__Wire__Hello hello = REINFORCE__WIRE__HELLO__INIT;
+    Reinforce__Wire__Welcome welcome = REINFORCE__WIRE__WELCOME__INIT;
+    Reinforce__Wire__Refused refused = REINFORCE__WIRE__REFUSED__INIT;
+    Reinforce__Wire__LeaseRequest request = REINFORCE__WIRE__LEASE_REQUEST__INIT;
+    Reinforce__Wire__LeaseGrant grant = REINFORCE__WIRE__LEASE_GRANT__INIT;
+    Reinforce__Wire__Position next = REINFORCE__WIRE__POSITION__INIT;
+    Reinforce__Wire__NoWork no_work = REINFORCE__WIRE__NO_WORK__INIT;
+    Reinforce__Wire__Heartbeat beat = REINFORCE__WIRE__HEARTBEAT__INIT;
+    Reinforce__Wire__HeartbeatReply reply = REINFORCE__WIRE__HEARTBEAT_REPLY__INIT;
+    Reinforce__Wire__LeaseResult result = REINFORCE__WIRE__LEASE_RESULT__INIT;
+
+    envelope.body_case = (Reinforce__Wire__Envelope__BodyCase)m->kind;
+    switch (m->kind) {
+    case WIRE_HELLO:
+        hello.protocol = m->u.hello.protocol;
+        hello.worker = (char *)m->u.hello.worker;
+        hello.config_digest = (char *)m->u.hello.config_digest;
+        envelope.hello = &hello;
+        break;
+    case WIRE_WELCOME:
+        welcome.protocol = m->u.welcome.protocol;
+        welcome.job = m->u.welcome.job;
+        envelope.welcome = &welcome;
+        break;
+    case WIRE_REFUSED:
+        refused.reason = (char *)m->u.refused.reason;
+        envelope.refused = &refused;
+        break;
+    case WIRE_LEASE_REQUEST:
+        envelope.lease_request = &request;
+        break;
+    case WIRE_LEASE_GRANT:
+        grant.shard = m->u.lease_grant.shard;
+        grant.epoch = m->u.lease_grant.epoch;
+        grant.expires_ms = m->u.lease_grant.expires_ms;
+        grant.input_key = (char *)m->u.lease_grant.input_key;
+        grant.input_format = (char *)m->u.lease_grant.input_format;
+        grant.input_source = (uint32_t)m->u.lease_grant.input_source;
+        grant.input_begin = m->u.lease_grant.input_begin;
+        grant.input_end = m->u.lease_grant.input_end;
+        next.offset = m->u.lease_grant.next_offset;
+        next.index = m->u.lease_grant.next_index;
+        grant.next = &next;
+        grant.n_parts = m->u.lease_grant.n_parts;
+        grant.attempts = m->u.lease_grant.attempts;
+        envelope.lease_grant = &grant;
+        break;
+    case WIRE_NO_WORK:
+        no_work.wait_ms = m->u.no_work.wait_ms;
+        no_work.finished = m->u.no_work.finished;
+        envelope.no_work = &no_work;
+        break;
+    case WIRE_HEARTBEAT:
+        beat.shard = m->u.heartbeat.shard;
+        beat.epoch = m->u.heartbeat.epoch;
+        beat.samples_done = m->u.heartbeat.samples_done;
+        beat.samples_quarantined = m->u.heartbeat.samples_quarantined;
+        envelope.heartbeat = &beat;
+        break;
+    case WIRE_HEARTBEAT_REPLY:
+        reply.shard = m->u.heartbeat_reply.shard;
+        reply.epoch = m->u.heartbeat_reply.epoch;
+        reply.lost = m->u.heartbeat_reply.lost;
+        envelope.heartbeat_reply = &reply;
+        break;
+    case WIRE_LEASE_RESULT:
+        result.shard = m->u.lease_result.shard;
+        result.epoch = m->u.lease_result.epoch;
+        result.outcome = (Reinforce__Wire__Outcome)m->u.lease_result.outcome;
+        result.why = (char *)m->u.lease_result.why;
+        envelope.lease_result = &result;
+        break;
+    }
+    return pack(&envelope, out, err);
+}
+
+static enum status take_text(const char *field, const char *from, char *to, size_t capacity,
+                             struct error *err)
+{
+    size_t len = strlen(from);
+
+    if (len >= capacity)
+        return error_set(err, ST_CORRUPT, "%s has %zu bytes, at most %zu are allowed", field, len,
+                         capacity - 1);
+    memcpy(to, from, len + 1);
+    return ST_OK;
+}
+
+static enum status take_range(const char *field, int64_t value, int64_t min, int64_t max,
+                              struct error *err)
+{
+    if (value < min || value > max)
+        return error_set(err, ST_CORRUPT, "%s is %lld, outside %lld..%lld", field, (long long)value,
+                         (long long)min, (long long)max);
+    return ST_OK;
+}
+
+static enum status take_grant(const Reinforce__Wire__LeaseGrant *grant, struct wire_message *out,
+                              struct error *err)
+{
+    enum status st = take_text("input_key", grant->input_key, out->u.lease_grant.input_key,
+                               sizeof out->u.lease_grant.input_key, err);
+
+    if (st == ST_OK)
+        st = take_text("input_format", grant->input_format, out->u.lease_grant.input_format,
+                       sizeof out->u.lease_grant.input_format, err);
+    if (st == ST_OK)
+        st = take_range("input_source", grant->input_source, WIRE_SOURCE_INPUT,
+                        WIRE_SOURCE_PREVIOUS, err);
+    if (st == ST_OK)
+        st = take_range("shard", grant->shard, 0, INT64_MAX, err);
+    if (st == ST_OK)
+        st = take_range("epoch", grant->epoch, 1, INT64_MAX, err);
+    if (st == ST_OK && grant->next == NULL)
+        st = error_set(err, ST_CORRUPT, "next is missing");
+    if (st != ST_OK)
+        return st;
+    out->u.lease_grant.shard = grant->shard;
+    out->u.lease_grant.epoch = grant->epoch;
+    out->u.lease_grant.expires_ms = grant->expires_ms;
+    out->u.lease_grant.input_source = (enum wire_source)grant->input_source;
+    out->u.lease_grant.input_begin = grant->input_begin;
+    out->u.lease_grant.input_end = grant->input_end;
+    out->u.lease_grant.next_offset = grant->next->offset;
+    out->u.lease_grant.next_index = grant->next->index;
+    out->u.lease_grant.n_parts = grant->n_parts;
+    out->u.lease_grant.attempts = grant->attempts;
+    return ST_OK;
+}
+
+static enum status take(const Reinforce__Wire__Envelope *envelope, struct wire_message *out,
+                        struct error *err)
+{
+    enum status st;
+
+    switch (envelope->body_case) {
+    case REINFORCE__WIRE__ENVELOPE__BODY_HELLO:
+        out->kind = WIRE_HELLO;
+        out->u.hello.protocol = envelope->hello->protocol;
+        st = take_text("worker", envelope->hello->worker, out->u.hello.worker,
+                       sizeof out->u.hello.worker, err);
+        if (st == ST_OK)
+            st = take_text("config_digest", envelope->hello->config_digest,
+                           out->u.hello.config_digest, sizeof out->u.hello.config_digest, err);
+        return st;
+    case REINFORCE__WIRE__ENVELOPE__BODY_WELCOME:
+        out->kind = WIRE_WELCOME;
+        out->u.welcome.protocol = envelope->welcome->protocol;
+        out->u.welcome.job = envelope->welcome->job;
+        return ST_OK;
+    case REINFORCE__WIRE__ENVELOPE__BODY_REFUSED:
+        out->kind = WIRE_REFUSED;
+        return take_text("reason", envelope->refused->reason, out->u.refused.reason,
+                         sizeof out->u.refused.reason, err);
+    case REINFORCE__WIRE__ENVELOPE__BODY_LEASE_REQUEST:
+        out->kind = WIRE_LEASE_REQUEST;
+        return ST_OK;
+    case REINFORCE__WIRE__ENVELOPE__BODY_LEASE_GRANT:
+        out->kind = WIRE_LEASE_GRANT;
+        return take_grant(envelope->lease_grant, out, err);
+    case REINFORCE__WIRE__ENVELOPE__BODY_NO_WORK:
+        out->kind = WIRE_NO_WORK;
+        out->u.no_work.wait_ms = envelope->no_work->wait_ms;
+        out->u.no_work.finished = envelope->no_work->finished;
+        return take_range("wait_ms", out->u.no_work.wait_ms, 0, INT64_MAX, err);
+    case REINFORCE__WIRE__ENVELOPE__BODY_HEARTBEAT:
+        out->kind = WIRE_HEARTBEAT;
+        out->u.heartbeat.shard = envelope->heartbeat->shard;
+        out->u.heartbeat.epoch = envelope->heartbeat->epoch;
+        out->u.heartbeat.samples_done = envelope->heartbeat->samples_done;
+        out->u.heartbeat.samples_quarantined = envelope->heartbeat->samples_quarantined;
+        return ST_OK;
+    case REINFORCE__WIRE__ENVELOPE__BODY_HEARTBEAT_REPLY:
+        out->kind = WIRE_HEARTBEAT_REPLY;
+        out->u.heartbeat_reply.shard = envelope->heartbeat_reply->shard;
+        out->u.heartbeat_reply.epoch = envelope->heartbeat_reply->epoch;
+        out->u.heartbeat_reply.lost = envelope->heartbeat_reply->lost;
+        return ST_OK;
+    case REINFORCE__WIRE__ENVELOPE__BODY_LEASE_RESULT:
+        out->kind = WIRE_LEASE_RESULT;
+        out->u.lease_result.shard = envelope->lease_result->shard;
+        out->u.lease_result.epoch = envelope->lease_result->epoch;
+        st = take_range("outcome", (int64_t)envelope->lease_result->outcome, WIRE_OUTCOME_DONE,
+                        WIRE_OUTCOME_LOST, err);
+        if (st != ST_OK)
+            return st;
+        out->u.lease_result.outcome = (enum wire_outcome)envelope->lease_result->outcome;
+        return take_text("why", envelope->lease_result->why, out->u.lease_result.why,
+                         sizeof out->u.lease_result.why, err);
+    case REINFORCE__WIRE__ENVELOPE__BODY__NOT_SET:
+    case _REINFORCE__WIRE__ENVELOPE__BODY__CASE_IS_INT_SIZE:
+        break;
+    }
+    return error_set(err, ST_CORRUPT,
+                     "message is of an unknown kind: the peer may be a newer release");
+}
+
+enum status wire_decode(struct bytes_view bytes, struct wire_message *out, struct error *err)
+{
+    Reinforce__Wire__Envelope *envelope =
+        reinforce__wire__envelope__unpack(NULL, bytes.len, bytes.data);
+    enum status st;
+
+    memset(out, 0, sizeof *out);
+    if (envelope == NULL)
+        return error_set(err, ST_CORRUPT, "cannot parse a message of %zu bytes", bytes.len);
+    st = take(envelope, out, err);
+    reinforce__wire__envelope__free_unpacked(envelope, NULL);
+    return st;
+}

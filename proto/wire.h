@@ -1,0 +1,90 @@
+/* The wire protocol between coordinator and workers: plain structs to and from protobuf bytes. */
+#ifndef REINFORCE_PROTO_WIRE_H
+#define REINFORCE_PROTO_WIRE_H
+
+#include "reinforce/base/bytes.h"
+
+enum { WIRE_PROTOCOL = 1, WIRE_TEXT_LEN = 1024 };
+
+enum wire_kind {
+    WIRE_HELLO = 1,
+    WIRE_WELCOME = 2,
+    WIRE_REFUSED = 3,
+    WIRE_LEASE_REQUEST = 4,
+    WIRE_LEASE_GRANT = 5,
+    WIRE_NO_WORK = 6,
+    WIRE_HEARTBEAT = 7,
+    WIRE_HEARTBEAT_REPLY = 8,
+    WIRE_LEASE_RESULT = 9,
+};
+
+enum wire_outcome {
+    WIRE_OUTCOME_DONE = 1,
+    WIRE_OUTCOME_RELEASED = 2,
+    WIRE_OUTCOME_FAILED = 3,
+    WIRE_OUTCOME_LOST = 4,
+};
+
+/** Where a shard's samples are read from. */
+enum wire_source {
+    WIRE_SOURCE_INPUT = 1,
+    WIRE_SOURCE_PLAN = 2,
+    WIRE_SOURCE_PREVIOUS = 3,
+};
+
+/** One message; `kind` says which member of the union holds. Texts are NUL-terminated copies. */
+struct wire_message {
+    enum wire_kind kind;
+    union {
+        struct {
+            uint32_t protocol;
+            char worker[128];
+            char config_digest[65];
+        } hello;
+        struct {
+            uint32_t protocol;
+            int64_t job;
+        } welcome;
+        struct {
+            char reason[256];
+        } refused;
+        struct {
+            int64_t shard, epoch, expires_ms;
+            char input_key[WIRE_TEXT_LEN];
+            char input_format[32];
+            enum wire_source input_source;
+            uint64_t input_begin, input_end;
+            uint64_t next_offset, next_index;
+            int64_t n_parts;
+            uint32_t attempts;
+        } lease_grant;
+        struct {
+            int64_t wait_ms;
+            bool finished;
+        } no_work;
+        struct {
+            int64_t shard, epoch;
+            uint64_t samples_done, samples_quarantined;
+        } heartbeat;
+        struct {
+            int64_t shard, epoch;
+            bool lost;
+        } heartbeat_reply;
+        struct {
+            int64_t shard, epoch;
+            enum wire_outcome outcome;
+            char why[256];
+        } lease_result;
+    } u;
+};
+
+/** Appends the message's bytes. ST_NO_MEMORY past the buffer's limit. */
+NODISCARD enum status wire_encode(const struct wire_message *message, struct byte_buf *out,
+                                  struct error *err);
+
+/** ST_CORRUPT: not an envelope, an unknown kind, a text too long, or a value out of range, by field
+ * name. */
+NODISCARD enum status wire_decode(struct bytes_view bytes, struct wire_message *out,
+                                  struct error *err);
+
+#endif
