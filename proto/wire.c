@@ -65,6 +65,7 @@ enum status wire_encode(const struct wire_message *m, struct byte_buf *out, stru
         grant.next = &next;
         grant.n_parts = m->u.lease_grant.n_parts;
         grant.attempts = m->u.lease_grant.attempts;
+        grant.input_samples = m->u.lease_grant.input_samples;
         envelope.lease_grant = &grant;
         break;
     case WIRE_NO_WORK:
@@ -147,6 +148,7 @@ static enum status take_grant(const Reinforce__Wire__LeaseGrant *grant, struct w
     out->u.lease_grant.next_index = grant->next->index;
     out->u.lease_grant.n_parts = grant->n_parts;
     out->u.lease_grant.attempts = grant->attempts;
+    out->u.lease_grant.input_samples = grant->input_samples;
     return ST_OK;
 }
 

@@ -57,6 +57,7 @@ struct wire_message {
             uint64_t next_offset, next_index;
             int64_t n_parts;
             uint32_t attempts;
+            uint64_t input_samples; /* of a previous output; else 0 */
         } lease_grant;
         struct {
             int64_t wait_ms;

@@ -33,6 +33,7 @@ static void fill(struct wire_message *m, enum wire_kind kind)
         m->u.lease_grant.next_index = 5;
         m->u.lease_grant.n_parts = 1;
         m->u.lease_grant.attempts = 1;
+        m->u.lease_grant.input_samples = 9;
         break;
     case WIRE_NO_WORK:
         m->u.no_work.wait_ms = 100;

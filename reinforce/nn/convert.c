@@ -1,0 +1,34 @@
+#include "reinforce/nn/convert.h"
+
+#include <string.h>
+
+static float from_bits(uint32_t bits)
+{
+    float value;
+
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+void convert_bf16(const uint8_t *src, size_t n, float *out)
+{
+    for (size_t i = 0; i < n; i++)
+        out[i] = from_bits((uint32_t)src[2 * i] << 16 | (uint32_t)src[2 * i + 1] << 24);
+}
+
+static float half_to_float(uint32_t half)
+{
+    uint32_t sign = (half & 0x8000u) << 16, exponent = half >> 10 & 31u, fraction = half & 0x3ffu;
+
+    if (exponent == 0) /* zero and subnormals: fraction * 2^-24, exact */
+        return sign != 0 ? -((float)fraction * 0x1p-24f) : (float)fraction * 0x1p-24f;
+    if (exponent == 31)
+        return from_bits(sign | 0x7f800000u | fraction << 13);
+    return from_bits(sign | (exponent + 112) << 23 | fraction << 13);
+}
+
+void convert_f16(const uint8_t *src, size_t n, float *out)
+{
+    for (size_t i = 0; i < n; i++)
+        out[i] = half_to_float((uint32_t)src[2 * i] | (uint32_t)src[2 * i + 1] << 8);
+}

@@ -1,0 +1,172 @@
+#include "reinforce/nn/gemm.h"
+
+#include "reinforce/base/log.h"
+#include "reinforce/base/philox.h"
+
+#include <dlfcn.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+/* CBLAS's constants and its entry point, whose header we do not need. */
+enum { CBLAS_ROW_MAJOR = 101, CBLAS_NO_TRANS = 111, CBLAS_TRANS = 112 };
+typedef void sgemm_fn(int order, int ta, int tb, int M, int N, int K, float alpha, const float *a,
+                      int lda, const float *b, int ldb, float beta, float *c, int ldc);
+
+/* Written once, under `once`; read-only afterwards. */
+static struct {
+    sgemm_fn *sgemm;
+    void (*set_threads)(int n);
+    const char *core;
+    enum status status;
+    struct error error;
+} blas = {.core = ""};
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+/* The OpenMP build first: the pthread build keeps threads of its own spinning beside ours. */
+static const char *const library_names[] = {
+#if defined(__x86_64__)
+    "/usr/lib/x86_64-linux-gnu/openblas-openmp/libopenblas.so.0",
+#elif defined(__aarch64__)
+    "/usr/lib/aarch64-linux-gnu/openblas-openmp/libopenblas.so.0",
+#endif
+    "libopenblas.so.0",
+    "libopenblas.so",
+};
+
+void gemm_ref(enum gemm_transpose ta, enum gemm_transpose tb, int M, int N, int K, float alpha,
+              const float *a, int lda, const float *b, int ldb, float beta, float *c, int ldc)
+{
+    for (int m = 0; m < M; m++) {
+        for (int n = 0; n < N; n++) {
+            double sum = 0;
+            float *to = &c[(size_t)m * (size_t)ldc + (size_t)n];
+
+            for (int k = 0; k < K; k++) {
+                size_t at = ta == GEMM_PLAIN ? (size_t)m * (size_t)lda + (size_t)k
+                                             : (size_t)k * (size_t)lda + (size_t)m;
+                size_t bt = tb == GEMM_PLAIN ? (size_t)k * (size_t)ldb + (size_t)n
+                                             : (size_t)n * (size_t)ldb + (size_t)k;
+
+                sum += (double)a[at] * (double)b[bt];
+            }
+            *to = (float)((double)alpha * sum + (beta != 0 ? (double)beta * (double)*to : 0));
+        }
+    }
+}
+
+void gemm(enum gemm_transpose ta, enum gemm_transpose tb, int M, int N, int K, float alpha,
+          const float *a, int lda, const float *b, int ldb, float beta, float *c, int ldc)
+{
+    blas.sgemm(CBLAS_ROW_MAJOR, ta == GEMM_PLAIN ? CBLAS_NO_TRANS : CBLAS_TRANS,
+               tb == GEMM_PLAIN ? CBLAS_NO_TRANS : CBLAS_TRANS, M, N, K, alpha, a, lda, b, ldb,
+               beta, c, ldc);
+}
+
+/* One shape against the plain loop, with NaN in c where beta is 0 and a guard behind the last row.
+ */
+static enum status check_shape(enum gemm_transpose ta, enum gemm_transpose tb, int M, int N, int K,
+                               float beta, struct error *err)
+{
+    size_t n_a = (size_t)M * (size_t)K, n_b = (size_t)K * (size_t)N, n_c = (size_t)M * (size_t)N;
+    float *memory = malloc((n_a + n_b + 2 * n_c + 2) * sizeof *memory);
+    float *a = memory, *b = a + n_a, *got = b + n_b, *want = got + n_c + 1;
+    struct philox rng;
+    enum status st = ST_OK;
+
+    if (memory == NULL)
+        return error_set(err, ST_NO_MEMORY, "could not allocate the BLAS self-test");
+    philox_init(&rng, 1, bytes_view_of("gemm", 4), PHILOX_STAGE_SELECT, (uint32_t)(M * 31 + N));
+    for (size_t i = 0; i < n_a + n_b; i++)
+        memory[i] = philox_f32(&rng) - 0.5f;
+    for (size_t i = 0; i < n_c; i++)
+        got[i] = want[i] = beta == 0 ? NAN : 1;
+    got[n_c] = 1234.5f;
+    gemm(ta, tb, M, N, K, 1, a, ta == GEMM_PLAIN ? K : M, b, tb == GEMM_PLAIN ? N : K, beta, got,
+         N);
+    gemm_ref(ta, tb, M, N, K, 1, a, ta == GEMM_PLAIN ? K : M, b, tb == GEMM_PLAIN ? N : K, beta,
+             want, N);
+    for (size_t i = 0; i < n_c && st == ST_OK; i++)
+        if (!(fabsf(got[i] - want[i]) <= 1e-5f * (float)(K + 16)))
+            st = error_set(
+                err, ST_INTERNAL,
+                "OpenBLAS (%s kernels) computes %g where %g is right (product %d x %d x %d); set "
+                "OPENBLAS_CORETYPE to another core type, such as Haswell",
+                blas.core, (double)got[i], (double)want[i], M, N, K);
+    if (st == ST_OK && got[n_c] != 1234.5f)
+        st = error_set(err, ST_INTERNAL, "OpenBLAS (%s kernels) writes behind its result",
+                       blas.core);
+    free(memory);
+    return st;
+}
+
+static enum status self_test(struct error *err)
+{
+    static const int shapes[][3] = {{1, 1, 1},     {1, 64, 77},    {5, 3, 9},
+                                    {17, 33, 129}, {50, 64, 50},   {64, 257, 64},
+                                    {77, 31, 512}, {197, 65, 193}, {3, 300, 768}};
+    enum status st = ST_OK;
+
+    for (size_t i = 0; i < ARRAY_LEN(shapes) && st == ST_OK; i++)
+        for (int t = 0; t < 4 && st == ST_OK; t++)
+            st = check_shape((enum gemm_transpose)(t & 1), (enum gemm_transpose)(t >> 1),
+                             shapes[i][0], shapes[i][1], shapes[i][2], (float)(i & 1), err);
+    return st;
+}
+
+/* POSIX gives functions as void *. */
+static void symbol(void *library, const char *name, void *out)
+{
+    void *address = dlsym(library, name);
+
+    memcpy(out, &address, sizeof address);
+}
+
+static void load(void)
+{
+    void *library = NULL;
+    char *(*core_name)(void) = NULL;
+
+    /* An unknown word makes 0.3.21 choose by features; newer releases know every processor and
+     * ignore it. */
+    (void)setenv("OPENBLAS_CORETYPE", "auto", 0);
+    for (size_t i = 0; i < ARRAY_LEN(library_names) && library == NULL; i++)
+        library = dlopen(library_names[i], RTLD_NOW | RTLD_LOCAL);
+    if (library == NULL) {
+        blas.status = error_set(&blas.error, ST_NOT_FOUND,
+                                "no OpenBLAS library; install libopenblas0-openmp");
+        return;
+    }
+    symbol(library, "cblas_sgemm", &blas.sgemm);
+    symbol(library, "openblas_set_num_threads", &blas.set_threads);
+    symbol(library, "openblas_get_corename", &core_name);
+    if (blas.sgemm == NULL || blas.set_threads == NULL || core_name == NULL) {
+        blas.status = error_set(&blas.error, ST_INVALID,
+                                "libopenblas.so.0 is not OpenBLAS: it lacks its functions");
+        return;
+    }
+    blas.core = core_name();
+    blas.set_threads(1);
+    blas.status = self_test(&blas.error);
+    if (strcmp(blas.core, "Prescott") == 0)
+        log_at(LOG_WARN, "slow_blas",
+               "core=Prescott hint=\"OpenBLAS uses kernels of 2004; set OPENBLAS_CORETYPE\"");
+}
+
+enum status gemm_init(struct error *err)
+{
+    (void)pthread_once(&once, load);
+    if (blas.status != ST_OK)
+        *err = blas.error;
+    return blas.status;
+}
+
+const char *gemm_core_name(void)
+{
+    return blas.core;
+}
+
+void gemm_set_threads(int n)
+{
+    blas.set_threads(n);
+}

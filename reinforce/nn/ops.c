@@ -1,0 +1,274 @@
+#include "reinforce/nn/ops.h"
+
+#include "reinforce/nn/gemm.h"
+
+#include <math.h>
+#include <stdint.h>
+
+enum { LANES = 16, ROWS = 4 };
+
+/* e^x for x <= 88: two-step range reduction and a degree-6 polynomial (coefficients of Cephes'
+ * expf), within 1 ulp or two; plain arithmetic, so that loops over it vectorise and every machine
+ * gets the same bits. */
+static inline float exp_f32(float x)
+{
+    float n, r, p;
+    int32_t bits;
+    float scale;
+
+    x = x < -87.0f ? -87.0f : x;
+    n = x * 1.44269504088896341f;
+    n = n + 12582912.0f - 12582912.0f; /* to the nearest integer: the sum's ulp is 1 */
+    r = x - n * 0.693359375f;
+    r = r - n * -2.12194440e-4f;
+    p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    bits = ((int32_t)n + 127) << 23;
+    __builtin_memcpy(&scale, &bits, sizeof scale);
+    return p * scale;
+}
+
+/* Adds 16 lanes in a fixed tree. */
+static inline float sum_lanes(const float *lane)
+{
+    float s[LANES / 2];
+
+    for (int i = 0; i < 8; i++)
+        s[i] = lane[i] + lane[i + 8];
+    for (int i = 0; i < 4; i++)
+        s[i] = s[i] + s[i + 4];
+    return (s[0] + s[2]) + (s[1] + s[3]);
+}
+
+void ops_linear(float *y, const float *x, size_t ldx, const float *w, const float *bias, size_t T,
+                size_t N, size_t K)
+{
+    for (size_t t = 0; t < T && bias != NULL; t++)
+        memcpy(y + t * N, bias, N * sizeof *y);
+    gemm(GEMM_PLAIN, GEMM_TRANSPOSED, (int)T, (int)N, (int)K, 1, x, (int)ldx, w, (int)K,
+         bias != NULL ? 1.0f : 0.0f, y, (int)N);
+}
+
+/* ROWS rows of x against one row of w. */
+KERNEL_CLONES static void dot_rows(float *out, size_t out_stride, const float *x, const float *w,
+                                   size_t K)
+{
+    float lane[ROWS][LANES] = {{0}};
+    size_t k = 0;
+
+    for (; k + LANES <= K; k += LANES)
+        for (int m = 0; m < ROWS; m++)
+            for (int i = 0; i < LANES; i++)
+                lane[m][i] += x[(size_t)m * K + k + (size_t)i] * w[k + (size_t)i];
+    for (int m = 0; m < ROWS; m++) {
+        for (size_t j = k; j < K; j++)
+            lane[m][j - k] += x[(size_t)m * K + j] * w[j];
+        out[(size_t)m * out_stride] = sum_lanes(lane[m]);
+    }
+}
+
+KERNEL_CLONES static float dot_row(const float *x, const float *w, size_t K)
+{
+    float lane[LANES] = {0};
+    size_t k = 0;
+
+    for (; k + LANES <= K; k += LANES)
+        for (int i = 0; i < LANES; i++)
+            lane[i] += x[k + (size_t)i] * w[k + (size_t)i];
+    for (size_t j = k; j < K; j++)
+        lane[j - k] += x[j] * w[j];
+    return sum_lanes(lane);
+}
+
+void ops_linear_rows(float *y, const float *x, const float *w, const float *bias, size_t M,
+                     size_t N, size_t K)
+{
+    for (size_t n = 0; n < N; n++) {
+        const float *row = w + n * K;
+        float b = bias != NULL ? bias[n] : 0;
+        size_t m = 0;
+
+        for (; m + ROWS <= M; m += ROWS)
+            dot_rows(y + m * N + n, N, x + m * K, row, K);
+        for (; m < M; m++)
+            y[m * N + n] = dot_row(x + m * K, row, K);
+        for (m = 0; m < M && bias != NULL; m++)
+            y[m * N + n] += b;
+    }
+}
+
+void ops_linear_rows_ref(float *y, const float *x, const float *w, const float *bias, size_t M,
+                         size_t N, size_t K)
+{
+    for (size_t m = 0; m < M; m++) {
+        for (size_t n = 0; n < N; n++) {
+            float lane[LANES] = {0};
+
+            for (size_t k = 0; k < K; k++)
+                lane[k % LANES] += x[m * K + k] * w[n * K + k];
+            y[m * N + n] = sum_lanes(lane);
+            if (bias != NULL)
+                y[m * N + n] += bias[n];
+        }
+    }
+}
+
+KERNEL_CLONES void ops_layer_norm(float *y, const float *x, const float *weight, const float *bias,
+                                  float eps, size_t T, size_t D)
+{
+    for (size_t t = 0; t < T; t++) {
+        const float *row = x + t * D;
+        float *to = y + t * D, lane[LANES] = {0}, mean, scale;
+        size_t d = 0;
+
+        for (; d + LANES <= D; d += LANES)
+            for (int i = 0; i < LANES; i++)
+                lane[i] += row[d + (size_t)i];
+        for (size_t j = d; j < D; j++)
+            lane[j - d] += row[j];
+        mean = sum_lanes(lane) / (float)D;
+        for (int i = 0; i < LANES; i++)
+            lane[i] = 0;
+        for (d = 0; d + LANES <= D; d += LANES)
+            for (int i = 0; i < LANES; i++)
+                lane[i] += (row[d + (size_t)i] - mean) * (row[d + (size_t)i] - mean);
+        for (size_t j = d; j < D; j++)
+            lane[j - d] += (row[j] - mean) * (row[j] - mean);
+        scale = 1.0f / sqrtf(sum_lanes(lane) / (float)D + eps);
+        for (d = 0; d < D; d++)
+            to[d] = (row[d] - mean) * scale * weight[d] + bias[d];
+    }
+}
+
+void ops_layer_norm_ref(float *y, const float *x, const float *weight, const float *bias, float eps,
+                        size_t T, size_t D)
+{
+    for (size_t t = 0; t < T; t++) {
+        double mean = 0, var = 0;
+
+        for (size_t d = 0; d < D; d++)
+            mean += (double)x[t * D + d];
+        mean /= (double)D;
+        for (size_t d = 0; d < D; d++)
+            var += ((double)x[t * D + d] - mean) * ((double)x[t * D + d] - mean);
+        var /= (double)D;
+        for (size_t d = 0; d < D; d++)
+            y[t * D + d] = (float)(((double)x[t * D + d] - mean) / sqrt(var + (double)eps) *
+                                       (double)weight[d] +
+                                   (double)bias[d]);
+    }
+}
+
+/* erf by Abramowitz and Stegun 7.1.26: absolute error below 1.5e-7. */
+KERNEL_CLONES void ops_gelu(float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        float v = x[i], a = fabsf(v) * 0.70710678118654752f;
+        float t = 1.0f / (1.0f + 0.3275911f * a), p = 1.061405429f, tail;
+
+        p = p * t - 1.453152027f;
+        p = p * t + 1.421413741f;
+        p = p * t - 0.284496736f;
+        p = p * t + 0.254829592f;
+        tail = p * t * exp_f32(-a * a); /* 1 - erf(a) */
+        x[i] = 0.5f * v * (v < 0 ? tail : 2.0f - tail);
+    }
+}
+
+void ops_gelu_ref(float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] = (float)(0.5 * (double)x[i] * (1 + erf((double)x[i] * 0.70710678118654752440)));
+}
+
+KERNEL_CLONES void ops_quick_gelu(float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        float v = x[i], z = -1.702f * v;
+
+        z = z > 80.0f ? 80.0f : z;
+        x[i] = v / (1.0f + exp_f32(z));
+    }
+}
+
+void ops_quick_gelu_ref(float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] = (float)((double)x[i] / (1 + exp(-1.702 * (double)x[i])));
+}
+
+void ops_add(float *x, const float *y, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] += y[i];
+}
+
+KERNEL_CLONES void ops_softmax(float *x, size_t n, float scale)
+{
+    float lane[LANES], max = -INFINITY, sum;
+    size_t i = 0;
+
+    for (int l = 0; l < LANES; l++)
+        lane[l] = -INFINITY;
+    for (; i + LANES <= n; i += LANES)
+        for (int l = 0; l < LANES; l++)
+            lane[l] = x[i + (size_t)l] > lane[l] ? x[i + (size_t)l] : lane[l];
+    for (; i < n; i++)
+        max = x[i] > max ? x[i] : max;
+    for (int l = 0; l < LANES; l++)
+        max = lane[l] > max ? lane[l] : max;
+    for (i = 0; i < n; i++) {
+        float z = (x[i] - max) * scale;
+
+        x[i] = z < -87.0f ? 0 : exp_f32(z);
+    }
+    for (int l = 0; l < LANES; l++)
+        lane[l] = 0;
+    for (i = 0; i + LANES <= n; i += LANES)
+        for (int l = 0; l < LANES; l++)
+            lane[l] += x[i + (size_t)l];
+    for (size_t j = i; j < n; j++)
+        lane[j - i] += x[j];
+    sum = 1.0f / sum_lanes(lane);
+    for (i = 0; i < n; i++)
+        x[i] *= sum;
+}
+
+void ops_softmax_ref(float *x, size_t n, float scale)
+{
+    float max = x[0];
+    double sum = 0;
+
+    for (size_t i = 1; i < n; i++)
+        max = fmaxf(max, x[i]);
+    for (size_t i = 0; i < n; i++)
+        sum += exp(((double)x[i] - (double)max) * (double)scale);
+    for (size_t i = 0; i < n; i++)
+        x[i] = (float)(exp(((double)x[i] - (double)max) * (double)scale) / sum);
+}
+
+float ops_l2_normalize(float *x, size_t D)
+{
+    double sum = 0;
+    float norm;
+
+    for (size_t d = 0; d < D; d++)
+        sum += (double)x[d] * (double)x[d];
+    norm = (float)sqrt(sum);
+    for (size_t d = 0; d < D; d++)
+        x[d] /= fmaxf(norm, 1e-12f);
+    return norm;
+}
+
+bool ops_all_finite(const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(x[i]))
+            return false;
+    return true;
+}

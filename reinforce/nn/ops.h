@@ -1,0 +1,57 @@
+/* The elementwise and row-wise pieces of a transformer. All work on float32, row-major; none can
+ * fail. */
+#ifndef REINFORCE_NN_OPS_H
+#define REINFORCE_NN_OPS_H
+
+#include "reinforce/base/macros.h"
+
+#include <stdbool.h>
+
+/**
+ * y[T, N] = x[T, K] w[N, K]^T + bias[N] (NULL: none). One product; rows ldx apart in x, packed in
+ * y. One sample's rows per call: a BLAS may round a row differently in company.
+ */
+void ops_linear(float *y, const float *x, size_t ldx, const float *w, const float *bias, size_t T,
+                size_t N, size_t K);
+
+/**
+ * The same for few rows of different samples (decoding): every output is one dot product summed in
+ * a fixed order of 16 lanes, so a row's bits do not depend on M or on the machine. Weights are read
+ * once per call. y must not overlap x.
+ */
+void ops_linear_rows(float *y, const float *x, const float *w, const float *bias, size_t M,
+                     size_t N, size_t K);
+/** Plain twin of ops_linear_rows(), bit-equal. */
+void ops_linear_rows_ref(float *y, const float *x, const float *w, const float *bias, size_t M,
+                         size_t N, size_t K);
+
+/** y[T, D] = (x - mean) / sqrt(var + eps) * weight + bias; biased variance, two passes. y may be x.
+ */
+void ops_layer_norm(float *y, const float *x, const float *weight, const float *bias, float eps,
+                    size_t T, size_t D);
+void ops_layer_norm_ref(float *y, const float *x, const float *weight, const float *bias, float eps,
+                        size_t T, size_t D);
+
+/** x * Phi(x) with erf, within 1e-6 of exact (of |x| beyond 1, relatively); in place, n elements.
+ */
+void ops_gelu(float *x, size_t n);
+void ops_gelu_ref(float *x, size_t n);
+
+/** x * sigmoid(1.702 x); in place. */
+void ops_quick_gelu(float *x, size_t n);
+void ops_quick_gelu_ref(float *x, size_t n);
+
+/** x += y, n elements. */
+void ops_add(float *x, const float *y, size_t n);
+
+/** Softmax of scale * x over n elements, in place; -inf gives 0. At least one element is finite. */
+void ops_softmax(float *x, size_t n, float scale);
+void ops_softmax_ref(float *x, size_t n, float scale);
+
+/** x / max(|x|, 1e-12), D elements, in place; returns the norm. A zero vector stays zero. */
+float ops_l2_normalize(float *x, size_t D);
+
+/** False if any of n is NaN or infinite. */
+bool ops_all_finite(const float *x, size_t n);
+
+#endif

@@ -1,0 +1,309 @@
+#include "reinforce/nn/weights.h"
+
+#include "reinforce/nn/convert.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BLOCK_ALIGN = 64, MAX_NAME = 256, MAX_SHAPE_TEXT = 96 };
+
+struct block { /* one converted tensor; data begins BLOCK_ALIGN behind it */
+    struct block *next;
+};
+
+struct weights {
+    struct safetensors *file; /* NULL when the tensors came from memory */
+    struct tensor *tensors;   /* sorted by name */
+    bool *used;
+    size_t n;
+    struct block *blocks;
+};
+
+static const char *const buffers[] = {"position_ids",     "num_batches_tracked", "attn_mask",
+                                      "input_resolution", "context_length",      "vocab_size"};
+
+static bool carries_no_weights(const char *name)
+{
+    const char *dot = strrchr(name, '.');
+    const char *last = dot == NULL ? name : dot + 1;
+
+    for (size_t i = 0; i < ARRAY_LEN(buffers); i++)
+        if (strcmp(last, buffers[i]) == 0)
+            return true;
+    return false;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(((const struct tensor *)a)->name, ((const struct tensor *)b)->name);
+}
+
+static void strip_module(struct weights *weights)
+{
+    static const char prefix[] = "module.";
+
+    for (size_t i = 0; i < weights->n; i++)
+        if (strncmp(weights->tensors[i].name, prefix, sizeof prefix - 1) != 0)
+            return;
+    for (size_t i = 0; i < weights->n; i++)
+        weights->tensors[i].name += sizeof prefix - 1; /* a common prefix: the order stays */
+}
+
+enum status weights_create(const struct tensor *tensors, size_t n, struct weights **out,
+                           struct error *err)
+{
+    struct weights *weights = calloc(1, sizeof *weights);
+
+    *out = weights;
+    if (weights != NULL) {
+        weights->tensors = calloc(n + 1, sizeof *weights->tensors);
+        weights->used = calloc(n + 1, sizeof *weights->used);
+    }
+    if (weights == NULL || weights->tensors == NULL || weights->used == NULL) {
+        weights_destroy(out);
+        return error_set(err, ST_NO_MEMORY, "could not allocate a table of %zu tensors", n);
+    }
+    weights->n = n;
+    if (n > 0)
+        memcpy(weights->tensors, tensors, n * sizeof *tensors);
+    qsort(weights->tensors, n, sizeof *weights->tensors, compare_names);
+    strip_module(weights);
+    return ST_OK;
+}
+
+enum status weights_open(const char *path, struct weights **out, struct error *err)
+{
+    struct safetensors *file = NULL;
+    const struct tensor *tensors;
+    size_t n = 0;
+    enum status st = safetensors_open(path, &file, err);
+
+    *out = NULL;
+    if (st != ST_OK)
+        return st;
+    tensors = safetensors_view(file, &n);
+    st = weights_create(tensors, n, out, err);
+    if (st != ST_OK)
+        safetensors_close(&file);
+    else
+        (*out)->file = file;
+    return st;
+}
+
+const struct tensor *weights_peek(const struct weights *weights, const char *name)
+{
+    return tensor_find(weights->tensors, weights->n, name);
+}
+
+const struct tensor *weights_view(const struct weights *weights, size_t *n)
+{
+    *n = weights->n;
+    return weights->tensors;
+}
+
+static enum status check_tensor(const struct tensor *tensor, const size_t *shape, struct error *err)
+{
+    char expected[MAX_SHAPE_TEXT], found[MAX_SHAPE_TEXT];
+    size_t rank = 0;
+    bool same;
+
+    while (shape[rank] != 0)
+        rank++;
+    same = tensor->rank == rank;
+    for (size_t i = 0; i < rank && same; i++)
+        same = tensor->shape[i] == shape[i];
+    /* a scalar is stored as () or (1), depending on the writer */
+    same = same || (rank == 0 && tensor->rank == 1 && tensor->shape[0] == 1);
+    if (!same)
+        return error_set(err, ST_INVALID, "tensor \"%s\" has shape %s, expected %s", tensor->name,
+                         tensor_shape_text(tensor->shape, tensor->rank, found, sizeof found),
+                         tensor_shape_text(shape, rank, expected, sizeof expected));
+    if (tensor->dtype != TENSOR_F32 && tensor->dtype != TENSOR_F16 && tensor->dtype != TENSOR_BF16)
+        return error_set(err, ST_INVALID, "tensor \"%s\" has dtype %s, expected F32, F16 or BF16",
+                         tensor->name, tensor_dtype_name(tensor->dtype));
+    return ST_OK;
+}
+
+static enum status find(struct weights *weights, const char *prefix, const char *name,
+                        const size_t *shape, const struct tensor **out, struct error *err)
+{
+    char full[MAX_NAME], text[MAX_SHAPE_TEXT];
+    size_t rank = 0;
+    enum status st;
+
+    if (snprintf(full, sizeof full, "%s%s", prefix, name) >= (int)sizeof full)
+        return error_set(err, ST_INVALID, "tensor name \"%s%s\" is too long", prefix, name);
+    *out = weights_peek(weights, full);
+    if (*out == NULL) {
+        while (shape[rank] != 0)
+            rank++;
+        return error_set(err, ST_NOT_FOUND, "tensor \"%s\" is missing, expected shape %s", full,
+                         tensor_shape_text(shape, rank, text, sizeof text));
+    }
+    st = check_tensor(*out, shape, err);
+    if (st == ST_OK)
+        weights->used[*out - weights->tensors] = true;
+    return st;
+}
+
+static enum status new_block(struct weights *weights, size_t n_floats, float **out,
+                             struct error *err)
+{
+    size_t bytes = 0;
+    struct block *block = NULL;
+
+    if (!__builtin_mul_overflow(n_floats, sizeof(float), &bytes) &&
+        !__builtin_add_overflow(bytes, (size_t)2 * BLOCK_ALIGN - 1, &bytes))
+        block = aligned_alloc(BLOCK_ALIGN, bytes - bytes % BLOCK_ALIGN);
+    if (block == NULL)
+        return error_set(err, ST_NO_MEMORY, "could not allocate %zu float32 weights", n_floats);
+    block->next = weights->blocks;
+    weights->blocks = block;
+    *out = (float *)(void *)((char *)block + BLOCK_ALIGN);
+    return ST_OK;
+}
+
+static void to_f32(const struct tensor *tensor, float *out)
+{
+    size_t n = tensor_count(tensor);
+
+    if (tensor->dtype == TENSOR_BF16)
+        convert_bf16(tensor->data.data, n, out);
+    else if (tensor->dtype == TENSOR_F16)
+        convert_f16(tensor->data.data, n, out);
+    else
+        memcpy(out, tensor->data.data, n * sizeof *out);
+}
+
+enum status weights_get(struct weights *weights, const char *prefix, const char *name,
+                        const size_t *shape, const float **out, struct error *err)
+{
+    const struct tensor *tensor;
+    float *copy = NULL;
+    enum status st = find(weights, prefix, name, shape, &tensor, err);
+
+    *out = NULL;
+    if (st != ST_OK)
+        return st;
+    if (tensor->dtype == TENSOR_F32 && (uintptr_t)tensor->data.data % sizeof(float) == 0) {
+        *out = (const float *)(const void *)tensor->data.data;
+        return ST_OK;
+    }
+    st = new_block(weights, tensor_count(tensor), &copy, err);
+    if (st == ST_OK) {
+        to_f32(tensor, copy);
+        *out = copy;
+    }
+    return st;
+}
+
+enum status weights_get_transposed(struct weights *weights, const char *prefix, const char *name,
+                                   size_t in, size_t out_dim, const float **out, struct error *err)
+{
+    const float *stored;
+    float *turned = NULL;
+    enum status st = weights_get(weights, prefix, name, WEIGHTS_SHAPE(in, out_dim), &stored, err);
+
+    *out = NULL;
+    if (st == ST_OK)
+        st = new_block(weights, in * out_dim, &turned, err);
+    if (st != ST_OK)
+        return st;
+    /* by tiles: a plain double loop misses the cache at every step of a 768 x 49408 matrix */
+    for (size_t i0 = 0; i0 < in; i0 += 16)
+        for (size_t j0 = 0; j0 < out_dim; j0 += 16)
+            for (size_t j = j0; j < MIN(j0 + 16, out_dim); j++)
+                for (size_t i = i0; i < MIN(i0 + 16, in); i++)
+                    turned[j * in + i] = stored[i * out_dim + j];
+    *out = turned;
+    return ST_OK;
+}
+
+enum status weights_get_stacked(struct weights *weights, const char *prefix,
+                                const char *const *names, size_t n, const size_t *shape,
+                                const float **out, struct error *err)
+{
+    const struct tensor *tensor;
+    size_t count = 1;
+    float *stack = NULL;
+    enum status st = ST_OK;
+
+    *out = NULL;
+    for (size_t i = 0; i < n && st == ST_OK; i++) {
+        st = find(weights, prefix, names[i], shape, &tensor, err);
+        if (st == ST_OK && stack == NULL) {
+            count = tensor_count(tensor);
+            st = new_block(weights, n * count, &stack, err);
+        }
+        if (st == ST_OK)
+            to_f32(tensor, stack + i * count);
+    }
+    if (st == ST_OK)
+        *out = stack;
+    return st;
+}
+
+void weights_ignore_prefix(struct weights *weights, const char *prefix)
+{
+    for (size_t i = 0; i < weights->n; i++)
+        if (strncmp(weights->tensors[i].name, prefix, strlen(prefix)) == 0)
+            weights->used[i] = true;
+}
+
+enum status weights_check_all_used(const struct weights *weights, struct error *err)
+{
+    char shape[MAX_SHAPE_TEXT];
+
+    for (size_t i = 0; i < weights->n; i++) {
+        const struct tensor *tensor = &weights->tensors[i];
+
+        if (!weights->used[i] && !carries_no_weights(tensor->name))
+            return error_set(err, ST_INVALID,
+                             "tensor \"%s\" of shape %s is not part of the model that the config "
+                             "describes",
+                             tensor->name,
+                             tensor_shape_text(tensor->shape, tensor->rank, shape, sizeof shape));
+    }
+    return ST_OK;
+}
+
+size_t weights_n_parameters(const struct weights *weights)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < weights->n; i++) {
+        const struct tensor *tensor = &weights->tensors[i];
+
+        if (!carries_no_weights(tensor->name) &&
+            (tensor->dtype == TENSOR_F32 || tensor->dtype == TENSOR_F16 ||
+             tensor->dtype == TENSOR_BF16 || tensor->dtype == TENSOR_F64))
+            n += tensor_count(tensor);
+    }
+    return n;
+}
+
+size_t weights_stored_bytes(const struct weights *weights, enum tensor_dtype dtype)
+{
+    size_t bytes = 0;
+
+    for (size_t i = 0; i < weights->n; i++)
+        if (weights->tensors[i].dtype == dtype)
+            bytes += weights->tensors[i].data.len;
+    return bytes;
+}
+
+void weights_destroy(struct weights **weights)
+{
+    if (*weights == NULL)
+        return;
+    for (struct block *block = (*weights)->blocks, *next; block != NULL; block = next) {
+        next = block->next;
+        free(block);
+    }
+    safetensors_close(&(*weights)->file);
+    free((*weights)->tensors);
+    free((*weights)->used);
+    free(*weights);
+    *weights = NULL;
+}
