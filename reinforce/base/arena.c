@@ -9,7 +9,6 @@ struct arena_chunk {
     struct arena_chunk *next;
     unsigned char *data; /* behind the header, aligned */
     size_t capacity;
-    size_t used;
 };
 
 void arena_init(struct arena *arena, size_t max_bytes)
@@ -39,15 +38,33 @@ static enum status chunk_create(struct arena *arena, size_t size, struct arena_c
     chunk->data = (unsigned char *)memory + sizeof *chunk;
     chunk->data += (ARENA_ALIGN - (uintptr_t)chunk->data % ARENA_ALIGN) % ARENA_ALIGN;
     chunk->capacity = capacity;
-    chunk->used = 0;
     arena->total_bytes += capacity;
     *out = chunk;
     return ST_OK;
 }
 
+/* Moves to a chunk with room for `size`: one kept from before, or a new one behind the last. */
+static enum status next_chunk(struct arena *arena, size_t size, struct error *err)
+{
+    struct arena_chunk **link = arena->current != NULL ? &arena->current->next : &arena->first;
+
+    while (*link != NULL && (*link)->capacity < size)
+        link = &(*link)->next; /* too small: left empty this round */
+    if (*link == NULL) {
+        struct arena_chunk *chunk = NULL;
+        enum status st = chunk_create(arena, MAX(size, (size_t)ARENA_ALIGN), &chunk, err);
+
+        if (st != ST_OK)
+            return st;
+        *link = chunk;
+    }
+    arena->current = *link;
+    arena->chunk_used = 0;
+    return ST_OK;
+}
+
 enum status arena_alloc(struct arena *arena, size_t size, void *out_ptr, struct error *err)
 {
-    struct arena_chunk *chunk = arena->current;
     size_t rounded;
     void *ptr;
 
@@ -55,24 +72,14 @@ enum status arena_alloc(struct arena *arena, size_t size, void *out_ptr, struct 
     if (__builtin_add_overflow(size, (size_t)ARENA_ALIGN - 1, &rounded))
         return error_set(err, ST_NO_MEMORY, "allocation of %zu bytes is impossible", size);
     rounded -= rounded % ARENA_ALIGN;
-    while (chunk != NULL && chunk->capacity - chunk->used < rounded) {
-        chunk = chunk->next; /* kept from before a reset: empty */
-        if (chunk != NULL)
-            chunk->used = 0;
-    }
-    if (chunk == NULL) {
-        struct arena_chunk **link = &arena->first;
-        enum status st = chunk_create(arena, MAX(rounded, (size_t)ARENA_ALIGN), &chunk, err);
+    if (arena->current == NULL || arena->current->capacity - arena->chunk_used < rounded) {
+        enum status st = next_chunk(arena, rounded, err);
 
         if (st != ST_OK)
             return st;
-        while (*link != NULL)
-            link = &(*link)->next;
-        *link = chunk;
     }
-    arena->current = chunk;
-    ptr = chunk->data + chunk->used;
-    chunk->used += rounded;
+    ptr = arena->current->data + arena->chunk_used;
+    arena->chunk_used += rounded;
     arena->used_bytes += rounded;
     arena->peak_bytes = MAX(arena->peak_bytes, arena->used_bytes);
     memcpy(out_ptr, &ptr, sizeof ptr);
@@ -110,11 +117,19 @@ enum status arena_strndup(struct arena *arena, const char *text, size_t len, cha
     return ST_OK;
 }
 
+void arena_rewind(struct arena *arena, const struct arena *mark)
+{
+    arena->current = mark->current;
+    arena->chunk_used = mark->chunk_used;
+    arena->used_bytes = mark->used_bytes;
+    if (arena->current == NULL)
+        arena_reset(arena);
+}
+
 void arena_reset(struct arena *arena)
 {
     arena->current = arena->first;
-    if (arena->first != NULL)
-        arena->first->used = 0;
+    arena->chunk_used = 0;
     arena->used_bytes = 0;
 }
 

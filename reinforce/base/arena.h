@@ -19,6 +19,7 @@ struct arena {
     size_t max_bytes;   /* all chunks together never pass this */
     size_t total_bytes; /* of all chunks */
     size_t used_bytes;  /* since the last reset */
+    size_t chunk_used;  /* of `current` */
     size_t peak_bytes;  /* largest used_bytes ever: what to configure next time */
 };
 
@@ -41,6 +42,12 @@ NODISCARD enum status arena_calloc(struct arena *arena, size_t count, size_t siz
 /** Copies `len` bytes and adds a NUL. */
 NODISCARD enum status arena_strndup(struct arena *arena, const char *text, size_t len, char **out,
                                     struct error *err);
+
+/**
+ * Forgets every allocation since `mark`, a copy of *arena taken earlier (since the last reset), and
+ * keeps the memory.
+ */
+void arena_rewind(struct arena *arena, const struct arena *mark);
 
 /** Forgets every allocation and keeps the memory. */
 void arena_reset(struct arena *arena);

@@ -39,6 +39,31 @@ static void error_context_reads_from_outer_to_inner(void **state)
     assert_string_equal(err.message, "checksum is 7");
 }
 
+static void an_arena_rewinds_to_a_mark_across_chunks(void **state)
+{
+    struct arena arena, mark;
+    struct error err = {0};
+    unsigned char *kept, *first = NULL, *again;
+
+    (void)state;
+    arena_init(&arena, 1 << 20);
+    assert_ok(arena_alloc(&arena, 100, &kept, &err));
+    mark = arena;
+    for (int round = 0; round < 3; round++) {
+        assert_ok(arena_alloc(&arena, 1000, &again, &err));
+        if (round == 0)
+            first = again;
+        assert_ptr_equal(again, first);
+        assert_ok(arena_alloc(&arena, 200000, &again, &err)); /* a second chunk */
+        arena_rewind(&arena, &mark);
+        assert_int_equal(arena.used_bytes, mark.used_bytes);
+    }
+    assert_ok(arena_alloc(&arena, 1, &again, &err));
+    assert_ptr_equal(again, first);
+    assert_true(again >= kept + 100);
+    arena_release(&arena);
+}
+
 static void arena_allocations_are_aligned_apart_and_bounded(void **state)
 {
     struct arena arena;
@@ -227,6 +252,7 @@ int main(void)
         cmocka_unit_test(status_is_retryable_follows_the_cause),
         cmocka_unit_test(error_context_reads_from_outer_to_inner),
         cmocka_unit_test(arena_allocations_are_aligned_apart_and_bounded),
+        cmocka_unit_test(an_arena_rewinds_to_a_mark_across_chunks),
         cmocka_unit_test(format_f64_prints_the_shortest_round_trip),
         cmocka_unit_test(json_survives_reading_and_writing),
         cmocka_unit_test(parse_refuses_junk_and_out_of_range),
