@@ -293,6 +293,11 @@ size_t weights_stored_bytes(const struct weights *weights, enum tensor_dtype dty
     return bytes;
 }
 
+const struct safetensors *weights_file(const struct weights *weights)
+{
+    return weights->file;
+}
+
 void weights_destroy(struct weights **weights)
 {
     if (*weights == NULL)

@@ -64,6 +64,9 @@ size_t weights_n_parameters(const struct weights *weights);
 /** Bytes of stored tensors of `dtype`. */
 size_t weights_stored_bytes(const struct weights *weights, enum tensor_dtype dtype);
 
+/** The file behind the tensors, until destroy; NULL when they came from memory. */
+const struct safetensors *weights_file(const struct weights *weights);
+
 void weights_destroy(struct weights **weights);
 
 #endif

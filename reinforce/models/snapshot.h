@@ -1,0 +1,67 @@
+/* A model's folder as published: which family it is, what its configs say, where weights and
+ * tokenizer are. */
+#ifndef REINFORCE_MODELS_SNAPSHOT_H
+#define REINFORCE_MODELS_SNAPSHOT_H
+
+#include "reinforce/base/sha256.h"
+#include "reinforce/image/preprocess.h"
+#include "reinforce/models/transformer.h"
+
+#include <limits.h>
+
+enum snapshot_family {
+    SNAPSHOT_CLIP = 1,
+    SNAPSHOT_COCA = 2,
+};
+
+/** A vision transformer tower. */
+struct vision_config {
+    int image_size, patch_size;
+    struct transformer_shape shape;
+    size_t pooler_heads, pooler_queries; /* CoCa's attentional pooler; 0: none */
+};
+
+struct text_config {
+    size_t context_length, vocab_size;
+    struct transformer_shape shape;
+    int32_t eos_id; /* transformers' eos_token_id; 2 means "the largest id", as converted OpenAI
+                       models have it */
+};
+
+/** Plain data; describes, owns nothing. */
+struct snapshot {
+    char dir[PATH_MAX];
+    enum snapshot_family family;
+    enum naming naming;
+    char text_prefix[8]; /* "text." with custom_text, else "" */
+    size_t embed_dim;
+    struct vision_config vision;
+    struct text_config text;
+    struct text_config multimodal; /* CoCa's decoder */
+    struct preprocess preprocess;
+    char weights_path[PATH_MAX];   /* one safetensors file or index */
+    char tokenizer_path[PATH_MAX]; /* tokenizer.json; "" if there is none */
+    char vocab_path[PATH_MAX];     /* vocab.json, when there is no tokenizer.json; else "" */
+    char merges_path[PATH_MAX];    /* merges.txt beside it */
+};
+
+/**
+ * Reads the folder's own configs. `activation` ("gelu", "quick_gelu") overrides what they say; NULL
+ * keeps it. ST_NOT_FOUND: no folder, config or weights; ST_INVALID names a config key that asks for
+ * what we do not have, or a weight file that must be converted to safetensors first.
+ */
+NODISCARD enum status snapshot_read(const char *dir, const char *activation, struct snapshot *out,
+                                    struct error *err);
+
+/** "clip", "coca" */
+const char *snapshot_family_name(enum snapshot_family family);
+const char *snapshot_activation_name(enum activation activation);
+
+/**
+ * Opens the weights and hashes them: digest is SHA-256 over "name, bytes" of config, tokenizer and
+ * weight files, hex. *out is the caller's.
+ */
+NODISCARD enum status snapshot_open_weights(const struct snapshot *snapshot, struct weights **out,
+                                            char digest[SHA256_HEX_LEN + 1], struct error *err);
+
+#endif

@@ -1,0 +1,260 @@
+#include "reinforce/models/transformer.h"
+
+#include "reinforce/nn/attention.h"
+#include "reinforce/nn/ops.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Where each naming keeps the same things. */
+struct block_names {
+    const char *ln_1, *ln_2, *attn_out, *fc, *proj;
+};
+
+static const struct block_names open_clip_names = {"ln_1.", "ln_2.", "attn.out_proj.", "mlp.c_fc.",
+                                                   "mlp.c_proj."};
+static const struct block_names transformers_names = {
+    "layer_norm1.", "layer_norm2.", "self_attn.out_proj.", "mlp.fc1.", "mlp.fc2."};
+
+enum { MAX_PREFIX = 160 };
+
+static enum status join(char out[MAX_PREFIX], const char *prefix, const char *name,
+                        struct error *err)
+{
+    if (snprintf(out, MAX_PREFIX, "%s%s", prefix, name) >= MAX_PREFIX)
+        return error_set(err, ST_INVALID, "tensor name \"%s%s\" is too long", prefix, name);
+    return ST_OK;
+}
+
+enum status layer_norm_load(struct weights *weights, const char *prefix, size_t width,
+                            struct layer_norm *out, struct error *err)
+{
+    enum status st = weights_get(weights, prefix, "weight", WEIGHTS_SHAPE(width), &out->w, err);
+
+    return st == ST_OK ? weights_get(weights, prefix, "bias", WEIGHTS_SHAPE(width), &out->b, err)
+                       : st;
+}
+
+enum status linear_load(struct weights *weights, const char *prefix, size_t in, size_t out_width,
+                        struct linear *out, struct error *err)
+{
+    enum status st =
+        weights_get(weights, prefix, "weight", WEIGHTS_SHAPE(out_width, in), &out->w, err);
+
+    out->in = in;
+    out->out = out_width;
+    return st == ST_OK
+               ? weights_get(weights, prefix, "bias", WEIGHTS_SHAPE(out_width), &out->b, err)
+               : st;
+}
+
+static enum status load_qkv(struct weights *weights, const char *prefix, enum naming naming,
+                            size_t D, struct linear *out, struct error *err)
+{
+    static const char *const w_names[] = {"self_attn.q_proj.weight", "self_attn.k_proj.weight",
+                                          "self_attn.v_proj.weight"};
+    static const char *const b_names[] = {"self_attn.q_proj.bias", "self_attn.k_proj.bias",
+                                          "self_attn.v_proj.bias"};
+    enum status st;
+
+    out->in = D;
+    out->out = 3 * D;
+    if (naming == NAMING_OPEN_CLIP) {
+        st = weights_get(weights, prefix, "attn.in_proj_weight", WEIGHTS_SHAPE(3 * D, D), &out->w,
+                         err);
+        return st == ST_OK ? weights_get(weights, prefix, "attn.in_proj_bias", WEIGHTS_SHAPE(3 * D),
+                                         &out->b, err)
+                           : st;
+    }
+    st = weights_get_stacked(weights, prefix, w_names, 3, WEIGHTS_SHAPE(D, D), &out->w, err);
+    return st == ST_OK
+               ? weights_get_stacked(weights, prefix, b_names, 3, WEIGHTS_SHAPE(D), &out->b, err)
+               : st;
+}
+
+static enum status load_block(struct weights *weights, const char *prefix, enum naming naming,
+                              const struct transformer *t, struct transformer_block *block,
+                              struct error *err)
+{
+    const struct block_names *names =
+        naming == NAMING_OPEN_CLIP ? &open_clip_names : &transformers_names;
+    char name[MAX_PREFIX];
+    enum status st = join(name, prefix, names->ln_1, err);
+
+    if (st == ST_OK)
+        st = layer_norm_load(weights, name, t->width, &block->ln_1, err);
+    if (st == ST_OK)
+        st = load_qkv(weights, prefix, naming, t->width, &block->qkv, err);
+    if (st == ST_OK)
+        st = join(name, prefix, names->attn_out, err);
+    if (st == ST_OK)
+        st = linear_load(weights, name, t->width, t->width, &block->attn_out, err);
+    if (st == ST_OK)
+        st = join(name, prefix, names->ln_2, err);
+    if (st == ST_OK)
+        st = layer_norm_load(weights, name, t->width, &block->ln_2, err);
+    if (st == ST_OK)
+        st = join(name, prefix, names->fc, err);
+    if (st == ST_OK)
+        st = linear_load(weights, name, t->width, t->mlp_width, &block->fc, err);
+    if (st == ST_OK)
+        st = join(name, prefix, names->proj, err);
+    if (st == ST_OK)
+        st = linear_load(weights, name, t->mlp_width, t->width, &block->proj, err);
+    return st;
+}
+
+enum status transformer_load(struct weights *weights, const char *prefix, enum naming naming,
+                             const struct transformer_shape *shape, struct transformer *out,
+                             struct error *err)
+{
+    enum status st = ST_OK;
+
+    *out = (struct transformer){.n_layers = shape->n_layers,
+                                .width = shape->width,
+                                .n_heads = shape->n_heads,
+                                .mlp_width = shape->mlp_width,
+                                .activation = shape->activation,
+                                .eps = shape->eps};
+    if (shape->n_heads == 0 || shape->width % shape->n_heads != 0)
+        return error_set(err, ST_INVALID, "width %zu is not divisible by %zu heads", shape->width,
+                         shape->n_heads);
+    out->blocks = calloc(shape->n_layers + 1, sizeof *out->blocks);
+    if (out->blocks == NULL)
+        return error_set(err, ST_NO_MEMORY, "could not allocate %zu layers", shape->n_layers);
+    for (size_t i = 0; i < shape->n_layers && st == ST_OK; i++) {
+        char layer[MAX_PREFIX];
+        int n = naming == NAMING_OPEN_CLIP
+                    ? snprintf(layer, sizeof layer, "%sresblocks.%zu.", prefix, i)
+                    : snprintf(layer, sizeof layer, "%slayers.%zu.", prefix, i);
+
+        st = n < (int)sizeof layer
+                 ? load_block(weights, layer, naming, out, &out->blocks[i], err)
+                 : error_set(err, ST_INVALID, "tensor prefix \"%s\" is too long", prefix);
+    }
+    if (st != ST_OK)
+        transformer_release(out);
+    return st;
+}
+
+void transformer_release(struct transformer *t)
+{
+    free(t->blocks);
+    memset(t, 0, sizeof *t);
+}
+
+void activation_apply(enum activation activation, float *x, size_t n)
+{
+    if (activation == ACTIVATION_QUICK_GELU)
+        ops_quick_gelu(x, n);
+    else
+        ops_gelu(x, n);
+}
+
+enum status transformer_run(const struct transformer *t, float *x, size_t T, bool causal,
+                            const bool *hide_last, struct arena *scratch, struct error *err)
+{
+    size_t D = t->width, mlp = t->mlp_width;
+    float *normed, *wide, *mixed;
+    enum status st = arena_alloc(scratch, T * D * sizeof *normed, &normed, err);
+
+    if (st == ST_OK)
+        st = arena_alloc(scratch, T * MAX(3 * D, mlp) * sizeof *wide, &wide, err);
+    if (st == ST_OK)
+        st = arena_alloc(scratch, T * D * sizeof *mixed, &mixed, err);
+    for (size_t layer = 0; layer < t->n_layers && st == ST_OK; layer++) {
+        const struct transformer_block *b = &t->blocks[layer];
+        struct attention attention = {.q = wide,
+                                      .k = wide + D,
+                                      .v = wide + 2 * D,
+                                      .q_stride = 3 * D,
+                                      .kv_stride = 3 * D,
+                                      .Tq = T,
+                                      .Tk = T,
+                                      .n_heads = t->n_heads,
+                                      .head_dim = D / t->n_heads,
+                                      .causal = causal,
+                                      .hide_last = hide_last};
+        struct arena mark = *scratch; /* the tile of scores is given back */
+
+        ops_layer_norm(normed, x, b->ln_1.w, b->ln_1.b, t->eps, T, D);
+        ops_linear(wide, normed, D, b->qkv.w, b->qkv.b, T, 3 * D, D);
+        st = attention_run(&attention, mixed, scratch, err);
+        if (st != ST_OK)
+            break;
+        arena_rewind(scratch, &mark);
+        ops_linear(normed, mixed, D, b->attn_out.w, b->attn_out.b, T, D, D);
+        ops_add(x, normed, T * D);
+        ops_layer_norm(normed, x, b->ln_2.w, b->ln_2.b, t->eps, T, D);
+        ops_linear(wide, normed, D, b->fc.w, b->fc.b, T, mlp, D);
+        activation_apply(t->activation, wide, T * mlp);
+        ops_linear(normed, wide, mlp, b->proj.w, b->proj.b, T, D, mlp);
+        ops_add(x, normed, T * D);
+    }
+    return st;
+}
+
+enum status kv_cache_init(struct kv_cache *cache, const struct transformer *t, size_t n_rows,
+                          size_t capacity, struct arena *arena, struct error *err)
+{
+    size_t n = t->n_layers * n_rows * capacity * t->width;
+    enum status st = arena_alloc(arena, n * sizeof *cache->k, &cache->k, err);
+
+    if (st == ST_OK)
+        st = arena_alloc(arena, n * sizeof *cache->v, &cache->v, err);
+    cache->n_layers = t->n_layers;
+    cache->n_rows = n_rows;
+    cache->capacity = capacity;
+    cache->width = t->width;
+    return st;
+}
+
+static size_t cache_at(const struct kv_cache *cache, size_t layer, size_t row)
+{
+    return (layer * cache->n_rows + row) * cache->capacity * cache->width;
+}
+
+void kv_cache_copy_row(struct kv_cache *cache, size_t from, size_t to, size_t n)
+{
+    for (size_t layer = 0; layer < cache->n_layers && from != to; layer++) {
+        size_t bytes = n * cache->width * sizeof *cache->k;
+
+        memcpy(cache->k + cache_at(cache, layer, to), cache->k + cache_at(cache, layer, from),
+               bytes);
+        memcpy(cache->v + cache_at(cache, layer, to), cache->v + cache_at(cache, layer, from),
+               bytes);
+    }
+}
+
+size_t transformer_step_scratch(const struct transformer *t, size_t M, size_t capacity)
+{
+    return M * (t->width * 2 + MAX(3 * t->width, t->mlp_width)) + capacity;
+}
+
+void transformer_step(const struct transformer *t, size_t layer, float *x, size_t M,
+                      const size_t *row, const size_t *position, struct kv_cache *cache,
+                      float *scratch)
+{
+    const struct transformer_block *b = &t->blocks[layer];
+    size_t D = t->width, mlp = t->mlp_width;
+    float *normed = scratch, *mixed = normed + M * D, *wide = mixed + M * D,
+          *scores = wide + M * MAX(3 * D, mlp);
+
+    ops_layer_norm(normed, x, b->ln_1.w, b->ln_1.b, t->eps, M, D);
+    ops_linear_rows(wide, normed, b->qkv.w, b->qkv.b, M, 3 * D, D);
+    for (size_t m = 0; m < M; m++) {
+        size_t at = cache_at(cache, layer, row[m]);
+
+        memcpy(cache->k + at + position[m] * D, wide + m * 3 * D + D, D * sizeof *wide);
+        memcpy(cache->v + at + position[m] * D, wide + m * 3 * D + 2 * D, D * sizeof *wide);
+        attention_cached(mixed + m * D, wide + m * 3 * D, cache->k + at, cache->v + at,
+                         position[m] + 1, t->n_heads, D / t->n_heads, scores);
+    }
+    ops_linear_rows(normed, mixed, b->attn_out.w, b->attn_out.b, M, D, D);
+    ops_add(x, normed, M * D);
+    ops_layer_norm(normed, x, b->ln_2.w, b->ln_2.b, t->eps, M, D);
+    ops_linear_rows(wide, normed, b->fc.w, b->fc.b, M, mlp, D);
+    activation_apply(t->activation, wide, M * mlp);
+    ops_linear_rows(normed, wide, b->proj.w, b->proj.b, M, D, mlp);
+    ops_add(x, normed, M * D);
+}

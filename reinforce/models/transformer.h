@@ -1,0 +1,109 @@
+/* The pre-norm residual blocks of CLIP, loaded under either naming and run whole or token by token.
+ */
+#ifndef REINFORCE_MODELS_TRANSFORMER_H
+#define REINFORCE_MODELS_TRANSFORMER_H
+
+#include "reinforce/base/arena.h"
+#include "reinforce/nn/weights.h"
+
+enum activation {
+    ACTIVATION_GELU = 1,
+    ACTIVATION_QUICK_GELU = 2,
+};
+
+/** How a snapshot names its tensors. */
+enum naming {
+    NAMING_OPEN_CLIP = 1,
+    NAMING_TRANSFORMERS = 2,
+};
+
+/** y = x w^T + b; pointers into the model's weights. */
+struct linear {
+    const float *w, *b; /* [out, in]; [out] or NULL */
+    size_t in, out;
+};
+
+struct layer_norm {
+    const float *w, *b; /* [D] */
+};
+
+struct transformer_block {
+    struct layer_norm ln_1, ln_2;
+    struct linear qkv; /* [3 D, D]: q, k, v */
+    struct linear attn_out;
+    struct linear fc, proj;
+};
+
+struct transformer {
+    size_t n_layers, width, n_heads, mlp_width;
+    enum activation activation;
+    float eps;
+    struct transformer_block *blocks; /* [n_layers], owned */
+};
+
+/** What a tower's config says. */
+struct transformer_shape {
+    size_t n_layers, width, n_heads, mlp_width;
+    enum activation activation;
+    float eps;
+};
+
+/**
+ * Loads the blocks named `prefix` + "resblocks.0." (open_clip) or "layers.0." (transformers).
+ * Errors name the tensor. `out` is released by transformer_release(), the tensors by
+ * weights_destroy().
+ */
+NODISCARD enum status transformer_load(struct weights *weights, const char *prefix,
+                                       enum naming naming, const struct transformer_shape *shape,
+                                       struct transformer *out, struct error *err);
+void transformer_release(struct transformer *t);
+
+/** `prefix` + "weight" and "bias". */
+NODISCARD enum status layer_norm_load(struct weights *weights, const char *prefix, size_t width,
+                                      struct layer_norm *out, struct error *err);
+NODISCARD enum status linear_load(struct weights *weights, const char *prefix, size_t in,
+                                  size_t out_width, struct linear *out, struct error *err);
+
+void activation_apply(enum activation activation, float *x, size_t n);
+
+/**
+ * x float32 [T, D], in place. causal: position i sees 0..i; hide_last as in struct attention. One
+ * sample per call.
+ */
+NODISCARD enum status transformer_run(const struct transformer *t, float *x, size_t T, bool causal,
+                                      const bool *hide_last, struct arena *scratch,
+                                      struct error *err);
+
+/** Keys and values of rows that are decoded token by token: [n_layers, n_rows, capacity, D] each.
+ */
+struct kv_cache {
+    float *k, *v;
+    size_t n_layers, n_rows, capacity, width;
+};
+
+/** Allocates in `arena`, not initialised. */
+NODISCARD enum status kv_cache_init(struct kv_cache *cache, const struct transformer *t,
+                                    size_t n_rows, size_t capacity, struct arena *arena,
+                                    struct error *err);
+
+/** Row `from`'s first `n` positions become row `to`'s: a beam that goes on from another. */
+void kv_cache_copy_row(struct kv_cache *cache, size_t from, size_t to, size_t n);
+
+/**
+ * Layer `layer`'s self-attention and MLP for one new token in each of M rows.
+ *
+ * x         float32 [M, D], in place
+ * row       [M] which row of the cache each is; distinct
+ * position  [M] where its token stands, < capacity; keys and values of earlier positions are there
+ * already scratch   for M rows: see transformer_step_scratch()
+ *
+ * A row's bits depend on that row alone. Cannot fail.
+ */
+void transformer_step(const struct transformer *t, size_t layer, float *x, size_t M,
+                      const size_t *row, const size_t *position, struct kv_cache *cache,
+                      float *scratch);
+
+/** Floats of scratch that transformer_step() needs. */
+size_t transformer_step_scratch(const struct transformer *t, size_t M, size_t capacity);
+
+#endif
