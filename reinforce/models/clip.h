@@ -1,0 +1,46 @@
+/* CLIP: an image tower and a text tower that meet in one space. */
+#ifndef REINFORCE_MODELS_CLIP_H
+#define REINFORCE_MODELS_CLIP_H
+
+#include "reinforce/models/text_tower.h"
+#include "reinforce/models/vit.h"
+
+/** Immutable after loading: any number of threads may use one, each with its own scratch. */
+struct clip {
+    struct weights *weights; /* owned */
+    struct vit vit;
+    struct layer_norm ln_post;
+    const float *image_projection; /* [dim, vit.width] */
+    struct text_tower text;
+    size_t dim;            /* D */
+    size_t context_length; /* tokens */
+    int32_t eos_id;        /* a text ends at the first of these; -1: at its first largest id */
+    float logit_scale;     /* exp() applied */
+};
+
+/**
+ * Builds the model that `snapshot` describes. Tensor names decide the naming (a model.safetensors
+ * beside open_clip's config may hold either). *weights goes to the model and is NULL afterwards,
+ * also on failure. ST_NOT_FOUND or ST_INVALID name a missing, mis-shaped or surplus tensor.
+ */
+NODISCARD enum status clip_create(const struct snapshot *snapshot, struct weights **weights,
+                                  struct clip **out, struct error *err);
+void clip_destroy(struct clip **clip);
+
+/** pixels float32 [3, S, S], normalised; out float32 [dim], not yet of unit norm. Scratch is given
+ * back. */
+NODISCARD enum status clip_encode_image(const struct clip *clip, const float *pixels,
+                                        struct arena *scratch, float *out, struct error *err);
+
+/**
+ * ids int32 [n], n <= context_length, start and end included; padding after the end changes
+ * nothing: only positions up to the end are run, which a causal mask makes the whole result. out
+ * float32 [dim], not yet of unit norm. ST_INVALID: an id outside the vocabulary, no end, too long.
+ */
+NODISCARD enum status clip_encode_text(const struct clip *clip, const int32_t *ids, size_t n,
+                                       struct arena *scratch, float *out, struct error *err);
+
+/** Scratch bytes that one call of either needs at most: what to give an arena. */
+size_t clip_scratch_bytes(const struct clip *clip);
+
+#endif
