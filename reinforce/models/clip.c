@@ -8,8 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TRANSFORMERS_LEGACY_EOS = 2 }; /* in configs of converted models: "the largest id" */
-
 static enum status load_image_head(struct weights *weights, enum naming naming, struct clip *clip,
                                    struct error *err)
 {
@@ -68,7 +66,7 @@ enum status clip_create(const struct snapshot *snapshot, struct weights **weight
     *weights = NULL;
     clip->dim = snapshot->embed_dim;
     clip->context_length = snapshot->text.context_length;
-    clip->eos_id = snapshot->text.eos_id == TRANSFORMERS_LEGACY_EOS ? -1 : snapshot->text.eos_id;
+    clip->eos_id = snapshot->text.eos_id;
     st = load(clip, snapshot, err);
     if (st != ST_OK) {
         error_add_context(err, "model \"%s\"", snapshot->dir);
@@ -113,7 +111,7 @@ static size_t find_end(const struct clip *clip, const int32_t *ids, size_t n)
 {
     size_t end = 0;
 
-    if (clip->eos_id >= 0) {
+    if (clip->eos_id != SNAPSHOT_EOS_LARGEST) {
         while (end < n && ids[end] != clip->eos_id)
             end++;
         return end;

@@ -14,7 +14,7 @@ struct clip {
     struct text_tower text;
     size_t dim;            /* D */
     size_t context_length; /* tokens */
-    int32_t eos_id;        /* a text ends at the first of these; -1: at its first largest id */
+    int32_t eos_id;        /* as in struct text_config; the first of them counts */
     float logit_scale;     /* exp() applied */
 };
 

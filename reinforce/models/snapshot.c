@@ -3,6 +3,7 @@
 #include "reinforce/base/file.h"
 #include "reinforce/models/snapshot_config.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -18,14 +19,7 @@ static const char *const weight_names[] = {
     "model.safetensors",
     "model.safetensors.index.json",
 };
-static const char *const archive_names[] = {
-    "open_clip_pytorch_model.bin",
-    "open_clip_pytorch_model.pth",
-    "pytorch_model.bin",
-    "pytorch_model.pth",
-    "model.pth",
-    "mobileclip2_coca.pt",
-};
+static const char *const archive_endings[] = {".bin", ".pt", ".pth", ".ckpt"};
 static const char *const config_names[] = {"open_clip_config.json", "config.json",
                                            "preprocessor_config.json"};
 
@@ -74,6 +68,24 @@ static enum status read_json(const char *dir, const char *name, json_t **out, st
     return st;
 }
 
+/* A PyTorch archive in the folder, only to say what to do about it. */
+static bool find_archive(const char *dir, char path[PATH_MAX])
+{
+    DIR *listing = opendir(dir);
+    const struct dirent *entry;
+    bool found = false;
+
+    while (listing != NULL && !found && (entry = readdir(listing)) != NULL) {
+        const char *ending = strrchr(entry->d_name, '.');
+
+        for (size_t i = 0; i < ARRAY_LEN(archive_endings) && ending != NULL && !found; i++)
+            found = strcmp(ending, archive_endings[i]) == 0 && file_in(dir, entry->d_name, path);
+    }
+    if (listing != NULL)
+        (void)closedir(listing);
+    return found;
+}
+
 static enum status find_weights(struct snapshot *s, struct error *err)
 {
     char path[PATH_MAX];
@@ -81,14 +93,13 @@ static enum status find_weights(struct snapshot *s, struct error *err)
     for (size_t i = 0; i < ARRAY_LEN(weight_names); i++)
         if (file_in(s->dir, weight_names[i], s->weights_path))
             return ST_OK;
-    for (size_t i = 0; i < ARRAY_LEN(archive_names); i++)
-        if (file_in(s->dir, archive_names[i], path))
-            return error_set(err, ST_INVALID,
-                             "\"%s\" is a PyTorch archive; convert it to safetensors "
-                             "(open_clip_model.safetensors) first",
-                             path);
+    if (find_archive(s->dir, path))
+        return error_set(err, ST_INVALID,
+                         "\"%.120s\" is a PyTorch archive, which may run code when it is opened; "
+                         "convert it to open_clip_model.safetensors first",
+                         path);
     return error_set(err, ST_NOT_FOUND,
-                     "\"%s\" holds no weights; expected open_clip_model.safetensors or "
+                     "\"%.120s\" holds no weights; expected open_clip_model.safetensors or "
                      "model.safetensors",
                      s->dir);
 }
@@ -102,65 +113,84 @@ static void find_tokenizer(struct snapshot *s)
         s->vocab_path[0] = s->merges_path[0] = '\0';
 }
 
-static enum status override_activation(struct snapshot *s, const char *activation,
-                                       struct error *err)
+static enum status parse_activation(const char *text, enum activation *out, struct error *err)
 {
-    enum activation value;
-
-    if (activation == NULL || activation[0] == '\0')
-        return ST_OK;
-    if (strcmp(activation, "gelu") == 0)
-        value = ACTIVATION_GELU;
-    else if (strcmp(activation, "quick_gelu") == 0)
-        value = ACTIVATION_QUICK_GELU;
+    if (strcmp(text, "gelu") == 0)
+        *out = ACTIVATION_GELU;
+    else if (strcmp(text, "quick_gelu") == 0)
+        *out = ACTIVATION_QUICK_GELU;
     else
-        return error_set(err, ST_INVALID, "activation \"%s\" is neither gelu nor quick_gelu",
-                         activation);
-    s->vision.shape.activation = s->text.shape.activation = s->multimodal.shape.activation = value;
+        return error_set(err, ST_INVALID, "activation \"%.60s\" is neither gelu nor quick_gelu",
+                         text);
     return ST_OK;
+}
+
+static enum status infer(struct snapshot *s, const enum activation *activation, struct error *err)
+{
+    struct weights *weights = NULL;
+    enum status st;
+
+    if (activation == NULL)
+        return error_set(err, ST_INVALID,
+                         "the folder has neither open_clip_config.json nor config.json, and the "
+                         "tensors do not tell the activation: set activation to gelu or "
+                         "quick_gelu, or add the published config");
+    st = weights_open(s->weights_path, &weights, err);
+    if (st == ST_OK)
+        st = snapshot_infer(weights, *activation, s, err);
+    weights_destroy(&weights);
+    return st;
+}
+
+static enum status read_configs(struct snapshot *s, const enum activation *activation,
+                                struct error *err)
+{
+    json_t *open_clip = NULL, *config = NULL, *processor = NULL;
+    enum status st = read_json(s->dir, "open_clip_config.json", &open_clip, err);
+
+    if (st == ST_OK)
+        st = read_json(s->dir, "config.json", &config, err);
+    if (st == ST_OK)
+        st = read_json(s->dir, "preprocessor_config.json", &processor, err);
+    if (open_clip == NULL && json_object_get(config, "embed_dim") != NULL) {
+        open_clip =
+            config; /* a flat model_cfg under the other name, as Apple's snapshots have it */
+        config = NULL;
+    }
+    if (st == ST_OK && open_clip != NULL)
+        st = snapshot_config_open_clip(open_clip, s, err);
+    else if (st == ST_OK && config != NULL)
+        st = snapshot_config_transformers(config, processor, s, err);
+    else if (st == ST_OK)
+        st = infer(s, activation, err);
+    json_decref(processor);
+    json_decref(config);
+    json_decref(open_clip);
+    return st;
 }
 
 enum status snapshot_read(const char *dir, const char *activation, struct snapshot *out,
                           struct error *err)
 {
-    json_t *open_clip = NULL, *flat = NULL, *processor = NULL;
+    bool given = activation != NULL && activation[0] != '\0';
+    enum activation value = ACTIVATION_GELU;
     struct stat info;
     enum status st = ST_OK;
 
     memset(out, 0, sizeof *out);
     if (stat(dir, &info) != 0 || !S_ISDIR(info.st_mode))
-        return error_set(err, ST_NOT_FOUND, "model folder \"%s\" does not exist", dir);
+        return error_set(err, ST_NOT_FOUND, "model folder \"%.160s\" does not exist", dir);
     if (snprintf(out->dir, sizeof out->dir, "%s", dir) >= (int)sizeof out->dir)
-        return error_set(err, ST_INVALID, "model folder \"%s\" has too long a name", dir);
-    st = read_json(dir, "open_clip_config.json", &open_clip, err);
-    if (st == ST_OK)
-        st = read_json(dir, "config.json", &flat, err);
-    if (st == ST_OK)
-        st = read_json(dir, "preprocessor_config.json", &processor, err);
-    if (st == ST_OK && open_clip == NULL && flat != NULL &&
-        json_object_get(flat, "embed_dim") != NULL) {
-        open_clip =
-            flat; /* a flat model_cfg under the other name, as apple's CoCa snapshots have it */
-        flat = NULL;
-    }
-    if (st == ST_OK && open_clip != NULL) {
-        st = snapshot_config_open_clip(open_clip, out, err);
-    } else if (st == ST_OK && flat != NULL) {
-        st = snapshot_config_transformers(flat, processor, out, err);
-    } else if (st == ST_OK) {
-        st = error_set(err, ST_NOT_FOUND,
-                       "\"%s\" has neither open_clip_config.json nor config.json; add the one that "
-                       "the model was "
-                       "published with",
-                       dir);
-    }
-    json_decref(processor);
-    json_decref(flat);
-    json_decref(open_clip);
-    if (st == ST_OK)
-        st = override_activation(out, activation, err);
+        return error_set(err, ST_INVALID, "model folder \"%.160s\" has too long a name", dir);
+    if (given)
+        st = parse_activation(activation, &value, err);
     if (st == ST_OK)
         st = find_weights(out, err);
+    if (st == ST_OK)
+        st = read_configs(out, given ? &value : NULL, err);
+    if (st == ST_OK && given)
+        out->vision.shape.activation = out->text.shape.activation =
+            out->multimodal.shape.activation = value;
     if (st == ST_OK)
         find_tokenizer(out);
     if (st != ST_OK)

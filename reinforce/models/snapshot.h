@@ -9,6 +9,8 @@
 
 #include <limits.h>
 
+enum { SNAPSHOT_EOS_LARGEST = -1 };
+
 enum snapshot_family {
     SNAPSHOT_CLIP = 1,
     SNAPSHOT_COCA = 2,
@@ -24,8 +26,7 @@ struct vision_config {
 struct text_config {
     size_t context_length, vocab_size;
     struct transformer_shape shape;
-    int32_t eos_id; /* transformers' eos_token_id; 2 means "the largest id", as converted OpenAI
-                       models have it */
+    int32_t eos_id; /* where a text ends; SNAPSHOT_EOS_LARGEST: at its largest id */
 };
 
 /** Plain data; describes, owns nothing. */
@@ -33,7 +34,6 @@ struct snapshot {
     char dir[PATH_MAX];
     enum snapshot_family family;
     enum naming naming;
-    char text_prefix[8]; /* "text." with custom_text, else "" */
     size_t embed_dim;
     struct vision_config vision;
     struct text_config text;
@@ -46,9 +46,10 @@ struct snapshot {
 };
 
 /**
- * Reads the folder's own configs. `activation` ("gelu", "quick_gelu") overrides what they say; NULL
- * keeps it. ST_NOT_FOUND: no folder, config or weights; ST_INVALID names a config key that asks for
- * what we do not have, or a weight file that must be converted to safetensors first.
+ * Reads the folder's own configs; without any, sizes come from the tensors. `activation` ("gelu",
+ * "quick_gelu") overrides what the config says; NULL keeps it, and is refused without a config.
+ * ST_NOT_FOUND: no folder or weights; ST_INVALID names a config key that asks for what we do not
+ * have, or a weight file that must be converted to safetensors first.
  */
 NODISCARD enum status snapshot_read(const char *dir, const char *activation, struct snapshot *out,
                                     struct error *err);
