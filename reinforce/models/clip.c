@@ -164,5 +164,6 @@ size_t clip_scratch_bytes(const struct clip *clip)
     size_t image = MAX(patches, tower_floats(&vit->blocks, vit->n_tokens));
     size_t text = tower_floats(&clip->text.blocks, clip->context_length);
 
-    return MAX(image, text) * sizeof(float) + (size_t)8 * ARENA_ALIGN;
+    /* an arena's chunk may stay unused up to the size of the allocation that did not fit */
+    return 2 * MAX(image, text) * sizeof(float) + (128 << 10);
 }

@@ -40,7 +40,7 @@ NODISCARD enum status clip_encode_image(const struct clip *clip, const float *pi
 NODISCARD enum status clip_encode_text(const struct clip *clip, const int32_t *ids, size_t n,
                                        struct arena *scratch, float *out, struct error *err);
 
-/** Scratch bytes that one call of either needs at most: what to give an arena. */
+/** What to give a scratch arena so that one call of either fits. */
 size_t clip_scratch_bytes(const struct clip *clip);
 
 #endif
