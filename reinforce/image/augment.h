@@ -7,6 +7,7 @@
 #include "reinforce/base/json.h"
 #include "reinforce/image/image.h"
 #include "reinforce/image/resample.h"
+#include "reinforce/image/torch_rng.h"
 
 /** RandAugment's operators; the values are stored in datasets. */
 enum augment_op {
@@ -29,6 +30,12 @@ enum augment_op {
 
 enum { AUGMENT_MAX_OPS = 8 };
 
+/** Values of n_ops beside a count. */
+enum {
+    AUGMENT_OPS_SKIPPED = -1, /* RandAugment was not drawn for this view; stored as null */
+    AUGMENT_OPS_ABSENT = -2,  /* the chain has no RandAugment; nothing is stored */
+};
+
 /** What is drawn from; the result of augment_config_default() is the published recipe. */
 struct augment_config {
     int size; /* crop output, pixels; magnitudes of the translations follow it */
@@ -45,7 +52,7 @@ struct augment_config {
 /** One view. Boxes are absolute pixels of the decoded stored image. */
 struct augment_params {
     int32_t top, left, height, width;
-    int32_t n_ops; /* -1: RandAugment was skipped, stored as null */
+    int32_t n_ops; /* or AUGMENT_OPS_SKIPPED, AUGMENT_OPS_ABSENT */
     struct {
         enum augment_op op;
         double magnitude; /* signed; a float32 value widened */
@@ -55,19 +62,14 @@ struct augment_params {
 /** Published values: size 224, bicubic, scale 0.08..1, ratio 3/4..4/3, 2 ops, magnitude 9 of 31. */
 void augment_config_default(struct augment_config *config);
 
+/** Unsigned magnitude of `op` at the configured bin, and whether its sign is drawn (`is_signed` may
+ * be NULL). A float32 value widened, as torch computes it. */
+double augment_magnitude(const struct augment_config *config, enum augment_op op, bool *is_signed);
+
 /** Draws view `view` of sample `uid` for an image of width x height: depends on nothing else
  * (Philox). */
 void augment_sample(const struct augment_config *config, uint64_t seed, struct bytes_view uid,
                     uint32_t view, int width, int height, struct augment_params *out);
-
-/** torch's CPU generator (MT19937), for the compatibility mode. */
-struct torch_rng {
-    uint32_t state[624];
-    int next;
-};
-
-/** As torch.manual_seed(seed). */
-void torch_rng_init(struct torch_rng *rng, uint64_t seed);
 
 /** Draws as torchvision does from seeded torch, in its order; moves the generator on. */
 void augment_sample_torch(const struct augment_config *config, struct torch_rng *rng, int width,
@@ -81,13 +83,14 @@ NODISCARD enum status augment_apply(const struct augment_config *config,
                                     const struct augment_params *params, const struct image *src,
                                     struct arena *arena, struct image *out, struct error *err);
 
-/** One operator on an RGB image of any size, into a new image of the same size in `arena`. */
+/** One operator on an RGB image of any size, into a new image of the same size in `arena`.
+ * ST_INVALID: unknown operator, or a magnitude it cannot have. */
 NODISCARD enum status augment_apply_op(enum augment_op op, double magnitude,
                                        const struct image *src, struct arena *arena,
                                        struct image *out, struct error *err);
 
-/** `[[top, left, height, width], [[op, magnitude], ...]]`, or null for skipped operators. New
- * reference; NULL: no memory. */
+/** `[[top, left, height, width], [[op, magnitude], ...]]`, null for skipped operators, the box
+ * alone for a chain without RandAugment. New reference; NULL: no memory. */
 json_t *augment_params_to_json(const struct augment_params *params);
 
 /** Reads the same; op indices may be integral reals. ST_CORRUPT says what is wrong. */

@@ -40,16 +40,46 @@ enum image_format image_sniff(struct bytes_view encoded);
 const char *image_format_extension(enum image_format format);
 
 /** Reads the header only. ST_CORRUPT: empty, unknown or broken; ST_INVALID: past a limit (the
- * message says which). */
+ * message says which). `limits` may be NULL. */
 NODISCARD enum status image_read_info(struct bytes_view encoded, const struct image_limits *limits,
                                       struct image_info *info, struct error *err);
 
 /**
  * Decodes to RGB [H, W, 3] in `arena`. EXIF orientation and colour profiles are ignored, as the
  * trainers do. ST_CORRUPT: undecodable or truncated; ST_INVALID: past a limit; ST_NO_MEMORY: the
- * arena is too small.
+ * arena is too small. `limits` may be NULL.
  */
 NODISCARD enum status image_decode(struct bytes_view encoded, const struct image_limits *limits,
                                    struct arena *arena, struct image *out, struct error *err);
+
+/** What the channels of a stored image mean. */
+enum image_mode {
+    IMAGE_MODE_L,       /* [H, W, 1]; also 16-bit grey, clipped to 255 as Pillow does */
+    IMAGE_MODE_BILEVEL, /* [H, W, 1], 0 or 255; Pillow's "1" */
+    IMAGE_MODE_INDEXED, /* [H, W, 1], indices into `palette`; Pillow's "P" */
+    IMAGE_MODE_LA,      /* [H, W, 2] */
+    IMAGE_MODE_RGB,     /* [H, W, 3] */
+    IMAGE_MODE_RGBA,    /* [H, W, 4] */
+    IMAGE_MODE_CMYK,    /* [H, W, 4], 255 is full ink */
+};
+
+/** An image in the mode its file has, for transforms that come before the conversion to RGB. */
+struct image_stored {
+    struct image image;
+    enum image_mode mode;
+    uint8_t palette[256][3];
+};
+
+/** As image_decode(), without the conversion. Grey JPEG comes as RGB, which changes no result. */
+NODISCARD enum status image_decode_stored(struct bytes_view encoded,
+                                          const struct image_limits *limits, struct arena *arena,
+                                          struct image_stored *out, struct error *err);
+
+/**
+ * Pillow's convert("RGB"): grey is replicated, palettes are looked up, alpha is dropped, ink
+ * becomes light. `stored` is used up: out may share its pixels.
+ */
+NODISCARD enum status image_stored_to_rgb(struct image_stored *stored, struct arena *arena,
+                                          struct image *out, struct error *err);
 
 #endif

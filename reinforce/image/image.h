@@ -13,4 +13,21 @@ struct image {
     uint8_t *pixels;
 };
 
+/** A rectangle in pixels, in the order in which param_aug stores it. */
+struct image_box {
+    int32_t top, left, height, width;
+};
+
+static inline size_t image_bytes(const struct image *image)
+{
+    return (size_t)image->width * (size_t)image->height * (size_t)image->channels;
+}
+
+/**
+ * Sets the sizes and allocates pixels, not initialised, in `arena`. Sizes must be >= 1.
+ * ST_NO_MEMORY also when the product does not fit.
+ */
+NODISCARD enum status image_alloc(struct image *image, int width, int height, int channels,
+                                  struct arena *arena, struct error *err);
+
 #endif

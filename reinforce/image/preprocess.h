@@ -2,6 +2,7 @@
 #ifndef REINFORCE_IMAGE_PREPROCESS_H
 #define REINFORCE_IMAGE_PREPROCESS_H
 
+#include "reinforce/image/decode.h"
 #include "reinforce/image/resample.h"
 
 enum preprocess_mode {
@@ -25,13 +26,37 @@ struct preprocess {
     float mean[3], std[3];
 };
 
-/** Resize and crop only: out is RGB [size, size, 3] in `arena`. src is RGB. */
+/** What a transform does to an image of a given size. */
+struct preprocess_plan {
+    int height, width;       /* after resizing */
+    struct image_box window; /* the part of it that is kept */
+    int pad_top, pad_left;   /* where that part lies in size x size; 0 unless LONGEST */
+};
+
+/** Cannot fail. Sources: torchvision resize, open_clip ResizeKeepRatio and CenterCropOrPad,
+ * transformers CLIPImageProcessor. */
+void preprocess_plan_of(const struct preprocess *pre, int width, int height,
+                        struct preprocess_plan *plan);
+
+/** Resize and crop or pad only: out is RGB [size, size, 3] in `arena`. src is RGB. Pixels that the
+ * crop does not show are not computed. */
 NODISCARD enum status preprocess_pixels(const struct preprocess *pre, const struct image *src,
                                         struct arena *arena, struct image *out, struct error *err);
 
 /**
- * out   float32 [3, H, W], CHW: ((u8 / 255) - mean) / std, each step rounded to float32, as torch
- * does src   RGB [H, W, 3]
+ * The same in open_clip's order, which converts to RGB last: palette and bilevel images are resized
+ * nearest on their indices, LA and RGBA premultiplied. `src` is used up. Equal to converting first
+ * for grey and RGB. The product converts first unless a job asks for reference modes.
+ */
+NODISCARD enum status preprocess_pixels_stored(const struct preprocess *pre,
+                                               struct image_stored *src, struct arena *arena,
+                                               struct image *out, struct error *err);
+
+/**
+ * Pixels to what the image tower reads; each step is rounded to float32, as torch does.
+ *
+ * out   float32 [3, H, W]  ((u8 / 255) - mean) / std
+ * src   RGB [H, W, 3]
  */
 void preprocess_tensor(const struct image *src, const float mean[3], const float std[3],
                        float *out);

@@ -17,12 +17,30 @@ enum resample_filter {
  * out = src cropped to the box [top, left, height, width] (inside src) and resized to out_height x
  * out_width. Pixels outside the box are never read, so this equals Pillow's crop followed by
  * resize. `out` is allocated in `arena`, with scratch beside it. A pass whose size is already right
- * is skipped; equal sizes are a pure copy. Source: Pillow src/libImaging/Resample.c, Geometry.c
- * (nearest).
+ * is skipped; equal sizes are a pure copy. ST_INVALID: an empty size, a box outside the image or an
+ * unknown filter; ST_NO_MEMORY. Source: Pillow src/libImaging/Resample.c, Geometry.c (nearest).
  */
 NODISCARD enum status image_resize(const struct image *src, int top, int left, int height,
                                    int width, int out_height, int out_width,
                                    enum resample_filter filter, struct arena *arena,
                                    struct image *out, struct error *err);
+
+/**
+ * The part `window` of what image_resize() would give for `box`, byte for byte, computing nothing
+ * else: resize then crop at the price of the crop. The window lies inside out_height x out_width.
+ */
+NODISCARD enum status image_resize_window(const struct image *src, const struct image_box *box,
+                                          int out_height, int out_width,
+                                          const struct image_box *window,
+                                          enum resample_filter filter, struct arena *arena,
+                                          struct image *out, struct error *err);
+
+/** The same as image_resize_window() in plain loops, one pass after the other over whole images:
+ * what the fast one is tested against. */
+NODISCARD enum status image_resize_window_ref(const struct image *src, const struct image_box *box,
+                                              int out_height, int out_width,
+                                              const struct image_box *window,
+                                              enum resample_filter filter, struct arena *arena,
+                                              struct image *out, struct error *err);
 
 #endif

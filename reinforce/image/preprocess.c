@@ -1,0 +1,148 @@
+#include "reinforce/image/preprocess.h"
+
+#include <math.h>
+
+/* Offset of a centred window; rint() is half to even, as Python's round(). */
+static int centre(enum preprocess_crop crop, int margin)
+{
+    return crop == PREPROCESS_CROP_FLOOR ? margin / 2 : (int)rint(margin / 2.0);
+}
+
+void preprocess_plan_of(const struct preprocess *pre, int width, int height,
+                        struct preprocess_plan *plan)
+{
+    int size = pre->size;
+
+    plan->height = plan->width = size;
+    if (pre->mode == PREPROCESS_SHORTEST) {
+        int shorter = MIN(width, height), longer = MAX(width, height);
+        int resized = (int)((double)((int64_t)size * longer) / shorter);
+
+        if (width <= height)
+            plan->height = resized;
+        else
+            plan->width = resized;
+    } else if (pre->mode == PREPROCESS_LONGEST) {
+        double ratio = MAX((double)height / size, (double)width / size);
+
+        plan->height = MAX((int)rint(height / ratio), 1);
+        plan->width = MAX((int)rint(width / ratio), 1);
+    }
+    plan->window.height = MIN(plan->height, size);
+    plan->window.width = MIN(plan->width, size);
+    plan->window.top = centre(pre->crop, plan->height - plan->window.height);
+    plan->window.left = centre(pre->crop, plan->width - plan->window.width);
+    plan->pad_top = (size - plan->window.height) / 2;
+    plan->pad_left = (size - plan->window.width) / 2;
+}
+
+static enum status pad(const struct preprocess *pre, const struct preprocess_plan *plan,
+                       uint8_t fill, struct arena *arena, struct image *image, struct error *err)
+{
+    struct image padded;
+    size_t channels = (size_t)image->channels;
+    size_t row_bytes = (size_t)image->width * channels;
+    enum status st = image_alloc(&padded, pre->size, pre->size, image->channels, arena, err);
+
+    if (st != ST_OK)
+        return st;
+    memset(padded.pixels, fill, image_bytes(&padded));
+    for (int y = 0; y < image->height; y++)
+        memcpy(padded.pixels +
+                   ((size_t)(plan->pad_top + y) * (size_t)padded.width + (size_t)plan->pad_left) *
+                       channels,
+               image->pixels + (size_t)y * row_bytes, row_bytes);
+    *image = padded;
+    return ST_OK;
+}
+
+/* Padding comes last, so that `finish` sees resized pixels only. */
+static enum status resize(const struct preprocess *pre, enum resample_filter filter, uint8_t fill,
+                          const struct image *src, void (*finish)(struct image *image),
+                          struct arena *arena, struct image *out, struct error *err)
+{
+    struct image_box whole = {0, 0, src->height, src->width};
+    struct preprocess_plan plan;
+    enum status st;
+
+    preprocess_plan_of(pre, src->width, src->height, &plan);
+    st = image_resize_window(src, &whole, plan.height, plan.width, &plan.window, filter, arena, out,
+                             err);
+    if (st == ST_OK && finish != NULL)
+        finish(out);
+    if (st == ST_OK && (out->width < pre->size || out->height < pre->size))
+        st = pad(pre, &plan, fill, arena, out, err);
+    return st;
+}
+
+enum status preprocess_pixels(const struct preprocess *pre, const struct image *src,
+                              struct arena *arena, struct image *out, struct error *err)
+{
+    return resize(pre, pre->filter, pre->fill, src, NULL, arena, out, err);
+}
+
+static uint8_t muldiv255(unsigned a, unsigned b)
+{
+    unsigned t = a * b + 128;
+
+    return (uint8_t)(((t >> 8) + t) >> 8);
+}
+
+static void premultiply(struct image *image)
+{
+    size_t channels = (size_t)image->channels;
+
+    for (size_t i = 0; i < image_bytes(image); i += channels)
+        for (size_t c = 0; c < channels - 1; c++)
+            image->pixels[i + c] = muldiv255(image->pixels[i + c], image->pixels[i + channels - 1]);
+}
+
+static void unpremultiply(struct image *image)
+{
+    size_t channels = (size_t)image->channels;
+
+    for (size_t i = 0; i < image_bytes(image); i += channels) {
+        unsigned alpha = image->pixels[i + channels - 1];
+
+        for (size_t c = 0; c < channels - 1 && alpha != 0 && alpha != 255; c++)
+            image->pixels[i + c] = (uint8_t)MIN(255u * image->pixels[i + c] / alpha, 255u);
+    }
+}
+
+enum status preprocess_pixels_stored(const struct preprocess *pre, struct image_stored *src,
+                                     struct arena *arena, struct image *out, struct error *err)
+{
+    struct image_stored resized = *src;
+    bool is_discrete = src->mode == IMAGE_MODE_INDEXED || src->mode == IMAGE_MODE_BILEVEL;
+    bool has_alpha = src->mode == IMAGE_MODE_LA || src->mode == IMAGE_MODE_RGBA;
+    enum resample_filter filter = is_discrete ? RESAMPLE_NEAREST : pre->filter;
+    uint8_t fill = src->mode == IMAGE_MODE_BILEVEL && pre->fill != 0 ? 255 : pre->fill;
+    struct preprocess_plan plan;
+    enum status st;
+
+    preprocess_plan_of(pre, src->image.width, src->image.height, &plan);
+    if (filter == RESAMPLE_NEAREST ||
+        (plan.width == src->image.width && plan.height == src->image.height))
+        has_alpha = false; /* Pillow copies these as they are */
+    if (has_alpha)
+        premultiply(&src->image);
+    st = resize(pre, filter, fill, &src->image, has_alpha ? unpremultiply : NULL, arena,
+                &resized.image, err);
+    return st == ST_OK ? image_stored_to_rgb(&resized, arena, out, err) : st;
+}
+
+void preprocess_tensor(const struct image *src, const float mean[3], const float std[3], float *out)
+{
+    size_t n = (size_t)src->width * (size_t)src->height;
+
+    for (size_t c = 0; c < 3; c++) {
+        float table[256]; /* the division is slow and has only 256 arguments */
+        const uint8_t *from = src->pixels + c;
+        float *plane = out + c * n;
+
+        for (int v = 0; v < 256; v++)
+            table[v] = ((float)v / 255.0f - mean[c]) / std[c];
+        for (size_t i = 0; i < n; i++)
+            plane[i] = table[from[i * 3]];
+    }
+}
