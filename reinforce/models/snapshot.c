@@ -72,12 +72,15 @@ static enum status read_json(const char *dir, const char *name, json_t **out, st
 static bool find_archive(const char *dir, char path[PATH_MAX])
 {
     DIR *listing = opendir(dir);
-    const struct dirent *entry;
     bool found = false;
 
-    while (listing != NULL && !found && (entry = readdir(listing)) != NULL) {
-        const char *ending = strrchr(entry->d_name, '.');
+    while (listing != NULL && !found) {
+        /* NOLINTNEXTLINE(concurrency-mt-unsafe): one thread, own handle */
+        const struct dirent *entry = readdir(listing);
+        const char *ending = entry != NULL ? strrchr(entry->d_name, '.') : NULL;
 
+        if (entry == NULL)
+            break;
         for (size_t i = 0; i < ARRAY_LEN(archive_endings) && ending != NULL && !found; i++)
             found = strcmp(ending, archive_endings[i]) == 0 && file_in(dir, entry->d_name, path);
     }
