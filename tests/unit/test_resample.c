@@ -1,0 +1,297 @@
+#include "reinforce/base/philox.h"
+#include "reinforce/image/resample.h"
+#include "reinforce/image/resample_axis.h"
+#include "tests/support/image_patterns.h"
+
+#include <stdio.h>
+
+enum { ARENA_BYTES = 256 << 20 };
+
+/* CLIP 11 */
+static void a_row_is_resized_to_the_published_values(void **state)
+{
+    static uint8_t row[8] = {0, 255, 0, 0, 128, 200, 17, 99};
+    static const struct {
+        enum resample_filter filter;
+        int width;
+        uint8_t want[12];
+    } cases[] = {
+        {RESAMPLE_BICUBIC, 3, {94, 79, 99}},
+        {RESAMPLE_BICUBIC, 5, {109, 68, 61, 146, 61}},
+        {RESAMPLE_BICUBIC, 12, {0, 135, 239, 34, 0, 15, 108, 183, 181, 35, 50, 104}},
+        {RESAMPLE_BILINEAR, 3, {101, 79, 93}},
+        {RESAMPLE_BILINEAR, 5, {104, 66, 67, 139, 65}},
+        {RESAMPLE_BILINEAR, 12, {0, 128, 212, 43, 0, 21, 107, 164, 169, 48, 58, 99}},
+    };
+    struct arena arena;
+    struct error err = {0};
+
+    (void)state;
+    arena_init(&arena, ARENA_BYTES);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct image flat = {8, 1, 1, row}, upright = {1, 8, 1, row}, out;
+
+        assert_ok(image_resize(&flat, 0, 0, 1, 8, 1, cases[i].width, cases[i].filter, &arena, &out,
+                               &err));
+        assert_memory_equal(out.pixels, cases[i].want, (size_t)cases[i].width);
+        assert_ok(image_resize(&upright, 0, 0, 8, 1, cases[i].width, 1, cases[i].filter, &arena,
+                               &out, &err));
+        assert_memory_equal(out.pixels, cases[i].want, (size_t)cases[i].width);
+    }
+    arena_release(&arena);
+}
+
+/* CLIP 11 */
+static void a_grey_image_is_resized_to_the_published_values(void **state)
+{
+    static const uint8_t want[] = {107, 132, 139, 112, 144, 122, 128, 155, 153, 134, 130, 146};
+    struct arena arena;
+    struct error err = {0};
+    struct image image, out;
+
+    (void)state;
+    arena_init(&arena, ARENA_BYTES);
+    pattern_p(7, 9, 1, &arena, &image);
+    assert_ok(image_resize(&image, 0, 0, 7, 9, 3, 4, RESAMPLE_BICUBIC, &arena, &out, &err));
+    assert_memory_equal(out.pixels, want, sizeof want);
+    arena_release(&arena);
+}
+
+/* CLIP 12: one row sums to 2^22 + 1. */
+static void bicubic_coefficients_are_the_published_integers(void **state)
+{
+    static const struct {
+        int in, out;
+        int lo[5], n[5];
+        int32_t k[5][6];
+    } cases[] = {
+        {5,
+         3,
+         {0, 0, 1},
+         {4, 5, 4},
+         {{2452055, 1871305, 0, -129056},
+          {-156067, 1033945, 2438549, 1033945, -156067},
+          {-129056, 0, 1871305, 2452055}}},
+        {3,
+         5,
+         {0, 0, 0, 0, 1},
+         {2, 3, 3, 3, 2},
+         {{4510855, -316551},
+          {2723168, 1658941, -187805},
+          {0, 4194304, 0},
+          {-187805, 1658941, 2723168},
+          {-316551, 4510855}}},
+    };
+    struct arena arena;
+    struct error err = {0};
+
+    (void)state;
+    arena_init(&arena, ARENA_BYTES);
+    for (size_t c = 0; c < ARRAY_LEN(cases); c++) {
+        struct resample_axis axis;
+
+        assert_ok(resample_axis_init(&axis, cases[c].in, cases[c].out, 0, cases[c].out,
+                                     RESAMPLE_BICUBIC, &arena, &err));
+        for (int i = 0; i < cases[c].out; i++) {
+            assert_int_equal(axis.lo[i], cases[c].lo[i]);
+            assert_int_equal(axis.n[i], cases[c].n[i]);
+            assert_memory_equal(axis.k + i * axis.stride, cases[c].k[i],
+                                (size_t)axis.n[i] * sizeof axis.k[0]);
+        }
+    }
+    arena_release(&arena);
+}
+
+struct request {
+    int channels;
+    int width, height; /* of the source */
+    struct image_box box;
+    int out_height, out_width;
+    struct image_box window;
+    enum resample_filter filter;
+};
+
+static void assert_agrees_with_plain_twin(const struct request *r, struct philox *rng,
+                                          struct arena *arena)
+{
+    struct error err = {0};
+    struct image image, fast, plain;
+    uint8_t *edge;
+
+    arena_reset(arena);
+    /* The heap, so that a sanitizer sees a read behind the last pixel. */
+    image = (struct image){r->width, r->height, r->channels, NULL};
+    image.pixels = edge = malloc(image_bytes(&image));
+    assert_non_null(edge);
+    for (size_t i = 0; i < image_bytes(&image); i++)
+        image.pixels[i] = (uint8_t)(philox_u32(rng) >> 24);
+    assert_ok(image_resize_window(&image, &r->box, r->out_height, r->out_width, &r->window,
+                                  r->filter, arena, &fast, &err));
+    assert_ok(image_resize_window_ref(&image, &r->box, r->out_height, r->out_width, &r->window,
+                                      r->filter, arena, &plain, &err));
+    assert_int_equal(fast.width, r->window.width);
+    assert_int_equal(fast.height, r->window.height);
+    assert_int_equal(fast.channels, r->channels);
+    if (memcmp(fast.pixels, plain.pixels, image_bytes(&fast)) != 0)
+        fail_msg("filter %d, %d channels, box %d,%d,%d,%d of %d x %d to %d x %d, window "
+                 "%d,%d,%d,%d differs",
+                 (int)r->filter, r->channels, r->box.top, r->box.left, r->box.height, r->box.width,
+                 r->width, r->height, r->out_width, r->out_height, r->window.top, r->window.left,
+                 r->window.height, r->window.width);
+    free(edge);
+}
+
+static int side(struct philox *rng)
+{
+    static const uint32_t ranges[] = {1, 3, 20, 90, 300};
+
+    return 1 + (int)philox_below(rng, ranges[philox_below(rng, ARRAY_LEN(ranges))]);
+}
+
+static struct image_box box_within(int height, int width, bool whole, struct philox *rng)
+{
+    struct image_box box = {0, 0, height, width};
+
+    if (!whole) {
+        box.height = 1 + (int)philox_below(rng, (uint32_t)height);
+        box.width = 1 + (int)philox_below(rng, (uint32_t)width);
+        box.top = (int)philox_below(rng, (uint32_t)(height - box.height + 1));
+        box.left = (int)philox_below(rng, (uint32_t)(width - box.width + 1));
+    }
+    return box;
+}
+
+static void resizing_agrees_with_the_plain_twin_on_random_shapes(void **state)
+{
+    struct arena arena;
+    struct philox rng;
+
+    (void)state;
+    philox_init(&rng, 2, bytes_of_string("resample"), PHILOX_STAGE_AUGMENT, 0);
+    arena_init(&arena, ARENA_BYTES);
+    for (int i = 0; i < 1500; i++) {
+        struct request r = {.channels = 1 + (int)philox_below(&rng, 4),
+                            .width = side(&rng),
+                            .height = side(&rng),
+                            .out_height = side(&rng),
+                            .out_width = side(&rng),
+                            .filter = (enum resample_filter)philox_below(&rng, 5)};
+
+        r.box = box_within(r.height, r.width, i % 2 == 0, &rng);
+        if (i % 7 == 0)
+            r.out_width = r.box.width; /* one pass only */
+        if (i % 7 < 2)
+            r.out_height = r.box.height;
+        r.window = box_within(r.out_height, r.out_width, i % 3 == 0, &rng);
+        assert_agrees_with_plain_twin(&r, &rng, &arena);
+    }
+    arena_release(&arena);
+}
+
+static void resizing_agrees_with_the_plain_twin_on_extreme_shapes(void **state)
+{
+    static const int sizes[][4] = {
+        /* width, height to width, height */
+        {1, 1, 1, 1},    {1, 1, 224, 224},  {1, 1, 1, 5},     {5000, 1, 1, 1},  {5000, 2, 3, 3},
+        {1, 5000, 1, 1}, {2, 5000, 3, 3},   {3000, 40, 7, 9}, {40, 3000, 9, 7}, {2, 2, 1000, 1},
+        {1, 2, 1, 1000}, {700, 500, 1, 1},  {64, 64, 63, 65}, {65, 63, 64, 64}, {511, 16, 512, 17},
+        {513, 17, 9, 9}, {1024, 9, 512, 5}, {16, 16, 16, 15}, {16, 16, 15, 16},
+    };
+    struct arena arena;
+    struct philox rng;
+
+    (void)state;
+    philox_init(&rng, 3, bytes_of_string("resample"), PHILOX_STAGE_AUGMENT, 0);
+    arena_init(&arena, ARENA_BYTES);
+    for (size_t i = 0; i < ARRAY_LEN(sizes); i++)
+        for (int filter = 0; filter < 5; filter++)
+            for (int channels = 1; channels <= 4; channels++) {
+                const int *size = sizes[i];
+                struct request r = {channels,
+                                    size[0],
+                                    size[1],
+                                    {0, 0, size[1], size[0]},
+                                    size[3],
+                                    size[2],
+                                    {0, 0, size[3], size[2]},
+                                    (enum resample_filter)filter};
+
+                assert_agrees_with_plain_twin(&r, &rng, &arena);
+            }
+    arena_release(&arena);
+}
+
+static void impossible_requests_are_refused(void **state)
+{
+    static const struct {
+        struct image_box box;
+        int out_height, out_width;
+        struct image_box window;
+        int filter;
+        const char *reason;
+    } cases[] = {
+        {{0, 0, 5, 4}, 2, 2, {0, 0, 2, 2}, RESAMPLE_BOX, "is not inside the image"},
+        {{0, 0, 4, 5}, 2, 2, {0, 0, 2, 2}, RESAMPLE_BOX, "is not inside the image"},
+        {{0, -1, 4, 4}, 2, 2, {0, 0, 2, 2}, RESAMPLE_BOX, "is not inside the image"},
+        {{0, 0, 0, 4}, 2, 2, {0, 0, 2, 2}, RESAMPLE_BOX, "is not inside the image"},
+        {{0, 0, 4, 4}, 2, 2, {0, 1, 2, 2}, RESAMPLE_BOX, "is not inside the resized image"},
+        {{0, 0, 4, 4}, 0, 2, {0, 0, 2, 2}, RESAMPLE_BOX, "cannot resize"},
+        {{0, 0, 4, 4}, 2, 2, {0, 0, 2, 2}, 5, "filter 5 is unknown"},
+        {{0, 0, 4, 4}, 2, 2, {0, 0, 2, 2}, -1, "filter -1 is unknown"},
+    };
+    struct arena arena;
+    struct error err = {0};
+    struct image image, out;
+
+    (void)state;
+    arena_init(&arena, ARENA_BYTES);
+    pattern_p(4, 4, 3, &arena, &image);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        assert_status(image_resize_window(&image, &cases[i].box, cases[i].out_height,
+                                          cases[i].out_width, &cases[i].window,
+                                          (enum resample_filter)cases[i].filter, &arena, &out,
+                                          &err),
+                      ST_INVALID);
+        if (strstr(err.message, cases[i].reason) == NULL)
+            fail_msg("case %zu: %s", i, err.message);
+    }
+    arena_release(&arena);
+}
+
+static void a_small_arena_is_an_error_at_every_step(void **state)
+{
+    struct error err = {0};
+    struct arena arena;
+    struct image image, out;
+    size_t n_failed = 0, bytes = 64;
+    enum status st = ST_NO_MEMORY;
+    static uint8_t pixels[60 * 50 * 3];
+
+    (void)state;
+    image = (struct image){60, 50, 3, pixels};
+    for (; st != ST_OK; bytes += 512) {
+        arena_init(&arena, bytes);
+        st = image_resize(&image, 0, 0, 50, 60, 20, 20, RESAMPLE_BICUBIC, &arena, &out, &err);
+        if (st != ST_OK) {
+            assert_int_equal(st, ST_NO_MEMORY);
+            n_failed++;
+        }
+        arena_release(&arena);
+    }
+    assert_true(n_failed > 5);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_row_is_resized_to_the_published_values),
+        cmocka_unit_test(a_grey_image_is_resized_to_the_published_values),
+        cmocka_unit_test(bicubic_coefficients_are_the_published_integers),
+        cmocka_unit_test(resizing_agrees_with_the_plain_twin_on_random_shapes),
+        cmocka_unit_test(resizing_agrees_with_the_plain_twin_on_extreme_shapes),
+        cmocka_unit_test(impossible_requests_are_refused),
+        cmocka_unit_test(a_small_arena_is_an_error_at_every_step),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
