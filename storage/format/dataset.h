@@ -6,7 +6,6 @@
 #include "storage/object/object_store.h"
 
 struct dataset_reader;
-struct dataset_writer;
 
 /** Where the next sample begins: what a part's commit stores and a resumed lease starts from. */
 struct dataset_position {
@@ -19,15 +18,23 @@ struct dataset_position {
 struct dataset_reject {
     char uid[256]; /* "line 17" when the sample has no uid */
     enum status code;
-    char reason[48]; /* stable, snake_case: "bad_json", "missing_image", "duplicate_member" */
+    char reason[48]; /* stable, snake_case: the reasons are listed in README.md */
     char detail[256];
 };
 
 struct dataset_read_options {
-    size_t max_sample_bytes; /* all members together; more is a reject */
-    uint64_t end_offset;     /* stop at this offset; 0: to the end (a slice of a JSONL file) */
+    /* All members of a sample, or a line and what it refers to; more is a reject. A sample's arena
+     * needs about four times as much. */
+    size_t max_sample_bytes;
+    /*
+     * A slice: samples that begin at begin_offset or later and before end_offset (0: to the end).
+     * Both lie where samples begin. A uid that was there before in the slice is a reject; to know
+     * that after resuming, a reader goes over what lies between begin_offset and where it starts.
+     */
+    uint64_t begin_offset, end_offset;
     struct object_store
         *references; /* where image references of JSONL and folder lists resolve; may be NULL */
+    bool allow_missing_image; /* published sets come without; else such a sample is a reject */
 };
 
 /** How embeddings are stored in a record's members. */
@@ -46,7 +53,8 @@ struct dataset_format {
     const char *name;      /* "webdataset", "jsonl", "jsonl.gz", "jsonl.zst" */
     const char *extension; /* of a shard, with its dot: ".tar" */
 
-    /* Required. True if the key's suffix or the first bytes are this format's. */
+    /* Required. True if the first bytes are this format's or, when `head` is empty, the key's
+     * suffix is. */
     bool (*matches)(const char *key, struct bytes_view head);
 
     /* Required. Starts at *from (a position that tell() gave, or zeros). Reads ahead; owns its
@@ -59,7 +67,7 @@ struct dataset_format {
     /*
      * Required. Appends one record's bytes to `out`. The bytes depend on the record and the options
      * alone, so parts can be cut anywhere and joined by concatenation. ST_INVALID: the record
-     * cannot be written, and why.
+     * cannot be written, and why. On failure `out` is as it was.
      */
     enum status (*append)(const struct record *record, const struct dataset_write_options *options,
                           struct byte_buf *out, struct error *err);
@@ -86,19 +94,39 @@ struct dataset_reader { /* first member of each kind's own struct */
     const struct dataset_reader_ops *ops;
 };
 
-/** By name, or by suffix and first bytes; NULL if there is none. Formats are constants. */
+/** By name, or by first bytes (512 tell all formats) and else by suffix; NULL if there is none.
+ * Formats are constants. */
 const struct dataset_format *dataset_format_by_name(const char *name);
 const struct dataset_format *dataset_format_detect(const char *key, struct bytes_view head);
 
+/** `store` must outlive the reader. *out is the caller's. */
 NODISCARD enum status dataset_reader_open(const struct dataset_format *format,
                                           struct object_store *store, const char *key,
                                           const struct dataset_read_options *options,
                                           const struct dataset_position *from,
                                           struct dataset_reader **out, struct error *err);
+/**
+ * The next sample; statuses as in dataset_reader_ops. *record is overwritten, not released; after
+ * ST_OK its `meta` is the caller's (record_release), after anything else it is empty.
+ */
 NODISCARD enum status dataset_reader_next(struct dataset_reader *reader, struct arena *arena,
                                           struct record *record, struct dataset_reject *reject,
                                           struct error *err);
 void dataset_reader_tell(const struct dataset_reader *reader, struct dataset_position *position);
 void dataset_reader_close(struct dataset_reader **reader);
+
+/** A record's bytes at the end of `out`, and what ends a shard: dataset_format's slots. */
+NODISCARD enum status dataset_append(const struct dataset_format *format,
+                                     const struct record *record,
+                                     const struct dataset_write_options *options,
+                                     struct byte_buf *out, struct error *err);
+NODISCARD enum status dataset_tail(const struct dataset_format *format, uint64_t body_bytes,
+                                   struct byte_buf *out, struct error *err);
+
+/* Named by the dispatcher alone. */
+extern const struct dataset_format dataset_webdataset;
+extern const struct dataset_format dataset_jsonl;
+extern const struct dataset_format dataset_jsonl_gz;
+extern const struct dataset_format dataset_jsonl_zst;
 
 #endif
