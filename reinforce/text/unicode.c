@@ -62,10 +62,14 @@ uint32_t unicode_prev(struct bytes_view text, size_t end, size_t *start)
     size_t i = end - 1, next;
     uint32_t cp;
 
-    while (i > 0 && (text.data[i] & 0xC0) == 0x80)
+    while (i > 0 && end - i < 4 && (text.data[i] & 0xC0) == 0x80)
         i--;
     next = i;
-    cp = utf8_next(text, &next);
+    cp = utf8_next(bytes_view_of(text.data, end), &next);
+    if (next != end) { /* not a whole character */
+        *start = end - 1;
+        return UTF8_REPLACEMENT;
+    }
     *start = i;
     return cp;
 }

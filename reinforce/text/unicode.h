@@ -36,7 +36,8 @@ NODISCARD enum status unicode_normalize(enum unicode_form form, struct bytes_vie
 /** Appends one code point as UTF-8. */
 NODISCARD enum status unicode_put(uint32_t cp, struct byte_buf *out, struct error *err);
 
-/** The code point before position `end` (> 0) of valid UTF-8; *start is where it begins. */
+/** The code point before position `end` (> 0); *start is where it begins. A byte that ends no
+ * well-formed character is U+FFFD by itself. */
 uint32_t unicode_prev(struct bytes_view text, size_t end, size_t *start);
 
 /** Valid UTF-8 of `text`: the view itself, or `fixed` with U+FFFD for each ill-formed part. */
