@@ -1,5 +1,6 @@
 #include "reinforce/image/augment_ops.h"
 
+#include <float.h>
 #include <math.h>
 
 enum status augment_op_check(enum augment_op op, double magnitude, struct error *err)
@@ -7,9 +8,10 @@ enum status augment_op_check(enum augment_op op, double magnitude, struct error 
     if (op < AUGMENT_IDENTITY || op >= AUGMENT_OP_COUNT)
         return error_set(err, ST_INVALID, "augmentation operator %d is unknown, 0 to %d are known",
                          (int)op, AUGMENT_OP_COUNT - 1);
-    if (!isfinite(magnitude))
-        return error_set(err, ST_INVALID, "magnitude of augmentation operator %d is not finite",
-                         (int)op);
+    if (!(fabs(magnitude) < FLT_MAX)) /* blending factors are float32 */
+        return error_set(err, ST_INVALID,
+                         "magnitude of augmentation operator %d is %g, not a finite float32",
+                         (int)op, magnitude);
     if (op == AUGMENT_POSTERIZE && !(magnitude >= 0.0 && magnitude < 9.0))
         return error_set(err, ST_INVALID, "posterize cannot keep %g bits of 8", magnitude);
     return ST_OK;

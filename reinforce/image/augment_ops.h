@@ -4,7 +4,7 @@
 
 #include "reinforce/image/augment.h"
 
-/** ST_INVALID: unknown operator, magnitude not finite, or bits of Posterize not in 0..8. */
+/** ST_INVALID: unknown operator, magnitude no finite float32, or bits of Posterize not in 0..8. */
 NODISCARD enum status augment_op_check(enum augment_op op, double magnitude, struct error *err);
 
 /** True if the result at a byte depends on no other position, so that `to` may be src->pixels. */

@@ -27,7 +27,6 @@ static double filter_radius(enum resample_filter filter)
     case RESAMPLE_NEAREST:
         break;
     }
-    assert(!"a filter with weights");
     return 0.0;
 }
 
@@ -65,6 +64,7 @@ enum status resample_axis_init(struct resample_axis *axis, int in, int out, int 
     double *weight;
     enum status st;
 
+    assert(filter != RESAMPLE_NEAREST);
     axis->first = first;
     axis->count = count;
     axis->stride = (int)ceil(support) * 2 + 1;

@@ -396,8 +396,8 @@ static void operators_agree_with_their_plain_twins(void **state)
     static const double magnitudes[AUGMENT_OP_COUNT][8] = {
         [AUGMENT_SHEAR_X] = {0.09, -0.09, 0.3, -0.3, 0.0, 3.0, -50.0, 1e6},
         [AUGMENT_SHEAR_Y] = {0.09, -0.09, 0.3, -0.3, 0.0, 3.0, -50.0, 1e6},
-        [AUGMENT_TRANSLATE_X] = {30.45, -30.45, 0.0, -0.9, 1.0, 400.0, -1e9, 1e300},
-        [AUGMENT_TRANSLATE_Y] = {30.45, -30.45, 0.0, -0.9, 1.0, 400.0, -1e9, 1e300},
+        [AUGMENT_TRANSLATE_X] = {30.45, -30.45, 0.0, -0.9, 1.0, 400.0, -1e9, 1e38},
+        [AUGMENT_TRANSLATE_Y] = {30.45, -30.45, 0.0, -0.9, 1.0, 400.0, -1e9, 1e38},
         [AUGMENT_ROTATE] = {9.0, -9.0, 30.0, -30.0, 0.0, 90.0, 180.0, 359.0},
         [AUGMENT_BRIGHTNESS] = {0.27, -0.27, 0.9, -0.9, 0.0, -1.0, -2.0, 1e30},
         [AUGMENT_COLOR] = {0.27, -0.27, 0.9, -0.9, 0.0, -1.0, -2.0, 1e30},
@@ -512,8 +512,9 @@ static void impossible_operators_are_refused(void **state)
     } cases[] = {
         {-1, 0.0, "operator -1 is unknown"},
         {14, 0.0, "operator 14 is unknown"},
-        {AUGMENT_ROTATE, (double)INFINITY, "not finite"},
-        {AUGMENT_ROTATE, (double)NAN, "not finite"},
+        {AUGMENT_ROTATE, (double)INFINITY, "not a finite float32"},
+        {AUGMENT_ROTATE, (double)NAN, "not a finite float32"},
+        {AUGMENT_COLOR, 1e300, "1e+300, not a finite float32"}, /* found by fuzzing: 0 * inf */
         {AUGMENT_POSTERIZE, 9.0, "9 bits of 8"},
         {AUGMENT_POSTERIZE, -1.0, "-1 bits of 8"},
     };
