@@ -32,6 +32,7 @@ enum status clean_open_clip(struct bytes_view text, struct arena *arena, struct 
                             bool *suspect_mojibake, struct error *err)
 {
     struct byte_buf a, b;
+    const char *clean;
     char *copy;
     enum status st;
 
@@ -57,7 +58,9 @@ enum status clean_open_clip(struct bytes_view text, struct arena *arena, struct 
     if (st == ST_OK)
         st = unicode_lower(byte_buf_view(&b), &a, err);
     if (st == ST_OK)
-        st = arena_strndup(arena, (const char *)a.data, a.len, &copy, err);
+        st = byte_buf_c_str(&a, &clean, err);
+    if (st == ST_OK)
+        st = arena_strndup(arena, clean, a.len, &copy, err);
     if (st == ST_OK)
         *out = bytes_view_of(copy, a.len);
     byte_buf_release(&a);

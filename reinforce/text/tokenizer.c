@@ -367,6 +367,7 @@ enum status tokenizer_decode(const struct tokenizer *tok, const int32_t *ids, si
 {
     struct byte_buf plain, spaced, *result = &plain;
     struct spellings list;
+    const char *plain_text;
     enum status st;
 
     *text = NULL;
@@ -383,7 +384,9 @@ enum status tokenizer_decode(const struct tokenizer *tok, const int32_t *ids, si
         result = &spaced;
     }
     if (st == ST_OK)
-        st = arena_strndup(arena, (const char *)result->data, result->len, text, err);
+        st = byte_buf_c_str(result, &plain_text, err);
+    if (st == ST_OK)
+        st = arena_strndup(arena, plain_text, result->len, text, err);
     if (st == ST_OK)
         *text_len = result->len;
     spellings_release(&list);
