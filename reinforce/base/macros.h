@@ -18,8 +18,11 @@
  * instrument the resolver before they are ready, so there they get the default clone only. */
 #if defined(__x86_64__) && !defined(REINFORCE_SANITIZED)
 #define KERNEL_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+/* The same for kernels over bytes, whose 512-bit instructions are not in AVX-512F. */
+#define BYTE_KERNEL_CLONES __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
 #else
 #define KERNEL_CLONES
+#define BYTE_KERNEL_CLONES
 #endif
 
 #endif

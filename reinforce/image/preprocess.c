@@ -131,18 +131,18 @@ enum status preprocess_pixels_stored(const struct preprocess *pre, struct image_
     return st == ST_OK ? image_stored_to_rgb(&resized, arena, out, err) : st;
 }
 
+KERNEL_CLONES static void normalise(const uint8_t *restrict from, size_t n,
+                                    const float *restrict mean, const float *restrict std,
+                                    float *restrict out)
+{
+    for (size_t i = 0; i < n; i++) {
+        out[i] = ((float)from[3 * i] / 255.0f - mean[0]) / std[0];
+        out[n + i] = ((float)from[3 * i + 1] / 255.0f - mean[1]) / std[1];
+        out[2 * n + i] = ((float)from[3 * i + 2] / 255.0f - mean[2]) / std[2];
+    }
+}
+
 void preprocess_tensor(const struct image *src, const float mean[3], const float std[3], float *out)
 {
-    size_t n = (size_t)src->width * (size_t)src->height;
-
-    for (size_t c = 0; c < 3; c++) {
-        float table[256]; /* the division is slow and has only 256 arguments */
-        const uint8_t *from = src->pixels + c;
-        float *plane = out + c * n;
-
-        for (int v = 0; v < 256; v++)
-            table[v] = ((float)v / 255.0f - mean[c]) / std[c];
-        for (size_t i = 0; i < n; i++)
-            plane[i] = table[from[i * 3]];
-    }
+    normalise(src->pixels, (size_t)src->width * (size_t)src->height, mean, std, out);
 }

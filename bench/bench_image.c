@@ -1,0 +1,204 @@
+/* The image side of the pipeline on one core; bench_image.py drives it.
+ *
+ *     bench_image FILE...
+ *
+ * reads lines "TASK ROUNDS" and answers each with the seconds that TASK took on all files ROUNDS
+ * times: chain   decode, 10 augmented views and the plain view, each to a float tensor of 224 x 224
+ *     tensor  decode and the plain view to a tensor
+ *     decode, resize, operators, normalise: one step of the chain alone */
+#include "reinforce/base/clock.h"
+#include "reinforce/base/file.h"
+#include "reinforce/base/parse.h"
+#include "reinforce/image/augment.h"
+#include "reinforce/image/augment_ops.h"
+#include "reinforce/image/decode.h"
+#include "reinforce/image/preprocess.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+enum { SIZE = 224, VIEWS = 10, MAX_FILES = 256, ARENA_BYTES = 512 << 20 };
+
+static const struct preprocess plain = {
+    .size = SIZE,
+    .mode = PREPROCESS_SHORTEST,
+    .filter = RESAMPLE_BICUBIC,
+    .mean = {0.48145466f, 0.4578275f, 0.40821073f},
+    .std = {0.26862954f, 0.26130258f, 0.27577711f},
+};
+
+struct bench {
+    struct byte_buf files[MAX_FILES];
+    struct image images[MAX_FILES]; /* decoded once, in `kept` */
+    size_t n_files;
+    struct arena kept, arena;
+    struct augment_config config;
+    float tensor[3 * SIZE * SIZE];
+};
+
+static enum status plain_view(struct bench *bench, const struct image *image, struct error *err)
+{
+    struct image view;
+    enum status st = preprocess_pixels(&plain, image, &bench->arena, &view, err);
+
+    if (st == ST_OK)
+        preprocess_tensor(&view, plain.mean, plain.std, bench->tensor);
+    return st;
+}
+
+static enum status chain(struct bench *bench, size_t file, struct error *err)
+{
+    struct image image, view;
+    enum status st =
+        image_decode(byte_buf_view(&bench->files[file]), NULL, &bench->arena, &image, err);
+
+    for (uint32_t a = 0; a < VIEWS && st == ST_OK; a++) {
+        struct augment_params params;
+
+        augment_sample(&bench->config, file, bytes_of_string("bench"), a, image.width, image.height,
+                       &params);
+        st = augment_apply(&bench->config, &params, &image, &bench->arena, &view, err);
+        if (st == ST_OK)
+            preprocess_tensor(&view, plain.mean, plain.std, bench->tensor);
+    }
+    return st == ST_OK ? plain_view(bench, &image, err) : st;
+}
+
+static enum status tensor(struct bench *bench, size_t file, struct error *err)
+{
+    struct image image;
+    enum status st =
+        image_decode(byte_buf_view(&bench->files[file]), NULL, &bench->arena, &image, err);
+
+    return st == ST_OK ? plain_view(bench, &image, err) : st;
+}
+
+static enum status decode(struct bench *bench, size_t file, struct error *err)
+{
+    struct image image;
+
+    return image_decode(byte_buf_view(&bench->files[file]), NULL, &bench->arena, &image, err);
+}
+
+static enum status resize(struct bench *bench, size_t file, struct error *err)
+{
+    const struct image *image = &bench->images[file];
+    enum status st = ST_OK;
+
+    for (uint32_t a = 0; a < VIEWS && st == ST_OK; a++) {
+        struct augment_params params;
+        struct image view;
+
+        augment_sample(&bench->config, file, bytes_of_string("bench"), a, image->width,
+                       image->height, &params);
+        params.n_ops = 0;
+        st = augment_apply(&bench->config, &params, image, &bench->arena, &view, err);
+    }
+    return st;
+}
+
+static enum status operators(struct bench *bench, size_t file, struct error *err)
+{
+    struct image view = {SIZE, SIZE, 3, bench->images[file].pixels}, out;
+    enum status st = image_alloc(&out, SIZE, SIZE, 3, &bench->arena, err);
+
+    for (uint32_t a = 0; a < VIEWS && st == ST_OK; a++) {
+        struct augment_params params;
+
+        augment_sample(&bench->config, file, bytes_of_string("bench"), a, SIZE, SIZE, &params);
+        for (int i = 0; i < params.n_ops; i++)
+            augment_op_run(params.ops[i].op, params.ops[i].magnitude, &view, out.pixels);
+    }
+    return st;
+}
+
+static enum status normalise(struct bench *bench, size_t file, struct error *err)
+{
+    struct image view = {SIZE, SIZE, 3, bench->images[file].pixels};
+
+    (void)err;
+    for (int a = 0; a < VIEWS; a++)
+        preprocess_tensor(&view, plain.mean, plain.std, bench->tensor);
+    return ST_OK;
+}
+
+static const struct {
+    const char *name;
+    enum status (*run)(struct bench *bench, size_t file, struct error *err);
+} tasks[] = {
+    {"chain", chain},   {"tensor", tensor},       {"decode", decode},
+    {"resize", resize}, {"operators", operators}, {"normalise", normalise},
+};
+
+static enum status run(struct bench *bench, const char *task, int64_t rounds, struct error *err)
+{
+    int64_t start = clock_monotonic_ns();
+
+    for (size_t t = 0; t < ARRAY_LEN(tasks); t++) {
+        if (strcmp(tasks[t].name, task) != 0)
+            continue;
+        for (int64_t round = 0; round < rounds; round++)
+            for (size_t file = 0; file < bench->n_files; file++) {
+                enum status st;
+
+                arena_reset(&bench->arena);
+                st = tasks[t].run(bench, file, err);
+                if (st != ST_OK)
+                    return st;
+            }
+        (void)printf("%.6f\n", (double)(clock_monotonic_ns() - start) * 1e-9);
+        (void)fflush(stdout);
+        return ST_OK;
+    }
+    return error_set(err, ST_INVALID, "task \"%s\" is unknown", task);
+}
+
+static enum status open_files(struct bench *bench, char **paths, size_t n, struct error *err)
+{
+    enum status st = ST_OK;
+
+    if (n < 1 || n > MAX_FILES)
+        return error_set(err, ST_INVALID, "usage: bench_image FILE... (at most %d)", MAX_FILES);
+    arena_init(&bench->kept, (size_t)4 * ARENA_BYTES);
+    arena_init(&bench->arena, ARENA_BYTES);
+    augment_config_default(&bench->config);
+    for (; bench->n_files < n && st == ST_OK; bench->n_files++) {
+        size_t i = bench->n_files;
+
+        byte_buf_init(&bench->files[i], 64 << 20);
+        st = file_read(paths[i], &bench->files[i], err);
+        if (st == ST_OK)
+            st = image_decode(byte_buf_view(&bench->files[i]),
+                              &(struct image_limits){.min_side = SIZE}, &bench->kept,
+                              &bench->images[i], err);
+        if (st != ST_OK)
+            error_add_context(err, "%s", paths[i]);
+    }
+    return st;
+}
+
+int main(int argc, char **argv)
+{
+    static struct bench bench;
+    struct error err = {0};
+    enum status st = open_files(&bench, argv + 1, (size_t)argc - 1, &err);
+    char line[64];
+
+    while (st == ST_OK && fgets(line, sizeof line, stdin) != NULL) {
+        char *rest = line;
+        const char *task = strtok_r(rest, " \n", &rest);
+        const char *count = strtok_r(rest, " \n", &rest);
+        int64_t rounds;
+
+        st = parse_i64(count != NULL ? count : "", 1, 1000000, &rounds, &err);
+        if (st == ST_OK)
+            st = run(&bench, task, rounds, &err);
+    }
+    if (st != ST_OK)
+        (void)fprintf(stderr, "bench_image: %s: %s\n", err.context, err.message);
+    for (size_t i = 0; i < bench.n_files; i++)
+        byte_buf_release(&bench.files[i]);
+    arena_release(&bench.kept);
+    arena_release(&bench.arena);
+    return st == ST_OK ? 0 : 1;
+}
