@@ -11,6 +11,9 @@ Writes text_clip.json        a small tokenizer.json in the shape of CLIP's
        text_kinds.jsonl      one-line tokenizers of every kind of part, with texts, ids and decoded text
        text_clean.jsonl      [bytes in hex, cleaned] by open_clip and ftfy, mojibake repair off
 
+With --real DIR, where tests/integration/fetch_*.sh have put the published vocabularies (and transformers 4.49):
+Writes text_real.jsonl       texts with ids by open_clip, transformers' CLIP and the two Gemma tokenizers
+
 Training breaks ties anew each time, so tokenizers and sums are always written together.
 A failing text of the sums is shown by:  make_text.py --show INDEX
 """
@@ -361,10 +364,46 @@ def make_clean() -> None:
     (HERE / "text_clean.jsonl").write_text("\n".join(lines) + "\n")
 
 
+def real_texts() -> list:
+    texts = ["", "a photo of a cat", "A  Photo\tof TWO dogs!!", "don't DON'T it's it''s I'll we'VE 'tis", "3.14 10,000 1/2 \u00bd",
+             "&amp;lt;b&amp;gt; &amp;amp; &eacute;", "\u201ccurly\u201d \u2018quotes\u2019 it\u2019s", "\uff26\uff35\uff2c\uff2c \uff57\uff49\uff44\uff54\uff48",
+             "the\u00a0cat\u3000sat", "<start_of_text>hi<end_of_text>", "<|startoftext|>hi<|endoftext|>", "!<start_of_text>", "'\u017f \u212a\u0130",
+             "e\u0301 \u00e9 \ufb01", "<bos>hi<eos><pad>", "<h1>Title</h1>\n\n\n  indented\t\tcode", "Hi  Hello   there", " leading", "trailing ",
+             "\u751f\u6d3b\u7684\u771f\u8c1b\u662f", "\u30a2\u30ab\u30ab\u30f3\u30ac\u30eb\u30fc", "<0x41><0xE9> \u2581\u2581x", "word " * 200, "a" * 3000,
+             "\u0001\u0007\ue000\U0010fffd", "def f(x):\n    return x ** 2  # 123456"]
+    return texts + PARTS["sentences"] + [random_text(7 * 10**6 + i).decode("utf-8", "replace") for i in range(160)]
+
+
+def make_real(data: pathlib.Path) -> None:
+    import ftfy
+    from open_clip.tokenizer import SimpleTokenizer
+    from tokenizers import Tokenizer
+    from transformers import CLIPTokenizerFast
+
+    open_clip = SimpleTokenizer()
+    clip = Tokenizer.from_file(str(data / "clip" / "tokenizer.json"))
+    fast = CLIPTokenizerFast(str(data / "clip" / "vocab.json"), str(data / "clip" / "merges.txt"))
+    gemma = [Tokenizer.from_file(str(data / "gemma" / f"{name}.json")) for name in ("gemma2", "gemma3")]
+    lines = []
+    for text in real_texts():
+        # the fetched tokenizer.json is what transformers makes, but for how it finds special tokens in a text
+        assert "|>" in text.lower() or fast(text)["input_ids"] == clip.encode(text).ids
+        repaired = ftfy.fix_text(text) != ftfy.fix_text(text, fix_encoding=False)
+        lines.append(json.dumps({
+            "text": text, "open_clip": None if repaired else open_clip.encode(text), "clip": clip.encode(text).ids,
+            "clip_text": open_clip.decode(open_clip.encode(text)),
+            **{f"gemma{i + 2}": tok.encode(text).ids for i, tok in enumerate(gemma)},
+            **{f"gemma{i + 2}_text": tok.decode(tok.encode(text).ids) for i, tok in enumerate(gemma)}}, separators=(",", ":")))
+    (HERE / "text_real.jsonl").write_text("\n".join(lines) + "\n")
+
+
 def main() -> None:
     if len(sys.argv) == 3 and sys.argv[1] == "--show":
         text = random_text(int(sys.argv[2]))
         print(text, text.decode("utf-8", "replace"), sep="\n")
+        return
+    if len(sys.argv) == 3 and sys.argv[1] == "--real":
+        make_real(pathlib.Path(sys.argv[2]))
         return
     save("text_clip.json", make_clip())
     save("text_gemma.json", make_gemma())
