@@ -96,7 +96,7 @@ enum status clip_encode_image(const struct clip *clip, const float *pixels, stru
     enum status st = arena_alloc(scratch, clip->vit.n_tokens * D * sizeof *tokens, &tokens, err);
 
     if (st == ST_OK)
-        st = vit_run(&clip->vit, pixels, scratch, tokens, err);
+        st = vit_run(&clip->vit, pixels, true, scratch, tokens, err);
     if (st == ST_OK) { /* only the class token goes on: the norm is row by row */
         ops_layer_norm(tokens, tokens, clip->ln_post.w, clip->ln_post.b, clip->vit.blocks.eps, 1,
                        D);
@@ -139,7 +139,7 @@ enum status clip_encode_text(const struct clip *clip, const int32_t *ids, size_t
     if (st == ST_OK)
         st = text_tower_embed(&clip->text, ids, T, 0, x, err);
     if (st == ST_OK)
-        st = transformer_run(&clip->text.blocks, x, T, true, NULL, scratch, err);
+        st = transformer_run_pooled(&clip->text.blocks, x, T, true, end, scratch, err);
     if (st == ST_OK) {
         last = x + end * D;
         ops_layer_norm(last, last, clip->text.ln_final.w, clip->text.ln_final.b,

@@ -3,6 +3,7 @@
 #include "reinforce/nn/attention.h"
 #include "reinforce/nn/ops.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -151,46 +152,127 @@ void activation_apply(enum activation activation, float *x, size_t n)
         ops_gelu(x, n);
 }
 
+/* Activations of one sample; shared by all blocks of a run. */
+struct work {
+    float *normed; /* [T, D] */
+    float *wide;   /* [T, max(3 D, mlp)] */
+    float *mixed;  /* [T, D] */
+};
+
+static enum status work_init(const struct transformer *t, size_t T, struct arena *scratch,
+                             struct work *work, struct error *err)
+{
+    size_t D = t->width;
+    enum status st = arena_alloc(scratch, T * D * sizeof(float), &work->normed, err);
+
+    if (st == ST_OK)
+        st = arena_alloc(scratch, T * MAX(3 * D, t->mlp_width) * sizeof(float), &work->wide, err);
+    if (st == ST_OK)
+        st = arena_alloc(scratch, T * D * sizeof(float), &work->mixed, err);
+    return st;
+}
+
+static enum status run_block(const struct transformer *t, const struct transformer_block *b,
+                             float *x, size_t T, bool causal, const bool *hide_last,
+                             const struct work *work, struct arena *scratch, struct error *err)
+{
+    size_t D = t->width, mlp = t->mlp_width;
+    struct attention attention = {.q = work->wide,
+                                  .k = work->wide + D,
+                                  .v = work->wide + 2 * D,
+                                  .q_stride = 3 * D,
+                                  .kv_stride = 3 * D,
+                                  .Tq = T,
+                                  .Tk = T,
+                                  .n_heads = t->n_heads,
+                                  .head_dim = D / t->n_heads,
+                                  .causal = causal,
+                                  .hide_last = hide_last};
+    struct arena mark = *scratch; /* the tile of scores is given back */
+    enum status st;
+
+    ops_layer_norm(work->normed, x, b->ln_1.w, b->ln_1.b, t->eps, T, D);
+    ops_linear(work->wide, work->normed, D, b->qkv.w, b->qkv.b, T, 3 * D, D);
+    st = attention_run(&attention, work->mixed, scratch, err);
+    arena_rewind(scratch, &mark);
+    if (st != ST_OK)
+        return st;
+    ops_linear(work->normed, work->mixed, D, b->attn_out.w, b->attn_out.b, T, D, D);
+    ops_add(x, work->normed, T * D);
+    ops_layer_norm(work->normed, x, b->ln_2.w, b->ln_2.b, t->eps, T, D);
+    ops_linear(work->wide, work->normed, D, b->fc.w, b->fc.b, T, mlp, D);
+    activation_apply(t->activation, work->wide, T * mlp);
+    ops_linear(work->normed, work->wide, mlp, b->proj.w, b->proj.b, T, D, mlp);
+    ops_add(x, work->normed, T * D);
+    return ST_OK;
+}
+
+/* Attention's second half and the MLP for M rows of any samples. */
+static void finish_rows(const struct transformer *t, const struct transformer_block *b, float *x,
+                        size_t M, float *normed, const float *mixed, float *wide)
+{
+    size_t D = t->width, mlp = t->mlp_width;
+
+    ops_linear_rows(normed, mixed, b->attn_out.w, b->attn_out.b, M, D, D);
+    ops_add(x, normed, M * D);
+    ops_layer_norm(normed, x, b->ln_2.w, b->ln_2.b, t->eps, M, D);
+    ops_linear_rows(wide, normed, b->fc.w, b->fc.b, M, mlp, D);
+    activation_apply(t->activation, wide, M * mlp);
+    ops_linear_rows(normed, wide, b->proj.w, b->proj.b, M, D, mlp);
+    ops_add(x, normed, M * D);
+}
+
+/* Keys and values of all rows, everything else of one. */
+static enum status run_block_for_row(const struct transformer *t, const struct transformer_block *b,
+                                     float *x, size_t T, size_t row, const struct work *work,
+                                     struct arena *scratch, struct error *err)
+{
+    size_t D = t->width;
+    float *q = work->mixed, *out = q + D;
+    struct attention attention = {.q = q,
+                                  .k = work->wide,
+                                  .v = work->wide + D,
+                                  .q_stride = D,
+                                  .kv_stride = 2 * D,
+                                  .Tq = 1,
+                                  .Tk = T,
+                                  .n_heads = t->n_heads,
+                                  .head_dim = D / t->n_heads};
+    struct arena mark = *scratch;
+    enum status st;
+
+    ops_layer_norm(work->normed, x, b->ln_1.w, b->ln_1.b, t->eps, T, D);
+    ops_linear(work->wide, work->normed, D, b->qkv.w + D * D, b->qkv.b + D, T, 2 * D, D);
+    ops_linear_rows(q, work->normed + row * D, b->qkv.w, b->qkv.b, 1, D, D);
+    st = attention_run(&attention, out, scratch, err);
+    arena_rewind(scratch, &mark);
+    if (st == ST_OK)
+        finish_rows(t, b, x + row * D, 1, work->normed, out, work->wide);
+    return st;
+}
+
 enum status transformer_run(const struct transformer *t, float *x, size_t T, bool causal,
                             const bool *hide_last, struct arena *scratch, struct error *err)
 {
-    size_t D = t->width, mlp = t->mlp_width;
-    float *normed, *wide, *mixed;
-    enum status st = arena_alloc(scratch, T * D * sizeof *normed, &normed, err);
+    struct work work;
+    enum status st = work_init(t, T, scratch, &work, err);
 
-    if (st == ST_OK)
-        st = arena_alloc(scratch, T * MAX(3 * D, mlp) * sizeof *wide, &wide, err);
-    if (st == ST_OK)
-        st = arena_alloc(scratch, T * D * sizeof *mixed, &mixed, err);
-    for (size_t layer = 0; layer < t->n_layers && st == ST_OK; layer++) {
-        const struct transformer_block *b = &t->blocks[layer];
-        struct attention attention = {.q = wide,
-                                      .k = wide + D,
-                                      .v = wide + 2 * D,
-                                      .q_stride = 3 * D,
-                                      .kv_stride = 3 * D,
-                                      .Tq = T,
-                                      .Tk = T,
-                                      .n_heads = t->n_heads,
-                                      .head_dim = D / t->n_heads,
-                                      .causal = causal,
-                                      .hide_last = hide_last};
-        struct arena mark = *scratch; /* the tile of scores is given back */
+    for (size_t layer = 0; layer < t->n_layers && st == ST_OK; layer++)
+        st = run_block(t, &t->blocks[layer], x, T, causal, hide_last, &work, scratch, err);
+    return st;
+}
 
-        ops_layer_norm(normed, x, b->ln_1.w, b->ln_1.b, t->eps, T, D);
-        ops_linear(wide, normed, D, b->qkv.w, b->qkv.b, T, 3 * D, D);
-        st = attention_run(&attention, mixed, scratch, err);
-        if (st != ST_OK)
-            break;
-        arena_rewind(scratch, &mark);
-        ops_linear(normed, mixed, D, b->attn_out.w, b->attn_out.b, T, D, D);
-        ops_add(x, normed, T * D);
-        ops_layer_norm(normed, x, b->ln_2.w, b->ln_2.b, t->eps, T, D);
-        ops_linear(wide, normed, D, b->fc.w, b->fc.b, T, mlp, D);
-        activation_apply(t->activation, wide, T * mlp);
-        ops_linear(normed, wide, mlp, b->proj.w, b->proj.b, T, D, mlp);
-        ops_add(x, normed, T * D);
-    }
+enum status transformer_run_pooled(const struct transformer *t, float *x, size_t T, bool causal,
+                                   size_t row, struct arena *scratch, struct error *err)
+{
+    struct work work;
+    enum status st = work_init(t, MAX(T, (size_t)2), scratch, &work, err);
+
+    assert(!causal || row == T - 1);
+    for (size_t layer = 0; layer + 1 < t->n_layers && st == ST_OK; layer++)
+        st = run_block(t, &t->blocks[layer], x, T, causal, NULL, &work, scratch, err);
+    if (st == ST_OK && t->n_layers > 0)
+        st = run_block_for_row(t, &t->blocks[t->n_layers - 1], x, T, row, &work, scratch, err);
     return st;
 }
 
@@ -250,11 +332,5 @@ void transformer_step(const struct transformer *t, size_t layer, float *x, size_
         attention_cached(mixed + m * D, wide + m * 3 * D, cache->k + at, cache->v + at,
                          position[m] + 1, t->n_heads, D / t->n_heads, scores);
     }
-    ops_linear_rows(normed, mixed, b->attn_out.w, b->attn_out.b, M, D, D);
-    ops_add(x, normed, M * D);
-    ops_layer_norm(normed, x, b->ln_2.w, b->ln_2.b, t->eps, M, D);
-    ops_linear_rows(wide, normed, b->fc.w, b->fc.b, M, mlp, D);
-    activation_apply(t->activation, wide, M * mlp);
-    ops_linear_rows(normed, wide, b->proj.w, b->proj.b, M, D, mlp);
-    ops_add(x, normed, M * D);
+    finish_rows(t, b, x, M, normed, mixed, wide);
 }

@@ -62,8 +62,8 @@ static void cut_patches(const struct vit *vit, const float *pixels, float *patch
                            p * sizeof *patches);
 }
 
-enum status vit_run(const struct vit *vit, const float *pixels, struct arena *scratch,
-                    float *tokens, struct error *err)
+enum status vit_run(const struct vit *vit, const float *pixels, bool class_only,
+                    struct arena *scratch, float *tokens, struct error *err)
 {
     size_t D = vit->width, n = vit->n_tokens, K = 3 * vit->patch_size * vit->patch_size;
     struct arena mark = *scratch;
@@ -78,7 +78,8 @@ enum status vit_run(const struct vit *vit, const float *pixels, struct arena *sc
     arena_rewind(scratch, &mark);
     ops_add(tokens, vit->position, n * D);
     ops_layer_norm(tokens, tokens, vit->ln_pre.w, vit->ln_pre.b, vit->blocks.eps, n, D);
-    st = transformer_run(&vit->blocks, tokens, n, false, NULL, scratch, err);
+    st = class_only ? transformer_run_pooled(&vit->blocks, tokens, n, false, 0, scratch, err)
+                    : transformer_run(&vit->blocks, tokens, n, false, NULL, scratch, err);
     arena_rewind(scratch, &mark);
     return st;
 }

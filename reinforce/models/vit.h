@@ -25,10 +25,10 @@ void vit_release(struct vit *vit);
 
 /**
  * pixels float32 [3, S, S], normalised; tokens float32 [n_tokens, width] out, after the last block
- * and before any final norm; row 0 is the class token, patches follow row by row. Scratch is given
- * back.
+ * and before any final norm; row 0 is the class token, patches follow row by row. class_only: only
+ * row 0 is wanted, the others are undefined. Scratch is given back.
  */
-NODISCARD enum status vit_run(const struct vit *vit, const float *pixels, struct arena *scratch,
-                              float *tokens, struct error *err);
+NODISCARD enum status vit_run(const struct vit *vit, const float *pixels, bool class_only,
+                              struct arena *scratch, float *tokens, struct error *err);
 
 #endif
