@@ -138,30 +138,15 @@ enum status side_files_sizes(const struct side_dataset *dataset, struct byte_buf
     return st == ST_OK ? byte_buf_append_string(out, "\n", err) : st;
 }
 
-/* A float32 with no more digits than it takes: 0.48145466. */
-static void format_f32(float value, char text[32])
-{
-    for (int digits = 6; digits <= 9; digits++) {
-        double parsed;
-        struct error ignored;
-
-        (void)snprintf(text, 32, "%.*g", digits, (double)value);
-        if (parse_f64(text, -1e38, 1e38, &parsed, &ignored) == ST_OK && (float)parsed == value) {
-            format_f64(parsed, text);
-            return;
-        }
-    }
-}
-
-static enum status put_three(const char *before, const float values[3], struct byte_buf *out,
+static enum status put_three(const char *before, const double values[3], struct byte_buf *out,
                              struct error *err)
 {
     enum status st = byte_buf_append_string(out, before, err);
 
     for (int i = 0; i < 3 && st == ST_OK; i++) {
-        char text[32] = "0.0";
+        char text[32];
 
-        format_f32(values[i], text);
+        format_f64(values[i], text);
         st = byte_buf_printf(out, err, "%s%s", i > 0 ? ", " : "", text);
     }
     return st;

@@ -26,7 +26,7 @@ struct side_dataset {
     const struct side_shard *shards;
     size_t n_shards;
     const struct augment_config *augment;
-    float mean[3], std[3];     /* of the teachers; loaders put the student's in their place */
+    double mean[3], std[3];    /* of the teachers; loaders put the student's in their place */
     const char *const *models; /* teachers in the order of their slices */
     size_t n_models;
     int n_views;
