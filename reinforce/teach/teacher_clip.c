@@ -1,0 +1,112 @@
+#include "reinforce/teach/teacher_clip.h"
+
+#include "reinforce/models/clip.h"
+#include "reinforce/nn/ops.h"
+#include "reinforce/teach/clip_text.h"
+
+#include <stdlib.h>
+
+struct clip_teacher {
+    struct teacher base;
+    struct clip *clip;
+    struct clip_text text;
+};
+
+static void clip_close(struct teacher *teacher)
+{
+    struct clip_teacher *own = CONTAINER_OF(teacher, struct clip_teacher, base);
+
+    clip_text_close(&own->text);
+    clip_destroy(&own->clip);
+    free(own);
+}
+
+static enum status clip_open(const struct teacher_options *options, struct teacher **out,
+                             struct error *err)
+{
+    struct clip_teacher *own = calloc(1, sizeof *own);
+    struct weights *weights = NULL;
+    struct snapshot snapshot;
+    enum status st;
+
+    if (own == NULL)
+        return error_set(err, ST_NO_MEMORY, "could not allocate a teacher");
+    own->base.ops = &teacher_clip;
+    st = snapshot_read(options->model_dir, options->activation, &snapshot, err);
+    if (st == ST_OK)
+        st = snapshot_open_weights(&snapshot, &weights, own->base.info.weights_digest, err);
+    if (st == ST_OK)
+        st = clip_create(&snapshot, &weights, &own->clip, err);
+    if (st == ST_OK)
+        st = clip_text_open(&snapshot, options->clean, options->special_tokens_in_text,
+                            own->clip->context_length, &own->text, err);
+    if (st != ST_OK) {
+        clip_close(&own->base);
+        return st;
+    }
+    memcpy(own->base.info.family, "clip", sizeof "clip");
+    own->base.info.dim = own->clip->dim;
+    own->base.info.context_length = (int)own->clip->context_length;
+    own->base.info.preprocess = snapshot.preprocess;
+    own->base.info.logit_scale = own->clip->logit_scale;
+    *out = &own->base;
+    return ST_OK;
+}
+
+/* A result that is not finite would poison every distance a trainer takes to it. */
+static enum status to_unit(const struct clip *clip, float *emb, const char *what, struct error *err)
+{
+    (void)ops_l2_normalize(emb, clip->dim);
+    if (!ops_all_finite(emb, clip->dim))
+        return error_set(err, ST_CORRUPT, "the embedding of this %s is not finite", what);
+    return ST_OK;
+}
+
+static enum status clip_embed_images(const struct teacher *teacher, const struct image *view_b,
+                                     size_t B, struct arena *scratch, float *emb, struct error *err)
+{
+    const struct clip_teacher *own = (const void *)teacher;
+    const struct preprocess *pre = &teacher->info.preprocess;
+    size_t n = 3 * (size_t)pre->size * (size_t)pre->size;
+    struct arena mark = *scratch;
+    float *pixels;
+    enum status st = arena_alloc(scratch, n * sizeof *pixels, &pixels, err);
+
+    for (size_t b = 0; b < B && st == ST_OK; b++) {
+        preprocess_tensor(&view_b[b], pre->mean, pre->std, pixels);
+        st = clip_encode_image(own->clip, pixels, scratch, emb + b * own->clip->dim, err);
+        if (st == ST_OK)
+            st = to_unit(own->clip, emb + b * own->clip->dim, "image", err);
+    }
+    arena_rewind(scratch, &mark);
+    return st;
+}
+
+static enum status clip_embed_texts(const struct teacher *teacher, const struct bytes_view *text_b,
+                                    size_t B, struct arena *scratch, float *emb, struct error *err)
+{
+    const struct clip_teacher *own = (const void *)teacher;
+    enum status st = ST_OK;
+
+    for (size_t b = 0; b < B && st == ST_OK; b++) {
+        struct arena mark = *scratch;
+        int32_t *row;
+        size_t n;
+
+        st = clip_text_row(&own->text, text_b[b], scratch, &row, &n, err);
+        if (st == ST_OK)
+            st = clip_encode_text(own->clip, row, n, scratch, emb + b * own->clip->dim, err);
+        if (st == ST_OK)
+            st = to_unit(own->clip, emb + b * own->clip->dim, "text", err);
+        arena_rewind(scratch, &mark);
+    }
+    return st;
+}
+
+const struct teacher_ops teacher_clip = {
+    .kind = "clip",
+    .open = clip_open,
+    .embed_images = clip_embed_images,
+    .embed_texts = clip_embed_texts,
+    .close = clip_close,
+};
