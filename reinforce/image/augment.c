@@ -24,13 +24,14 @@ void augment_config_default(struct augment_config *config)
     };
 }
 
-/* torch.linspace(start, end, n)[i] in float32: it counts from the nearer end. */
+/* torch.linspace(start, end, n)[i] in float32: it counts from the nearer end, and its loop is
+ * compiled with fused multiply-add. */
 static double linspace(double start, double end, int n, int i)
 {
     float from = (float)start, to = (float)end;
     float step = n > 1 ? (to - from) / (float)(n - 1) : 0.0f;
 
-    return i < n / 2 || n == 1 ? from + step * (float)i : to - step * (float)(n - 1 - i);
+    return i < n / 2 || n == 1 ? fmaf(step, (float)i, from) : fmaf(-step, (float)(n - 1 - i), to);
 }
 
 double augment_magnitude(const struct augment_config *config, enum augment_op op, bool *is_signed)

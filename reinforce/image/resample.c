@@ -324,25 +324,15 @@ static enum status resize_both(const struct turner *turner, const struct resampl
     return ST_OK;
 }
 
-enum status image_resize_window(const struct image *src, const struct image_box *box,
-                                int out_height, int out_width, const struct image_box *window,
-                                enum resample_filter filter, struct arena *arena, struct image *out,
-                                struct error *err)
+static enum status resize_weighted(const struct image *src, const struct image_box *box,
+                                   int out_height, int out_width, const struct image_box *window,
+                                   enum resample_filter filter, struct arena *arena,
+                                   struct image *out, struct error *err)
 {
     struct resample_axis horizontal, vertical;
     struct turner turner;
-    enum status st = check_request(src, box, out_height, out_width, window, filter, err);
+    enum status st = ST_OK;
 
-    if (st == ST_OK)
-        st = image_alloc(out, window->width, window->height, src->channels, arena, err);
-    if (st != ST_OK)
-        return st;
-    if (box->width == out_width && box->height == out_height) {
-        copy_window(src, box, window, out);
-        return ST_OK;
-    }
-    if (filter == RESAMPLE_NEAREST)
-        return resize_nearest(src, box, out_height, out_width, window, arena, out, err);
     if (box->height != out_height)
         st = resample_axis_init(&vertical, box->height, out_height, window->top, window->height,
                                 filter, arena, err);
@@ -361,6 +351,29 @@ enum status image_resize_window(const struct image *src, const struct image_box 
         return ST_OK;
     }
     return resize_both(&turner, &vertical, arena, out, err);
+}
+
+enum status image_resize_window(const struct image *src, const struct image_box *box,
+                                int out_height, int out_width, const struct image_box *window,
+                                enum resample_filter filter, struct arena *arena, struct image *out,
+                                struct error *err)
+{
+    struct arena mark;
+    enum status st = check_request(src, box, out_height, out_width, window, filter, err);
+
+    if (st == ST_OK)
+        st = image_alloc(out, window->width, window->height, src->channels, arena, err);
+    if (st != ST_OK)
+        return st;
+    mark = *arena;
+    if (box->width == out_width && box->height == out_height)
+        copy_window(src, box, window, out);
+    else if (filter == RESAMPLE_NEAREST)
+        st = resize_nearest(src, box, out_height, out_width, window, arena, out, err);
+    else
+        st = resize_weighted(src, box, out_height, out_width, window, filter, arena, out, err);
+    arena_rewind(arena, &mark);
+    return st;
 }
 
 enum status image_resize(const struct image *src, int top, int left, int height, int width,

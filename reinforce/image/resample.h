@@ -16,9 +16,10 @@ enum resample_filter {
 /**
  * out = src cropped to the box [top, left, height, width] (inside src) and resized to out_height x
  * out_width. Pixels outside the box are never read, so this equals Pillow's crop followed by
- * resize. `out` is allocated in `arena`, with scratch beside it. A pass whose size is already right
- * is skipped; equal sizes are a pure copy. ST_INVALID: an empty size, a box outside the image or an
- * unknown filter; ST_NO_MEMORY. Source: Pillow src/libImaging/Resample.c, Geometry.c (nearest).
+ * resize. `out` is allocated in `arena`; scratch behind it is given back. A pass whose size is
+ * already right is skipped; equal sizes are a pure copy. ST_INVALID: an empty size, a box outside
+ * the image or an unknown filter; ST_NO_MEMORY. Source: Pillow src/libImaging/Resample.c,
+ * Geometry.c (nearest).
  */
 NODISCARD enum status image_resize(const struct image *src, int top, int left, int height,
                                    int width, int out_height, int out_width,

@@ -606,6 +606,37 @@ static void rand_augment_is_skipped_or_absent_as_configured(void **state)
     assert_int_equal(params.n_ops, AUGMENT_OPS_ABSENT);
 }
 
+/* As torchvision's RandAugment._augmentation_space() gives them; the last bit needs torch's fused
+ * multiply-add. */
+static void magnitudes_of_other_bins_are_torchs(void **state)
+{
+    static const struct {
+        int n_bins, bin;
+        enum augment_op op;
+        double magnitude;
+    } cases[] = {
+        {30, 16, AUGMENT_ROTATE, 16.551725387573242},
+        {30, 17, AUGMENT_BRIGHTNESS, 0.5275861620903015},
+        {30, 9, AUGMENT_SOLARIZE, 175.86207580566406},
+        {30, 14, AUGMENT_SOLARIZE, 131.8965606689453},
+        {31, 30, AUGMENT_SHEAR_X, 0.30000001192092896},
+        {31, 0, AUGMENT_SOLARIZE, 255.0},
+        {31, 30, AUGMENT_SOLARIZE, 0.0},
+        {31, 0, AUGMENT_POSTERIZE, 8.0},
+        {31, 30, AUGMENT_POSTERIZE, 4.0},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct augment_config config;
+
+        augment_config_default(&config);
+        config.n_bins = cases[i].n_bins;
+        config.magnitude = cases[i].bin;
+        assert_true(augment_magnitude(&config, cases[i].op, NULL) == cases[i].magnitude);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -616,6 +647,7 @@ int main(void)
         cmocka_unit_test(ten_missed_crops_fall_back_to_the_centre),
         cmocka_unit_test(torch_generator_gives_the_published_numbers),
         cmocka_unit_test(magnitudes_print_with_the_published_digits),
+        cmocka_unit_test(magnitudes_of_other_bins_are_torchs),
         cmocka_unit_test(draws_follow_their_distributions),
         cmocka_unit_test(project_mode_depends_on_seed_uid_and_view_only),
         cmocka_unit_test(crops_of_every_image_size_lie_inside),

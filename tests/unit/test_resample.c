@@ -281,6 +281,26 @@ static void a_small_arena_is_an_error_at_every_step(void **state)
     assert_true(n_failed > 5);
 }
 
+/* Views pile up in a sample's arena; their scratch must not. */
+static void only_the_result_stays_in_the_arena(void **state)
+{
+    struct arena arena;
+    struct error err = {0};
+    struct image image, out;
+
+    (void)state;
+    arena_init(&arena, ARENA_BYTES);
+    pattern_p(100, 90, 3, &arena, &image);
+    for (int filter = 0; filter < 5; filter++) {
+        size_t before = arena.used_bytes;
+
+        assert_ok(image_resize(&image, 10, 10, 70, 70, 32, 48, (enum resample_filter)filter, &arena,
+                               &out, &err));
+        assert_int_equal(arena.used_bytes - before, 32 * 48 * 3);
+    }
+    arena_release(&arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -290,6 +310,7 @@ int main(void)
         cmocka_unit_test(resizing_agrees_with_the_plain_twin_on_random_shapes),
         cmocka_unit_test(resizing_agrees_with_the_plain_twin_on_extreme_shapes),
         cmocka_unit_test(impossible_requests_are_refused),
+        cmocka_unit_test(only_the_result_stays_in_the_arena),
         cmocka_unit_test(a_small_arena_is_an_error_at_every_step),
     };
 
