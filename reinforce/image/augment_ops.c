@@ -333,7 +333,7 @@ static void transform(enum augment_op op, double magnitude, const struct image *
 
 void augment_op_run(enum augment_op op, double magnitude, const struct image *src, uint8_t *to)
 {
-    size_t n = image_bytes(src);
+    size_t n_pixels = (size_t)src->width * (size_t)src->height, n = n_pixels * 3;
     float alpha = blending_factor(magnitude);
     double mean;
 
@@ -349,10 +349,10 @@ void augment_op_run(enum augment_op op, double magnitude, const struct image *sr
         blend_with_constant(src->pixels, n, 0, alpha, to);
         return;
     case AUGMENT_COLOR:
-        blend_with_grey(src->pixels, n / 3, alpha, to);
+        blend_with_grey(src->pixels, n_pixels, alpha, to);
         return;
     case AUGMENT_CONTRAST:
-        mean = (double)sum_of_luma(src->pixels, n / 3) / (double)(n / 3);
+        mean = (double)sum_of_luma(src->pixels, n_pixels) / (double)n_pixels;
         blend_with_constant(src->pixels, n, (int)(mean + 0.5), alpha, to);
         return;
     case AUGMENT_SHARPNESS:

@@ -109,7 +109,7 @@ static void equalize_table(const uint32_t count[256], uint8_t table[256])
 
 void augment_op_run_ref(enum augment_op op, double magnitude, const struct image *src, uint8_t *to)
 {
-    size_t n = image_bytes(src);
+    size_t n_pixels = (size_t)src->width * (size_t)src->height, n = n_pixels * 3;
     float alpha = (float)(1.0 + magnitude);
     struct affine_map map;
     uint64_t sum = 0;
@@ -135,7 +135,7 @@ void augment_op_run_ref(enum augment_op op, double magnitude, const struct image
     case AUGMENT_CONTRAST:
         for (size_t i = 0; i < n; i += 3)
             sum += luma(src->pixels + i);
-        mean = (int)((double)sum / (double)(n / 3) + 0.5);
+        mean = (int)((double)sum / (double)n_pixels + 0.5);
         for (size_t i = 0; i < n; i++)
             to[i] = blend(mean, src->pixels[i], alpha);
         return;
