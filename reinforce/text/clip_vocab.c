@@ -42,6 +42,17 @@ enum status clip_vocab_specials(const json_t *vocab, int32_t *start, int32_t *en
     return ST_OK;
 }
 
+/* "#version: 0.2", which OpenAI's file begins with its own name. */
+static bool is_header(const char *line, size_t len)
+{
+    static const char mark[] = "#version";
+
+    for (size_t i = 0; i + sizeof mark - 1 <= len; i++)
+        if (memcmp(line + i, mark, sizeof mark - 1) == 0)
+            return true;
+    return false;
+}
+
 static enum status read_merges(struct bytes_view text, json_t *list, struct error *err)
 {
     size_t line_number = 0;
@@ -55,9 +66,7 @@ static enum status read_merges(struct bytes_view text, json_t *list, struct erro
         line_number++;
         if (len > 0 && line[len - 1] == '\r')
             len--;
-        /* a header that OpenAI's file begins with its own name */
-        if (len == 0 ||
-            (line_number == 1 && (line[0] == '#' || memchr(line, '#', len) != NULL) && len > 8))
+        if (len == 0 || (line_number == 1 && is_header(line, len)))
             continue;
         if (!utf8_is_valid(bytes_view_of(line, len)))
             return error_set(err, ST_CORRUPT, "line %zu of the merges is not UTF-8", line_number);
