@@ -56,12 +56,18 @@ static enum status bad(struct sample *sample, const char *reason, const char *fi
     return dataset_reject_error(sample->reject, sample->uid, reason, sample->err);
 }
 
-/* The value of a field that may be absent; null is absent. */
+/* The value of a field that may be absent; null is absent, and so is a list of nothing. */
+static bool is_absent(const json_t *value)
+{
+    return value == NULL || json_is_null(value) ||
+           (json_is_array(value) && json_array_size(value) == 0);
+}
+
 static json_t *field_of(const struct sample *sample, const char *name)
 {
     json_t *value = json_object_get(sample->object, name);
 
-    return json_is_null(value) ? NULL : value;
+    return is_absent(value) ? NULL : value;
 }
 
 static enum status take_captions(struct sample *sample)
@@ -166,27 +172,39 @@ static enum status take_json_file(struct sample *sample)
     return st;
 }
 
+/* The bytes of a base64 string, in the arena. */
+static enum status read_base64(struct sample *sample, const json_t *value, struct bytes_view *bytes)
+{
+    struct byte_buf *scratch = sample->scratch;
+    uint8_t *copy;
+    enum status st;
+
+    byte_buf_reset(scratch);
+    st = base64_decode(bytes_view_of(json_string_value(value), json_string_length(value)), scratch,
+                       sample->err);
+    if (st == ST_OK)
+        st = arena_alloc(sample->arena, scratch->len, &copy, sample->err);
+    if (st != ST_OK)
+        return st;
+    if (scratch->len > 0)
+        memcpy(copy, scratch->data, scratch->len);
+    *bytes = bytes_view_of(copy, scratch->len);
+    return ST_OK;
+}
+
 static enum status take_image(struct sample *sample)
 {
     json_t *value = field_of(sample, "image");
     struct record *record = sample->record;
     const char *ext;
-    uint8_t *copy;
     enum status st;
 
     if (!json_is_string(value))
         return dataset_reject_set(sample->reject, sample->uid, ST_CORRUPT, "bad_image",
                                   "field image is not a string of base64");
-    byte_buf_reset(sample->scratch);
-    st = base64_decode(bytes_view_of(json_string_value(value), json_string_length(value)),
-                       sample->scratch, sample->err);
+    st = read_base64(sample, value, &record->image);
     if (st != ST_OK)
         return bad(sample, "bad_image", "image");
-    st = arena_alloc(sample->arena, sample->scratch->len, &copy, sample->err);
-    if (st != ST_OK)
-        return st;
-    memcpy(copy, sample->scratch->data, sample->scratch->len);
-    record->image = bytes_view_of(copy, sample->scratch->len);
     ext = dataset_image_ext(record->image);
     record->image_ext = ext != NULL ? ext : "jpg";
     (void)json_object_del(sample->object, "image");
@@ -280,9 +298,9 @@ static enum status take_embedding(struct sample *sample, const char *name, const
     char *copy;
     enum status st;
 
-    *taken = false;
+    *taken = own && is_absent(value);
     if (!json_is_string(value) || !numpy_pickle_text_matches(text))
-        return own && !json_is_null(value)
+        return own && !is_absent(value)
                    ? dataset_reject_set(sample->reject, sample->uid, ST_CORRUPT, "bad_embedding",
                                         "field %.60s is not base64 of a gzip'd array", name)
                    : ST_OK;
@@ -326,26 +344,20 @@ static enum status take_embeddings(struct sample *sample)
 static enum status take_member(struct sample *sample, const char *ext, const json_t *value)
 {
     struct record *record = sample->record;
-    uint8_t *body;
+    struct bytes_view body;
     char *copy;
     enum status st;
 
     if (!json_is_string(value))
         return dataset_reject_set(sample->reject, sample->uid, ST_CORRUPT, "bad_member",
                                   "member %.60s in tar_members is not a string of base64", ext);
-    byte_buf_reset(sample->scratch);
-    st = base64_decode(bytes_view_of(json_string_value(value), json_string_length(value)),
-                       sample->scratch, sample->err);
+    st = read_base64(sample, value, &body);
     if (st != ST_OK)
         return bad(sample, "bad_member", "tar_members");
     st = arena_strndup(sample->arena, ext, strlen(ext), &copy, sample->err);
-    if (st == ST_OK)
-        st = arena_alloc(sample->arena, sample->scratch->len, &body, sample->err);
     if (st != ST_OK)
         return st;
-    memcpy(body, sample->scratch->data, sample->scratch->len);
-    record->members[record->n_members++] =
-        (struct record_member){.ext = copy, .body = bytes_view_of(body, sample->scratch->len)};
+    record->members[record->n_members++] = (struct record_member){.ext = copy, .body = body};
     return ST_OK;
 }
 
@@ -431,8 +443,8 @@ static enum status read_all(struct sample *sample)
         st = dataset_embeddings_normalize(sample->record, sample->arena, sample->err);
     (void)json_object_del(sample->object, "text_key");
     for (size_t i = 0; i < ARRAY_LEN(own) && st == ST_OK; i++)
-        if (json_is_null(json_object_get(sample->object, own[i])))
-            (void)json_object_del(sample->object, own[i]); /* null says that it is absent */
+        if (is_absent(json_object_get(sample->object, own[i])))
+            (void)json_object_del(sample->object, own[i]);
     return st == ST_OK ? record_json_take_rest(sample->record, sample->object, sample->err) : st;
 }
 
