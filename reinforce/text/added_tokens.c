@@ -39,10 +39,11 @@ static enum status trie_create(size_t total_bytes, struct trie **out, struct err
     if (trie == NULL)
         return error_set(err, ST_NO_MEMORY, "could not allocate a trie");
     trie->item = malloc((total_bytes + 1) * sizeof *trie->item);
-    if (trie->item == NULL)
-        st = error_set(err, ST_NO_MEMORY, "could not allocate a trie of %zu bytes", total_bytes);
-    else
-        st = merge_map_init(&trie->edges, total_bytes, err);
+    if (trie->item == NULL) {
+        trie_destroy(&trie);
+        return error_set(err, ST_NO_MEMORY, "could not allocate a trie of %zu bytes", total_bytes);
+    }
+    st = merge_map_init(&trie->edges, total_bytes, err);
     if (st != ST_OK) {
         trie_destroy(&trie);
         return st;
@@ -210,7 +211,7 @@ static enum status build_trie(struct added_tokens *added, const struct normalize
     n = lengths.len / sizeof(size_t[2]);
     if (st == ST_OK && n > 0)
         st = trie_create(spellings.len, out, err);
-    for (size_t i = 0; st == ST_OK && i < n; i++) {
+    for (size_t i = 0; st == ST_OK && *out != NULL && i < n; i++) {
         const size_t *entry = (const size_t *)(const void *)lengths.data + 2 * i;
 
         trie_add(*out, bytes_view_of(spellings.data + at, entry[0]), (int32_t)entry[1]);

@@ -150,7 +150,7 @@ static enum status read_merges(struct bpe *bpe, const json_t *merges, struct err
     st = merge_map_init(&bpe->merges, n, err);
     for (size_t i = 0; i < n && st == ST_OK; i++) {
         const json_t *merge = json_array_get(merges, i);
-        struct bytes_view side[2];
+        struct bytes_view side[2] = {{NULL, 0}, {NULL, 0}};
 
         if (!pairs && json_is_string(merge) &&
             strncmp(json_string_value(merge), "#version", 8) == 0)

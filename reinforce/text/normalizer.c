@@ -107,16 +107,15 @@ static enum status read_steps(struct normalizer *normalizer, const json_t *json,
 
 enum status normalizer_init(struct normalizer *normalizer, const json_t *json, struct error *err)
 {
-    enum status st = ST_OK;
+    enum status st;
 
     memset(normalizer, 0, sizeof *normalizer);
     if (json == NULL || json_is_null(json))
         return ST_OK;
     normalizer->steps = calloc(MAX_STEPS, sizeof *normalizer->steps);
     if (normalizer->steps == NULL)
-        st = error_set(err, ST_NO_MEMORY, "could not allocate a normalizer");
-    if (st == ST_OK)
-        st = read_steps(normalizer, json, 0, err);
+        return error_set(err, ST_NO_MEMORY, "could not allocate a normalizer");
+    st = read_steps(normalizer, json, 0, err);
     if (st != ST_OK) {
         error_add_context(err, "normalizer");
         normalizer_release(normalizer);

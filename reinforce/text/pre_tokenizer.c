@@ -173,16 +173,15 @@ static enum status read_steps(struct pre_tokenizer *pre, const json_t *json, int
 
 enum status pre_tokenizer_init(struct pre_tokenizer *pre, const json_t *json, struct error *err)
 {
-    enum status st = ST_OK;
+    enum status st;
 
     memset(pre, 0, sizeof *pre);
     if (json == NULL || json_is_null(json))
         return ST_OK;
     pre->steps = calloc(MAX_STEPS, sizeof *pre->steps);
     if (pre->steps == NULL)
-        st = error_set(err, ST_NO_MEMORY, "could not allocate a pre-tokenizer");
-    if (st == ST_OK)
-        st = read_steps(pre, json, 0, err);
+        return error_set(err, ST_NO_MEMORY, "could not allocate a pre-tokenizer");
+    st = read_steps(pre, json, 0, err);
     if (st != ST_OK) {
         error_add_context(err, "pre_tokenizer");
         pre_tokenizer_release(pre);

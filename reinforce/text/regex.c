@@ -347,6 +347,7 @@ static enum status match_at(struct regex_iter *iter, size_t *start, size_t *end,
     int n = pcre2_match(code, iter->text.data, iter->text.len, iter->from, PCRE2_NO_UTF_CHECK, data,
                         NULL);
 
+    *start = *end = iter->from;
     if (n == PCRE2_ERROR_JIT_STACKLIMIT) /* the interpreter keeps its frames on the heap */
         n = pcre2_match(code, iter->text.data, iter->text.len, iter->from,
                         PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, data, NULL);

@@ -134,16 +134,15 @@ static enum status read_steps(struct token_decoder *decoder, const json_t *json,
 
 enum status token_decoder_init(struct token_decoder *decoder, const json_t *json, struct error *err)
 {
-    enum status st = ST_OK;
+    enum status st;
 
     memset(decoder, 0, sizeof *decoder);
     if (json == NULL || json_is_null(json))
         return ST_OK;
     decoder->steps = calloc(MAX_STEPS, sizeof *decoder->steps);
     if (decoder->steps == NULL)
-        st = error_set(err, ST_NO_MEMORY, "could not allocate a decoder");
-    if (st == ST_OK)
-        st = read_steps(decoder, json, 0, err);
+        return error_set(err, ST_NO_MEMORY, "could not allocate a decoder");
+    st = read_steps(decoder, json, 0, err);
     if (st != ST_OK) {
         error_add_context(err, "decoder");
         token_decoder_release(decoder);

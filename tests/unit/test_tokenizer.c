@@ -51,6 +51,7 @@ static enum status create_from(const json_t *root, struct tokenizer **tok, struc
     struct byte_buf buf;
     enum status st;
 
+    *tok = NULL;
     byte_buf_init(&buf, 16u << 20);
     st = json_write(root, &buf, err);
     if (st == ST_OK)
