@@ -63,26 +63,6 @@ enum status dataset_reject_error(struct dataset_reject *reject, struct bytes_vie
                               err->context[0] != '\0' ? ": " : "", err->message);
 }
 
-const char *dataset_image_ext(struct bytes_view image)
-{
-    static const struct {
-        const char *ext;
-        size_t at, len;
-        const char *magic;
-    } kinds[] = {
-        {"jpg", 0, 3, "\xff\xd8\xff"},
-        {"png", 0, 8, "\x89PNG\r\n\x1a\n"},
-        {"webp", 8, 4, "WEBP"},
-        {"gif", 0, 4, "GIF8"},
-    };
-
-    for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
-        if (image.len >= kinds[i].at + kinds[i].len &&
-            memcmp(image.data + kinds[i].at, kinds[i].magic, kinds[i].len) == 0)
-            return kinds[i].ext;
-    return NULL;
-}
-
 void dataset_lower(const char *text, char *out, size_t size)
 {
     size_t i = 0;

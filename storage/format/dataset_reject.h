@@ -15,10 +15,6 @@ enum status dataset_reject_set(struct dataset_reject *reject, struct bytes_view 
 enum status dataset_reject_error(struct dataset_reject *reject, struct bytes_view uid,
                                  const char *reason, const struct error *err);
 
-/** The extension that images of this kind have in shards: "jpg", "png", "webp", "gif"; NULL when
- * the first bytes are none of them. */
-const char *dataset_image_ext(struct bytes_view image);
-
 /** True for "jpg", "jpeg", "png", "webp", "gif", in any case. */
 bool dataset_is_image_ext(const char *ext);
 

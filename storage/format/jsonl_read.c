@@ -1,4 +1,5 @@
 #include "reinforce/base/utf8.h"
+#include "reinforce/image/decode.h"
 #include "reinforce/record/record_json.h"
 #include "reinforce/record/record_key.h"
 #include "storage/format/base64.h"
@@ -192,11 +193,18 @@ static enum status read_base64(struct sample *sample, const json_t *value, struc
     return ST_OK;
 }
 
+/* By its first bytes; a trainer then says what is wrong with one that is nothing known. */
+static const char *ext_of(struct bytes_view image)
+{
+    const char *ext = image_format_extension(image_sniff(image));
+
+    return ext != NULL ? ext : "jpg";
+}
+
 static enum status take_image(struct sample *sample)
 {
     json_t *value = field_of(sample, "image");
     struct record *record = sample->record;
-    const char *ext;
     enum status st;
 
     if (!json_is_string(value))
@@ -205,8 +213,7 @@ static enum status take_image(struct sample *sample)
     st = read_base64(sample, value, &record->image);
     if (st != ST_OK)
         return bad(sample, "bad_image", "image");
-    ext = dataset_image_ext(record->image);
-    record->image_ext = ext != NULL ? ext : "jpg";
+    record->image_ext = ext_of(record->image);
     (void)json_object_del(sample->object, "image");
     return ST_OK;
 }
@@ -215,7 +222,7 @@ static enum status take_image(struct sample *sample)
 static enum status take_image_reference(struct sample *sample)
 {
     struct record *record = sample->record;
-    const char *key, *dot, *ext;
+    const char *key, *dot;
     char lower[8];
     enum status st = read_reference(sample, "image_key", "missing_image",
                                     sample->options->max_sample_bytes, &key, &record->image);
@@ -231,8 +238,7 @@ static enum status take_image_reference(struct sample *sample)
         record->image_ext = copy;
         return st;
     }
-    ext = dataset_image_ext(record->image);
-    record->image_ext = ext != NULL ? ext : "jpg";
+    record->image_ext = ext_of(record->image);
     return ST_OK;
 }
 
