@@ -113,9 +113,12 @@ static enum status read_reference(struct sample *sample, const char *field, cons
         return dataset_reject_set(sample->reject, sample->uid, ST_INVALID, reason,
                                   "field %s refers to \"%.100s\", but there is no place to look",
                                   field, *key);
-    st = object_store_get(store, *key, max_bytes, sample->arena, body, sample->err);
+    st = object_key_check(*key, sample->err);
     if (st != ST_OK)
         return bad(sample, reason, field);
+    st = object_store_get(store, *key, max_bytes, sample->arena, body, sample->err);
+    if (st != ST_OK)
+        return bad(sample, st == ST_INVALID ? "sample_too_large" : reason, field);
     return ST_OK;
 }
 

@@ -101,6 +101,8 @@ def group_members(files):
     """Adjacent files of one key, extension lower-cased; a repeated extension begins a new sample."""
     sample = None
     for item in files:
+        if "fname" not in item:  # newer webdataset marks the end of a shard
+            continue
         prefix, suffix = base_plus_ext(item["fname"])
         if prefix is None:
             continue
