@@ -45,7 +45,9 @@ struct job {
 
     struct {
         const char *url;
-        const char *format;    /* "auto", "webdataset", "jsonl", "folder" */
+        const char *format; /* "auto", "webdataset", "jsonl", "folder" */
+        bool
+            require_caption; /* quarantine samples without a real caption: the trainers skip them */
         int64_t shard_samples; /* for inputs that are cut into shards: folders, plain JSONL */
     } input;
 
@@ -99,20 +101,24 @@ struct job_override {
 };
 
 /**
- * Reads, overrides, validates. ST_INVALID: "file:line:column: key: reason", with the nearest key
- * for an unknown one. *out is the caller's; relative paths stay as written (relative to the current
- * folder).
+ * Reads, overrides, validates. ST_INVALID: "file:line:column: key" as context and the reason as
+ * message, with the nearest key for an unknown one; ST_NOT_FOUND. Overrides apply in order, after
+ * the file. *out is the caller's; relative paths stay as written (relative to the current folder).
  */
 NODISCARD enum status job_load(const char *path, const struct job_override *overrides,
                                size_t n_overrides, struct job **out, struct error *err);
+/** The same for text at hand; `path` is what errors call it. `effective_json` is such a text. */
+NODISCARD enum status job_load_text(struct bytes_view text, const char *path,
+                                    const struct job_override *overrides, size_t n_overrides,
+                                    struct job **out, struct error *err);
 void job_destroy(struct job **job);
 
 /** Appends docs/job-file.md, made from the table. */
 NODISCARD enum status job_write_reference(struct byte_buf *out, struct error *err);
 
 /**
- * Names each difference that changes results between two effective configurations, one per line:
- * "seed: 1 -> 2". *text is in `arena`; empty when there is none.
+ * Names each difference that changes results between two effective configurations, joined by "; ":
+ * "seed: 1 -> 2; views.count: 2 -> 5". *text is in `arena`; empty when there is none.
  */
 NODISCARD enum status job_diff(const char *stored_json, const char *current_json,
                                struct arena *arena, const char **text, struct error *err);

@@ -1,0 +1,270 @@
+#include "reinforce/job/job_check.h"
+
+enum { MAX_NAME = 64 };
+
+#define WORD_CHARS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
+
+bool job_name_is_safe(const char *name)
+{
+    size_t len = strnlen(name, MAX_NAME + 1);
+
+    return len > 0 && len <= MAX_NAME && name[0] != '.' && name[0] != '-' &&
+           strspn(name, WORD_CHARS ".-") == len;
+}
+
+/* The node of section.key, or of what is above it when the value is a default. `index` is of a list
+ * section's element, -1 for the others. */
+static const struct yaml_tree *node_of(const struct yaml_tree *root, const char *section, int index,
+                                       const char *key)
+{
+    const struct yaml_tree *node = section[0] != '\0' ? yaml_tree_find(root, section) : root;
+    const struct yaml_tree *child;
+
+    if (node == NULL)
+        return root;
+    if (index >= 0 && node->kind == YAML_TREE_LIST) {
+        node = node->first;
+        for (int i = 0; i < index && node != NULL; i++)
+            node = node->next;
+    }
+    if (node == NULL)
+        return root;
+    child = key != NULL ? yaml_tree_find(node, key) : NULL;
+    return child != NULL ? child : node;
+}
+
+static enum status refused_at(const struct yaml_tree *root, const char *section, int index,
+                              const char *key, struct error *err)
+{
+    const char *dot = section[0] != '\0' && key != NULL ? "." : "";
+
+    if (index >= 0)
+        error_add_context(err, "%s[%d]%s%s", section, index, dot, key != NULL ? key : "");
+    else
+        error_add_context(err, "%s%s%s", section, dot, key != NULL ? key : "");
+    return yaml_tree_locate(node_of(root, section, index, key), err);
+}
+
+static enum status check_name(const char *name, const struct yaml_tree *root, const char *section,
+                              int index, struct error *err)
+{
+    if (job_name_is_safe(name))
+        return ST_OK;
+    (void)error_set(err, ST_INVALID,
+                    "\"%.70s\" cannot be a name; use at most %d letters, digits, \"_\", \"-\" and "
+                    "\".\", the first a letter, digit or \"_\"",
+                    name, (int)MAX_NAME);
+    return refused_at(root, section, index, "name", err);
+}
+
+static bool ends_with(const char *text, const char *end)
+{
+    size_t len = strlen(text), end_len = strlen(end);
+
+    return len >= end_len && strcmp(text + len - end_len, end) == 0;
+}
+
+/* Trainers match columns with ^syn_text.*$ and read <column>_emb beside them. */
+static enum status check_column(const struct job *job, const struct yaml_tree *root, int index,
+                                struct error *err)
+{
+    const char *column = job->captioners[index].column;
+    size_t len = strnlen(column, MAX_NAME + 1);
+
+    if (strncmp(column, "syn_text", 8) != 0)
+        (void)error_set(err, ST_INVALID,
+                        "\"%.70s\" does not begin with syn_text, so trainers would not read it; "
+                        "try \"syn_text_%.40s\"",
+                        column, column);
+    else if (strspn(column, WORD_CHARS) != len || len > MAX_NAME)
+        (void)error_set(err, ST_INVALID,
+                        "\"%.70s\" is not a column name; use at most %d letters, digits and \"_\"",
+                        column, (int)MAX_NAME);
+    else if (ends_with(column, "emb") || ends_with(column, "embedding"))
+        (void)error_set(err, ST_INVALID,
+                        "\"%.70s\" ends like the name of an embedding and readers would take it "
+                        "for one; choose another suffix",
+                        column);
+    else
+        return ST_OK;
+    return refused_at(root, "captioners", index, "column", err);
+}
+
+static enum status check_captioner(const struct job *job, const struct yaml_tree *root, int index,
+                                   struct error *err)
+{
+    const struct job_captioner *captioner = &job->captioners[index];
+    enum status st = check_name(captioner->name, root, "captioners", index, err);
+
+    if (st == ST_OK)
+        st = check_column(job, root, index, err);
+    if (st != ST_OK)
+        return st;
+    if (captioner->how.min_tokens >= captioner->how.max_tokens) {
+        (void)error_set(err, ST_INVALID, "%d is not below max_tokens, which is %d",
+                        captioner->how.min_tokens, captioner->how.max_tokens);
+        return refused_at(root, "captioners", index, "min_tokens", err);
+    }
+    for (int i = 0; i < index; i++) {
+        const struct job_captioner *before = &job->captioners[i];
+
+        if (strcmp(before->name, captioner->name) == 0) {
+            (void)error_set(err, ST_INVALID,
+                            "\"%s\" is also the name of captioners[%d]; give each its own `name`",
+                            captioner->name, i);
+            return refused_at(root, "captioners", index, "name", err);
+        }
+        if (strcmp(before->column, captioner->column) == 0) {
+            (void)error_set(err, ST_INVALID,
+                            "\"%s\" is also the column of captioners[%d]; give each its own, such "
+                            "as syn_text_%.30s",
+                            captioner->column, i, captioner->name);
+            return refused_at(root, "captioners", index, "column", err);
+        }
+        if (before->how.stream == captioner->how.stream) {
+            (void)error_set(err, ST_INVALID,
+                            "\"%s\" draws the same random numbers as \"%s\" of captioners[%d]; "
+                            "change one of the two names",
+                            captioner->column, before->column, i);
+            return refused_at(root, "captioners", index, "column", err);
+        }
+    }
+    return ST_OK;
+}
+
+static enum status check_teacher(const struct job *job, const struct yaml_tree *root, int index,
+                                 struct error *err)
+{
+    const struct job_teacher *teacher = &job->teachers[index];
+    enum status st = check_name(teacher->name, root, "teachers", index, err);
+
+    for (int i = 0; i < index && st == ST_OK; i++) {
+        if (strcmp(job->teachers[i].name, teacher->name) != 0)
+            continue;
+        (void)error_set(err, ST_INVALID,
+                        "\"%s\" is also the name of teachers[%d]; give each its own `name`",
+                        teacher->name, i);
+        st = refused_at(root, "teachers", index, "name", err);
+    }
+    return st;
+}
+
+static enum status check_models(const struct job *job, const struct yaml_tree *root,
+                                struct error *err)
+{
+    enum status st = ST_OK;
+
+    if (job->n_captioners == 0 && job->n_teachers == 0) {
+        (void)error_set(err, ST_INVALID,
+                        "no captioners and no teachers, so there is nothing to do; add at least "
+                        "one, as in configs/quickstart.yaml");
+        return yaml_tree_locate(root, err);
+    }
+    for (size_t i = 0; i < job->n_captioners && st == ST_OK; i++)
+        st = check_captioner(job, root, (int)i, err);
+    for (size_t i = 0; i < job->n_teachers && st == ST_OK; i++)
+        st = check_teacher(job, root, (int)i, err);
+    return st;
+}
+
+static enum status check_views(const struct job *job, const struct yaml_tree *root,
+                               struct error *err)
+{
+    const struct augment_config *augment = &job->views.augment;
+    const char *key;
+
+    if (job->n_teachers > 0 && job->views.count == 0) {
+        (void)error_set(err, ST_INVALID,
+                        "0 views leave the teachers no image to embed, and trainers need at least "
+                        "one; ask for 1 or more, or remove the teachers");
+        key = "count";
+    } else if (job->n_teachers == 0 && job->views.count > 0) {
+        (void)error_set(err, ST_INVALID,
+                        "%d views are of no use without teachers to embed them; add teachers, or "
+                        "leave the key out",
+                        job->views.count);
+        key = "count";
+    } else if (augment->scale_min > augment->scale_max) {
+        (void)error_set(err, ST_INVALID, "%g is above scale_max, which is %g", augment->scale_min,
+                        augment->scale_max);
+        key = "scale_min";
+    } else if (augment->ratio_min > augment->ratio_max) {
+        (void)error_set(err, ST_INVALID, "%g is above ratio_max, which is %g", augment->ratio_min,
+                        augment->ratio_max);
+        key = "ratio_min";
+    } else if (augment->magnitude >= augment->n_bins) {
+        (void)error_set(err, ST_INVALID, "%d is not below num_magnitude_bins, which is %d",
+                        augment->magnitude, augment->n_bins);
+        key = "magnitude";
+    } else {
+        return ST_OK;
+    }
+    return refused_at(root, "views", -1, key, err);
+}
+
+static bool same_place(const char *a, const char *b)
+{
+    size_t len_a = strlen(a), len_b = strlen(b);
+
+    while (len_a > 1 && a[len_a - 1] == '/')
+        len_a--;
+    while (len_b > 1 && b[len_b - 1] == '/')
+        len_b--;
+    return len_a == len_b && memcmp(a, b, len_a) == 0;
+}
+
+static enum status check_output(const struct job *job, const struct yaml_tree *root,
+                                struct error *err)
+{
+    bool legacy = strcmp(job->output.layout, "legacy") == 0;
+
+    if (same_place(job->input.url, job->output.url)) {
+        (void)error_set(err, ST_INVALID,
+                        "\"%.100s\" is the input as well; write to another folder, the input is "
+                        "never changed",
+                        job->output.url);
+        return refused_at(root, "output", -1, "url", err);
+    }
+    if (job->output.embedding_dtype == RECORD_BF16 &&
+        strcmp(job->output.format, "webdataset") != 0) {
+        (void)error_set(err, ST_INVALID,
+                        "%s holds numpy arrays and numpy has no bfloat16; use float32, or the "
+                        "webdataset format",
+                        job->output.format);
+        return refused_at(root, "output", -1, "embedding_dtype", err);
+    }
+    if (legacy && job->n_captioners > 1) {
+        (void)error_set(err, ST_INVALID,
+                        "legacy has room for one caption column, and there are %zu captioners; use "
+                        "current",
+                        job->n_captioners);
+        return refused_at(root, "output", -1, "layout", err);
+    }
+    if (legacy && job->n_captioners == 1 && strcmp(job->captioners[0].column, "syn_text") != 0) {
+        (void)error_set(err, ST_INVALID,
+                        "legacy readers know the column syn_text alone, not \"%s\"; rename the "
+                        "column or use current",
+                        job->captioners[0].column);
+        return refused_at(root, "output", -1, "layout", err);
+    }
+    return ST_OK;
+}
+
+enum status job_check(const struct job *job, const struct yaml_tree *root, struct error *err)
+{
+    enum status st = check_name(job->name, root, "", -1, err);
+
+    if (st == ST_OK)
+        st = check_models(job, root, err);
+    if (st == ST_OK)
+        st = check_views(job, root, err);
+    if (st == ST_OK)
+        st = check_output(job, root, err);
+    if (st == ST_OK && job->workers.memory_bytes < job->workers.max_sample_bytes) {
+        (void)error_set(err, ST_INVALID,
+                        "the largest sample allowed (input.max_sample) would not fit; raise this "
+                        "or lower that");
+        st = refused_at(root, "workers", -1, "memory", err);
+    }
+    return st;
+}

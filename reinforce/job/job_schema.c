@@ -1,0 +1,341 @@
+#include "reinforce/job/job_schema.h"
+
+#include <limits.h>
+
+enum { MAX_CAPTIONERS = 16, MAX_TEACHERS = 16, MAX_DISTANCE_LEN = 48 };
+
+static const struct job_option_name input_formats[] = {
+    {"auto", 0}, {"webdataset", 1}, {"jsonl", 2}, {"folder", 3}, {NULL, 0}};
+static const struct job_option_name output_formats[] = {
+    {"webdataset", 0}, {"jsonl", 1}, {"jsonl.gz", 2}, {"jsonl.zst", 3}, {NULL, 0}};
+static const struct job_option_name layouts[] = {{"current", 0}, {"legacy", 1}, {NULL, 0}};
+static const struct job_option_name dtypes[] = {
+    {"float32", RECORD_F32}, {"bfloat16", RECORD_BF16}, {NULL, 0}};
+static const struct job_option_name filters[] = {
+    {"nearest", RESAMPLE_NEAREST}, {"box", RESAMPLE_BOX},         {"bilinear", RESAMPLE_BILINEAR},
+    {"bicubic", RESAMPLE_BICUBIC}, {"lanczos", RESAMPLE_LANCZOS}, {NULL, 0}};
+static const struct job_option_name activations[] = {{"gelu", 0}, {"quick_gelu", 1}, {NULL, 0}};
+static const struct job_option_name cleanings[] = {{"auto", TEACHER_CLEAN_AUTO},
+                                                   {"open_clip", TEACHER_CLEAN_OPEN_CLIP},
+                                                   {"tokenizer_json", TEACHER_CLEAN_TOKENIZER_JSON},
+                                                   {NULL, 0}};
+static const struct job_option_name posts[] = {{"none", JOB_POST_NONE},
+                                               {"trim", JOB_POST_TRIM},
+                                               {"first_sentence", JOB_POST_FIRST_SENTENCE},
+                                               {NULL, 0}};
+static const struct job_option_name strategies[] = {{"greedy", CAPTION_GREEDY},
+                                                    {"top_p", CAPTION_SAMPLE},
+                                                    {"beam", CAPTION_BEAM},
+                                                    {"beam_open_clip", CAPTION_BEAM_OPEN_CLIP},
+                                                    {NULL, 0}};
+
+#define FIELD(type, field) offsetof(type, field), sizeof(((type *)0)->field)
+#define JOB(field)         FIELD(struct job, field)
+#define CAPTIONER(field)   FIELD(struct job_captioner, field)
+#define TEACHER(field)     FIELD(struct job_teacher, field)
+
+#define TEXT(key, at, value, results, help)                                                        \
+    {                                                                                              \
+        key, JOB_OPTION_TEXT, at, value, 0, 0, 0, 0, NULL, results, help                           \
+    }
+#define CHOICE(key, at, value, names, results, help)                                               \
+    {                                                                                              \
+        key, JOB_OPTION_CHOICE, at, value, 0, 0, 0, 0, names, results, help                        \
+    }
+#define ENUM(key, at, value, names, results, help)                                                 \
+    {                                                                                              \
+        key, JOB_OPTION_ENUM, at, value, 0, 0, 0, 0, names, results, help                          \
+    }
+#define BOOL(key, at, value, results, help)                                                        \
+    {                                                                                              \
+        key, JOB_OPTION_BOOL, at, value, 0, 0, 0, 0, NULL, results, help                           \
+    }
+#define INT(key, at, value, min, max, results, help)                                               \
+    {                                                                                              \
+        key, JOB_OPTION_INT, at, value, min, max, 0, 0, NULL, results, help                        \
+    }
+#define REAL(key, at, value, min, max, results, help)                                              \
+    {                                                                                              \
+        key, JOB_OPTION_REAL, at, value, 0, 0, min, max, NULL, results, help                       \
+    }
+#define BYTES(key, at, value, min, max, results, help)                                             \
+    {                                                                                              \
+        key, JOB_OPTION_BYTES, at, value, min, max, 0, 0, NULL, results, help                      \
+    }
+#define DURATION(key, at, value, min, max, results, help)                                          \
+    {                                                                                              \
+        key, JOB_OPTION_DURATION, at, value, min, max, 0, 0, NULL, results, help                   \
+    }
+
+#define KIB ((int64_t)1 << 10)
+#define MIB ((int64_t)1 << 20)
+#define GIB ((int64_t)1 << 30)
+#define TIB ((int64_t)1 << 40)
+
+/* clang-format off: a table reads best with one entry a row and its sentence below */
+static const struct job_option top_options[] = {
+    TEXT("name", JOB(name), "", false,
+         "Names the job in the catalog; default: the job file's name without its suffix."),
+    INT("seed", JOB(seed), "0", 0, INT64_MAX, true,
+        "Seeds every random draw, together with the sample's uid."),
+};
+
+static const struct job_option input_options[] = {
+    TEXT("url", JOB(input.url), NULL, true,
+         "Where the images are: a folder, or a dataset's folder or file."),
+    CHOICE("format", JOB(input.format), "auto", input_formats, true,
+           "How they are stored; auto looks at suffixes and first bytes."),
+    BOOL("require_caption", JOB(input.require_caption), "true", true,
+         "Quarantine samples without a caption, which the trainers would skip; false: take them."),
+    INT("shard_samples", JOB(input.shard_samples), "1000", 1, 1000000, true,
+        "Samples per output shard when the input has no shards of its own (folders, plain JSONL)."),
+    BOOL("require_caption", JOB(input.require_caption), "true", true,
+         "Quarantine samples without a real caption, since trainers skip them; false takes them."),
+    BYTES("max_sample", JOB(workers.max_sample_bytes), "256MiB", KIB, 16 * GIB, true,
+          "A sample of more bytes, all members together, is quarantined."),
+};
+
+static const struct job_option output_options[] = {
+    TEXT("url", JOB(output.url), NULL, false, "The folder the reinforced dataset is written to."),
+    CHOICE("format", JOB(output.format), "webdataset", output_formats, true,
+           "How it is stored; trainers read webdataset."),
+    CHOICE("layout", JOB(output.layout), "current", layouts, true,
+           "Embedding arrays: current has one per caption column; legacy (MobileCLIP v1) appends "
+           "the synthetic rows to text_emb and allows one column, syn_text."),
+    ENUM("embedding_dtype", JOB(output.embedding_dtype), "float32", dtypes, true,
+         "Element type of stored embeddings: float32 in npz members, bfloat16 in pth.gz members."),
+};
+
+static const struct job_option catalog_options[] = {
+    TEXT("url", JOB(catalog.url), "", false,
+         "The database of shards, samples, captions and scores; default: "
+         "sqlite:<output.url>/catalog.sqlite."),
+};
+
+static const struct job_option image_options[] = {
+    BYTES("max_encoded", JOB(limits.max_bytes), "64MiB", 0, 4 * GIB, true,
+          "An encoded image of more bytes is quarantined; 0: no limit."),
+    INT("max_pixels", JOB(limits.max_pixels), "89478485", 0, INT_MAX, true,
+        "An image of more pixels is quarantined before it is decoded; 0: no limit."),
+    INT("max_side", JOB(limits.max_side), "32767", 0, 65535, true,
+        "An image with a longer side, in pixels, is quarantined; 0: no limit."),
+    INT("max_ratio", JOB(limits.max_ratio), "0", 0, 65535, true,
+        "An image whose longer side is more than so many times the shorter one is quarantined; 0: "
+        "no limit."),
+    INT("min_side", JOB(limits.min_side), "0", 0, 65535, true,
+        "An image with a shorter side, in pixels, is quarantined; 0: no limit."),
+    BOOL("apply_exif_orientation", JOB(apply_exif_orientation), "false", true,
+         "Turn images upright by their EXIF tag and store them re-encoded; trainers ignore the "
+         "tag, so without this the stored bytes stay as they are."),
+};
+
+static const struct job_option view_options[] = {
+    INT("count", JOB(views.count), "2", 0, 1000, true,
+        "Augmented views per image, each embedded by every teacher; 0 when there are no teachers."),
+    INT("size", JOB(views.augment.size), "0", 0, 4096, true,
+        "Side of a view in pixels; 0: the largest input of the teachers."),
+    ENUM("interpolation", JOB(views.augment.filter), "bicubic", filters, true,
+         "Filter that resizes the crop."),
+    REAL("scale_min", JOB(views.augment.scale_min), "0.08", 1e-6, 1, true,
+         "Smallest crop, as a share of the image's area."),
+    REAL("scale_max", JOB(views.augment.scale_max), "1.0", 1e-6, 1, true,
+         "Largest crop, as a share of the image's area."),
+    REAL("ratio_min", JOB(views.augment.ratio_min), "0.75", 0.01, 100, true,
+         "Smallest width / height of a crop."),
+    REAL("ratio_max", JOB(views.augment.ratio_max), "1.3333333333333333", 0.01, 100, true,
+         "Largest width / height of a crop."),
+    BOOL("rand_augment", JOB(views.augment.rand_augment), "true", true,
+         "Apply RandAugment after the crop."),
+    REAL("rand_augment_p", JOB(views.augment.rand_augment_p), "1.0", 0, 1, true,
+         "Probability of the RandAugment step as a whole."),
+    INT("num_ops", JOB(views.augment.n_ops), "2", 1, AUGMENT_MAX_OPS, true,
+        "RandAugment operators per view."),
+    INT("magnitude", JOB(views.augment.magnitude), "9", 0, 999, true,
+        "Strength of the operators, as a bin from 0 to num_magnitude_bins - 1."),
+    INT("num_magnitude_bins", JOB(views.augment.n_bins), "31", 2, 1000, true,
+        "Bins that the range of strengths is divided into."),
+};
+
+static const struct job_option captioner_options[] = {
+    TEXT("name", CAPTIONER(name), "", false,
+         "Names the captioner in logs and scores; default: the last part of model."),
+    TEXT("model", CAPTIONER(model), NULL, true, "Snapshot folder of the model."),
+    CHOICE("activation", CAPTIONER(activation), "", activations, true,
+           "Activation of the towers; default: as the snapshot's config says."),
+    TEXT("column", CAPTIONER(column), "syn_text", true,
+         "Caption column to write: syn_text, or syn_text and a suffix."),
+    INT("count", CAPTIONER(how.n_captions), "1", 1, 1000, true, "Captions per image."),
+    ENUM("strategy", CAPTIONER(how.strategy), "top_p", strategies, true,
+         "How tokens are chosen: greedy, top_p (nucleus sampling), beam (as transformers), "
+         "beam_open_clip (as open_clip 2.x and 3.x)."),
+    REAL("temperature", CAPTIONER(how.temperature), "1.0", 0.001, 100, true,
+         "Divides the logits before sampling."),
+    INT("top_k", CAPTIONER(how.top_k), "0", 0, 1000000, true,
+        "Sample from the k most likely tokens; 0: from all."),
+    REAL("top_p", CAPTIONER(how.top_p), "0.9", 1e-6, 1, true,
+         "Sample from the most likely tokens that together hold this probability; 1: from all."),
+    BOOL("temperature_first", CAPTIONER(how.temperature_first), "false", true,
+         "Apply temperature before top_k and top_p, as transformers does; false: after them, as "
+         "open_clip does."),
+    INT("max_tokens", CAPTIONER(how.max_tokens), "30", 3, 4096, true,
+        "Longest caption in tokens, start and end included."),
+    INT("min_tokens", CAPTIONER(how.min_tokens), "5", 0, 4095, true,
+        "A caption does not end before it has so many tokens, the start included."),
+    REAL("repetition_penalty", CAPTIONER(how.repetition_penalty), "1.0", 0.01, 100, true,
+         "Above 1 makes tokens that were already used less likely."),
+    INT("num_beams", CAPTIONER(how.n_beams), "6", 1, 256, true,
+        "Beams that the beam strategies follow."),
+    REAL("length_penalty", CAPTIONER(how.length_penalty), "1.0", -100, 100, true,
+         "Exponent of the length that a beam's score is divided by."),
+    BOOL("mask_pad", CAPTIONER(how.mask_pad), "true", true,
+         "Never emit the padding token, which CoCa's vocabulary shares with \"!\"; false: as the "
+         "published captions were made."),
+    ENUM("post", CAPTIONER(post), "trim", posts, true,
+         "What is done to a caption afterwards: none, trim (white space at both ends), "
+         "first_sentence (up to the first full stop, as in the published datasets)."),
+};
+
+static const struct job_option teacher_options[] = {
+    TEXT("name", TEACHER(name), "", false,
+         "Names the teacher in logs and scores; default: the last part of model."),
+    TEXT("model", TEACHER(model), NULL, true, "Snapshot folder of the model."),
+    CHOICE("activation", TEACHER(activation), "", activations, true,
+           "Activation of the towers; default: as the snapshot's config says."),
+    ENUM("clean", TEACHER(clean), "auto", cleanings, true,
+         "How texts are cleaned before the tokenizer; auto: as the snapshot's family does."),
+    BOOL("special_tokens_in_text", TEACHER(special_tokens_in_text), "false", true,
+         "Let text that spells a special token become that token; false is right for data you did "
+         "not write."),
+};
+
+static const struct job_option worker_options[] = {
+    INT("count", JOB(workers.count), "1", 1, 256, false, "Workers in this process."),
+    INT("threads", JOB(workers.threads), "0", 0, 1024, false,
+        "Compute threads per worker; 0: processors divided by count."),
+    INT("part_samples", JOB(workers.part_samples), "256", 1, 1000000, false,
+        "Samples committed at a time: what a killed worker loses at most."),
+    DURATION("lease", JOB(workers.lease_ms), "60s", 1000, 86400000, false,
+             "Time a worker may hold a shard without a heartbeat."),
+    INT("max_attempts", JOB(workers.max_attempts), "3", 1, 1000, false,
+        "Times a shard is tried before it counts as failed."),
+    INT("queue_items", JOB(workers.queue_items), "64", 1, 65536, false,
+        "Samples that may wait between two stages."),
+    BYTES("memory", JOB(workers.memory_bytes), "1GiB", 16 * MIB, 16 * TIB, false,
+          "Cap for the samples in flight in one worker; models come on top."),
+};
+
+static const struct job_option budget_options[] = {
+    REAL("failure_fraction", JOB(budget.failure_fraction), "0.25", 0, 1, false,
+         "Stop when more than this share of a window's samples is quarantined; 1: never."),
+    INT("failure_window", JOB(budget.failure_window), "1000", 1, 1000000000, false,
+        "Samples in a window."),
+};
+
+#define SECTION(name, options, help)                                                               \
+    {                                                                                              \
+        name, options, ARRAY_LEN(options), help, 0, 0, 0, 0                                        \
+    }
+
+const struct job_section job_sections[] = {
+    SECTION("", top_options, "Which job this is."),
+    SECTION("input", input_options, "What is read."),
+    SECTION("output", output_options, "What is written."),
+    SECTION("catalog", catalog_options, "Where the job's state is kept."),
+    SECTION("image", image_options, "Which images are taken."),
+    SECTION("views", view_options,
+            "How augmented views are drawn; the defaults are the published recipe."),
+    {"captioners", captioner_options, ARRAY_LEN(captioner_options),
+     "A list: the models that write synthetic captions, each into a column of its own.",
+     sizeof(struct job_captioner), offsetof(struct job, captioners),
+     offsetof(struct job, n_captioners), MAX_CAPTIONERS},
+    {"teachers", teacher_options, ARRAY_LEN(teacher_options),
+     "A list: the models that embed views and captions. Their order is the order of the slices in "
+     "a stored row.",
+     sizeof(struct job_teacher), offsetof(struct job, teachers), offsetof(struct job, n_teachers),
+     MAX_TEACHERS},
+    SECTION("workers", worker_options, "How the work is done; nothing here changes the output."),
+    SECTION("budget", budget_options, "How much may go wrong."),
+};
+/* clang-format on */
+const size_t job_n_sections = ARRAY_LEN(job_sections);
+
+const struct job_section *job_section_find(const char *name)
+{
+    for (size_t i = 0; i < job_n_sections; i++)
+        if (strcmp(job_sections[i].name, name) == 0)
+            return &job_sections[i];
+    return NULL;
+}
+
+const struct job_option *job_option_find(const struct job_section *section, const char *key)
+{
+    for (size_t i = 0; i < section->n_options; i++)
+        if (strcmp(section->options[i].key, key) == 0)
+            return &section->options[i];
+    return NULL;
+}
+
+const struct job_section *job_section_with_key(const char *key)
+{
+    for (size_t i = 0; i < job_n_sections; i++)
+        if (job_option_find(&job_sections[i], key) != NULL)
+            return &job_sections[i];
+    return NULL;
+}
+
+/* Insertions, deletions, replacements and swaps of neighbours; words past the limit are far. */
+static size_t edit_distance(const char *a, const char *b)
+{
+    size_t rows[3][MAX_DISTANCE_LEN + 1];
+    size_t len_a = strlen(a), len_b = strlen(b);
+
+    if (len_a > MAX_DISTANCE_LEN || len_b > MAX_DISTANCE_LEN)
+        return SIZE_MAX;
+    for (size_t j = 0; j <= len_b; j++)
+        rows[0][j] = j;
+    for (size_t i = 1; i <= len_a; i++) {
+        const size_t *above = rows[(i - 1) % 3], *two_above = rows[(i + 1) % 3];
+        size_t *row = rows[i % 3];
+
+        row[0] = i;
+        for (size_t j = 1; j <= len_b; j++) {
+            row[j] = MIN(MIN(above[j], row[j - 1]) + 1, above[j - 1] + (a[i - 1] != b[j - 1]));
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+                row[j] = MIN(row[j], two_above[j - 2] + 1);
+        }
+    }
+    return rows[len_a % 3][len_b];
+}
+
+static void consider(const char *word, const char *candidate, const char **best, size_t *distance)
+{
+    size_t d = edit_distance(word, candidate);
+
+    if (candidate[0] != '\0' && d < *distance) {
+        *distance = d;
+        *best = candidate;
+    }
+}
+
+const char *job_nearest_key(const struct job_section *section, const char *word)
+{
+    const char *best = NULL;
+    size_t distance = MAX(strlen(word) / 3, (size_t)2) + 1;
+
+    for (size_t i = 0; i < section->n_options; i++)
+        consider(word, section->options[i].key, &best, &distance);
+    if (section->name[0] == '\0')
+        for (size_t i = 0; i < job_n_sections; i++)
+            consider(word, job_sections[i].name, &best, &distance);
+    return best;
+}
+
+const char *job_nearest_name(const struct job_option_name *names, const char *word)
+{
+    const char *best = NULL;
+    size_t distance = MAX(strlen(word) / 3, (size_t)2) + 1;
+
+    for (; names->name != NULL; names++)
+        consider(word, names->name, &best, &distance);
+    return best;
+}
