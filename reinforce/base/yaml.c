@@ -7,6 +7,7 @@
 struct reader {
     yaml_parser_t parser;
     const char *source;
+    struct bytes_view text;
     struct arena *arena;
     size_t n_nodes;
 };
@@ -47,6 +48,23 @@ static enum status fail_at(const struct reader *reader, yaml_mark_t mark, struct
     return err->code;
 }
 
+/* For bytes that are not UTF-8 libyaml gives an offset only. Columns count code points, as its own
+ * marks do. */
+static yaml_mark_t mark_of_offset(struct bytes_view text, size_t offset)
+{
+    yaml_mark_t mark = {.index = offset};
+
+    for (size_t i = 0; i < MIN(offset, text.len); i++) {
+        if (text.data[i] == '\n') {
+            mark.line++;
+            mark.column = 0;
+        } else if ((text.data[i] & 0xc0) != 0x80) {
+            mark.column++;
+        }
+    }
+    return mark;
+}
+
 static enum status next_event(struct reader *reader, yaml_event_t *event, struct error *err)
 {
     yaml_parser_t *parser = &reader->parser;
@@ -57,7 +75,9 @@ static enum status next_event(struct reader *reader, yaml_event_t *event, struct
     memset(event, 0, sizeof *event);
     if (parser->error == YAML_MEMORY_ERROR)
         return error_set(err, ST_NO_MEMORY, "could not allocate memory to parse YAML");
-    where = parser->error == YAML_READER_ERROR ? parser->mark : parser->problem_mark;
+    where = parser->error == YAML_READER_ERROR
+                ? mark_of_offset(reader->text, parser->problem_offset)
+                : parser->problem_mark;
     (void)error_set(err, ST_INVALID, "not YAML: %s%s%s",
                     parser->problem != NULL ? parser->problem : "unreadable",
                     parser->context != NULL ? " " : "",
@@ -266,7 +286,7 @@ static enum status read_document(struct reader *reader, struct yaml_tree **out, 
 enum status yaml_tree_parse(struct bytes_view text, const char *source, struct arena *arena,
                             struct yaml_tree **out, struct error *err)
 {
-    struct reader reader = {.source = source, .arena = arena};
+    struct reader reader = {.source = source, .text = text, .arena = arena};
     enum status st;
 
     *out = NULL;

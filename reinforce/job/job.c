@@ -1,6 +1,7 @@
 #include "reinforce/job/job.h"
 
 #include "reinforce/base/file.h"
+#include "reinforce/base/utf8.h"
 #include "reinforce/base/yaml.h"
 #include "reinforce/job/job_check.h"
 #include "reinforce/job/job_override.h"
@@ -41,42 +42,58 @@ static enum status refuse_unknown(const struct yaml_tree *node, const struct job
     return locate(node, section, index, node->key, err);
 }
 
-/* Every option of one section (or list element): the value given, or the default. `node` is the map
- * with the values, NULL when the section was left out. */
-static enum status bind_options(const struct job_section *section, int index,
-                                const struct yaml_tree *node, const struct yaml_tree *above,
-                                void *base, struct error *err)
-{
-    if (node != NULL && node->kind != YAML_TREE_MAP) {
-        (void)error_set(err, ST_INVALID, "is a %s where keys and values are expected",
-                        node->kind == YAML_TREE_LIST ? "list" : "single value");
-        return locate(node, section, index, "", err);
-    }
-    for (const struct yaml_tree *child = node != NULL ? node->first : NULL; child != NULL;
-         child = child->next)
-        if (job_option_find(section, child->key) == NULL &&
-            (section->name[0] != '\0' || job_section_find(child->key) == NULL))
-            return refuse_unknown(child, section, index, err);
-    for (size_t i = 0; i < section->n_options; i++) {
-        const struct job_option *option = &section->options[i];
-        const struct yaml_tree *value = node != NULL ? yaml_tree_find(node, option->key) : NULL;
+/* The order in which a file is judged: a misspelt key explains a missing one, so it comes first. */
+enum pass { PASS_KEYS, PASS_VALUES, PASS_REQUIRED, PASS_COUNT };
 
-        job_value_set_default(option, base);
-        if (value != NULL && value->kind != YAML_TREE_NULL) {
-            if (job_value_parse(option, value, base, err) != ST_OK)
-                return locate(value, section, index, option->key, err);
-        } else if (option->default_text == NULL) {
+/* Where one section's (or list element's) values come from and go to. */
+struct binding {
+    const struct job_section *section;
+    int index;                     /* of the list element, or -1 */
+    const struct yaml_tree *node;  /* the map with the values; NULL: left out */
+    const struct yaml_tree *place; /* what an error about something missing points at */
+    void *base;
+};
+
+static enum status check_keys(const struct binding *b, struct error *err)
+{
+    if (b->node != NULL && b->node->kind != YAML_TREE_MAP) {
+        (void)error_set(err, ST_INVALID, "is a %s where keys and values are expected",
+                        b->node->kind == YAML_TREE_LIST ? "list" : "single value");
+        return locate(b->node, b->section, b->index, "", err);
+    }
+    for (const struct yaml_tree *child = b->node != NULL ? b->node->first : NULL; child != NULL;
+         child = child->next)
+        if (job_option_find(b->section, child->key) == NULL &&
+            (b->section->name[0] != '\0' || job_section_find(child->key) == NULL))
+            return refuse_unknown(child, b->section, b->index, err);
+    return ST_OK;
+}
+
+static enum status bind_options(const struct binding *b, enum pass pass, struct error *err)
+{
+    if (pass == PASS_KEYS)
+        return check_keys(b, err);
+    for (size_t i = 0; i < b->section->n_options; i++) {
+        const struct job_option *option = &b->section->options[i];
+        const struct yaml_tree *value =
+            b->node != NULL ? yaml_tree_find(b->node, option->key) : NULL;
+        bool given = value != NULL && value->kind != YAML_TREE_NULL;
+
+        if (pass == PASS_VALUES) {
+            job_value_set_default(option, b->base);
+            if (given && job_value_parse(option, value, b->base, err) != ST_OK)
+                return locate(value, b->section, b->index, option->key, err);
+        } else if (!given && option->default_text == NULL) {
             (void)error_set(err, ST_INVALID, "is missing and has no default");
-            return locate(value != NULL ? value : above, section, index, option->key, err);
+            return locate(value != NULL ? value : b->place, b->section, b->index, option->key, err);
         }
     }
     return ST_OK;
 }
 
-static enum status bind_list(const struct job_section *section, const struct yaml_tree *node,
-                             struct job *job, struct error *err)
+static enum status create_list(const struct job_section *section, const struct yaml_tree *node,
+                               struct job *job, struct error *err)
 {
-    const struct yaml_tree *child = node != NULL ? node->first : NULL;
     size_t n = node != NULL ? node->n_children : 0;
     enum status st;
     char *array;
@@ -93,9 +110,6 @@ static enum status bind_list(const struct job_section *section, const struct yam
         return locate(node, section, -1, "", err);
     }
     st = arena_calloc(&job->arena, n, section->element_size, &array, err);
-    for (size_t i = 0; i < n && st == ST_OK; i++, child = child->next)
-        st = bind_options(section, (int)i, child->kind != YAML_TREE_NULL ? child : NULL, child,
-                          array + i * section->element_size, err);
     if (st != ST_OK)
         return st;
     memcpy((char *)job + section->array_offset, &array, sizeof array);
@@ -103,20 +117,44 @@ static enum status bind_list(const struct job_section *section, const struct yam
     return ST_OK;
 }
 
+static enum status bind_list(const struct job_section *section, const struct yaml_tree *node,
+                             struct job *job, enum pass pass, struct error *err)
+{
+    enum status st = pass == PASS_KEYS ? create_list(section, node, job, err) : ST_OK;
+    const struct yaml_tree *child = node != NULL ? node->first : NULL;
+    char *element;
+
+    memcpy(&element, (const char *)job + section->array_offset, sizeof element);
+    for (int i = 0; child != NULL && st == ST_OK; i++, child = child->next) {
+        struct binding b = {.section = section,
+                            .index = i,
+                            .node = child->kind != YAML_TREE_NULL ? child : NULL,
+                            .place = child,
+                            .base = element};
+
+        st = bind_options(&b, pass, err);
+        element += section->element_size;
+    }
+    return st;
+}
+
 static enum status bind(const struct yaml_tree *root, struct job *job, struct error *err)
 {
     enum status st = ST_OK;
 
-    for (size_t i = 0; i < job_n_sections && st == ST_OK; i++) {
-        const struct job_section *section = &job_sections[i];
+    for (size_t k = 0; k < PASS_COUNT * job_n_sections && st == ST_OK; k++) {
+        const struct job_section *section = &job_sections[k % job_n_sections];
+        enum pass pass = (enum pass)(k / job_n_sections);
         const struct yaml_tree *node =
             section->name[0] == '\0' ? root : yaml_tree_find(root, section->name);
-        const struct yaml_tree *above = node != NULL ? node : root;
+        struct binding b = {.section = section,
+                            .index = -1,
+                            .node = node != NULL && node->kind != YAML_TREE_NULL ? node : NULL,
+                            .place = node != NULL ? node : root,
+                            .base = job};
 
-        if (node != NULL && node->kind == YAML_TREE_NULL)
-            node = NULL;
-        st = section->element_size > 0 ? bind_list(section, node, job, err)
-                                       : bind_options(section, -1, node, above, job, err);
+        st = section->element_size > 0 ? bind_list(section, b.node, job, pass, err)
+                                       : bind_options(&b, pass, err);
     }
     return st;
 }
@@ -266,6 +304,40 @@ static json_t *job_to_json(const struct job *job, bool results_only)
     return root;
 }
 
+static uint32_t hex4(const uint8_t *digits)
+{
+    uint32_t value = 0;
+
+    for (int i = 0; i < 4; i++)
+        value = value << 4 | (uint32_t)(digits[i] <= '9' ? digits[i] - '0' : digits[i] - 'a' + 10);
+    return value;
+}
+
+/* JSON escapes what is beyond 16 bits as a pair of surrogates, which YAML does not know; written as
+ * it is, both read it. The text only gets shorter. */
+static void join_surrogates(struct byte_buf *buf)
+{
+    size_t to = 0;
+
+    for (size_t from = 0; from < buf->len;) {
+        const uint8_t *at = buf->data + from;
+        size_t step = at[0] == '\\' ? 2 : 1;
+        uint32_t high = at[0] == '\\' && at[1] == 'u' ? hex4(at + 2) : 0;
+
+        if (high >= 0xd800 && high < 0xdc00) {
+            uint32_t code = 0x10000 + ((high - 0xd800) << 10) + (hex4(at + 8) - 0xdc00);
+
+            to += utf8_put(code, buf->data + to);
+            from += 12;
+        } else {
+            memmove(buf->data + to, at, step);
+            to += step;
+            from += step;
+        }
+    }
+    buf->len = to;
+}
+
 static enum status render(const struct job *job, bool results_only, struct byte_buf *buf,
                           struct error *err)
 {
@@ -277,6 +349,8 @@ static enum status render(const struct job *job, bool results_only, struct byte_
     byte_buf_reset(buf);
     st = json_write(json, buf, err);
     json_decref(json);
+    if (st == ST_OK)
+        join_surrogates(buf);
     return st;
 }
 

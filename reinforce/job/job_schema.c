@@ -85,12 +85,10 @@ static const struct job_option input_options[] = {
          "Where the images are: a folder, or a dataset's folder or file."),
     CHOICE("format", JOB(input.format), "auto", input_formats, true,
            "How they are stored; auto looks at suffixes and first bytes."),
-    BOOL("require_caption", JOB(input.require_caption), "true", true,
-         "Quarantine samples without a caption, which the trainers would skip; false: take them."),
     INT("shard_samples", JOB(input.shard_samples), "1000", 1, 1000000, true,
         "Samples per output shard when the input has no shards of its own (folders, plain JSONL)."),
     BOOL("require_caption", JOB(input.require_caption), "true", true,
-         "Quarantine samples without a real caption, since trainers skip them; false takes them."),
+         "Quarantine samples without a real caption, since trainers skip them; false: take them."),
     BYTES("max_sample", JOB(workers.max_sample_bytes), "256MiB", KIB, 16 * GIB, true,
           "A sample of more bytes, all members together, is quarantined."),
 };
