@@ -203,7 +203,7 @@ static void references_are_read_from_their_store(void **state) /* IN-3 */
         "{\"uid\": \"e\", \"image_key\": \"../a.PNG\"}\n"
         "{\"uid\": \"f\", \"image_key\": \"x/large.jpg\"}\n";
     static const char *const want[] = {
-        "", "", "missing_image", "bad_sidecar", "missing_image", "missing_image"};
+        "", "", "missing_image", "bad_sidecar", "missing_image", "sample_too_large"};
     struct dataset_read_options options = {.max_sample_bytes = 1000};
     struct object_store *images;
     struct object_written written;
