@@ -12,11 +12,14 @@ enum exit_code {
     EXIT_QUARANTINED = 3, /* finished, some samples quarantined */
 };
 
+struct option;
+
 struct command {
     const char *name;     /* "run" */
     const char *synopsis; /* "reinforce run [--set PATH=VALUE]... JOB.yaml" */
     const char *summary;  /* one line for the overview */
-    const char *help;     /* man-page quality: what it does, options, examples, exit codes */
+    const char *help; /* man-page quality: what it does, options, examples, exit codes. Lines that
+                         end with ":" and are not indented become the page's headings */
     /* argv[0] is the command's name; returns an exit_code. */
     int (*run)(int argc, char **argv);
 };
@@ -24,11 +27,18 @@ struct command {
 extern const struct command cmd_run, cmd_plan, cmd_verify, cmd_inspect, cmd_embed, cmd_caption,
     cmd_tokenize, cmd_preprocess, cmd_augment, cmd_model;
 
-/** Prints "reinforce NAME: context: message" and the next step to standard error; returns the exit
- * code for it. */
+/** Prints "reinforce NAME: context: message" to standard error; returns the exit code for it. */
 int command_fail(const struct command *command, const struct error *err);
 
 /** Prints a usage error and where help is; returns EXIT_USAGE. */
 int command_usage(const struct command *command, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+/**
+ * getopt_long() with our messages: the next option's value, -1 behind the last one, or '?' when the
+ * command line is wrong, which has then been said. `options` as for getopt_long(); there are no
+ * short options but those in `letters` ("" for none). Begin with optind = 1.
+ */
+int command_next_option(const struct command *command, int argc, char **argv, const char *letters,
+                        const struct option *options);
 
 #endif

@@ -1,8 +1,10 @@
 #include "reinforce/job/job_schema.h"
 
+#include "reinforce/base/nearest.h"
+
 #include <limits.h>
 
-enum { MAX_CAPTIONERS = 16, MAX_TEACHERS = 16, MAX_DISTANCE_LEN = 48 };
+enum { MAX_CAPTIONERS = 16, MAX_TEACHERS = 16 };
 
 static const struct job_option_name input_formats[] = {
     {"auto", 0}, {"webdataset", 1}, {"jsonl", 2}, {"folder", 3}, {NULL, 0}};
@@ -281,59 +283,25 @@ const struct job_section *job_section_with_key(const char *key)
     return NULL;
 }
 
-/* Insertions, deletions, replacements and swaps of neighbours; words past the limit are far. */
-static size_t edit_distance(const char *a, const char *b)
-{
-    size_t rows[3][MAX_DISTANCE_LEN + 1];
-    size_t len_a = strlen(a), len_b = strlen(b);
-
-    if (len_a > MAX_DISTANCE_LEN || len_b > MAX_DISTANCE_LEN)
-        return SIZE_MAX;
-    for (size_t j = 0; j <= len_b; j++)
-        rows[0][j] = j;
-    for (size_t i = 1; i <= len_a; i++) {
-        const size_t *above = rows[(i - 1) % 3], *two_above = rows[(i + 1) % 3];
-        size_t *row = rows[i % 3];
-
-        row[0] = i;
-        for (size_t j = 1; j <= len_b; j++) {
-            row[j] = MIN(MIN(above[j], row[j - 1]) + 1, above[j - 1] + (a[i - 1] != b[j - 1]));
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
-                row[j] = MIN(row[j], two_above[j - 2] + 1);
-        }
-    }
-    return rows[len_a % 3][len_b];
-}
-
-static void consider(const char *word, const char *candidate, const char **best, size_t *distance)
-{
-    size_t d = edit_distance(word, candidate);
-
-    if (candidate[0] != '\0' && d < *distance) {
-        *distance = d;
-        *best = candidate;
-    }
-}
-
 const char *job_nearest_key(const struct job_section *section, const char *word)
 {
-    const char *best = NULL;
-    size_t distance = MAX(strlen(word) / 3, (size_t)2) + 1;
+    struct nearest nearest;
 
+    nearest_begin(&nearest, word);
     for (size_t i = 0; i < section->n_options; i++)
-        consider(word, section->options[i].key, &best, &distance);
+        nearest_offer(&nearest, section->options[i].key);
     if (section->name[0] == '\0')
         for (size_t i = 0; i < job_n_sections; i++)
-            consider(word, job_sections[i].name, &best, &distance);
-    return best;
+            nearest_offer(&nearest, job_sections[i].name);
+    return nearest.best;
 }
 
 const char *job_nearest_name(const struct job_option_name *names, const char *word)
 {
-    const char *best = NULL;
-    size_t distance = MAX(strlen(word) / 3, (size_t)2) + 1;
+    struct nearest nearest;
 
+    nearest_begin(&nearest, word);
     for (; names->name != NULL; names++)
-        consider(word, names->name, &best, &distance);
-    return best;
+        nearest_offer(&nearest, names->name);
+    return nearest.best;
 }

@@ -45,6 +45,8 @@ struct catalog_shard_plan {
                                  (input_is_plan) */
     const char *input_format; /* dataset_format name */
     bool input_is_plan;       /* the planner wrote this list; it lives in the output store */
+    bool input_is_previous;   /* this shard's own earlier output, being extended */
+    int64_t input_samples;    /* of a previous output: how many it holds; else 0 */
     uint64_t input_begin, input_end; /* byte range of a splittable input; end 0: all */
     char input_etag[80];
 };
@@ -117,8 +119,8 @@ struct catalog_output {
 struct catalog_progress {
     int64_t shards_total, shards_done, shards_leased, shards_failed;
     int64_t samples_done, samples_quarantined;
-    int64_t captions;
-    uint64_t bytes_written; /* of finished outputs */
+    int64_t samples_in_done_shards; /* both states */
+    uint64_t bytes_written;         /* of finished outputs */
 };
 
 /** Rows go to callbacks; anything but ST_OK ends the walk with that status. Strings live until it
@@ -183,6 +185,17 @@ struct catalog_ops {
                                 const char *object_key, const struct object_written *written,
                                 struct error *err);
 
+    /*
+     * A done job goes on with another configuration: every shard is ready again and has its own
+     * output as input. Rows of quarantined samples stay. ST_CONFLICT: the job is not done.
+     */
+    enum status (*job_extend)(struct catalog *c, int64_t job, const char *config_digest,
+                              const char *config_json, const char *output_format,
+                              struct error *err);
+    /* For whoever knows that no worker is alive: leased and failed shards are ready again, attempts
+     * start anew. */
+    enum status (*leases_reset)(struct catalog *c, int64_t job, struct error *err);
+
     /* Reading; a walk sees one snapshot. */
     enum status (*job_find)(struct catalog *c, const char *name, struct arena *arena,
                             struct catalog_job *job, const char **config_json, struct error *err);
@@ -237,6 +250,10 @@ NODISCARD enum status catalog_parts(struct catalog *c, int64_t job, int64_t shar
 NODISCARD enum status catalog_shard_commit(struct catalog *c, const struct catalog_lease *lease,
                                            const char *object_key,
                                            const struct object_written *written, struct error *err);
+NODISCARD enum status catalog_job_extend(struct catalog *c, int64_t job, const char *config_digest,
+                                         const char *config_json, const char *output_format,
+                                         struct error *err);
+NODISCARD enum status catalog_leases_reset(struct catalog *c, int64_t job, struct error *err);
 NODISCARD enum status catalog_job_find(struct catalog *c, const char *name, struct arena *arena,
                                        struct catalog_job *job, const char **config_json,
                                        struct error *err);

@@ -6,6 +6,11 @@
 #include "reinforce/base/bytes.h"
 #include "reinforce/base/sha256.h"
 
+/* Limits every kind keeps, so that a job moves from a folder to a bucket unchanged. */
+#define OBJECT_KEY_MAX          1024 /* bytes, as S3 */
+#define OBJECT_KEY_PART_MAX     255  /* bytes between slashes, as file systems */
+#define OBJECT_TEMPORARY_PREFIX ".reinforce-tmp-" /* no part of a key begins so */
+
 struct object_store;
 
 struct object_info {
@@ -48,11 +53,16 @@ struct object_store_ops {
                         struct bytes_view tail, const char *key, struct object_written *written,
                         struct error *err);
     /* Required. All objects whose key starts with `prefix`, in byte order. Unfinished writes are
-     * not listed. */
+     * not listed. ST_NOT_FOUND when the store itself (its folder, its bucket) is not there. Objects
+     * may be put and removed meanwhile, also by `each`; whether those are listed is open. */
     enum status (*list)(struct object_store *s, const char *prefix, object_list_fn *each, void *ctx,
                         struct error *err);
     /* Required. Absent is fine: deleting twice is deleting once. */
     enum status (*remove)(struct object_store *s, const char *key, struct error *err);
+    /* Optional; NULL means an unfinished write leaves nothing. Removes under `prefix` what writes
+     * of processes that are gone have left; those of living ones stay. Adds to *n_removed. */
+    enum status (*sweep)(struct object_store *s, const char *prefix, size_t *n_removed,
+                         struct error *err);
     /* Required. Cannot fail. */
     void (*close)(struct object_store *s);
 };
@@ -61,8 +71,15 @@ struct object_store { /* first member of each kind's own struct */
     const struct object_store_ops *ops;
 };
 
-/** "file:/data/x", "/data/x" or "x" (a local folder), "mem:name". ST_INVALID names an unknown
- * scheme. */
+/** ST_INVALID says why `key` cannot name an object: empty, absolute, "." or ".." or empty parts, too
+ * long. Everything else is allowed, byte for byte. */
+NODISCARD enum status object_key_check(const char *key, struct error *err);
+
+/**
+ * "file:/data/x", "file:///data/x", "/data/x" or "x" (a local folder, as written: no %xx), or
+ * "mem:name" (in this process, until its last handle is closed; for tests). *out is the caller's.
+ * ST_INVALID names an unknown scheme.
+ */
 NODISCARD enum status object_store_open(const char *url, struct object_store **out,
                                         struct error *err);
 NODISCARD enum status object_store_head(struct object_store *s, const char *key,
@@ -84,9 +101,16 @@ NODISCARD enum status object_store_list(struct object_store *s, const char *pref
                                         object_list_fn *each, void *ctx, struct error *err);
 NODISCARD enum status object_store_remove(struct object_store *s, const char *key,
                                           struct error *err);
-/** Reads the object again and hashes it: for verify. */
+/** Removes what unfinished writes of dead processes have left under `prefix`; safe at any time. */
+NODISCARD enum status object_store_sweep(struct object_store *s, const char *prefix,
+                                         size_t *n_removed, struct error *err);
+/** Reads the object again and hashes it: for verify. ST_CONFLICT when it was replaced meanwhile. */
 NODISCARD enum status object_store_hash(struct object_store *s, const char *key,
                                         struct object_written *found, struct error *err);
 void object_store_close(struct object_store **s);
+
+/* Named by the dispatcher alone. */
+extern const struct object_store_ops object_store_file;
+extern const struct object_store_ops object_store_mem;
 
 #endif

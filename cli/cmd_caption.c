@@ -1,0 +1,199 @@
+#include "cli/command.h"
+#include "cli/tool_io.h"
+#include "reinforce/base/parse.h"
+#include "reinforce/teach/captioner.h"
+
+#include <getopt.h>
+#include <stdio.h>
+
+struct request {
+    const char *model;
+    char **images;
+    size_t n_images;
+    struct caption_options how;
+    bool json;
+};
+
+/* The sample's uid is the file name, so that a caption can be drawn again. */
+static struct bytes_view uid_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return bytes_of_string(slash != NULL ? slash + 1 : path);
+}
+
+static void print_caption(const char *path, const struct caption *caption)
+{
+    tool_print_text(bytes_of_string(path));
+    (void)putchar('\t');
+    tool_print_text(bytes_view_of(caption->text, caption->text_len));
+    (void)printf("\t%.4f\n", caption->score);
+}
+
+static enum status append_caption(json_t *list, const struct caption *caption, struct error *err)
+{
+    json_t *text = tool_json_text(bytes_view_of(caption->text, caption->text_len));
+
+    return tool_json_append(list,
+                            json_pack("{s:o, s:i, s:f}", "text", text, "n_tokens",
+                                      caption->n_tokens, "log_probability", caption->score),
+                            err);
+}
+
+/* Prints the captions of one image, or appends them to `all` when that is wanted. */
+static enum status report(const struct request *request, const char *path,
+                          const struct caption *captions, json_t *all, struct error *err)
+{
+    json_t *list = all != NULL ? json_array() : NULL;
+    enum status st = ST_OK;
+
+    for (int i = 0; i < request->how.n_captions && st == ST_OK; i++) {
+        if (all == NULL)
+            print_caption(path, &captions[i]);
+        else
+            st = append_caption(list, &captions[i], err);
+    }
+    if (all != NULL && st == ST_OK)
+        return tool_json_append(all,
+                                json_pack("{s:o, s:o}", "image",
+                                          tool_json_text(bytes_of_string(path)), "captions", list),
+                                err);
+    json_decref(list);
+    return st;
+}
+
+static enum status caption_one(const struct captioner *captioner, const struct request *request,
+                               const char *path, json_t *all, struct error *err)
+{
+    struct arena results, scratch;
+    struct bytes_view uid = uid_of(path);
+    struct caption *captions = NULL;
+    struct image image;
+    enum status st;
+
+    arena_init(&results, TOOL_ARENA_BYTES);
+    arena_init(&scratch, TOOL_ARENA_BYTES);
+    st = tool_read_image(path, &results, &image, err);
+    if (st == ST_OK)
+        st = arena_calloc(&results, (size_t)request->how.n_captions, sizeof *captions, &captions,
+                          err);
+    if (st == ST_OK)
+        st = captioner_caption_images(captioner, &image, &uid, 1, &request->how, &results, &scratch,
+                                      captions, err);
+    if (st == ST_OK)
+        st = report(request, path, captions, all, err);
+    arena_release(&scratch);
+    arena_release(&results);
+    return st;
+}
+
+static enum status caption(const struct request *request, struct error *err)
+{
+    const struct captioner_options options = {.model_dir = request->model};
+    struct captioner *captioner;
+    json_t *all = NULL;
+    enum status st = captioner_open(&options, &captioner, err);
+
+    if (st == ST_OK && request->json && (all = json_array()) == NULL)
+        st = error_set(err, ST_NO_MEMORY, "could not allocate the answer");
+    if (st == ST_OK)
+        st = caption_options_check(&request->how, captioner_info(captioner), err);
+    for (size_t i = 0; i < request->n_images && st == ST_OK; i++)
+        st = caption_one(captioner, request, request->images[i], all, err);
+    if (st == ST_OK && request->json)
+        st = tool_print_json(all, err);
+    json_decref(all);
+    captioner_close(&captioner);
+    return st;
+}
+
+static enum status read_strategy(const char *name, enum caption_strategy *out, struct error *err)
+{
+    static const struct {
+        const char *name;
+        enum caption_strategy strategy;
+    } names[] = {{"greedy", CAPTION_GREEDY},
+                 {"top_p", CAPTION_SAMPLE},
+                 {"beam", CAPTION_BEAM},
+                 {"beam_open_clip", CAPTION_BEAM_OPEN_CLIP}};
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        if (strcmp(names[i].name, name) == 0) {
+            *out = names[i].strategy;
+            return ST_OK;
+        }
+    }
+    return error_set(err, ST_INVALID,
+                     "--strategy \"%s\" is none of greedy, top_p, beam, beam_open_clip", name);
+}
+
+static int run(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"model", required_argument, NULL, 'm'}, {"n", required_argument, NULL, 'n'},
+        {"seed", required_argument, NULL, 's'},  {"strategy", required_argument, NULL, 'S'},
+        {"json", no_argument, NULL, 'j'},        {NULL, 0, NULL, 0}};
+    struct request request = {0};
+    struct error err = {0};
+    enum status st = ST_OK;
+    int64_t n = 1, seed = 0;
+    int c;
+
+    caption_options_default(&request.how);
+    optind = 1;
+    while (st == ST_OK && (c = command_next_option(&cmd_caption, argc, argv, "", options)) != -1) {
+        if (c == 'm')
+            request.model = optarg;
+        else if (c == 'n')
+            st = parse_i64(optarg, 1, 1000, &n, &err);
+        else if (c == 's')
+            st = parse_i64(optarg, 0, INT64_MAX, &seed, &err);
+        else if (c == 'S')
+            st = read_strategy(optarg, &request.how.strategy, &err);
+        else if (c == 'j')
+            request.json = true;
+        else
+            return EXIT_USAGE;
+    }
+    if (st != ST_OK)
+        return command_usage(&cmd_caption, "%s", err.message);
+    if (request.model == NULL || optind == argc)
+        return command_usage(&cmd_caption, "--model and at least one image are needed");
+    request.how.n_captions = (int)n;
+    request.how.seed = (uint64_t)seed;
+    request.images = argv + optind;
+    request.n_images = (size_t)(argc - optind);
+    return caption(&request, &err) == ST_OK ? EXIT_DONE : command_fail(&cmd_caption, &err);
+}
+
+/* clang-format off: as it is printed */
+const struct command cmd_caption = {
+    .name = "caption",
+    .synopsis = "reinforce caption --model DIR [--n N] [--seed S] [--strategy greedy|top_p|beam] "
+                "[--json] IMAGES...",
+    .summary = "captions images with one captioner",
+    .help = "Prints a line per caption: the image, the caption exactly as the model said it,\n"
+            "and the mean log-probability of its tokens, separated by tabs; control\n"
+            "characters appear as \\xNN. The sample's uid is the file's name without its\n"
+            "folder, so the same seed and file give the same captions anywhere.\n"
+            "\n"
+            "Options:\n"
+            "  --model DIR      snapshot folder of a CoCa model\n"
+            "  --n N            captions per image (default 1)\n"
+            "  --seed S         with the file's name decides every draw (default 0)\n"
+            "  --strategy NAME  top_p (default: nucleus 0.9), greedy, beam, or beam_open_clip\n"
+            "  --json           prints one JSON array\n"
+            "\n"
+            "A job file sets temperature, lengths, penalties and more for its captioners.\n"
+            "\n"
+            "Examples:\n"
+            "  reinforce caption --model models/mobileclip2_coca --n 5 --seed 1 *.jpg\n"
+            "  reinforce caption --model models/mobileclip2_coca --strategy beam --json cat.png\n"
+            "\n"
+            "Exit codes:\n"
+            "  0  done\n"
+            "  1  a file or the model cannot be read\n"
+            "  2  usage, or a kind of model that is not supported\n",
+    .run = run,
+};
+/* clang-format on */

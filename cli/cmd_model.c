@@ -1,0 +1,272 @@
+#include "cli/command.h"
+#include "cli/tool_io.h"
+#include "reinforce/models/snapshot.h"
+#include "reinforce/nn/gemm.h"
+#include "reinforce/teach/captioner.h"
+#include "reinforce/teach/teacher.h"
+
+#include <getopt.h>
+#include <math.h>
+#include <stdio.h>
+
+static const char *filter_name(enum resample_filter filter)
+{
+    switch (filter) {
+    case RESAMPLE_NEAREST:
+        return "nearest";
+    case RESAMPLE_LANCZOS:
+        return "lanczos";
+    case RESAMPLE_BILINEAR:
+        return "bilinear";
+    case RESAMPLE_BICUBIC:
+        return "bicubic";
+    case RESAMPLE_BOX:
+        return "box";
+    }
+    return "unknown";
+}
+
+static const char *mode_name(enum preprocess_mode mode)
+{
+    switch (mode) {
+    case PREPROCESS_SHORTEST:
+        return "shortest";
+    case PREPROCESS_LONGEST:
+        return "longest";
+    case PREPROCESS_SQUASH:
+        return "squash";
+    }
+    return "unknown";
+}
+
+static json_t *preprocess_json(const struct preprocess *p)
+{
+    return json_pack("{s:i, s:s, s:s, s:[f,f,f], s:[f,f,f]}", "size", p->size, "mode",
+                     mode_name(p->mode), "interpolation", filter_name(p->filter), "mean",
+                     (double)p->mean[0], (double)p->mean[1], (double)p->mean[2], "std",
+                     (double)p->std[0], (double)p->std[1], (double)p->std[2]);
+}
+
+static enum status info(const char *dir, json_t **out, struct error *err)
+{
+    struct snapshot s;
+    struct weights *weights;
+    char digest[SHA256_HEX_LEN + 1];
+    json_int_t n;
+    enum status st = snapshot_read(dir, NULL, &s, err);
+
+    if (st == ST_OK)
+        st = snapshot_open_weights(&s, &weights, digest, err);
+    if (st != ST_OK)
+        return st;
+    n = (json_int_t)weights_n_parameters(weights);
+    weights_destroy(&weights);
+    *out = json_pack(
+        "{s:o, s:s, s:s, s:I, s:I, s:i, s:i, s:I, s:I, s:o, s:o, s:o, s:{s:I, s:I, s:I}, s:s}",
+        "model", tool_json_text(bytes_of_string(dir)), "family", snapshot_family_name(s.family),
+        "activation", snapshot_activation_name(s.vision.shape.activation), "parameters", n,
+        "embed_dim", (json_int_t)s.embed_dim, "image_size", s.vision.image_size, "patch_size",
+        s.vision.patch_size, "context_length", (json_int_t)s.text.context_length, "vocab_size",
+        (json_int_t)s.text.vocab_size, "preprocess", preprocess_json(&s.preprocess), "tokenizer",
+        tool_json_text(
+            bytes_of_string(s.tokenizer_path[0] != '\0' ? s.tokenizer_path : s.vocab_path)),
+        "weights", tool_json_text(bytes_of_string(s.weights_path)), "memory_bytes", "float32",
+        4 * n, "bfloat16", 2 * n, "int8", n, "digest", digest);
+    return *out != NULL ? ST_OK : error_set(err, ST_NO_MEMORY, "could not allocate the answer");
+}
+
+/* A picture with all colours and some structure. */
+static enum status test_image(int size, struct arena *arena, struct image *out, struct error *err)
+{
+    enum status st = image_alloc(out, size, size, 3, arena, err);
+
+    for (int i = 0; st == ST_OK && i < size * size * 3; i++)
+        out->pixels[i] = (uint8_t)(i * 7 + i / size * 13 + i % 3 * 59);
+    return st;
+}
+
+/* Finite and of unit length. */
+static enum status check_row(const float *row, size_t D, const char *what, struct error *err)
+{
+    double sum = 0;
+
+    for (size_t d = 0; d < D; d++)
+        sum += (double)row[d] * (double)row[d];
+    if (isfinite(sum) && fabs(sqrt(sum) - 1) <= 1e-3)
+        return ST_OK;
+    return error_set(
+        err, ST_CORRUPT,
+        "the embedding of a test %s has length %g instead of 1; the weights are damaged", what,
+        sqrt(sum));
+}
+
+static enum status check_teacher(const char *dir, json_t *answer, struct error *err)
+{
+    const struct teacher_options options = {.model_dir = dir};
+    const struct bytes_view text = bytes_of_string("a photo of a cat");
+    struct teacher *teacher;
+    struct arena arena;
+    struct image image;
+    float *emb = NULL;
+    double cosine = 0;
+    size_t D;
+    enum status st = teacher_open(&options, &teacher, err);
+
+    if (st != ST_OK)
+        return st;
+    arena_init(&arena, TOOL_ARENA_BYTES);
+    D = teacher_info(teacher)->dim;
+    st = arena_calloc(&arena, 2 * D, sizeof *emb, &emb, err);
+    if (st == ST_OK)
+        st = test_image(teacher_info(teacher)->preprocess.size, &arena, &image, err);
+    if (st == ST_OK)
+        st = teacher_embed_images(teacher, &image, 1, &arena, emb, err);
+    if (st == ST_OK)
+        st = teacher_embed_texts(teacher, &text, 1, &arena, emb + D, err);
+    if (st == ST_OK)
+        st = check_row(emb, D, "image", err);
+    if (st == ST_OK)
+        st = check_row(emb + D, D, "text", err);
+    for (size_t d = 0; st == ST_OK && d < D; d++)
+        cosine += (double)emb[d] * (double)emb[D + d];
+    if (st == ST_OK)
+        st = tool_json_set(answer, "cosine", json_real(cosine), err);
+    if (st == ST_OK)
+        st = tool_json_set(answer, "logit_scale",
+                           json_real((double)teacher_info(teacher)->logit_scale), err);
+    if (st == ST_OK)
+        st = tool_json_set(answer, "digest", json_string(teacher_info(teacher)->weights_digest),
+                           err);
+    arena_release(&arena);
+    teacher_close(&teacher);
+    return st;
+}
+
+static enum status check_captioner(const char *dir, json_t *answer, struct error *err)
+{
+    const struct captioner_options options = {.model_dir = dir};
+    const struct bytes_view uid = bytes_of_string("check");
+    struct caption_options how;
+    struct captioner *captioner;
+    struct caption caption;
+    struct arena arena, scratch;
+    struct image image;
+    enum status st = captioner_open(&options, &captioner, err);
+
+    if (st != ST_OK)
+        return st;
+    caption_options_default(&how);
+    how.strategy = CAPTION_GREEDY;
+    how.max_tokens = MIN(how.max_tokens, captioner_info(captioner)->context_length);
+    arena_init(&arena, TOOL_ARENA_BYTES);
+    arena_init(&scratch, TOOL_ARENA_BYTES);
+    st = test_image(captioner_info(captioner)->preprocess.size, &arena, &image, err);
+    if (st == ST_OK)
+        st = captioner_caption_images(captioner, &image, &uid, 1, &how, &arena, &scratch, &caption,
+                                      err);
+    if (st == ST_OK && !(caption.score <= 0 && isfinite(caption.score)))
+        st = error_set(err, ST_CORRUPT,
+                       "the mean log-probability of a test caption is %g; the weights are damaged",
+                       caption.score);
+    if (st == ST_OK)
+        st = tool_json_set(answer, "caption",
+                           tool_json_text(bytes_view_of(caption.text, caption.text_len)), err);
+    if (st == ST_OK)
+        st = tool_json_set(answer, "log_probability", json_real(caption.score), err);
+    if (st == ST_OK)
+        st = tool_json_set(answer, "digest", json_string(captioner_info(captioner)->weights_digest),
+                           err);
+    arena_release(&scratch);
+    arena_release(&arena);
+    captioner_close(&captioner);
+    return st;
+}
+
+static enum status check(const char *dir, json_t **out, struct error *err)
+{
+    struct snapshot s;
+    enum status st = snapshot_read(dir, NULL, &s, err);
+
+    if (st != ST_OK)
+        return st;
+    *out = json_pack("{s:o, s:s}", "model", tool_json_text(bytes_of_string(dir)), "family",
+                     snapshot_family_name(s.family));
+    st =
+        s.family == SNAPSHOT_COCA ? check_captioner(dir, *out, err) : check_teacher(dir, *out, err);
+    if (st == ST_OK)
+        st = tool_json_set(*out, "blas", json_string(gemm_core_name()), err);
+    return st == ST_OK ? tool_json_set(*out, "result", json_string("ok"), err) : st;
+}
+
+static enum status print_lines(json_t *answer, struct error *err)
+{
+    enum status st = ST_OK;
+    const char *key;
+    json_t *value;
+
+    json_object_foreach(answer, key, value)
+    {
+        (void)printf("%-15s ", key);
+        if (json_is_string(value)) {
+            tool_print_text(bytes_view_of(json_string_value(value), json_string_length(value)));
+            (void)putchar('\n');
+        } else if (st == ST_OK) {
+            st = tool_print_json(value, err);
+        }
+    }
+    return st;
+}
+
+static int run(int argc, char **argv)
+{
+    static const struct option options[] = {{"json", no_argument, NULL, 'j'}, {NULL, 0, NULL, 0}};
+    struct error err = {0};
+    json_t *answer = NULL;
+    bool json = false;
+    enum status st;
+    int c;
+
+    optind = 1;
+    while ((c = command_next_option(&cmd_model, argc, argv, "", options)) != -1) {
+        if (c != 'j')
+            return EXIT_USAGE;
+        json = true;
+    }
+    if (optind + 2 != argc ||
+        (strcmp(argv[optind], "info") != 0 && strcmp(argv[optind], "check") != 0))
+        return command_usage(&cmd_model, "say info or check, and one snapshot folder");
+    st = strcmp(argv[optind], "info") == 0 ? info(argv[optind + 1], &answer, &err)
+                                           : check(argv[optind + 1], &answer, &err);
+    if (st == ST_OK)
+        st = json ? tool_print_json(answer, &err) : print_lines(answer, &err);
+    json_decref(answer);
+    return st == ST_OK ? EXIT_DONE : command_fail(&cmd_model, &err);
+}
+
+/* clang-format off: as it is printed */
+const struct command cmd_model = {
+    .name = "model",
+    .synopsis = "reinforce model info|check DIR [--json]",
+    .summary = "says what a snapshot is, or whether it works",
+    .help = "`model info` reads the snapshot's configs and the headers of its weights: family,\n"
+            "activation, parameters, sizes, preprocessing, tokenizer, memory by element type,\n"
+            "and the digest that jobs record.\n"
+            "\n"
+            "`model check` loads it and runs an image and a text (a captioner: an image)\n"
+            "through it. Embeddings must be finite and of unit length. It also compares\n"
+            "OpenBLAS with a plain loop and says which of its kernels are in use.\n"
+            "\n"
+            "Options:\n"
+            "  --json   prints one JSON object\n"
+            "\n"
+            "Examples:\n"
+            "  reinforce model info models/DFN2B-CLIP-ViT-L-14\n"
+            "  reinforce model check --json models/DFN2B-CLIP-ViT-L-14\n"
+            "\n"
+            "Exit codes:\n"
+            "  0  done, and the model works\n"
+            "  1  the model cannot be read, or does not work\n"
+            "  2  usage, or a kind of model that is not supported\n",
+    .run = run,
+};
+/* clang-format on */

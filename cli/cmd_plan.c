@@ -1,0 +1,68 @@
+#include "cli/command.h"
+#include "cli/job_args.h"
+#include "coordinator/estimate.h"
+
+#include <inttypes.h>
+
+enum { TRIAL_SAMPLES = 32 };
+
+static void print_estimate(const struct job *job, const struct estimate *e)
+{
+    const struct run_summary *trial = &e->trial;
+    double n = (double)MAX(trial->progress.samples_this_run, (int64_t)1);
+    char seconds[32], bytes[32];
+
+    job_args_format_seconds(e->seconds, seconds);
+    job_args_format_bytes(e->output_bytes, bytes);
+    (void)printf("%s: %s -> %s\n", job->name, job->input.url, job->output.url);
+    (void)printf("  input        %.0f samples%s in %" PRId64 " shards\n", e->samples,
+                 e->samples_exact ? "" : " (estimated from the first shard)", e->shards);
+    (void)printf("  per sample   %d views, captions %.1f, texts embedded %.1f, captioners %zu, "
+                 "teachers %zu\n",
+                 job->views.count, (double)trial->captions / n, (double)trial->texts_embedded / n,
+                 job->n_captioners, job->n_teachers);
+    (void)printf("  measured     %.1f samples/s over %" PRId64
+                 " samples, limit: %s (%.0f%% busy)\n",
+                 trial->progress.samples_per_second, trial->progress.samples_this_run,
+                 sample_stage_name(trial->progress.limit),
+                 100 * trial->progress.busy[trial->progress.limit]);
+    (void)printf("  expected     %s with %d workers on this machine, %s of output, %.0f samples "
+                 "quarantined\n",
+                 seconds, job->workers.count, bytes, e->quarantined);
+    (void)printf("  models       loaded in %.1f s\n", (double)trial->models_ms / 1000);
+}
+
+static int run(int argc, char **argv)
+{
+    struct estimate estimate;
+    struct error err = {0};
+    struct job *job;
+    int code = EXIT_DONE;
+
+    if (!job_args_load(&cmd_plan, argc, argv, &job, &code))
+        return code;
+    if (estimate_job(job, TRIAL_SAMPLES, job_args_catch_signals(), &estimate, &err) == ST_OK)
+        print_estimate(job, &estimate);
+    else
+        code = command_fail(&cmd_plan, &err);
+    job_destroy(&job);
+    return code;
+}
+
+const struct command cmd_plan = {
+    .name = "plan",
+    .synopsis = "reinforce plan [--set PATH=VALUE]... JOB.yaml",
+    .summary = "says what a job would do and what it would cost, from a small measured sample",
+    .help = "Lists the input, cuts it into shards as `run` would, and runs the first samples "
+            "through every\n"
+            "captioner and teacher into memory. Time, bytes and quarantined samples of the whole "
+            "job are\n"
+            "scaled up from that. Writes nothing to the job's output or catalog.\n"
+            "\n"
+            "Options:\n" JOB_ARGS_HELP "\n"
+            "Example:\n"
+            "  reinforce plan configs/quickstart.yaml\n"
+            "\n"
+            "Exit codes: 0; 2 usage or job file; 1 anything else.\n",
+    .run = run,
+};

@@ -1,0 +1,162 @@
+#include "cli/command.h"
+#include "cli/job_args.h"
+#include "coordinator/local_run.h"
+
+#include <inttypes.h>
+#include <unistd.h>
+
+static void print_progress(void *ctx, const struct run_progress *p)
+{
+    const bool *terminal = ctx;
+    char eta[32] = "not known yet", line[256];
+    int n;
+
+    if (p->eta_seconds >= 0)
+        job_args_format_seconds(p->eta_seconds, eta);
+    n = snprintf(line, sizeof line,
+                 "%" PRId64 " done, %" PRId64 " failed, %.1f samples/s, shards %" PRId64 "/%" PRId64
+                 ", ETA %s, limit: %s (%.0f%% busy)",
+                 p->catalog.samples_done, p->catalog.samples_quarantined, p->samples_per_second,
+                 p->catalog.shards_done, p->catalog.shards_total, eta, sample_stage_name(p->limit),
+                 100 * p->busy[p->limit]);
+    if (*terminal)
+        (void)fprintf(stderr, "\r%-110.*s", n, line);
+    else if (p->elapsed_ms / 1000 % 10 == 0)
+        (void)fprintf(stderr, "%s\n", line);
+}
+
+static enum status print_reason(void *ctx, const char *reason, const char *stage, int64_t n,
+                                struct error *err)
+{
+    (void)ctx;
+    (void)err;
+    (void)printf("    %-20s %" PRId64 " (%s)\n", reason, n, stage);
+    return ST_OK;
+}
+
+static enum status print_reasons(const struct job *job, struct error *err)
+{
+    struct arena arena;
+    struct catalog *catalog = NULL;
+    struct catalog_job row;
+    const char *url, *config;
+    enum status st;
+
+    arena_init(&arena, 64u << 20);
+    st = local_run_catalog_url(job, &arena, &url, err);
+    if (st == ST_OK)
+        st = catalog_open(url, &catalog, err);
+    if (st == ST_OK)
+        st = catalog_job_find(catalog, job->name, &arena, &row, &config, err);
+    if (st == ST_OK)
+        st = catalog_reasons(catalog, row.job, print_reason, NULL, err);
+    if (st == ST_OK)
+        (void)printf("  output       %s\n  catalog      %s\n", job->output.url, url);
+    catalog_close(&catalog);
+    arena_release(&arena);
+    return st;
+}
+
+static enum status print_summary(const struct job *job, const struct run_summary *s,
+                                 struct error *err)
+{
+    const struct run_progress *p = &s->progress;
+    double seconds = (double)MAX(p->elapsed_ms, (int64_t)1) / 1000;
+    char bytes[32], elapsed[32], pixels[32];
+    enum status st;
+
+    job_args_format_bytes((double)p->catalog.bytes_written, bytes);
+    job_args_format_seconds(seconds, elapsed);
+    job_args_format_bytes((double)s->peak_pixel_bytes, pixels);
+    (void)printf("%s: %s\n", job->name,
+                 s->nothing_to_do ? "finished before, nothing to do"
+                 : s->over_budget
+                     ? "paused: too many samples are quarantined (budget.failure_fraction)"
+                 : s->drained  ? "stopped before the end; run the same command to go on"
+                 : s->extended ? "extended"
+                               : "finished");
+    (void)printf("  samples      %" PRId64 " done, %" PRId64 " quarantined\n",
+                 p->catalog.samples_done, p->catalog.samples_quarantined);
+    (void)printf("  shards       %" PRId64 " of %" PRId64 ", %s\n", p->catalog.shards_done,
+                 p->catalog.shards_total, bytes);
+    if (!s->nothing_to_do) {
+        (void)printf("  this run     %" PRId64
+                     " samples, captions %lld, views embedded %lld, texts embedded %lld\n",
+                     p->samples_this_run, s->captions, s->views_embedded, s->texts_embedded);
+        (void)printf(
+            "  speed        %.1f images/s, %.1f captions/s over %s (models loaded in %.1f s)\n",
+            p->samples_per_second, (double)s->captions / seconds, elapsed,
+            (double)s->models_ms / 1000);
+        (void)printf("  pixels       %s in flight at most\n", pixels);
+    }
+    if (p->catalog.samples_quarantined > 0)
+        (void)printf("  quarantined by reason\n");
+    st = print_reasons(job, err);
+    if (st == ST_OK)
+        (void)printf("next:\n  reinforce verify %s\n  reinforce inspect %s\n", job->output.url,
+                     job->output.url);
+    return st;
+}
+
+static int run(int argc, char **argv)
+{
+    struct local_run_options options = {.progress = print_progress};
+    bool terminal = isatty(STDERR_FILENO) == 1;
+    struct run_summary summary;
+    struct error err = {0};
+    struct job *job;
+    int code = EXIT_DONE;
+    enum status st;
+
+    if (!job_args_load(&cmd_run, argc, argv, &job, &code))
+        return code;
+    options.job = job;
+    options.stop = job_args_catch_signals();
+    options.progress_ctx = &terminal;
+    st = local_run(&options, &summary, &err);
+    if (terminal)
+        (void)fputc('\n', stderr);
+    if (st == ST_OK)
+        st = print_summary(job, &summary, &err);
+    if (st != ST_OK)
+        code = command_fail(&cmd_run, &err);
+    else if (summary.drained || summary.over_budget)
+        code = EXIT_OTHER;
+    else if (summary.progress.catalog.samples_quarantined > 0)
+        code = EXIT_QUARANTINED;
+    job_destroy(&job);
+    return code;
+}
+
+const struct command cmd_run = {
+    .name = "run",
+    .synopsis = "reinforce run [--set PATH=VALUE]... [-v] JOB.yaml",
+    .summary = "makes the reinforced dataset that a job file describes",
+    .help =
+        "Reads the images of the job's input, runs every captioner and teacher over them, and "
+        "writes\n"
+        "a reinforced dataset: the images as they were, synthetic captions, augmentation "
+        "parameters\n"
+        "and the teachers' embeddings of every view and caption. State is kept in the catalog, so\n"
+        "that a run that was stopped or killed goes on after its last committed part when the "
+        "same\n"
+        "command is given again; the output is the same, byte for byte. A finished job does "
+        "nothing.\n"
+        "\n"
+        "When captioners or teachers have been appended to the file of a finished job, only what "
+        "is\n"
+        "missing is computed. Any other change that would change results is refused and named.\n"
+        "\n"
+        "A sample that cannot be used (a broken image, a missing caption) is quarantined with its\n"
+        "reason, and the rest goes on. The first Ctrl-C or SIGTERM commits what is finished and "
+        "stops.\n"
+        "\n"
+        "Options:\n" JOB_ARGS_HELP "\n"
+        "Examples:\n"
+        "  reinforce run configs/quickstart.yaml\n"
+        "  reinforce run --set workers.count=2 --set seed=7 job.yaml\n"
+        "\n"
+        "Exit codes: 0 all samples done; 3 finished, some quarantined; 2 usage or job file;\n"
+        "1 anything else, stopping early included.\n",
+    .run = run,
+};

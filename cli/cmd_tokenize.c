@@ -1,0 +1,117 @@
+#include "cli/command.h"
+#include "cli/tool_io.h"
+#include "reinforce/models/snapshot.h"
+#include "reinforce/teach/clip_text.h"
+
+#include <getopt.h>
+#include <stdio.h>
+
+/* One row of ids, printed, or appended to `all` when that is wanted. */
+static enum status tokenize_line(const struct clip_text *text, struct bytes_view line, json_t *all,
+                                 struct arena *arena, struct error *err)
+{
+    int32_t *ids;
+    size_t n;
+    enum status st = clip_text_row(text, line, arena, &ids, &n, err);
+    json_t *row;
+
+    if (st != ST_OK)
+        return st;
+    if (all == NULL) {
+        for (size_t i = 0; i < n; i++)
+            (void)printf("%s%d", i > 0 ? " " : "", (int)ids[i]);
+        (void)putchar('\n');
+        return ST_OK;
+    }
+    row = json_array();
+    for (size_t i = 0; i < n && st == ST_OK; i++)
+        st = tool_json_append(row, json_integer(ids[i]), err);
+    if (st == ST_OK)
+        return tool_json_append(all, row, err);
+    json_decref(row);
+    return st;
+}
+
+static enum status tokenize(const char *model, const char *path, bool json, struct error *err)
+{
+    struct snapshot snapshot;
+    struct clip_text text = {0};
+    struct bytes_view *lines;
+    struct arena arena, work;
+    size_t n_lines = 0;
+    json_t *all = json ? json_array() : NULL;
+    enum status st = snapshot_read(model, NULL, &snapshot, err);
+
+    arena_init(&arena, TOOL_ARENA_BYTES);
+    arena_init(&work, TOOL_ARENA_BYTES);
+    if (st == ST_OK)
+        st = clip_text_open(&snapshot, TEACHER_CLEAN_AUTO, false, snapshot.text.context_length,
+                            &text, err);
+    if (st == ST_OK)
+        st = tool_read_lines(path, &arena, &lines, &n_lines, err);
+    for (size_t i = 0; st == ST_OK && i < n_lines; i++) {
+        arena_reset(&work);
+        st = tokenize_line(&text, lines[i], all, &work, err);
+    }
+    if (st == ST_OK && json)
+        st = tool_print_json(all, err);
+    json_decref(all);
+    clip_text_close(&text);
+    arena_release(&work);
+    arena_release(&arena);
+    return st;
+}
+
+static int run(int argc, char **argv)
+{
+    static const struct option options[] = {{"model", required_argument, NULL, 'm'},
+                                            {"texts-file", required_argument, NULL, 't'},
+                                            {"json", no_argument, NULL, 'j'},
+                                            {NULL, 0, NULL, 0}};
+    const char *model = NULL, *texts = NULL;
+    struct error err = {0};
+    bool json = false;
+    int c;
+
+    optind = 1;
+    while ((c = command_next_option(&cmd_tokenize, argc, argv, "", options)) != -1) {
+        if (c == 'm')
+            model = optarg;
+        else if (c == 't')
+            texts = optarg;
+        else if (c == 'j')
+            json = true;
+        else
+            return EXIT_USAGE;
+    }
+    if (model == NULL || texts == NULL || optind != argc)
+        return command_usage(&cmd_tokenize,
+                             "--model and --texts-file are needed, and nothing else");
+    return tokenize(model, texts, json, &err) == ST_OK ? EXIT_DONE
+                                                       : command_fail(&cmd_tokenize, &err);
+}
+
+/* clang-format off: as it is printed */
+const struct command cmd_tokenize = {
+    .name = "tokenize",
+    .synopsis = "reinforce tokenize --model DIR --texts-file FILE [--json]",
+    .summary = "prints the token ids that a model reads for each line of a file",
+    .help = "Cleans each line as the model's family does, tokenizes it, and cuts it to the\n"
+            "model's context. Prints a row of ids per line, start and end tokens included,\n"
+            "without padding. Text that spells a special token is not taken for one.\n"
+            "\n"
+            "Options:\n"
+            "  --model DIR         snapshot folder of a CLIP or CoCa model\n"
+            "  --texts-file FILE   UTF-8, one text a line\n"
+            "  --json              prints one JSON array of arrays\n"
+            "\n"
+            "Examples:\n"
+            "  reinforce tokenize --model models/DFN2B-CLIP-ViT-L-14 --texts-file captions.txt\n"
+            "\n"
+            "Exit codes:\n"
+            "  0  done\n"
+            "  1  a file or the model cannot be read\n"
+            "  2  usage, or a kind of model that is not supported\n",
+    .run = run,
+};
+/* clang-format on */

@@ -1,0 +1,114 @@
+#include "cli/command.h"
+#include "cli/job_args.h"
+#include "coordinator/output.h"
+
+#include <getopt.h>
+#include <inttypes.h>
+
+struct report {
+    json_t *problems; /* with --json */
+};
+
+static void print_problem(void *ctx, const char *object, const char *problem)
+{
+    struct report *report = ctx;
+
+    if (report->problems != NULL)
+        (void)json_array_append_new(report->problems,
+                                    json_pack("{s:s, s:s}", "object", object, "problem", problem));
+    else
+        (void)printf("  %s %s\n", object, problem);
+}
+
+static int print_json(const char *url, const struct output_verdict *verdict, json_t *problems,
+                      struct error *err)
+{
+    json_t *all = json_pack("{s:s, s:I, s:I, s:I, s:O}", "output", url, "objects",
+                            (json_int_t)verdict->objects, "samples", (json_int_t)verdict->samples,
+                            "bytes", (json_int_t)verdict->bytes, "problems", problems);
+    struct byte_buf text;
+    int code = verdict->problems > 0 ? EXIT_OTHER : EXIT_DONE;
+
+    byte_buf_init(&text, 256u << 20);
+    if (all == NULL)
+        (void)error_set(err, ST_NO_MEMORY, "could not allocate the report");
+    if (all == NULL || json_write(all, &text, err) != ST_OK)
+        code = command_fail(&cmd_verify, err);
+    else
+        (void)printf("%.*s\n", (int)text.len, (const char *)text.data);
+    byte_buf_release(&text);
+    json_decref(all);
+    return code;
+}
+
+static int verify(const char *url, bool json)
+{
+    struct report report = {.problems = json ? json_array() : NULL};
+    struct output_verdict verdict;
+    struct output out;
+    struct error err = {0};
+    char bytes[32];
+    int code = EXIT_DONE;
+    enum status st = output_open(url, &out, &err);
+
+    if (st == ST_OK) {
+        st = output_verify(&out, print_problem, &report, &verdict, &err);
+        output_close(&out);
+    }
+    if (st != ST_OK) {
+        code = command_fail(&cmd_verify, &err);
+    } else if (json) {
+        code = print_json(url, &verdict, report.problems, &err);
+    } else {
+        job_args_format_bytes((double)verdict.bytes, bytes);
+        (void)printf("%s: %" PRId64 " shards, %" PRId64 " samples, %s: ", url, verdict.objects,
+                     verdict.samples, bytes);
+        if (verdict.problems == 0)
+            (void)printf("objects, manifest and catalog agree\n");
+        else
+            (void)printf(
+                "%" PRId64
+                " problems; restore the objects, or delete the output and run the job again\n",
+                verdict.problems);
+        code = verdict.problems > 0 ? EXIT_OTHER : EXIT_DONE;
+    }
+    json_decref(report.problems);
+    return code;
+}
+
+static int run(int argc, char **argv)
+{
+    static const struct option options[] = {{"json", no_argument, NULL, 'j'}, {NULL, 0, NULL, 0}};
+    bool json = false;
+    int c;
+
+    optind = 1;
+    while ((c = getopt_long(argc, argv, "", options, NULL)) !=
+           -1) { /* NOLINT(concurrency-mt-unsafe) */
+        if (c != 'j')
+            return command_usage(&cmd_verify, "unknown option");
+        json = true;
+    }
+    if (optind + 1 != argc)
+        return command_usage(&cmd_verify, "give one output folder");
+    return verify(argv[optind], json);
+}
+
+const struct command cmd_verify = {
+    .name = "verify",
+    .synopsis = "reinforce verify [--json] OUT",
+    .summary = "hashes a written dataset again and compares it with its manifest and catalog",
+    .help =
+        "Reads every shard of the dataset at OUT, hashes it, counts its samples, and compares with "
+        "what\n"
+        "the catalog and manifest.jsonl say. Also reports shards that the catalog does not know.\n"
+        "\n"
+        "Options:\n"
+        "  --json   prints one JSON object: output, objects, samples, bytes, problems\n"
+        "\n"
+        "Example:\n"
+        "  reinforce verify build/quickstart/dataset\n"
+        "\n"
+        "Exit codes: 0 everything agrees; 1 it does not, or could not be read; 2 usage.\n",
+    .run = run,
+};

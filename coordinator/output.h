@@ -1,0 +1,53 @@
+/* A written dataset seen from outside: its objects, its catalog rows, and whether they agree. */
+#ifndef REINFORCE_COORDINATOR_OUTPUT_H
+#define REINFORCE_COORDINATOR_OUTPUT_H
+
+#include "reinforce/base/json.h"
+#include "storage/catalog/catalog.h"
+#include "storage/format/dataset.h"
+
+struct output {
+    struct object_store *store;
+    struct catalog *catalog;
+    struct catalog_job row;
+    json_t *config;                      /* the job's effective configuration */
+    const struct dataset_format *format; /* of its shards */
+    struct arena arena;
+};
+
+/**
+ * Opens the dataset at `url` through the job it carries in _reinforce/job.json. A catalog that was
+ * not configured is looked for beside the dataset, so that a folder may be moved. ST_NOT_FOUND: no
+ * dataset of ours there.
+ */
+NODISCARD enum status output_open(const char *url, struct output *out, struct error *err);
+void output_close(struct output *out);
+
+/** Text value of the configuration by section and key, or `otherwise`. */
+const char *output_config_text(const struct output *out, const char *section, const char *key,
+                               const char *otherwise);
+
+/** One disagreement, told as it is found. */
+typedef void output_problem_fn(void *ctx, const char *object, const char *problem);
+
+struct output_verdict {
+    int64_t objects, samples, problems;
+    uint64_t bytes;
+};
+
+/**
+ * Hashes every shard again and compares with catalog and manifest; looks for shards that nobody
+ * knows, for samples without exactly one state, and counts the records in each shard. ST_OK also
+ * when there are problems.
+ */
+NODISCARD enum status output_verify(struct output *out, output_problem_fn *problem, void *ctx,
+                                    struct output_verdict *verdict, struct error *err);
+
+/**
+ * The record of sample `uid` from shard `shard`, in out->arena; record_release() it. ST_NOT_FOUND:
+ * it is not there (a quarantined sample is in no shard).
+ */
+NODISCARD enum status output_read_record(struct output *out, int64_t shard, struct bytes_view uid,
+                                         struct record *record, struct error *err);
+
+#endif

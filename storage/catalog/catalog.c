@@ -1,0 +1,146 @@
+#include "storage/catalog/catalog.h"
+
+#include "storage/catalog/catalog_sqlite.h"
+
+#include <assert.h>
+
+static const struct catalog_ops *const kinds[] = {&catalog_sqlite};
+
+enum status catalog_open(const char *url, struct catalog **out, struct error *err)
+{
+    const char *colon = strchr(url, ':');
+
+    *out = NULL;
+    for (size_t i = 0; i < ARRAY_LEN(kinds) && colon != NULL; i++)
+        if (strlen(kinds[i]->scheme) == (size_t)(colon - url) &&
+            strncmp(url, kinds[i]->scheme, (size_t)(colon - url)) == 0)
+            return kinds[i]->open(colon + 1, out, err);
+    return error_set(err, ST_INVALID, "catalog \"%s\" is of no kind we know; write sqlite:PATH",
+                     url);
+}
+
+void catalog_close(struct catalog **c)
+{
+    if (*c != NULL)
+        (*c)->ops->close(*c);
+    *c = NULL;
+}
+
+enum status catalog_job_begin(struct catalog *c, const char *name, const char *config_digest,
+                              const char *config_json, int64_t now_ms, struct arena *arena,
+                              struct catalog_job *job, const char **stored_config,
+                              struct error *err)
+{
+    memset(job, 0, sizeof *job);
+    *stored_config = NULL;
+    return c->ops->job_begin(c, name, config_digest, config_json, now_ms, arena, job, stored_config,
+                             err);
+}
+
+enum status catalog_job_set_state(struct catalog *c, int64_t job, enum catalog_job_state state,
+                                  struct error *err)
+{
+    return c->ops->job_set_state(c, job, state, err);
+}
+
+enum status catalog_plan_commit(struct catalog *c, int64_t job,
+                                const struct catalog_shard_plan *shards, size_t n_shards,
+                                struct error *err)
+{
+    return c->ops->plan_commit(c, job, shards, n_shards, err);
+}
+
+enum status catalog_lease_take(struct catalog *c, int64_t job, const char *owner, int64_t now_ms,
+                               int64_t lease_ms, int max_attempts, struct arena *arena,
+                               struct catalog_lease *lease, int64_t *wait_ms, struct error *err)
+{
+    assert(lease_ms > 0);
+    memset(lease, 0, sizeof *lease);
+    *wait_ms = 0;
+    return c->ops->lease_take(c, job, owner, now_ms, lease_ms, max_attempts, arena, lease, wait_ms,
+                              err);
+}
+
+enum status catalog_lease_renew(struct catalog *c, const struct catalog_lease *lease,
+                                int64_t now_ms, int64_t lease_ms, struct error *err)
+{
+    return c->ops->lease_renew(c, lease, now_ms, lease_ms, err);
+}
+
+enum status catalog_lease_release(struct catalog *c, const struct catalog_lease *lease, bool failed,
+                                  const char *why, struct error *err)
+{
+    return c->ops->lease_release(c, lease, failed, why, err);
+}
+
+enum status catalog_part_commit(struct catalog *c, const struct catalog_lease *lease,
+                                const struct catalog_part *part, struct error *err)
+{
+    return c->ops->part_commit(c, lease, part, err);
+}
+
+enum status catalog_parts(struct catalog *c, int64_t job, int64_t shard, struct arena *arena,
+                          struct catalog_part_row **rows, size_t *n_rows, struct error *err)
+{
+    *rows = NULL;
+    *n_rows = 0;
+    return c->ops->parts(c, job, shard, arena, rows, n_rows, err);
+}
+
+enum status catalog_shard_commit(struct catalog *c, const struct catalog_lease *lease,
+                                 const char *object_key, const struct object_written *written,
+                                 struct error *err)
+{
+    return c->ops->shard_commit(c, lease, object_key, written, err);
+}
+
+enum status catalog_job_extend(struct catalog *c, int64_t job, const char *config_digest,
+                               const char *config_json, const char *output_format,
+                               struct error *err)
+{
+    return c->ops->job_extend(c, job, config_digest, config_json, output_format, err);
+}
+
+enum status catalog_leases_reset(struct catalog *c, int64_t job, struct error *err)
+{
+    return c->ops->leases_reset(c, job, err);
+}
+
+enum status catalog_job_find(struct catalog *c, const char *name, struct arena *arena,
+                             struct catalog_job *job, const char **config_json, struct error *err)
+{
+    memset(job, 0, sizeof *job);
+    *config_json = NULL;
+    return c->ops->job_find(c, name, arena, job, config_json, err);
+}
+
+enum status catalog_read_progress(struct catalog *c, int64_t job, struct catalog_progress *progress,
+                                  struct error *err)
+{
+    memset(progress, 0, sizeof *progress);
+    return c->ops->progress(c, job, progress, err);
+}
+
+enum status catalog_outputs(struct catalog *c, int64_t job, catalog_output_fn *each, void *ctx,
+                            struct error *err)
+{
+    return c->ops->outputs(c, job, each, ctx, err);
+}
+
+enum status catalog_reasons(struct catalog *c, int64_t job, catalog_reason_fn *each, void *ctx,
+                            struct error *err)
+{
+    return c->ops->reasons(c, job, each, ctx, err);
+}
+
+enum status catalog_sample_find(struct catalog *c, int64_t job, struct bytes_view uid,
+                                catalog_sample_fn *each, void *ctx, struct error *err)
+{
+    return c->ops->sample_find(c, job, uid, each, ctx, err);
+}
+
+enum status catalog_samples(struct catalog *c, int64_t job, catalog_sample_fn *each, void *ctx,
+                            struct error *err)
+{
+    return c->ops->samples(c, job, each, ctx, err);
+}

@@ -1,0 +1,15 @@
+# cmake -P: writes OUTPUT, a C file with the texts of INPUTS (","-separated) as sqlite_migrations[].
+string(REPLACE "," ";" inputs "${INPUTS}")
+set(arrays "")
+set(names "")
+set(n 0)
+foreach(input IN LISTS inputs)
+    file(READ ${input} hex HEX)
+    string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${hex}")
+    string(REGEX REPLACE "((0x..,)(0x..,)?(0x..,)?(0x..,)?(0x..,)?(0x..,)?(0x..,)?(0x..,)?)" "\\1\n" bytes "${bytes}")
+    string(APPEND arrays "static const char migration_${n}[] = {\n${bytes}0};\n")
+    string(APPEND names "    migration_${n},\n")
+    math(EXPR n "${n} + 1")
+endforeach()
+file(WRITE ${OUTPUT} "#include \"storage/catalog/sqlite_migrations.h\"\n\n${arrays}\n"
+     "const char *const sqlite_migrations[] = {\n${names}};\nconst int sqlite_n_migrations = ${n};\n")

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Installs what tests need, builds, and runs every test. Ends with ctest's summary line.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export LC_ALL=C.UTF-8
+
+step() { printf '\n== %s (%d s)\n' "$1" "$SECONDS"; }
+
+step "packages"
+deploy/install_packages.sh build images libcmocka-dev clang-14 clang-tidy-14 clang-format-14 libclang-rt-14-dev \
+    python3 python3-venv python3-numpy python3-pil python3-torch python3-torchvision npm
+data=$PWD/build/test-data
+mkdir -p "$data"
+tests/integration/fetch_clip_vocab.sh "$data"
+tests/integration/fetch_gemma_tokenizers.sh "$data"
+venv=build/test-venv
+[ -x $venv/bin/python ] || /usr/bin/python3 -m venv --system-site-packages $venv
+$venv/bin/python -c 'import webdataset' 2>/dev/null || $venv/bin/pip install -q 'webdataset==0.2.86'
+export REINFORCE_TEST_DATA=$data
+
+step "format"
+git ls-files -z '*.c' '*.h' | xargs -0 clang-format-14 --dry-run -Werror
+
+step "build: dev, release"
+cmake --preset dev >/dev/null
+cmake --build --preset dev
+cmake --preset release >/dev/null
+cmake --build --preset release
+
+step "clang-tidy"
+# Every file once; the tests' own are held to the compiler's warnings alone.
+git ls-files '*.c' | grep -vE '^(tests|bench)/' | xargs -P 2 -n 4 clang-tidy-14 --quiet -p build/dev 2>/dev/null
+
+step "asan and undefined"
+cmake --preset asan >/dev/null
+cmake --build --preset asan
+ctest --test-dir build/asan -L 'unit|fuzz' --output-on-failure -j 2
+
+step "tsan"
+cmake --preset tsan >/dev/null
+cmake --build --preset tsan
+ctest --test-dir build/tsan -R 'unit\.(base|object_store|catalog|pipeline|teacher|captioner)' --output-on-failure -j 2
+
+step "fuzz, 20 s each"
+cmake --preset fuzz >/dev/null
+cmake --build --preset fuzz
+tests/fuzz/run.sh build/fuzz 20
+
+step "tests"
+ctest --test-dir build/dev --output-on-failure -j 2

@@ -1,0 +1,28 @@
+/* The models of a job, loaded once per process and shared by all its workers. Immutable after
+ * opening. */
+#ifndef REINFORCE_WORKER_ENGINE_H
+#define REINFORCE_WORKER_ENGINE_H
+
+#include "reinforce/job/job.h"
+
+struct engine {
+    const struct job *job; /* must outlive the engine */
+    size_t n_teachers;
+    struct teacher **teachers;
+    size_t *teacher_column; /* [n_teachers + 1]: first column of each teacher's slice; last = D */
+    size_t *teacher_size;   /* [n_teachers]: index into `sizes` */
+    size_t n_captioners;
+    struct captioner **captioners;
+    size_t n_sizes;
+    int *sizes;                    /* distinct teacher input sizes, pixels, in order of first use */
+    struct augment_config augment; /* what views are drawn with; .size resolved */
+};
+
+/** Loads every model of the job. Errors name teacher or captioner, its folder and the reason. */
+NODISCARD enum status engine_open(const struct job *job, struct engine **out, struct error *err);
+void engine_close(struct engine **engine);
+
+/** D: columns of a stored row; 0 without teachers. */
+size_t engine_dim(const struct engine *engine);
+
+#endif

@@ -1,0 +1,50 @@
+#include "worker/sample.h"
+
+#include <assert.h>
+#include <stdio.h>
+
+const char *sample_stage_name(enum sample_stage stage)
+{
+    static const char *const names[STAGE_COUNT] = {"read", "decode", "caption", "embed", "write"};
+
+    assert(stage >= STAGE_READ && stage < STAGE_COUNT);
+    return names[stage];
+}
+
+void sample_init(struct sample *sample, size_t max_bytes)
+{
+    memset(sample, 0, sizeof *sample);
+    arena_init(&sample->arena, max_bytes);
+    arena_init(&sample->pixels, max_bytes);
+}
+
+void sample_reset(struct sample *sample)
+{
+    struct arena arena = sample->arena, pixels = sample->pixels;
+
+    assert(sample->reserved_bytes == 0);
+    record_release(&sample->record);
+    memset(sample, 0, sizeof *sample);
+    arena_reset(&arena);
+    arena_reset(&pixels);
+    sample->arena = arena;
+    sample->pixels = pixels;
+}
+
+void sample_release(struct sample *sample)
+{
+    record_release(&sample->record);
+    arena_release(&sample->arena);
+    arena_release(&sample->pixels);
+}
+
+void sample_fail(struct sample *sample, enum sample_stage stage, const char *reason,
+                 const struct error *err)
+{
+    sample->failed = true;
+    sample->retry = status_is_retryable(err->code);
+    sample->failed_stage = stage;
+    (void)snprintf(sample->reason, sizeof sample->reason, "%s", reason);
+    (void)snprintf(sample->detail, sizeof sample->detail, "%s%s%s", err->context,
+                   err->context[0] ? ": " : "", err->message);
+}

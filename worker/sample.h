@@ -1,0 +1,78 @@
+/* What travels through a worker's pipeline: a sample in its slot, and the lease it belongs to. */
+#ifndef REINFORCE_WORKER_SAMPLE_H
+#define REINFORCE_WORKER_SAMPLE_H
+
+#include "proto/wire.h"
+#include "reinforce/record/record.h"
+#include "storage/catalog/catalog.h"
+#include "storage/format/dataset.h"
+
+#include <stdatomic.h>
+
+enum sample_stage {
+    STAGE_READ = 0,
+    STAGE_DECODE = 1,
+    STAGE_CAPTION = 2,
+    STAGE_EMBED = 3,
+    STAGE_WRITE = 4,
+    STAGE_COUNT = 5,
+};
+
+/** "read", "decode", "caption", "embed", "write": stored in the catalog. */
+const char *sample_stage_name(enum sample_stage stage);
+
+/** One lease inside the pipeline: made by the agent, ended by the writer, which tells the agent. */
+struct shard_work {
+    struct catalog_lease lease; /* strings point into `grant` */
+    struct wire_message grant;
+    atomic_bool abandoned;                           /* lost: nobody wants its samples any more */
+    atomic_ullong samples_done, samples_quarantined; /* committed; carried by heartbeats */
+    enum wire_outcome outcome; /* set by the writer before it hands the work back */
+    char why[256];
+};
+
+/**
+ * A slot: allocated once, reused. Owned by one stage at a time; a sample's buffers are its arenas'.
+ * A slot with `ends_shard` carries no sample: it says that the reader has no more of this shard,
+ * and why.
+ */
+struct sample {
+    uint64_t seq; /* order in which the writer takes them */
+    struct shard_work *work;
+    bool ends_shard;
+    enum wire_outcome end; /* with ends_shard */
+
+    struct arena arena;    /* record: encoded bytes, texts, embeddings */
+    struct arena pixels;   /* decoded image and views; emptied after the embed stage */
+    size_t reserved_bytes; /* of the memory budget, for `pixels` */
+    struct record record;
+    int64_t index;
+    struct dataset_position next; /* where the following sample begins */
+
+    struct image image;  /* decoded, RGB */
+    struct image *views; /* [n_sizes, A] */
+
+    size_t n_captions; /* catalog rows, in `arena` */
+    struct catalog_caption *captions;
+    size_t n_scores;
+    struct catalog_score *scores;
+
+    bool failed; /* this sample is quarantined */
+    bool retry;  /* not its fault: the lease must be tried again */
+    enum sample_stage failed_stage;
+    char reason[48];
+    char detail[256];
+};
+
+void sample_init(struct sample *sample, size_t max_bytes);
+
+/** Empties the slot for the next sample; arenas keep their memory. */
+void sample_reset(struct sample *sample);
+void sample_release(struct sample *sample);
+
+/** Records why this sample ends here: quarantined, or (retryable causes) that the whole lease must
+ * be tried again. */
+void sample_fail(struct sample *sample, enum sample_stage stage, const char *reason,
+                 const struct error *err);
+
+#endif

@@ -1,0 +1,140 @@
+#include "worker/stage_read.h"
+
+#include <inttypes.h>
+
+/* Takes an empty slot; NULL when the pipeline is going down. */
+static struct sample *take_slot(struct stage_read *stage, struct shard_work *work)
+{
+    void *item;
+    struct sample *sample;
+
+    if (queue_pop(stage->slots, &item) != ST_OK)
+        return NULL;
+    sample = item;
+    sample->work = work;
+    sample->seq = stage->next_seq++;
+    return sample;
+}
+
+static bool send(struct stage_read *stage, struct sample *sample)
+{
+    return queue_push(stage->out, sample, sample->record.image.len) == ST_OK;
+}
+
+static bool end_shard(struct stage_read *stage, struct shard_work *work, enum wire_outcome end,
+                      const struct error *err)
+{
+    struct sample *sample = take_slot(stage, work);
+
+    if (sample == NULL)
+        return false;
+    sample->ends_shard = true;
+    sample->end = end;
+    if (end == WIRE_OUTCOME_FAILED)
+        sample_fail(sample, STAGE_READ, "read_failed", err);
+    return send(stage, sample);
+}
+
+static enum status open_reader(struct stage_read *stage, const struct shard_work *work,
+                               struct dataset_reader **reader, struct error *err)
+{
+    const struct stage_context *context = stage->context;
+    const struct catalog_lease *lease = &work->lease;
+    const struct dataset_format *format = dataset_format_by_name(lease->plan.input_format);
+    bool from_input = work->grant.u.lease_grant.input_source == WIRE_SOURCE_INPUT;
+    const struct dataset_read_options options = {
+        .max_sample_bytes = (size_t)context->job->workers.max_sample_bytes,
+        .end_offset = lease->plan.input_end,
+        .references = context->input,
+    };
+    struct dataset_position from = {.offset = lease->next_offset, .index = lease->next_index};
+
+    if (format == NULL)
+        return error_set(err, ST_INVALID, "no reader for format \"%s\"", lease->plan.input_format);
+    if (from.index == 0)
+        from.offset = lease->plan.input_begin;
+    return dataset_reader_open(format, from_input ? context->input : context->output,
+                               lease->plan.input_key, &options, &from, reader, err);
+}
+
+/* One sample or the end of the shard; false when the pipeline is going down. */
+static bool read_one(struct stage_read *stage, struct shard_work *work,
+                     struct dataset_reader *reader, int64_t *index, bool *more, struct error *err)
+{
+    struct sample *sample = take_slot(stage, work);
+    struct dataset_reject reject;
+    int64_t begun;
+    enum status st;
+    char *uid;
+
+    if (sample == NULL)
+        return false;
+    begun = stage_begin();
+    st = dataset_reader_next(reader, &sample->arena, &sample->record, &reject, err);
+    stage_end(stage->context, STAGE_READ, begun);
+    dataset_reader_tell(reader, &sample->next);
+    sample->index = (*index)++;
+    if (st == ST_CORRUPT) {
+        struct error why = {.code = reject.code};
+
+        (void)snprintf(why.message, sizeof why.message, "%s", reject.detail);
+        sample_fail(sample, STAGE_READ, reject.reason, &why);
+        sample->retry = false;
+        st = arena_strndup(&sample->arena, reject.uid, strlen(reject.uid), &uid, err);
+        sample->record.uid = bytes_view_of(uid, st == ST_OK ? strlen(uid) : 0);
+    } else if (st != ST_OK) {
+        *more = false;
+        sample->ends_shard = true;
+        sample->end = st == ST_END ? WIRE_OUTCOME_DONE : WIRE_OUTCOME_FAILED;
+        if (st != ST_END)
+            sample_fail(sample, STAGE_READ, "read_failed", err);
+    }
+    return send(stage, sample);
+}
+
+static bool read_shard(struct stage_read *stage, struct shard_work *work)
+{
+    struct dataset_reader *reader = NULL;
+    struct error err = {0};
+    int64_t index = (int64_t)work->lease.next_index;
+    uint64_t known = work->grant.u.lease_grant.input_samples;
+    bool more = true, up = true;
+
+    /* A previous output that is committed to its end may have been overwritten by its successor
+     * already. */
+    if (known > 0 && work->lease.next_index >= known)
+        return end_shard(stage, work, WIRE_OUTCOME_DONE, &err);
+    if (open_reader(stage, work, &reader, &err) != ST_OK) {
+        error_add_context(&err, "shard %" PRId64 ": input \"%s\"", work->lease.shard,
+                          work->lease.plan.input_key);
+        return end_shard(stage, work, WIRE_OUTCOME_FAILED, &err);
+    }
+    while (up && more) {
+        if (atomic_load(&work->abandoned)) {
+            up = end_shard(stage, work, WIRE_OUTCOME_LOST, &err);
+            more = false;
+        } else if (atomic_load(stage->drain)) {
+            up = end_shard(stage, work, WIRE_OUTCOME_RELEASED, &err);
+            more = false;
+        } else {
+            up = read_one(stage, work, reader, &index, &more, &err);
+        }
+    }
+    dataset_reader_close(&reader);
+    return up;
+}
+
+void stage_read_run(struct stage_read *stage)
+{
+    void *item;
+
+    while (queue_pop(stage->leases, &item) == ST_OK) {
+        bool up = read_shard(stage, item);
+
+        (void)atomic_fetch_sub(stage->n_unread, 1);
+        wake_signal(stage->idle);
+        if (!up)
+            break;
+    }
+    queue_close(stage->out);
+}
