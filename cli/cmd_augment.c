@@ -1,7 +1,6 @@
 #include "cli/command.h"
 #include "cli/tool_io.h"
 #include "reinforce/base/file.h"
-#include "reinforce/base/parse.h"
 #include "reinforce/image/augment.h"
 #include "reinforce/image/encode.h"
 
@@ -100,11 +99,12 @@ static int run(int argc, char **argv)
     optind = 1;
     while (st == ST_OK && (c = command_next_option(&cmd_augment, argc, argv, "", options)) != -1) {
         if (c == 's') {
-            st = parse_i64(optarg, 0, INT64_MAX, &request.seed, &err);
+            st = command_number("seed", optarg, 0, INT64_MAX, &request.seed, &err);
         } else if (c == 'n') {
-            st = parse_i64(optarg, 1, 65536, &request.views, &err);
+            st = command_number("views", optarg, 1, 65536, &request.views, &err);
         } else if (c == 'k') {
-            st = parse_i64(optarg, 0, INT64_MAX, &request.torch_seed, &err);
+            st = command_number("compat-torch-seed", optarg, 0, INT64_MAX, &request.torch_seed,
+                                &err);
             request.compat_torch = true;
         } else if (c == 'u') {
             request.uid = optarg;

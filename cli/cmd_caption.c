@@ -1,6 +1,5 @@
 #include "cli/command.h"
 #include "cli/tool_io.h"
-#include "reinforce/base/parse.h"
 #include "reinforce/teach/captioner.h"
 
 #include <getopt.h>
@@ -145,9 +144,9 @@ static int run(int argc, char **argv)
         if (c == 'm')
             request.model = optarg;
         else if (c == 'n')
-            st = parse_i64(optarg, 1, 1000, &n, &err);
+            st = command_number("n", optarg, 1, 1000, &n, &err);
         else if (c == 's')
-            st = parse_i64(optarg, 0, INT64_MAX, &seed, &err);
+            st = command_number("seed", optarg, 0, INT64_MAX, &seed, &err);
         else if (c == 'S')
             st = read_strategy(optarg, &request.how.strategy, &err);
         else if (c == 'j')

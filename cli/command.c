@@ -1,6 +1,7 @@
 #include "cli/command.h"
 
 #include "reinforce/base/nearest.h"
+#include "reinforce/base/parse.h"
 
 #include <getopt.h>
 #include <stdarg.h>
@@ -59,4 +60,13 @@ int command_next_option(const struct command *command, int argc, char **argv, co
     else if (c == '?')
         (void)refuse_option(command, argv[optind - 1], options);
     return c == ':' ? '?' : c;
+}
+
+enum status command_number(const char *name, const char *text, int64_t min, int64_t max,
+                           int64_t *out, struct error *err)
+{
+    struct error why;
+    enum status st = parse_i64(text, min, max, out, &why);
+
+    return st == ST_OK ? ST_OK : error_set(err, st, "--%s: %s", name, why.message);
 }

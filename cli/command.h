@@ -4,6 +4,8 @@
 
 #include "reinforce/base/error.h"
 
+#include <stdint.h>
+
 /** What the process exits with. */
 enum exit_code {
     EXIT_DONE = 0,        /* all samples done */
@@ -40,5 +42,10 @@ int command_usage(const struct command *command, const char *fmt, ...) PRINTF_LI
  */
 int command_next_option(const struct command *command, int argc, char **argv, const char *letters,
                         const struct option *options);
+
+/** Reads the number that option `name` ("views") was given. ST_INVALID names option, value and
+ * range. */
+NODISCARD enum status command_number(const char *name, const char *text, int64_t min, int64_t max,
+                                     int64_t *out, struct error *err);
 
 #endif
