@@ -316,8 +316,7 @@ static int run(int argc, char **argv)
     int c;
 
     optind = 1;
-    while ((c = getopt_long(argc, argv, "", options, NULL)) !=
-           -1) { /* NOLINT(concurrency-mt-unsafe) */
+    while ((c = command_next_option(&cmd_inspect, argc, argv, "", options)) != -1) {
         if (c == 'u')
             in.uid = optarg;
         else if (c == 'V')
@@ -325,7 +324,7 @@ static int run(int argc, char **argv)
         else if (c == 'j')
             in.json = true;
         else
-            return command_usage(&cmd_inspect, "unknown option");
+            return EXIT_USAGE;
     }
     if (optind + 1 != argc)
         return command_usage(&cmd_inspect, "give one output folder");
@@ -340,29 +339,32 @@ static int run(int argc, char **argv)
     return st == ST_OK ? EXIT_DONE : command_fail(&cmd_inspect, &err);
 }
 
+/* clang-format off: as it is printed */
 const struct command cmd_inspect = {
     .name = "inspect",
     .synopsis = "reinforce inspect OUT [--uid UID] [--views DIR] [--json]",
     .summary = "shows one sample of a written dataset: captions, scores, views, provenance",
-    .help = "Without --uid lists samples of the dataset at OUT and how each ended. With --uid "
-            "shows all that\n"
-            "is known of one: its state and reason, every caption with its score under every "
-            "teacher (the\n"
-            "mean cosine of the caption and the sample's views), the augmentation parameters of "
-            "every view,\n"
-            "the shapes of the stored embeddings, and the models that made them.\n"
+    .help = "Without --uid lists samples of the dataset at OUT and how each ended. With --uid\n"
+            "shows all that is known of one: its state and reason, every caption with its\n"
+            "score under every teacher (the mean cosine of the caption and the sample's\n"
+            "views), the augmentation parameters of every view, the shapes of the stored\n"
+            "embeddings, and the models that made them.\n"
             "\n"
             "Options:\n"
             "  --uid UID     the sample\n"
-            "  --views DIR   replays every view from the stored image and parameters into "
-            "DIR/view-N.png\n"
+            "  --views DIR   replays every view, from the stored image and parameters, into\n"
+            "                DIR/view-N.png\n"
             "  --json        prints JSON\n"
             "\n"
             "Examples:\n"
             "  reinforce inspect build/quickstart/dataset\n"
-            "  reinforce inspect build/quickstart/dataset --uid animals-marsupials-koala --views "
-            "/tmp/koala\n"
+            "  reinforce inspect build/quickstart/dataset --uid animals-marsupials-koala \\\n"
+            "      --views build/quickstart/views\n"
             "\n"
-            "Exit codes: 0; 1 no such dataset or sample; 2 usage.\n",
+            "Exit codes:\n"
+            "  0  done\n"
+            "  1  no such dataset or sample, or it could not be read\n"
+            "  2  usage\n",
     .run = run,
 };
+/* clang-format on */

@@ -49,20 +49,25 @@ static int run(int argc, char **argv)
     return code;
 }
 
+/* clang-format off: as it is printed */
 const struct command cmd_plan = {
     .name = "plan",
-    .synopsis = "reinforce plan [--set PATH=VALUE]... JOB.yaml",
+    .synopsis = "reinforce plan [--set PATH=VALUE]... [-v] JOB.yaml",
     .summary = "says what a job would do and what it would cost, from a small measured sample",
-    .help = "Lists the input, cuts it into shards as `run` would, and runs the first samples "
-            "through every\n"
-            "captioner and teacher into memory. Time, bytes and quarantined samples of the whole "
-            "job are\n"
-            "scaled up from that. Writes nothing to the job's output or catalog.\n"
+    .help = "Lists the input, cuts it into shards as `run` would, and runs the first samples\n"
+            "through every captioner and teacher, in memory. Time, bytes and quarantined\n"
+            "samples of the whole job are scaled up from that. Writes nothing to the job's\n"
+            "output or catalog.\n"
             "\n"
             "Options:\n" JOB_ARGS_HELP "\n"
-            "Example:\n"
+            "Examples:\n"
             "  reinforce plan configs/quickstart.yaml\n"
+            "  reinforce plan --set workers.count=4 configs/quickstart.yaml\n"
             "\n"
-            "Exit codes: 0; 2 usage or job file; 1 anything else.\n",
+            "Exit codes:\n"
+            "  0  done\n"
+            "  1  anything else\n"
+            "  2  usage or job file\n",
     .run = run,
 };
+/* clang-format on */

@@ -128,35 +128,39 @@ static int run(int argc, char **argv)
     return code;
 }
 
+/* clang-format off: as it is printed */
 const struct command cmd_run = {
     .name = "run",
     .synopsis = "reinforce run [--set PATH=VALUE]... [-v] JOB.yaml",
     .summary = "makes the reinforced dataset that a job file describes",
-    .help =
-        "Reads the images of the job's input, runs every captioner and teacher over them, and "
-        "writes\n"
-        "a reinforced dataset: the images as they were, synthetic captions, augmentation "
-        "parameters\n"
-        "and the teachers' embeddings of every view and caption. State is kept in the catalog, so\n"
-        "that a run that was stopped or killed goes on after its last committed part when the "
-        "same\n"
-        "command is given again; the output is the same, byte for byte. A finished job does "
-        "nothing.\n"
-        "\n"
-        "When captioners or teachers have been appended to the file of a finished job, only what "
-        "is\n"
-        "missing is computed. Any other change that would change results is refused and named.\n"
-        "\n"
-        "A sample that cannot be used (a broken image, a missing caption) is quarantined with its\n"
-        "reason, and the rest goes on. The first Ctrl-C or SIGTERM commits what is finished and "
-        "stops.\n"
-        "\n"
-        "Options:\n" JOB_ARGS_HELP "\n"
-        "Examples:\n"
-        "  reinforce run configs/quickstart.yaml\n"
-        "  reinforce run --set workers.count=2 --set seed=7 job.yaml\n"
-        "\n"
-        "Exit codes: 0 all samples done; 3 finished, some quarantined; 2 usage or job file;\n"
-        "1 anything else, stopping early included.\n",
+    .help = "Reads the images of the job's input, runs every captioner and teacher over them,\n"
+            "and writes a reinforced dataset: the images as they were, synthetic captions,\n"
+            "augmentation parameters, and the teachers' embeddings of every view and caption.\n"
+            "\n"
+            "State is kept in the catalog: a run that was stopped or killed goes on after its\n"
+            "last committed part when the same command is given again, and the output is the\n"
+            "same, byte for byte. A finished job does nothing.\n"
+            "\n"
+            "When captioners or teachers have been appended to the file of a finished job,\n"
+            "only what is missing is computed. Any other change that would change results is\n"
+            "refused and named.\n"
+            "\n"
+            "A sample that cannot be used (a broken image, a missing caption) is quarantined\n"
+            "with its reason, and the rest goes on. The first Ctrl-C or SIGTERM commits what\n"
+            "is finished and stops.\n"
+            "\n"
+            "Options:\n" JOB_ARGS_HELP "\n"
+            "Examples:\n"
+            "  reinforce run configs/quickstart.yaml\n"
+            "  reinforce run --set workers.count=2 --set seed=7 job.yaml\n"
+            "\n"
+            "`reinforce help --job-file` explains every key of a job file.\n"
+            "\n"
+            "Exit codes:\n"
+            "  0  all samples done\n"
+            "  1  anything else, stopping early included\n"
+            "  2  usage or job file\n"
+            "  3  finished, some samples quarantined\n",
     .run = run,
 };
+/* clang-format on */

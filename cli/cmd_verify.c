@@ -83,10 +83,9 @@ static int run(int argc, char **argv)
     int c;
 
     optind = 1;
-    while ((c = getopt_long(argc, argv, "", options, NULL)) !=
-           -1) { /* NOLINT(concurrency-mt-unsafe) */
+    while ((c = command_next_option(&cmd_verify, argc, argv, "", options)) != -1) {
         if (c != 'j')
-            return command_usage(&cmd_verify, "unknown option");
+            return EXIT_USAGE;
         json = true;
     }
     if (optind + 1 != argc)
@@ -94,21 +93,25 @@ static int run(int argc, char **argv)
     return verify(argv[optind], json);
 }
 
+/* clang-format off: as it is printed */
 const struct command cmd_verify = {
     .name = "verify",
     .synopsis = "reinforce verify [--json] OUT",
     .summary = "hashes a written dataset again and compares it with its manifest and catalog",
-    .help =
-        "Reads every shard of the dataset at OUT, hashes it, counts its samples, and compares with "
-        "what\n"
-        "the catalog and manifest.jsonl say. Also reports shards that the catalog does not know.\n"
-        "\n"
-        "Options:\n"
-        "  --json   prints one JSON object: output, objects, samples, bytes, problems\n"
-        "\n"
-        "Example:\n"
-        "  reinforce verify build/quickstart/dataset\n"
-        "\n"
-        "Exit codes: 0 everything agrees; 1 it does not, or could not be read; 2 usage.\n",
+    .help = "Reads every shard of the dataset at OUT, hashes it, counts its samples, and\n"
+            "compares with what the catalog and manifest.jsonl say. Also reports shards that\n"
+            "the catalog does not know.\n"
+            "\n"
+            "Options:\n"
+            "  --json   prints one JSON object: output, objects, samples, bytes, problems\n"
+            "\n"
+            "Examples:\n"
+            "  reinforce verify build/quickstart/dataset\n"
+            "\n"
+            "Exit codes:\n"
+            "  0  everything agrees\n"
+            "  1  it does not, or could not be read\n"
+            "  2  usage\n",
     .run = run,
 };
+/* clang-format on */

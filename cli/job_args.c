@@ -39,8 +39,7 @@ bool job_args_load(const struct command *command, int argc, char **argv, struct 
 
     *job = NULL;
     optind = 1;
-    while ((c = getopt_long(argc, argv, "v", options, NULL)) !=
-           -1) { /* NOLINT(concurrency-mt-unsafe) */
+    while ((c = command_next_option(command, argc, argv, "v", options)) != -1) {
         if (c == 'v') {
             log_set_level(LOG_INFO);
         } else if (c == 's' && n < JOB_ARGS_MAX_OVERRIDES) {
@@ -48,7 +47,7 @@ bool job_args_load(const struct command *command, int argc, char **argv, struct 
         } else {
             *exit_code = c == 's'
                              ? command_usage(command, "more than %d --set", JOB_ARGS_MAX_OVERRIDES)
-                             : command_usage(command, "unknown option");
+                             : EXIT_USAGE;
             return false;
         }
     }
