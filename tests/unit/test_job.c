@@ -667,7 +667,8 @@ static void mutate(char *text, size_t *len, size_t capacity, uint64_t *seed)
 
     for (size_t i = 0; i<n && * len> 1; i++) {
         size_t at = next_random(seed) % *len;
-        size_t span = MIN(1 + next_random(seed) % 12, *len - at);
+        size_t want = 1 + next_random(seed) % 12;
+        size_t span = MIN(want, *len - at);
 
         switch (next_random(seed) % 4) {
         case 0:
