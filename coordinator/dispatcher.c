@@ -94,8 +94,10 @@ static void fill_grant(const struct catalog_lease *lease, struct wire_message *g
                    lease->plan.input_key);
     (void)snprintf(grant->u.lease_grant.input_format, sizeof grant->u.lease_grant.input_format,
                    "%s", lease->plan.input_format);
-    grant->u.lease_grant.input_source =
-        lease->plan.input_is_plan ? WIRE_SOURCE_PLAN : WIRE_SOURCE_INPUT;
+    grant->u.lease_grant.input_source = lease->plan.input_is_previous ? WIRE_SOURCE_PREVIOUS
+                                        : lease->plan.input_is_plan   ? WIRE_SOURCE_PLAN
+                                                                      : WIRE_SOURCE_INPUT;
+    grant->u.lease_grant.input_samples = (uint64_t)lease->plan.input_samples;
     grant->u.lease_grant.input_begin = lease->plan.input_begin;
     grant->u.lease_grant.input_end = lease->plan.input_end;
     grant->u.lease_grant.next_offset = lease->next_offset;

@@ -391,6 +391,7 @@ static enum status sweep_part(void *ctx, const struct object_info *info, struct 
 static enum status finish(struct run *run, struct run_summary *summary, struct error *err)
 {
     const struct catalog_progress *done = &summary->progress.catalog;
+    size_t n_swept = 0;
     enum status st = read_progress(run, &summary->progress, err);
 
     if (st != ST_OK)
@@ -409,10 +410,12 @@ static enum status finish(struct run *run, struct run_summary *summary, struct e
                          done->shards_failed, done->shards_total, run->job->workers.max_attempts);
     if (run->row.state == CATALOG_JOB_DONE)
         return ST_OK;
-    st = side_objects_write(run->engine, run->row.created_ms, run->row.job, run->catalog, run->output,
-                            err);
-    if (st == ST_OK)
+    st = side_objects_write(run->engine, run->row.created_ms, run->row.job, run->catalog,
+                            run->output, err);
+    if (st == ST_OK) /* what killed runs have left: parts nobody committed, writes nobody finished */
         st = object_store_list(run->output, "_reinforce/parts/", sweep_part, run->output, err);
+    if (st == ST_OK)
+        st = object_store_sweep(run->output, "", &n_swept, err);
     if (st == ST_OK)
         st = catalog_job_set_state(run->catalog, run->row.job, CATALOG_JOB_DONE, err);
     return st;

@@ -113,10 +113,11 @@ static const char *const sql[N_STATEMENTS] = {
     [SAMPLE_DELETE] = "delete from samples where job = ? and shard = ? and sample_index = ?",
     [CAPTION_INSERT] =
         "insert into captions (job, shard, sample_index, column_name, caption_index, caption, "
-        "log_probability) values (?, ?, ?, ?, ?, ?, ?)",
-    [SCORE_INSERT] = "insert into scores (job, shard, sample_index, column_name, caption_index, "
-                     "teacher, cosine) "
-                     "values (?, ?, ?, ?, ?, ?, ?)",
+        "log_probability) values (?, ?, ?, ?, ?, ?, ?) on conflict do nothing",
+    [SCORE_INSERT] =
+        "insert into scores (job, shard, sample_index, column_name, caption_index, "
+        "teacher, cosine) "
+        "values (?, ?, ?, ?, ?, ?, ?) on conflict do update set cosine = excluded.cosine",
     [OUTPUT_INSERT] = "insert or replace into outputs (job, shard, object_key, bytes, sha256, "
                       "n_done, n_quarantined) "
                       "values (?1, ?2, ?3, ?4, ?5, "
@@ -423,11 +424,10 @@ static enum status check_epoch(struct sqlite_db *db, const struct catalog_lease 
     return ST_OK;
 }
 
-/* A sample of an extended shard keeps the place it had in the first input: rows are found by uid
- * and replaced. */
-static enum status replace_sample(struct sqlite_db *db, const struct catalog_lease *lease,
-                                  const struct catalog_sample *sample, int64_t *index,
-                                  struct error *err)
+/* A sample of an extended shard keeps the place it had in the first input: it is found by uid. */
+static enum status find_previous(struct sqlite_db *db, const struct catalog_lease *lease,
+                                 const struct catalog_sample *sample, int64_t *index,
+                                 struct error *err)
 {
     sqlite3_stmt *statement;
     enum status st = sqlite_db_prepare(db, SAMPLE_OF_UID, &statement, err);
@@ -444,16 +444,19 @@ static enum status replace_sample(struct sqlite_db *db, const struct catalog_lea
         return st;
     *index = sqlite3_column_int64(statement, 0);
     (void)sqlite3_reset(statement);
-    return sqlite_db_run(db, SAMPLE_DELETE, NULL, err, "iii", lease->job, lease->shard, *index);
+    return ST_OK;
 }
 
 static enum status insert_sample(struct sqlite_db *db, const struct catalog_lease *lease,
                                  const struct catalog_sample *s, bool previous, struct error *err)
 {
     int64_t index = s->index;
-    enum status st = previous ? replace_sample(db, lease, s, &index, err) : ST_OK;
+    bool keep = previous && s->state == CATALOG_SAMPLE_DONE; /* rows are added to what is there */
+    enum status st = previous ? find_previous(db, lease, s, &index, err) : ST_OK;
 
-    if (st == ST_OK)
+    if (st == ST_OK && previous && !keep)
+        st = sqlite_db_run(db, SAMPLE_DELETE, NULL, err, "iii", lease->job, lease->shard, index);
+    if (st == ST_OK && !keep)
         st = sqlite_db_run(db, SAMPLE_INSERT, NULL, err, "iiibisssii", lease->job, lease->shard,
                            index, &s->uid, (int64_t)s->state, s->stage, s->reason, s->detail,
                            (int64_t)s->width, (int64_t)s->height);

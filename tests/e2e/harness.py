@@ -67,12 +67,19 @@ def reinforce(*args, check=(0, 3), **kwargs):
 
 
 def digest_objects(output):
-    """SHA-256 of every object a user sees, by name."""
-    return {
-        str(p.relative_to(output)): hashlib.sha256(p.read_bytes()).hexdigest()
-        for p in sorted(output.rglob("*"))
-        if p.is_file() and not str(p.relative_to(output)).startswith(("_reinforce/", "catalog.sqlite"))
-    }
+    """SHA-256 of every object a user sees, by name; of info.json without its date, which is the job's own."""
+    digests = {}
+    for path in sorted(output.rglob("*")):
+        name = str(path.relative_to(output))
+        if not path.is_file() or name.startswith(("_reinforce/", "catalog.sqlite")):
+            continue
+        body = path.read_bytes()
+        if name == "info.json":
+            info = json.loads(body)
+            del info["date"]
+            body = json.dumps(info).encode()
+        digests[name] = hashlib.sha256(body).hexdigest()
+    return digests
 
 
 def dump_catalog(output, tables=("samples", "captions", "scores", "outputs")):
