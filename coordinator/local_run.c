@@ -412,7 +412,8 @@ static enum status finish(struct run *run, struct run_summary *summary, struct e
         return ST_OK;
     st = side_objects_write(run->engine, run->row.created_ms, run->row.job, run->catalog,
                             run->output, err);
-    if (st == ST_OK) /* what killed runs have left: parts nobody committed, writes nobody finished */
+    if (st ==
+        ST_OK) /* what killed runs have left: parts nobody committed, writes nobody finished */
         st = object_store_list(run->output, "_reinforce/parts/", sweep_part, run->output, err);
     if (st == ST_OK)
         st = object_store_sweep(run->output, "", &n_swept, err);

@@ -205,7 +205,8 @@ static enum status commit_shard(struct writer *writer, struct shard_work *work, 
     for (size_t i = 0; i < n_rows && st == ST_OK; i++) {
         struct error why;
 
-        if (object_store_remove(context->output, keys[i], &why) != ST_OK) /* `run` sweeps at its end */
+        if (object_store_remove(context->output, keys[i], &why) !=
+            ST_OK) /* `run` sweeps at its end */
             log_at(LOG_WARN, "part_left", "key=%s cause=\"%s\"", keys[i], why.message);
     }
     if (st == ST_OK)

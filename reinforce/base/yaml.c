@@ -41,11 +41,12 @@ struct yaml_tree *yaml_tree_find(const struct yaml_tree *map, const char *key)
     return NULL;
 }
 
-/* libyaml counts from 0 and in size_t; YAML_TREE_MAX_BYTES keeps both far below INT_MAX. */
+/* All that is wrong with a text is ST_INVALID.  libyaml counts from 0 and in size_t;
+ * YAML_TREE_MAX_BYTES keeps both far below INT_MAX. */
 static enum status fail_at(const struct reader *reader, yaml_mark_t mark, struct error *err)
 {
     error_add_context(err, "%s:%d:%d", reader->source, (int)mark.line + 1, (int)mark.column + 1);
-    return err->code;
+    return ST_INVALID;
 }
 
 /* For bytes that are not UTF-8 libyaml gives an offset only. Columns count code points, as its own
@@ -191,7 +192,8 @@ static enum status read_key(struct reader *reader, const struct yaml_tree *map,
         return ST_OK;
     (void)error_set(err, ST_INVALID, "key \"%.60s\" is given twice, first on line %d", (*at)->text,
                     before->line);
-    return yaml_tree_locate(*at, err);
+    (void)yaml_tree_locate(*at, err);
+    return ST_INVALID;
 }
 
 static enum status read_map(struct reader *reader, struct yaml_tree *map, int depth,

@@ -100,22 +100,27 @@ static enum status descend(const struct walk *walk, struct yaml_tree *node, cons
                            struct yaml_tree **out, struct error *err)
 {
     enum status st = become(walk, node, step->is_index, err);
+    struct yaml_tree *child;
 
-    *out = NULL;
+    *out = node;
     if (st != ST_OK)
         return st;
     if (!step->is_index) {
-        *out = yaml_tree_find(node, step->key);
-        return *out != NULL ? ST_OK : append_null(walk, node, step->key, out, err);
+        child = yaml_tree_find(node, step->key);
+        if (child == NULL)
+            return append_null(walk, node, step->key, out, err);
+        *out = child;
+        return ST_OK;
     }
     if ((uint64_t)step->index > node->n_children)
         return error_set(err, ST_INVALID, "index %lld is past the end: the list has %zu elements",
                          (long long)step->index, node->n_children);
     if ((uint64_t)step->index == node->n_children)
         return append_null(walk, node, NULL, out, err);
-    *out = node->first;
+    child = node->first;
     for (int64_t i = 0; i < step->index; i++)
-        *out = (*out)->next;
+        child = child->next;
+    *out = child;
     return ST_OK;
 }
 
@@ -174,7 +179,7 @@ enum status job_override_apply(struct yaml_tree *root, const struct job_override
     else if (strchr(override->text, '=') == NULL)
         st = error_set(err, ST_INVALID, "has no \"=\"; write PATH=VALUE, as in workers.count=4");
     while (st == ST_OK && walk.rest[0] != '=') {
-        struct step step;
+        struct step step = {0};
 
         st = read_step(&walk, &step, err);
         if (st == ST_OK)

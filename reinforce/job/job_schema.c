@@ -38,35 +38,35 @@ static const struct job_option_name strategies[] = {{"greedy", CAPTION_GREEDY},
 
 #define TEXT(key, at, value, results, help)                                                        \
     {                                                                                              \
-        key, JOB_OPTION_TEXT, at, value, 0, 0, 0, 0, NULL, results, help                           \
+        key, JOB_OPTION_TEXT, results, at, value, 0, 0, 0, 0, NULL, help                           \
     }
 #define CHOICE(key, at, value, names, results, help)                                               \
     {                                                                                              \
-        key, JOB_OPTION_CHOICE, at, value, 0, 0, 0, 0, names, results, help                        \
+        key, JOB_OPTION_CHOICE, results, at, value, 0, 0, 0, 0, names, help                        \
     }
 #define ENUM(key, at, value, names, results, help)                                                 \
     {                                                                                              \
-        key, JOB_OPTION_ENUM, at, value, 0, 0, 0, 0, names, results, help                          \
+        key, JOB_OPTION_ENUM, results, at, value, 0, 0, 0, 0, names, help                          \
     }
 #define BOOL(key, at, value, results, help)                                                        \
     {                                                                                              \
-        key, JOB_OPTION_BOOL, at, value, 0, 0, 0, 0, NULL, results, help                           \
+        key, JOB_OPTION_BOOL, results, at, value, 0, 0, 0, 0, NULL, help                           \
     }
 #define INT(key, at, value, min, max, results, help)                                               \
     {                                                                                              \
-        key, JOB_OPTION_INT, at, value, min, max, 0, 0, NULL, results, help                        \
+        key, JOB_OPTION_INT, results, at, value, min, max, 0, 0, NULL, help                        \
     }
 #define REAL(key, at, value, min, max, results, help)                                              \
     {                                                                                              \
-        key, JOB_OPTION_REAL, at, value, 0, 0, min, max, NULL, results, help                       \
+        key, JOB_OPTION_REAL, results, at, value, 0, 0, min, max, NULL, help                       \
     }
 #define BYTES(key, at, value, min, max, results, help)                                             \
     {                                                                                              \
-        key, JOB_OPTION_BYTES, at, value, min, max, 0, 0, NULL, results, help                      \
+        key, JOB_OPTION_BYTES, results, at, value, min, max, 0, 0, NULL, help                      \
     }
 #define DURATION(key, at, value, min, max, results, help)                                          \
     {                                                                                              \
-        key, JOB_OPTION_DURATION, at, value, min, max, 0, 0, NULL, results, help                   \
+        key, JOB_OPTION_DURATION, results, at, value, min, max, 0, 0, NULL, help                   \
     }
 
 #define KIB ((int64_t)1 << 10)

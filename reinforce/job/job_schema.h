@@ -25,13 +25,13 @@ struct job_option_name {
 struct job_option {
     const char *key;
     enum job_option_type type;
+    bool changes_results;      /* part of the digest */
     size_t offset, size;       /* of the field in the section's struct */
     const char *default_text;  /* as a user would write it; NULL: required, "": not set */
     int64_t min, max;          /* inclusive; of integers, bytes and milliseconds */
     double real_min, real_max; /* inclusive; of reals */
     const struct job_option_name *names;
-    bool changes_results; /* part of the digest */
-    const char *help;     /* one sentence, with the unit */
+    const char *help; /* one sentence, with the unit */
 };
 
 /** Keys that stand together; a list repeats them for every element. */

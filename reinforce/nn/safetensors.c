@@ -20,11 +20,11 @@ static const struct {
     enum tensor_dtype dtype;
     size_t size;
 } dtypes[] = {
-    {"F32", TENSOR_F32, 4},         {"F16", TENSOR_F16, 2},         {"BF16", TENSOR_BF16, 2},
-    {"F64", TENSOR_F64, 8},         {"I64", TENSOR_I64, 8},         {"I32", TENSOR_I32, 4},
-    {"I16", TENSOR_I16, 2},         {"I8", TENSOR_I8, 1},           {"U64", TENSOR_U64, 8},
-    {"U32", TENSOR_U32, 4},         {"U16", TENSOR_U16, 2},         {"U8", TENSOR_U8, 1},
-    {"BOOL", TENSOR_BOOL, 1},       {"F8_E4M3", TENSOR_F8_E4M3, 1}, {"F8_E5M2", TENSOR_F8_E5M2, 1},
+    {"F32", TENSOR_F32, 4},   {"F16", TENSOR_F16, 2},         {"BF16", TENSOR_BF16, 2},
+    {"F64", TENSOR_F64, 8},   {"I64", TENSOR_I64, 8},         {"I32", TENSOR_I32, 4},
+    {"I16", TENSOR_I16, 2},   {"I8", TENSOR_I8, 1},           {"U64", TENSOR_U64, 8},
+    {"U32", TENSOR_U32, 4},   {"U16", TENSOR_U16, 2},         {"U8", TENSOR_U8, 1},
+    {"BOOL", TENSOR_BOOL, 1}, {"F8_E4M3", TENSOR_F8_E4M3, 1}, {"F8_E5M2", TENSOR_F8_E5M2, 1},
 };
 
 struct shard {
@@ -163,8 +163,8 @@ static enum status parse_tensor(const json_t *entry, struct bytes_view data, str
     return ST_OK;
 }
 
-/** Tensors must tile the data: a hole could smuggle bytes past a digest of tensors, an overlap is a forgery or
- * damage. */
+/** Tensors must tile the data: a hole could smuggle bytes past a digest of tensors, an overlap is a
+ * forgery or damage. */
 static enum status check_tiling(struct tensor *tensors, size_t n, struct bytes_view data,
                                 struct error *err)
 {
@@ -196,7 +196,8 @@ static enum status parse_shard(struct safetensors *file, struct shard *shard, st
     enum status st;
 
     if (shard->bytes.len < LENGTH_BYTES)
-        return error_set(err, ST_CORRUPT, "the file has %zu bytes, too few for a safetensors header",
+        return error_set(err, ST_CORRUPT,
+                         "the file has %zu bytes, too few for a safetensors header",
                          shard->bytes.len);
     for (int i = LENGTH_BYTES - 1; i >= 0; i--)
         header_bytes = header_bytes << 8 | shard->bytes.data[i];
@@ -282,8 +283,8 @@ static int compare_strings(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/** Collects the distinct values of `map`, sorted. Plain file names only: an index must not reach outside its
- * folder. */
+/** Collects the distinct values of `map`, sorted. Plain file names only: an index must not reach
+ * outside its folder. */
 static enum status list_shards(const json_t *map, const char **names, size_t *n, struct error *err)
 {
     union {
@@ -328,8 +329,10 @@ static enum status check_index(const struct safetensors *file, const json_t *map
     json_object_foreach(cast.object, key, value)
     {
         if (safetensors_peek(file, key) == NULL)
-            return error_set(err, ST_CORRUPT, "the index lists tensor \"%.100s\", but \"%.60s\" "
-                             "does not hold it", key, json_string_value(value));
+            return error_set(err, ST_CORRUPT,
+                             "the index lists tensor \"%.100s\", but \"%.60s\" "
+                             "does not hold it",
+                             key, json_string_value(value));
     }
     for (size_t i = 0; i < file->n_tensors; i++)
         if (json_object_get(map, file->tensors[i].name) == NULL)

@@ -2,12 +2,14 @@
  * The safetensors format, read in place.
  *
  *   offset 0      u64, little endian: header length H, at most 100 MB and within the file
- *   offset 8      H bytes of JSON: {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin, end]},
+ *   offset 8      H bytes of JSON: {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets":
+ * [begin, end]},
  *                 ..., "__metadata__": {"key": "value"}}, may end in spaces
- *   offset 8 + H  the data; data_offsets count from here. Tensors fill it without holes or overlaps, row-major,
- *                 little endian.
+ *   offset 8 + H  the data; data_offsets count from here. Tensors fill it without holes or
+ * overlaps, row-major, little endian.
  *
- * A sharded snapshot has an index file instead, {"weight_map": {"name": "file"}}, its files beside it.
+ * A sharded snapshot has an index file instead, {"weight_map": {"name": "file"}}, its files beside
+ * it.
  */
 #ifndef REINFORCE_NN_SAFETENSORS_H
 #define REINFORCE_NN_SAFETENSORS_H
@@ -58,9 +60,9 @@ size_t tensor_count(const struct tensor *tensor);
 const char *tensor_shape_text(const size_t *shape, size_t rank, char *text, size_t size);
 
 /**
- * Maps one `.safetensors` file, or every shard of a `.safetensors.index.json`. Every offset is checked against
- * its file and every tensor's length against its shape. ST_CORRUPT says what is wrong with which tensor;
- * ST_NOT_FOUND; ST_INVALID when an index names a file outside its folder.
+ * Maps one `.safetensors` file, or every shard of a `.safetensors.index.json`. Every offset is
+ * checked against its file and every tensor's length against its shape. ST_CORRUPT says what is
+ * wrong with which tensor; ST_NOT_FOUND; ST_INVALID when an index names a file outside its folder.
  */
 NODISCARD enum status safetensors_open(const char *path, struct safetensors **out,
                                        struct error *err);

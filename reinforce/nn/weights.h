@@ -1,16 +1,18 @@
-/* Tensors by name, as float32 and with the shape the model expects; what nobody asked for is an error. */
+/* Tensors by name, as float32 and with the shape the model expects; what nobody asked for is an
+ * error. */
 #ifndef REINFORCE_NN_WEIGHTS_H
 #define REINFORCE_NN_WEIGHTS_H
 
 #include "reinforce/nn/safetensors.h"
 
 /**
- * Owned by the thread that loads a model. Pointers it hands out live until weights_destroy, which the model calls
- * last; after loading they may be read by any number of threads.
+ * Owned by the thread that loads a model. Pointers it hands out live until weights_destroy, which
+ * the model calls last; after loading they may be read by any number of threads.
  */
 struct weights;
 
-/** A shape argument: dimensions, none of them 0, behind them a 0. WEIGHTS_SCALAR is the shape (). */
+/** A shape argument: dimensions, none of them 0, behind them a 0. WEIGHTS_SCALAR is the shape ().
+ */
 #define WEIGHTS_SHAPE(...) ((const size_t[]){__VA_ARGS__, 0})
 #define WEIGHTS_SCALAR     ((const size_t[]){0})
 
@@ -18,8 +20,9 @@ struct weights;
 NODISCARD enum status weights_open(const char *path, struct weights **out, struct error *err);
 
 /**
- * Takes `tensors` from memory (tests, converters): the array is copied, names and data are borrowed until destroy.
- * If every name begins with "module." (a training checkpoint), the prefix is stripped, here and in weights_open.
+ * Takes `tensors` from memory (tests, converters): the array is copied, names and data are borrowed
+ * until destroy. If every name begins with "module." (a training checkpoint), the prefix is
+ * stripped, here and in weights_open.
  */
 NODISCARD enum status weights_create(const struct tensor *tensors, size_t n, struct weights **out,
                                      struct error *err);
@@ -31,9 +34,10 @@ const struct tensor *weights_peek(const struct weights *weights, const char *nam
 const struct tensor *weights_view(const struct weights *weights, size_t *n);
 
 /**
- * Tensor `prefix` + `name` as float32 of exactly `shape`. F32 that is aligned is used where it is mapped; F16,
- * BF16 and unaligned F32 are converted into memory of `weights` (every F16 and BF16 value is exact in float32).
- * ST_NOT_FOUND: missing; ST_INVALID: mis-shaped or not floating point. The message names tensor, expected and found.
+ * Tensor `prefix` + `name` as float32 of exactly `shape`. F32 that is aligned is used where it is
+ * mapped; F16, BF16 and unaligned F32 are converted into memory of `weights` (every F16 and BF16
+ * value is exact in float32). ST_NOT_FOUND: missing; ST_INVALID: mis-shaped or not floating point.
+ * The message names tensor, expected and found.
  */
 NODISCARD enum status weights_get(struct weights *weights, const char *prefix, const char *name,
                                   const size_t *shape, const float **out, struct error *err);
@@ -43,18 +47,20 @@ NODISCARD enum status weights_get_transposed(struct weights *weights, const char
                                              const char *name, size_t in, size_t out_dim,
                                              const float **out, struct error *err);
 
-/** `n` tensors of one `shape` behind one another: separate q, k and v as one fused matrix or bias. */
+/** `n` tensors of one `shape` behind one another: separate q, k and v as one fused matrix or bias.
+ */
 NODISCARD enum status weights_get_stacked(struct weights *weights, const char *prefix,
                                           const char *const *names, size_t n, const size_t *shape,
                                           const float **out, struct error *err);
 
-/** Counts every tensor whose name begins with `prefix` as used: a tower that this model does not run. */
+/** Counts every tensor whose name begins with `prefix` as used: a tower that this model does not
+ * run. */
 void weights_ignore_prefix(struct weights *weights, const char *prefix);
 
 /**
  * ST_INVALID names a tensor that nobody has used. Buffers that carry no weights are passed over:
- * `*position_ids`, `*num_batches_tracked`, `*attn_mask`, and OpenAI's `input_resolution`, `context_length`,
- * `vocab_size`.
+ * `*position_ids`, `*num_batches_tracked`, `*attn_mask`, and OpenAI's `input_resolution`,
+ * `context_length`, `vocab_size`.
  */
 NODISCARD enum status weights_check_all_used(const struct weights *weights, struct error *err);
 

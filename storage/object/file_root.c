@@ -106,9 +106,9 @@ static enum status follow(const char *root, struct file_root_path *path, size_t 
     if (real_root != NULL)
         real = realpath(link, NULL);
     if (real == NULL) {
-        st = errno == ENOMEM ? error_set(err, ST_NO_MEMORY, "could not allocate a path")
-                             : file_root_fail("could not follow the link", root, path->text, errno,
-                                              err);
+        st = errno == ENOMEM
+                 ? error_set(err, ST_NO_MEMORY, "could not allocate a path")
+                 : file_root_fail("could not follow the link", root, path->text, errno, err);
         goto out;
     }
     root_len = strcmp(real_root, "/") == 0 ? 0 : strlen(real_root);
@@ -177,8 +177,8 @@ enum status file_root_open_folder(const char *root, struct file_root_path *path,
             return error_set(err, create ? ST_CONFLICT : ST_NOT_FOUND,
                              "\"%s/%.*s\" is a file, not a folder", root, (int)stuck, before);
     }
-    return error_set(err, ST_INVALID, "\"%s/%s\" goes through more than %d links", root,
-                     path->text, HOPS_MAX);
+    return error_set(err, ST_INVALID, "\"%s/%s\" goes through more than %d links", root, path->text,
+                     HOPS_MAX);
 }
 
 enum status file_root_open_object(const char *root, const char *key, int *fd, struct stat *info,

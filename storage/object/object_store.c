@@ -91,8 +91,8 @@ enum status object_store_open(const char *url, struct object_store **out, struct
             memcmp(ops->scheme, scheme, strlen(ops->scheme)) != 0)
             continue;
         assert(ops->open != NULL && ops->head != NULL && ops->read_range != NULL &&
-               ops->put != NULL && ops->join != NULL && ops->list != NULL &&
-               ops->remove != NULL && ops->close != NULL);
+               ops->put != NULL && ops->join != NULL && ops->list != NULL && ops->remove != NULL &&
+               ops->close != NULL);
         st = ops->open(rest, out, err);
         assert((st == ST_OK) == (*out != NULL));
         return st;
@@ -194,8 +194,8 @@ enum status object_store_sweep(struct object_store *s, const char *prefix, size_
     return s->ops->sweep(s, prefix, n_removed, err);
 }
 
-enum status object_store_hash(struct object_store *s, const char *key,
-                              struct object_written *found, struct error *err)
+enum status object_store_hash(struct object_store *s, const char *key, struct object_written *found,
+                              struct error *err)
 {
     struct object_info before, after;
     struct sha256 *hash = NULL;

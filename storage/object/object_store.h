@@ -7,8 +7,8 @@
 #include "reinforce/base/sha256.h"
 
 /* Limits every kind keeps, so that a job moves from a folder to a bucket unchanged. */
-#define OBJECT_KEY_MAX          1024 /* bytes, as S3 */
-#define OBJECT_KEY_PART_MAX     255  /* bytes between slashes, as file systems */
+#define OBJECT_KEY_MAX          1024              /* bytes, as S3 */
+#define OBJECT_KEY_PART_MAX     255               /* bytes between slashes, as file systems */
 #define OBJECT_TEMPORARY_PREFIX ".reinforce-tmp-" /* no part of a key begins so */
 
 struct object_store;
@@ -71,8 +71,8 @@ struct object_store { /* first member of each kind's own struct */
     const struct object_store_ops *ops;
 };
 
-/** ST_INVALID says why `key` cannot name an object: empty, absolute, "." or ".." or empty parts, too
- * long. Everything else is allowed, byte for byte. */
+/** ST_INVALID says why `key` cannot name an object: empty, absolute, "." or ".." or empty parts,
+ * too long. Everything else is allowed, byte for byte. */
 NODISCARD enum status object_key_check(const char *key, struct error *err);
 
 /**

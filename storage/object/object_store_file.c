@@ -2,16 +2,15 @@
  * A folder as an object store. Keys are paths below it.
  *
  * A write goes to a temporary name in the folder of its key, is synced, renamed, and the folder is
- * synced. While it lasts the writer holds a lock on the temporary file; the kernel drops it when the
- * process dies, however it dies and wherever it ran, which is how sweep() tells a leftover from a
- * write under way. Process ids could not: they repeat, and mean nothing across machines and
+ * synced. While it lasts the writer holds a lock on the temporary file; the kernel drops it when
+ * the process dies, however it dies and wherever it ran, which is how sweep() tells a leftover from
+ * a write under way. Process ids could not: they repeat, and mean nothing across machines and
  * containers that share a folder.
  */
+#include "reinforce/base/clock.h"
 #include "storage/object/file_root.h"
 #include "storage/object/file_walk.h"
 #include "storage/object/object_store.h"
-
-#include "reinforce/base/clock.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -112,8 +111,7 @@ static enum status file_read_range(struct object_store *s, const char *key, uint
         if (n > 0) {
             done += (size_t)n;
         } else if (n == 0) {
-            st = error_set(err, ST_CORRUPT, "\"%s/%s\" was cut short while it was read", root,
-                           key);
+            st = error_set(err, ST_CORRUPT, "\"%s/%s\" was cut short while it was read", root, key);
             break;
         } else if (errno != EINTR) {
             st = file_root_fail("could not read", root, key, errno, err);
@@ -235,11 +233,10 @@ static enum status write_end(const struct file_store *store, struct file_write *
                        store->root, w->key, (unsigned long long)info.st_size,
                        (unsigned long long)expected_bytes);
     if (st == ST_OK && renameat(w->folder_fd, w->temporary, w->folder_fd, w->leaf) != 0)
-        st = errno == EISDIR
-                 ? error_set(err, ST_CONFLICT,
-                             "\"%s/%s\" is a folder: an object cannot take its name", store->root,
-                             w->key)
-                 : write_fail(store, w, "could not rename to", errno, err);
+        st = errno == EISDIR ? error_set(err, ST_CONFLICT,
+                                         "\"%s/%s\" is a folder: an object cannot take its name",
+                                         store->root, w->key)
+                             : write_fail(store, w, "could not rename to", errno, err);
     if (st != ST_OK)
         (void)unlinkat(w->folder_fd, w->temporary, 0);
     else if (fsync(w->folder_fd) != 0)

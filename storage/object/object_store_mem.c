@@ -6,7 +6,7 @@
 struct mem_space {
     struct mem_space *next;
     char *name;
-    size_t n_handles; /* guarded by spaces_lock */
+    size_t n_handles;     /* guarded by spaces_lock */
     pthread_mutex_t lock; /* guards what follows */
     uint64_t version;     /* raised by each put: the etag */
     struct mem_object *objects;
@@ -63,8 +63,7 @@ static struct mem_object *find(const struct mem_space *space, const char *key)
 
 static enum status not_found(const struct mem_space *space, const char *key, struct error *err)
 {
-    return error_set(err, ST_NOT_FOUND, "object \"%s\" does not exist in mem:%s", key,
-                     space->name);
+    return error_set(err, ST_NOT_FOUND, "object \"%s\" does not exist in mem:%s", key, space->name);
 }
 
 static void describe(const struct mem_object *object, struct object_info *info)
@@ -210,8 +209,8 @@ static enum status put_locked(struct mem_space *space, const char *key, uint8_t 
 }
 
 static enum status mem_join(struct object_store *s, const char *const *part_keys, size_t n_parts,
-                            struct bytes_view tail, const char *key,
-                            struct object_written *written, struct error *err)
+                            struct bytes_view tail, const char *key, struct object_written *written,
+                            struct error *err)
 {
     struct mem_space *space = space_of(s);
     size_t len = 0, done = 0;
