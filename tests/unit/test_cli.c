@@ -47,15 +47,19 @@ static void read_into(const struct fixture *f, const char *name, struct byte_buf
  */
 static int run_to(struct fixture *f, const char *out_path, const char *const *args)
 {
-    char *argv[MAX_ARGS + 2] = {0}, out[128], err[128];
+    /* posix_spawn takes strings it could change, and does not */
+    union {
+        const char *in[MAX_ARGS + 2];
+        char *argv[MAX_ARGS + 2];
+    } cast = {.in = {REINFORCE_BINARY}};
     posix_spawn_file_actions_t actions;
     extern char **environ;
+    char out[128], err[128];
     int status;
     pid_t pid;
 
-    argv[0] = strdup(REINFORCE_BINARY);
     for (size_t i = 0; i < MAX_ARGS && args[i] != NULL; i++)
-        argv[i + 1] = strdup(args[i]);
+        cast.in[i + 1] = args[i];
     (void)snprintf(out, sizeof out, "%s/stdout", f->dir);
     (void)snprintf(err, sizeof err, "%s/stderr", f->dir);
     assert_int_equal(posix_spawn_file_actions_init(&actions), 0);
@@ -66,11 +70,9 @@ static int run_to(struct fixture *f, const char *out_path, const char *const *ar
     assert_int_equal(posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, err,
                                                       O_WRONLY | O_CREAT | O_TRUNC, 0600),
                      0);
-    assert_int_equal(posix_spawn(&pid, argv[0], &actions, NULL, argv, environ), 0);
+    assert_int_equal(posix_spawn(&pid, cast.in[0], &actions, NULL, cast.argv, environ), 0);
     assert_int_equal(waitpid(pid, &status, 0), pid);
     (void)posix_spawn_file_actions_destroy(&actions);
-    for (size_t i = 0; argv[i] != NULL; i++)
-        free(argv[i]);
     if (out_path == NULL)
         read_into(f, "stdout", &f->out, &f->out_text);
     read_into(f, "stderr", &f->err, &f->err_text);
