@@ -414,21 +414,27 @@ static void put_checksum(uint8_t block[TAR_BLOCK])
     block[CHECKSUM + CHECKSUM_LEN - 1] = ' ';
 }
 
+/* Fields are padded with NULs and need none at their end. */
+static void put_text(uint8_t *field, struct bytes_view text)
+{
+    memcpy(field, text.data, text.len);
+}
+
 static void fill_header(uint8_t block[TAR_BLOCK], const char *name, uint8_t type)
 {
     size_t len = MIN(strlen(name), (size_t)NAME_LEN);
 
     memset(block, 0, TAR_BLOCK);
-    memcpy(block + NAME, name, len);
+    put_text(block + NAME, bytes_view_of(name, len));
     put_octal(block + MODE, 8, 0444);
     put_octal(block + UID, 8, 0);
     put_octal(block + GID, 8, 0);
     put_octal(block + SIZE, SIZE_LEN, 0);
     put_octal(block + MTIME, 12, 0);
     block[TYPE] = type;
-    memcpy(block + MAGIC, "ustar\00000", 8);
-    memcpy(block + UNAME, "bigdata", 7);
-    memcpy(block + GNAME, "bigdata", 7);
+    put_text(block + MAGIC, bytes_view_of("ustar\00000", 8));
+    put_text(block + UNAME, bytes_of_string("bigdata"));
+    put_text(block + GNAME, bytes_of_string("bigdata"));
 }
 
 /* "LEN path=NAME\n": LEN counts its own digits too. */
