@@ -16,6 +16,7 @@ static enum status count_shard(const struct plan *plan, const struct catalog_sha
 {
     const struct dataset_read_options options = {.max_sample_bytes =
                                                      (size_t)plan->job->workers.max_sample_bytes,
+                                                 .begin_offset = shard->input_begin,
                                                  .end_offset = shard->input_end};
     const struct dataset_position from = {.offset = shard->input_begin};
     const struct dataset_format *format = dataset_format_by_name(shard->input_format);

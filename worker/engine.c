@@ -66,10 +66,10 @@ enum status engine_open(const struct job *job, struct engine **out, struct error
     if (engine == NULL)
         return error_set(err, ST_NO_MEMORY, "could not allocate the engine");
     engine->job = job;
-    engine->teachers = calloc(job->n_teachers + 1, sizeof *engine->teachers);
+    engine->teachers = calloc(job->n_teachers + 1, sizeof(struct teacher *));
     engine->teacher_column = calloc(job->n_teachers + 1, sizeof *engine->teacher_column);
     engine->teacher_size = calloc(job->n_teachers + 1, sizeof *engine->teacher_size);
-    engine->captioners = calloc(job->n_captioners + 1, sizeof *engine->captioners);
+    engine->captioners = calloc(job->n_captioners + 1, sizeof(struct captioner *));
     engine->sizes = calloc(job->n_teachers + 1, sizeof *engine->sizes);
     if (engine->teachers == NULL || engine->teacher_column == NULL ||
         engine->teacher_size == NULL || engine->captioners == NULL || engine->sizes == NULL)

@@ -109,7 +109,7 @@ static enum status make_slots(struct pipeline *p, struct error *err)
         enum status st;
 
         sample_init(&p->samples[i],
-                    (size_t)MAX(job->workers.memory_bytes, job->workers.max_sample_bytes));
+                    (size_t)MAX(job->workers.memory_bytes, 4 * job->workers.max_sample_bytes));
         st = queue_push(p->slots, &p->samples[i], 0);
         assert(st == ST_OK);
     }

@@ -44,6 +44,7 @@ static enum status open_reader(struct stage_read *stage, const struct shard_work
     bool from_input = work->grant.u.lease_grant.input_source == WIRE_SOURCE_INPUT;
     const struct dataset_read_options options = {
         .max_sample_bytes = (size_t)context->job->workers.max_sample_bytes,
+        .begin_offset = lease->plan.input_begin,
         .end_offset = lease->plan.input_end,
         .references = context->input,
     };

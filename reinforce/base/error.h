@@ -33,10 +33,13 @@ struct error {
 
 /** Describes a failure once, where it is detected. Returns `code`, so that `return error_set(...)`
  * reads well. */
-#define error_set(err, code, ...) error_set_at((err), (code), 0, __FILE__, __LINE__, __VA_ARGS__)
-/** The same after a failed system call: keeps errno and appends its text to the message. */
+#define error_set(err, code, ...)                                                                  \
+    ((void)error_set_at((err), (code), 0, __FILE__, __LINE__, __VA_ARGS__), (enum status)(code))
+/** The same after a failed system call: keeps errno and appends its text to the message. (That both
+ * are expressions ending in `code` is what lets static analysis see that they do not return ST_OK.)
+ */
 #define error_set_errno(err, code, ...)                                                            \
-    error_set_at((err), (code), errno, __FILE__, __LINE__, __VA_ARGS__)
+    ((void)error_set_at((err), (code), errno, __FILE__, __LINE__, __VA_ARGS__), (enum status)(code))
 
 enum status error_set_at(struct error *err, enum status code, int sys_errno, const char *file,
                          int line, const char *fmt, ...) PRINTF_LIKE(6, 7);

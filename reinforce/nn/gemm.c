@@ -161,6 +161,7 @@ static void load(void)
     void *library = NULL;
     char *(*core_name)(void) = NULL;
 
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): under pthread_once, before any thread of ours asks */
     (void)setenv("OPENBLAS_CORETYPE", core_type(), 0);
     for (size_t i = 0; i < ARRAY_LEN(library_names) && library == NULL; i++)
         library = dlopen(library_names[i], RTLD_NOW | RTLD_LOCAL);

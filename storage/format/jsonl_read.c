@@ -124,7 +124,7 @@ static enum status read_reference(struct sample *sample, const char *field, cons
 
 static enum status take_text_file(struct sample *sample)
 {
-    struct bytes_view text, *captions;
+    struct bytes_view text = {0}, *captions;
     const char *key;
     enum status st;
 
@@ -152,7 +152,7 @@ static enum status take_text_file(struct sample *sample)
 static enum status take_json_file(struct sample *sample)
 {
     static const char *const ours[] = {"uid", "id", "image", "image_key", "text_key", "json_key"};
-    struct bytes_view body;
+    struct bytes_view body = {0};
     json_t *object;
     const char *key;
     enum status st;

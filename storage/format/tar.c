@@ -318,7 +318,7 @@ static enum status read_member(struct tar_reader *reader, struct tar_member *mem
                                struct error *err)
 {
     struct extended extended = {.sparse = reader->global_sparse};
-    uint8_t block[TAR_BLOCK];
+    uint8_t block[TAR_BLOCK] = {0};
 
     reader->name[0] = '\0';
     member->offset = reader->next;

@@ -229,12 +229,10 @@ static enum status reader_next(struct dataset_reader *base, struct arena *arena,
 
 static void reader_tell(const struct dataset_reader *base, struct dataset_position *position)
 {
-    const union {
-        const struct dataset_reader *in;
-        const struct webdataset_reader *reader; /* base is its first member */
-    } cast = {.in = base};
+    const struct webdataset_reader *reader =
+        (const struct webdataset_reader *)base; /* its first member */
 
-    *position = cast.reader->position;
+    *position = reader->position;
 }
 
 static void reader_close(struct dataset_reader *base)
