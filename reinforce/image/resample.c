@@ -296,7 +296,7 @@ static enum status resize_both(const struct turner *turner, const struct resampl
     size_t row_bytes = (size_t)out->width * (size_t)out->channels;
     size_t stride = (row_bytes + LANES) / LANES * LANES; /* at least one spare byte */
     int capacity = vertical->max_n + turner->rows_per_block + BAND_SLACK_ROWS;
-    /* The band holds rows [base, made) of the box. (The caller has made the axis, or has failed.) */
+    /* The band holds rows [base, made) of the box. The caller has made the axis. */
     int base = vertical->lo[0]; /* NOLINT(clang-analyzer-core.NullDereference) */
     int made = base;
     int needed = vertical->lo[vertical->count - 1] + vertical->n[vertical->count - 1];

@@ -134,12 +134,13 @@ static void sampler_settings(const struct coca_captioner *own, const struct capt
                                       .mask_pad = how->mask_pad};
 }
 
-/* The stream of one caption; a redraw takes the next of the captioner's spare ones. */
+/* The stream of one caption; redraws take indices behind those of the first draws. */
 static void begin_row(const struct coca_captioner *own, const struct caption_options *how,
                       struct bytes_view uid, int32_t *ids, struct job_row *job)
 {
     struct philox rng;
-    uint32_t index = how->stream << 20 | (uint32_t)job->redraw << 16 | (uint32_t)job->caption;
+    size_t draw = job->caption + (size_t)job->redraw * (size_t)how->n_captions;
+    uint32_t index = how->stream << 16 | (uint32_t)(draw & 0xffff);
 
     philox_init(&rng, how->seed, uid, PHILOX_STAGE_CAPTION, index);
     sampler_row_init(&job->row, ids, own->text.start, &rng);
