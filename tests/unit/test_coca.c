@@ -1,0 +1,312 @@
+/* CoCa against open_clip 2.31: tests/golden/make_coca.py. CLIP items 30-33, 36; DR items 26, 27. */
+#include "reinforce/models/coca.h"
+#include "reinforce/nn/gemm.h"
+#include "reinforce/teach/captioner.h"
+#include "tests/support/test.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define SMALL "tests/golden/models/coca_small"
+#define FUSED "tests/golden/models/coca_fused"
+
+enum { N_IMAGES = 50, SIDE = 48, ROW = 30, MAX_LOGITS = 1 << 16 };
+
+/* One snapshot with its golden tensors. */
+struct fixture {
+    struct snapshot snapshot;
+    struct weights *weights;
+    struct coca coca;
+    struct safetensors *golden;
+    struct arena results, scratch;
+};
+
+static void open_fixture(struct fixture *f, const char *dir)
+{
+    char path[256], digest[SHA256_HEX_LEN + 1];
+    struct error err = {0};
+
+    memset(f, 0, sizeof *f);
+    arena_init(&f->results, 1 << 30);
+    arena_init(&f->scratch, 1 << 30);
+    assert_ok(gemm_init(&err));
+    assert_ok(snapshot_read(dir, NULL, &f->snapshot, &err));
+    assert_int_equal(f->snapshot.family, SNAPSHOT_COCA);
+    assert_ok(snapshot_open_weights(&f->snapshot, &f->weights, digest, &err));
+    assert_ok(coca_load(&f->snapshot, f->weights, &f->coca, &err));
+    (void)snprintf(path, sizeof path, "%s/golden.safetensors", dir);
+    assert_ok(safetensors_open(path, &f->golden, &err));
+}
+
+static void close_fixture(struct fixture *f)
+{
+    safetensors_close(&f->golden);
+    coca_release(&f->coca);
+    weights_destroy(&f->weights);
+    arena_release(&f->scratch);
+    arena_release(&f->results);
+}
+
+/* A golden tensor's bytes, aligned. */
+static const void *golden(struct fixture *f, const char *name, size_t *count)
+{
+    const struct tensor *t = safetensors_peek(f->golden, name);
+    struct error err = {0};
+    void *copy;
+
+    assert_non_null(t);
+    assert_ok(arena_alloc(&f->results, t->data.len, &copy, &err));
+    memcpy(copy, t->data.data, t->data.len);
+    if (count != NULL)
+        *count = tensor_count(t);
+    return copy;
+}
+
+/* Image k of the goldens. */
+static void pattern(int k, int side, struct arena *arena, struct image *out)
+{
+    struct error err = {0};
+
+    assert_ok(image_alloc(out, side, side, 3, arena, &err));
+    for (int y = 0; y < side; y++)
+        for (int x = 0; x < side; x++)
+            for (int c = 0; c < 3; c++)
+                out->pixels[(y * side + x) * 3 + c] =
+                    (uint8_t)((37 + 2 * k) * x + (101 + 6 * k) * y + (7 + k) * x * y + 59 * c +
+                              29 * k);
+}
+
+static void encode(struct fixture *f, int k, int side, float *latent, struct coca_image *out)
+{
+    struct error err = {0};
+    struct image image;
+    float *pixels;
+
+    pattern(k, side, &f->results, &image);
+    assert_ok(arena_alloc(&f->results, image_bytes(&image) * sizeof *pixels, &pixels, &err));
+    preprocess_tensor(&image, f->snapshot.preprocess.mean, f->snapshot.preprocess.std, pixels);
+    assert_ok(
+        coca_encode_image(&f->coca, pixels, true, &f->results, &f->scratch, latent, out, &err));
+}
+
+static void assert_near(const float *got, const float *want, size_t n, double tolerance,
+                        const char *what)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!(fabs((double)got[i] - (double)want[i]) <= tolerance))
+            fail_msg("%s: element %zu is %.7g, want %.7g", what, i, (double)got[i],
+                     (double)want[i]);
+}
+
+static void check_latents_and_logits(const char *dir, int side, int n_images)
+{
+    struct fixture f;
+    struct coca_image image = {0}, first = {0};
+    struct error err = {0};
+    const float *latents, *tokens, *want;
+    const int32_t *ids;
+    float *latent, *logits, *stepped;
+    struct coca_decoder decoder;
+    size_t n, n_tokens, V;
+
+    open_fixture(&f, dir);
+    V = f.coca.vocab_size;
+    latents = golden(&f, "image_latent", NULL);
+    tokens = golden(&f, "image_tokens_0", &n_tokens);
+    ids = golden(&f, "logits_ids", &n);
+    want = golden(&f, "logits", NULL);
+    assert_ok(arena_calloc(&f.results, f.coca.embed_dim, sizeof *latent, &latent, &err));
+    for (int k = 0; k < n_images; k++) {
+        encode(&f, k, side, latent, &image);
+        assert_near(latent, latents + (size_t)k * f.coca.embed_dim, f.coca.embed_dim, 1e-5,
+                    "image latent");
+        if (k == 0)
+            first = image;
+    }
+    assert_int_equal(n_tokens, f.coca.n_image_tokens * f.coca.embed_dim);
+    assert_near(first.tokens, tokens, n_tokens, 1e-4, "image tokens");
+
+    assert_ok(arena_calloc(&f.results, n * V, sizeof *logits, &logits, &err));
+    assert_ok(arena_calloc(&f.results, V, sizeof *stepped, &stepped, &err));
+    assert_ok(coca_logits(&f.coca, &first, ids, n, &f.scratch, logits, &err));
+    assert_near(logits, want, n * V, 1e-3, "logits");
+
+    /* CLIP 32: token by token over cached keys, the same up to the context's end */
+    assert_ok(coca_decoder_init(&decoder, &f.coca, 1, n, &f.results, &err));
+    for (size_t t = 0; t < n; t++) {
+        const struct coca_image *of = &first;
+
+        coca_decoder_step(&decoder, 1, &(size_t){0}, &t, &ids[t], &of, stepped);
+        assert_near(stepped, logits + t * V, V, 2e-5 * 16, "cached logits");
+    }
+    close_fixture(&f);
+}
+
+static void latents_tokens_and_logits_equal_open_clip(void **state)
+{
+    (void)state;
+    check_latents_and_logits(SMALL, SIDE, N_IMAGES);
+}
+
+static void a_fused_pooler_and_a_context_of_128_equal_open_clip(void **state)
+{
+    (void)state;
+    check_latents_and_logits(FUSED, 24, 6);
+}
+
+/* CLIP 31: unpadded, padded, full rows and an interior id 0, in open_clip 2.x's mask mode. */
+static void text_latents_equal_open_clip(void **state)
+{
+    static const char *const dirs[] = {SMALL, FUSED};
+
+    (void)state;
+    for (size_t d = 0; d < ARRAY_LEN(dirs); d++) {
+        struct fixture f;
+        struct error err = {0};
+        const float *want;
+        const int32_t *rows;
+        float *latent;
+        size_t n_rows, width;
+
+        open_fixture(&f, dirs[d]);
+        n_rows = safetensors_peek(f.golden, "text_ids")->shape[0];
+        width = safetensors_peek(f.golden, "text_ids")->shape[1];
+        rows = golden(&f, "text_ids", NULL);
+        want = golden(&f, "text_latent_2x", NULL);
+        assert_ok(arena_calloc(&f.results, f.coca.embed_dim, sizeof *latent, &latent, &err));
+        for (size_t r = 0; r < n_rows; r++) {
+            size_t n = 0;
+
+            while (n < width && rows[r * width + n] >= 0)
+                n++;
+            assert_ok(coca_embed_text(&f.coca, rows + r * width, n, 0, &f.scratch, latent, &err));
+            assert_near(latent, want + r * f.coca.embed_dim, f.coca.embed_dim, 1e-5, "text latent");
+        }
+        close_fixture(&f);
+    }
+}
+
+/* Captions of the golden images through the captioner, `batch` images to a call. */
+static void caption_all(const struct caption_options *how, int n, size_t batch,
+                        struct arena *results, struct caption *out)
+{
+    const struct captioner_options options = {.model_dir = SMALL};
+    struct captioner *captioner;
+    struct error err = {0};
+    struct arena scratch;
+
+    arena_init(&scratch, 1 << 30);
+    assert_ok(captioner_open(&options, &captioner, &err));
+    for (size_t k = 0; k < (size_t)n; k += batch) {
+        size_t B = MIN(batch, (size_t)n - k);
+        struct image images[N_IMAGES];
+        struct bytes_view uids[N_IMAGES];
+
+        for (size_t b = 0; b < B; b++) {
+            char name[16], *uid;
+
+            (void)snprintf(name, sizeof name, "image%zu", k + b);
+            pattern((int)(k + b), SIDE, results, &images[b]);
+            assert_ok(arena_strndup(results, name, strlen(name), &uid, &err));
+            uids[b] = bytes_of_string(uid);
+        }
+        assert_ok(captioner_caption_images(captioner, images, uids, B, how, results, &scratch,
+                                           out + k * (size_t)how->n_captions, &err));
+    }
+    captioner_close(&captioner);
+    arena_release(&scratch);
+}
+
+/* Fifty captions, word by word. */
+static void greedy_captions_equal_open_clip(void **state)
+{
+    struct caption captions[N_IMAGES];
+    struct caption_options how;
+    struct arena results;
+    struct fixture f;
+    const char *texts;
+    size_t len, at = 0;
+
+    (void)state;
+    arena_init(&results, 1 << 30);
+    open_fixture(&f, SMALL);
+    texts = golden(&f, "greedy_texts", &len);
+    caption_options_default(&how);
+    how.strategy = CAPTION_GREEDY;
+    how.mask_pad = false;
+    caption_all(&how, N_IMAGES, 7, &results, captions);
+    for (int k = 0; k < N_IMAGES; k++) {
+        const char *end = memchr(texts + at, '\n', len - at);
+        size_t n = end != NULL ? (size_t)(end - (texts + at)) : len - at;
+
+        if (captions[k].text_len != n || memcmp(captions[k].text, texts + at, n) != 0)
+            fail_msg("image %d: \"%s\", want \"%.*s\"", k, captions[k].text, (int)n, texts + at);
+        at += n + 1;
+    }
+    close_fixture(&f);
+    arena_release(&results);
+}
+
+/* DR 26: nucleus samples depend on seed and uid, not on how many images share a call. */
+static void samples_do_not_depend_on_the_batch(void **state)
+{
+    enum { N = 12, EACH = 3 };
+    struct caption one[N * EACH], many[N * EACH], other[N * EACH];
+    struct caption_options how;
+    struct arena results;
+    int n_differ = 0;
+
+    (void)state;
+    arena_init(&results, 1 << 30);
+    caption_options_default(&how);
+    how.n_captions = EACH;
+    how.seed = 7;
+    caption_all(&how, N, 1, &results, one);
+    caption_all(&how, N, 12, &results, many);
+    how.seed = 8;
+    caption_all(&how, N, 12, &results, other);
+    for (int i = 0; i < N * EACH; i++) {
+        assert_string_equal(one[i].text, many[i].text);
+        assert_true(one[i].score == many[i].score);
+        assert_true(one[i].text_len > 0 && one[i].n_tokens <= ROW);
+        n_differ += strcmp(one[i].text, other[i].text) != 0;
+    }
+    assert_true(n_differ > N);
+    arena_release(&results);
+}
+
+static void beam_strategies_give_captions(void **state)
+{
+    static const enum caption_strategy strategies[] = {CAPTION_BEAM, CAPTION_BEAM_OPEN_CLIP};
+
+    (void)state;
+    for (size_t s = 0; s < ARRAY_LEN(strategies); s++) {
+        struct caption captions[8];
+        struct caption_options how;
+        struct arena results;
+
+        arena_init(&results, 1 << 30);
+        caption_options_default(&how);
+        how.strategy = strategies[s];
+        how.n_captions = 2;
+        caption_all(&how, 4, 2, &results, captions);
+        for (int i = 0; i < 8; i++)
+            assert_true(captions[i].text_len > 0 && isfinite(captions[i].score));
+        arena_release(&results);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(latents_tokens_and_logits_equal_open_clip),
+        cmocka_unit_test(a_fused_pooler_and_a_context_of_128_equal_open_clip),
+        cmocka_unit_test(text_latents_equal_open_clip),
+        cmocka_unit_test(greedy_captions_equal_open_clip),
+        cmocka_unit_test(samples_do_not_depend_on_the_batch),
+        cmocka_unit_test(beam_strategies_give_captions),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
