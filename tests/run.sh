@@ -42,7 +42,7 @@ step "tsan"
 cmake --preset tsan >/dev/null
 cmake --build --preset tsan
 ctest --test-dir build/tsan -R 'unit\.(base|catalog|coca|teacher|tokenizer|wire)' --output-on-failure -j 2
-REINFORCE_BINARY=$PWD/build/tsan/reinforce $venv/bin/python tests/e2e/test_same_bytes.py
+TSAN_OPTIONS=suppressions=$PWD/tests/tsan.supp REINFORCE_BINARY=$PWD/build/tsan/reinforce $venv/bin/python tests/e2e/test_same_bytes.py
 
 step "fuzz, 20 s each"
 cmake --preset fuzz >/dev/null

@@ -117,9 +117,9 @@ static enum status read_floats(const json_t *value, const char *key, float out[3
     for (size_t i = 0; i < 3; i++) {
         double v = json_number_value(json_array_get(value, i));
 
-        if (!json_is_number(json_array_get(value, i)) || !isfinite(v))
-            return error_set(err, ST_INVALID, "config key %s is not a list of 3 numbers", key);
         out[i] = (float)v;
+        if (!json_is_number(json_array_get(value, i)) || !isfinite(out[i]))
+            return error_set(err, ST_INVALID, "config key %s is not a list of 3 numbers", key);
     }
     return ST_OK;
 }
