@@ -6,7 +6,7 @@
 # sentence in a .txt beside each. Six broken ones are added, since real corpora have them.
 set -euo pipefail
 
-out=$1
+out=$(realpath -m "$1")
 [ ! -e "$out/.complete" ] || exit 0
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
