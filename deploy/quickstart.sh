@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-deploy/install_packages.sh build images
+deploy/install_packages.sh build images sqlite3
 cmake --preset release >build-release.log 2>&1 && cmake --build --preset release >>build-release.log 2>&1 ||
     { tail -n 30 build-release.log >&2; exit 1; }
 rm -f build-release.log
