@@ -1,9 +1,10 @@
 #include "worker/stage_decode.h"
 
 #include "reinforce/image/decode.h"
+#include "reinforce/image/encode.h"
 
 /* Decoders and resampling need scratch beside the pixels they return. */
-enum { DECODE_BYTES_PER_PIXEL = 8, FIXED_BYTES = 1 << 20 };
+enum { DECODE_BYTES_PER_PIXEL = 8, FIXED_BYTES = 1 << 20, UPRIGHT_JPEG_QUALITY = 95 };
 
 static size_t views_bytes(const struct engine *engine, size_t n_views)
 {
@@ -58,6 +59,29 @@ static enum status cut_views(const struct stage_context *context, struct sample 
     return st;
 }
 
+/* Turned images are stored anew, since trainers replay boxes on the pixels they decode. */
+static enum status decode_upright(const struct stage_context *context, struct sample *sample,
+                                  struct error *err)
+{
+    struct record *record = &sample->record;
+    struct byte_buf file;
+    bool changed = false;
+    char *copy;
+    enum status st;
+
+    byte_buf_init(&file, (size_t)context->job->workers.memory_bytes);
+    st = image_write_upright(record->image, &context->job->limits, UPRIGHT_JPEG_QUALITY,
+                             &sample->pixels, &file, &sample->image, &changed, err);
+    if (st == ST_OK && changed)
+        st = arena_strndup(&sample->arena, (const char *)file.data, file.len, &copy, err);
+    if (st == ST_OK && changed) {
+        record->image = bytes_view_of(copy, file.len);
+        record->image_ext = image_format_extension(image_sniff(record->image));
+    }
+    byte_buf_release(&file);
+    return st;
+}
+
 static void decode(const struct stage_context *context, struct sample *sample)
 {
     struct record *record = &sample->record;
@@ -83,7 +107,9 @@ static void decode(const struct stage_context *context, struct sample *sample)
             views_bytes(context->engine, (size_t)context->job->views.count);
     memory_budget_reserve(context->budget, bytes);
     sample->reserved_bytes = bytes;
-    st = image_decode(record->image, &context->job->limits, &sample->pixels, &sample->image, &err);
+    st = context->job->apply_exif_orientation ? decode_upright(context, sample, &err)
+                                              : image_decode(record->image, &context->job->limits,
+                                                             &sample->pixels, &sample->image, &err);
     if (st != ST_OK) {
         sample_fail(sample, STAGE_DECODE, "undecodable_image", &err);
         return;
