@@ -2,6 +2,7 @@
 #include "reinforce/models/coca.h"
 #include "reinforce/nn/gemm.h"
 #include "reinforce/teach/captioner.h"
+#include "reinforce/text/tokenizer.h"
 #include "tests/support/test.h"
 
 #include <math.h>
@@ -276,6 +277,78 @@ static void samples_do_not_depend_on_the_batch(void **state)
     arena_release(&results);
 }
 
+/* Golden rows [n * each, 30] of ids, -1 behind each, against captions [n, n_captions] from `first`
+ * on. */
+static void assert_says(const char *name, const struct caption_options *how, int n, int first,
+                        int each)
+{
+    static struct caption captions[N_IMAGES * 4];
+    struct tokenizer *tokenizer;
+    struct arena results;
+    struct error err = {0};
+    struct fixture f;
+    const int32_t *rows;
+    int32_t end;
+
+    arena_init(&results, 1 << 30);
+    open_fixture(&f, SMALL);
+    rows = golden(&f, name, NULL);
+    assert_ok(tokenizer_open(SMALL, TOKENIZER_RULES_OPEN_CLIP, &tokenizer, &err));
+    end = tokenizer_token_id(tokenizer, "<|endoftext|>");
+    caption_all(how, n, 4, &results, captions);
+    for (int i = 0; i < n * each; i++) {
+        const struct caption *got = &captions[i / each * how->n_captions + first + i % each];
+        size_t n_ids = 0, len;
+        char *want;
+
+        while (n_ids < ROW && rows[i * ROW + (int)n_ids] >= 0 && rows[i * ROW + (int)n_ids] != end)
+            n_ids++;
+        assert_ok(
+            tokenizer_decode(tokenizer, rows + i * ROW, n_ids, true, &results, &want, &len, &err));
+        if (got->text_len != len || memcmp(got->text, want, len) != 0)
+            fail_msg("%s, row %d: \"%s\", want \"%s\"", name, i, got->text, want);
+    }
+    tokenizer_destroy(&tokenizer);
+    close_fixture(&f);
+    arena_release(&results);
+}
+
+/* CLIP 34: open_clip's nucleus, with torch.multinomial inverting the distribution at our variates.
+ */
+static void samples_at_given_variates_equal_open_clip(void **state)
+{
+    struct caption_options how;
+
+    (void)state;
+    caption_options_default(&how);
+    how.mask_pad = false;
+    how.n_captions = 2;
+    how.seed = 7;
+    how.stream = 3;
+    assert_says("top_p", &how, 20, 1, 1);
+}
+
+/* CLIP 33 */
+static void penalties_and_beams_equal_the_references(void **state)
+{
+    struct caption_options how;
+
+    (void)state;
+    caption_options_default(&how);
+    how.mask_pad = false;
+    how.strategy = CAPTION_GREEDY;
+    how.repetition_penalty = 1.5;
+    assert_says("penalty", &how, 10, 0, 1);
+    how.repetition_penalty = 1;
+    how.strategy = CAPTION_BEAM_OPEN_CLIP;
+    assert_says("beam", &how, 10, 0, 1);
+    how.strategy = CAPTION_BEAM;
+    how.n_beams = 5;
+    how.length_penalty = 1.5;
+    how.n_captions = 3;
+    assert_says("log_beam", &how, 10, 0, 3);
+}
+
 static void beam_strategies_give_captions(void **state)
 {
     static const enum caption_strategy strategies[] = {CAPTION_BEAM, CAPTION_BEAM_OPEN_CLIP};
@@ -305,6 +378,8 @@ int main(void)
         cmocka_unit_test(text_latents_equal_open_clip),
         cmocka_unit_test(greedy_captions_equal_open_clip),
         cmocka_unit_test(samples_do_not_depend_on_the_batch),
+        cmocka_unit_test(samples_at_given_variates_equal_open_clip),
+        cmocka_unit_test(penalties_and_beams_equal_the_references),
         cmocka_unit_test(beam_strategies_give_captions),
     };
 
