@@ -1,5 +1,6 @@
 #include "storage/object/file_walk.h"
 
+#include "reinforce/base/log.h"
 #include "storage/object/file_root.h"
 
 #include <dirent.h>
@@ -27,6 +28,8 @@ struct walk {
     object_list_fn *each;
     void *ctx;
     size_t *n_removed;
+    size_t n_skipped; /* no objects: links to folders or to the outside, pipes, devices */
+    char first_skipped[OBJECT_KEY_PART_MAX + 1];
 };
 
 void file_walk_info(const struct stat *stat, struct object_info *info)
@@ -53,8 +56,15 @@ static bool is_temporary(const char *name)
     return strncmp(name, OBJECT_TEMPORARY_PREFIX, sizeof OBJECT_TEMPORARY_PREFIX - 1) == 0;
 }
 
-static enum status add_entry(int fd, const char *name, struct entry **entries, size_t *n,
-                             struct error *err)
+/* What is passed over is said once a walk: a user who linked the images in must hear of it. */
+static void skip(struct walk *walk, const char *name)
+{
+    if (walk->n_skipped++ == 0)
+        (void)snprintf(walk->first_skipped, sizeof walk->first_skipped, "%s", name);
+}
+
+static enum status add_entry(struct walk *walk, int fd, const char *name, struct entry **entries,
+                             size_t *n, struct error *err)
 {
     struct stat info;
     struct entry *grown;
@@ -63,8 +73,10 @@ static enum status add_entry(int fd, const char *name, struct entry **entries, s
 
     if (fstatat(fd, name, &info, AT_SYMLINK_NOFOLLOW) != 0)
         return ST_OK; /* gone meanwhile */
-    if (!S_ISDIR(info.st_mode) && !S_ISREG(info.st_mode) && !S_ISLNK(info.st_mode))
+    if (!S_ISDIR(info.st_mode) && !S_ISREG(info.st_mode) && !S_ISLNK(info.st_mode)) {
+        skip(walk, name);
         return ST_OK;
+    }
     if ((*n & (*n - 1)) == 0) { /* full at every power of two */
         grown = realloc(*entries, MAX(*n * 2, (size_t)1) * sizeof *grown);
         if (grown == NULL)
@@ -79,20 +91,32 @@ static enum status add_entry(int fd, const char *name, struct entry **entries, s
     return ST_OK;
 }
 
-static enum status read_folder(int fd, struct entry **entries, size_t *n, struct error *err)
+static enum status read_folder(struct walk *walk, int fd, const char *folder,
+                               struct entry **entries, size_t *n, struct error *err)
 {
     DIR *dir = fdopendir(fd); /* takes fd over */
-    struct dirent *found;
+    const struct dirent *found;
     enum status st = ST_OK;
 
     if (dir == NULL) {
+        st = errno == ENOMEM
+                 ? error_set(err, ST_NO_MEMORY, "could not allocate a folder stream")
+                 : file_root_fail("could not read folder", walk->root, folder, errno, err);
         (void)close(fd);
-        return error_set_errno(err, ST_UNAVAILABLE, "could not read a folder");
+        return st;
     }
-    while (st == ST_OK &&
-           (found = readdir(dir)) != NULL) /* NOLINT(concurrency-mt-unsafe): own handle */
+    while (st == ST_OK) {
+        errno = 0;
+        found = readdir(dir); /* NOLINT(concurrency-mt-unsafe): own handle */
+        if (found == NULL) {
+            /* The end and a failure look alike but for errno; half a folder is no listing. */
+            if (errno != 0)
+                st = file_root_fail("could not read folder", walk->root, folder, errno, err);
+            break;
+        }
         if (strcmp(found->d_name, ".") != 0 && strcmp(found->d_name, "..") != 0)
-            st = add_entry(dirfd(dir), found->d_name, entries, n, err);
+            st = add_entry(walk, dirfd(dir), found->d_name, entries, n, err);
+    }
     (void)closedir(dir);
     if (st == ST_OK && *n > 0)
         qsort(*entries, *n, sizeof **entries, compare_entries);
@@ -130,12 +154,17 @@ static enum status walk_folder(struct walk *walk, const char *folder, int depth,
         (void)close(fd);
         return error_set_errno(err, ST_UNAVAILABLE, "could not read folder \"%s\"", folder);
     }
-    st = read_folder(again, &entries, &n, err);
+    st = read_folder(walk, again, folder, &entries, &n, err);
     for (size_t i = 0; i < n && st == ST_OK; i++) {
         char key[OBJECT_KEY_MAX + 1];
 
-        if (snprintf(key, sizeof key, "%s%s", folder, entries[i].name) >= (int)sizeof key)
-            continue; /* no key can name it */
+        if (snprintf(key, sizeof key, "%s%s", folder, entries[i].name) >= (int)sizeof key) {
+            st = error_set(err, ST_INVALID,
+                           "\"%s/%.60s...\" holds a path of more than %d bytes, which no key can "
+                           "name: move it further up",
+                           walk->root, folder, OBJECT_KEY_MAX);
+            break;
+        }
         if (entries[i].is_folder && may_match(key, true, walk->prefix))
             st = walk_folder(walk, key, depth + 1, err);
         else if (!entries[i].is_folder && is_temporary(entries[i].name) == walk->temporaries &&
@@ -159,8 +188,10 @@ static enum status list_object(struct walk *walk, const char *key, int folder_fd
     if (S_ISLNK(stat.st_mode)) { /* only what it leads to can be an object, and only inside */
         struct error ignored;
 
-        if (file_root_open_object(walk->root, key, &fd, &stat, &ignored) != ST_OK)
+        if (file_root_open_object(walk->root, key, &fd, &stat, &ignored) != ST_OK) {
+            skip(walk, leaf);
             return ST_OK;
+        }
         (void)close(fd);
     }
     file_walk_info(&stat, &info);
@@ -172,8 +203,14 @@ enum status file_walk_list(const char *root, const char *prefix, object_list_fn 
 {
     struct walk walk = {
         .root = root, .prefix = prefix, .visit = list_object, .each = each, .ctx = ctx};
+    enum status st = walk_folder(&walk, "", 0, err);
 
-    return walk_folder(&walk, "", 0, err);
+    if (walk.n_skipped > 0)
+        log_at(LOG_WARN, "files_skipped",
+               "folder=\"%s\" n=%zu first=\"%s\" why=\"neither a file, nor a link to one inside "
+               "the folder\"",
+               root, walk.n_skipped, walk.first_skipped);
+    return st;
 }
 
 /* A living writer holds a lock on its file. */
@@ -200,6 +237,7 @@ enum status file_walk_sweep(const char *root, const char *prefix, size_t *n_remo
                         .visit = sweep_file,
                         .temporaries = true,
                         .n_removed = n_removed};
+    enum status st = walk_folder(&walk, "", 0, err);
 
-    return walk_folder(&walk, "", 0, err);
+    return st == ST_NOT_FOUND ? ST_OK : st; /* a store not made yet has no leftovers */
 }
