@@ -9,6 +9,7 @@
 #include "reinforce/base/file_lock.h"
 #include "reinforce/base/log.h"
 #include "reinforce/base/wake.h"
+#include "storage/format/dataset.h"
 #include "worker/agent.h"
 
 #include <errno.h>
@@ -113,10 +114,23 @@ static enum status lock_catalog(struct run *run, struct error *err)
     return st;
 }
 
+/* Finds a finished shard; the listing ends with ST_CONFLICT at the first. */
+static enum status find_shard(void *ctx, const struct object_info *info, struct error *err)
+{
+    const char *const *extension = ctx;
+    size_t len = strlen(info->key), n = strlen(*extension);
+
+    if (strncmp(info->key, "_reinforce/", 11) == 0 || len <= n ||
+        strcmp(info->key + len - n, *extension) != 0)
+        return ST_OK;
+    return error_set(err, ST_CONFLICT, "\"%s\" is there", info->key);
+}
+
 /* An output that another job has begun is not ours to write into. */
 static enum status check_output(struct run *run, struct error *err)
 {
     struct bytes_view body;
+    const char *extension = dataset_format_by_name(run->job->output.format)->extension;
     json_t *found = NULL;
     const char *name;
     enum status st =
@@ -134,7 +148,9 @@ static enum status check_output(struct run *run, struct error *err)
             err, ST_CONFLICT,
             "output \"%s\" holds the dataset of job \"%s\", not \"%s\"; choose another output.url",
             run->job->output.url, name != NULL ? name : "?", run->job->name);
-    else if (run->row.state == CATALOG_JOB_PLANNING)
+    else if (run->row.state ==
+                 CATALOG_JOB_PLANNING && /* a run killed while it planned has no shards */
+             object_store_list(run->output, "", find_shard, &extension, err) == ST_CONFLICT)
         st = error_set(err, ST_CONFLICT,
                        "output \"%s\" holds a dataset that catalog \"%s\" does not know; restore "
                        "the catalog or choose "
