@@ -328,32 +328,51 @@ static void embed_tokens(const struct coca *c, const int32_t *ids, size_t n, flo
     ops_add(x, c->positions, n * D);
 }
 
-enum status coca_embed_text(const struct coca *c, const int32_t *ids, size_t n, int32_t pad,
-                            struct arena *scratch, float *latent, struct error *err)
+/*
+ * Token rows and, behind them, the class token's; returns how many. A key that nobody sees is a row
+ * that matters to nobody: under COCA_PAD_MASK_ALL such rows are left out, and the others keep their
+ * positions. The class token's own row stays, as it is the result.
+ */
+static size_t embed_with_class(const struct coca *c, const int32_t *ids, size_t n, int32_t pad,
+                               enum coca_pad_mask mask, float *x, bool *hidden)
 {
-    size_t D = c->text.width, T = n + 1;
+    size_t D = c->text.width, T = 0;
+
+    for (size_t i = 0; i <= n; i++) {
+        const float *token = i < n ? c->token_embedding + (size_t)ids[i] * D : c->cls_embedding;
+        bool hide = i > 0 && ids[i - 1] == pad;
+
+        if (hide && i < n && mask == COCA_PAD_MASK_ALL)
+            continue;
+        for (size_t d = 0; d < D; d++)
+            x[T * D + d] = token[d] + c->positions[i * D + d];
+        hidden[T++] = hide;
+    }
+    return T;
+}
+
+enum status coca_embed_text(const struct coca *c, const int32_t *ids, size_t n, int32_t pad,
+                            enum coca_pad_mask mask, struct arena *scratch, float *latent,
+                            struct error *err)
+{
+    size_t D = c->text.width, T = 0;
     struct arena mark = *scratch;
-    float *x, *normed;
+    float *x, *last;
     bool *hidden;
     enum status st = check_ids(c, ids, n, err);
 
     if (st == ST_OK)
-        st = arena_alloc(scratch, T * D * sizeof *x, &x, err);
+        st = arena_alloc(scratch, (n + 1) * D * sizeof *x, &x, err);
     if (st == ST_OK)
-        st = arena_alloc(scratch, D * sizeof *normed, &normed, err);
-    if (st == ST_OK)
-        st = arena_calloc(scratch, T, sizeof *hidden, &hidden, err);
+        st = arena_calloc(scratch, n + 1, sizeof *hidden, &hidden, err);
     if (st == ST_OK) {
-        for (size_t i = 1; i < T; i++) /* shifted by one: key i goes by id i - 1 */
-            hidden[i] = ids[i - 1] == pad;
-        embed_tokens(c, ids, n, x);
-        for (size_t d = 0; d < D; d++)
-            x[n * D + d] = c->cls_embedding[d] + c->positions[n * D + d];
+        T = embed_with_class(c, ids, n, pad, mask, x, hidden);
         st = transformer_run(&c->text, x, T, true, hidden, scratch, err);
     }
     if (st == ST_OK) {
-        ops_layer_norm(normed, x + n * D, c->ln_final.w, c->ln_final.b, c->text.eps, 1, D);
-        ops_linear_rows(latent, normed, c->text_proj, NULL, 1, c->embed_dim, D);
+        last = x + (T - 1) * D;
+        ops_layer_norm(last, last, c->ln_final.w, c->ln_final.b, c->text.eps, 1, D);
+        ops_linear_rows(latent, last, c->text_proj, NULL, 1, c->embed_dim, D);
         (void)ops_l2_normalize(latent, c->embed_dim);
         if (!ops_all_finite(latent, c->embed_dim))
             st = error_set(err, ST_CORRUPT, "the embedding is not finite");
@@ -368,8 +387,12 @@ enum status coca_decoder_init(struct coca_decoder *d, const struct coca *coca, s
     size_t D = coca->decoder.width, keys = MAX(capacity, coca->n_image_tokens);
     size_t step = MAX(transformer_step_scratch(&coca->text, max_rows, keys),
                       transformer_step_scratch(&coca->decoder, max_rows, keys));
-    enum status st = kv_cache_init(&d->text, &coca->text, max_rows, capacity, arena, err);
+    enum status st;
 
+    if (capacity > coca->context_length)
+        return error_set(err, ST_INVALID, "rows of %zu tokens, the model takes up to %zu", capacity,
+                         coca->context_length);
+    st = kv_cache_init(&d->text, &coca->text, max_rows, capacity, arena, err);
     if (st == ST_OK)
         st = kv_cache_init(&d->decoder, &coca->decoder, max_rows, capacity, arena, err);
     if (st == ST_OK)

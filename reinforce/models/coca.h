@@ -58,14 +58,20 @@ NODISCARD enum status coca_encode_image(const struct coca *coca, const float *pi
                                         struct arena *scratch, float *latent,
                                         struct coca_image *image, struct error *err);
 
+/** Who does not see padding. The two agree unless a pad id stands between the tokens. */
+enum coca_pad_mask {
+    COCA_PAD_MASK_CLASS = 1, /* the class token alone: open_clip 2.x, what published models saw */
+    COCA_PAD_MASK_ALL = 2,   /* every token: open_clip 3.x */
+};
+
 /**
  * ids int32 [n], n <= context_length: start, tokens, end, padded with `pad` or not. latent float32
- * [embed_dim], unit norm. The class token stands behind the row and does not see padding, by
- * open_clip's mask, which is shifted by one.
+ * [embed_dim], unit norm. The class token stands behind the row; padding is hidden by open_clip's
+ * mask, which is shifted by one: key i goes by id i - 1.
  */
 NODISCARD enum status coca_embed_text(const struct coca *coca, const int32_t *ids, size_t n,
-                                      int32_t pad, struct arena *scratch, float *latent,
-                                      struct error *err);
+                                      int32_t pad, enum coca_pad_mask mask, struct arena *scratch,
+                                      float *latent, struct error *err);
 
 /** Decoding state: caches for R rows of up to `capacity` tokens. */
 struct coca_decoder {
@@ -75,6 +81,7 @@ struct coca_decoder {
     size_t max_rows;
 };
 
+/** Allocates in `arena`. ST_INVALID when `capacity` is more than the model's context. */
 NODISCARD enum status coca_decoder_init(struct coca_decoder *decoder, const struct coca *coca,
                                         size_t max_rows, size_t capacity, struct arena *arena,
                                         struct error *err);

@@ -1,7 +1,6 @@
 #include "reinforce/teach/captioner_coca.h"
 
-#include "reinforce/models/coca.h"
-#include "reinforce/nn/beam.h"
+#include "reinforce/models/coca_beam.h"
 #include "reinforce/nn/gemm.h"
 #include "reinforce/nn/sampler.h"
 #include "reinforce/teach/clip_text.h"
@@ -275,37 +274,6 @@ static enum status sample(const struct coca_captioner *own, const struct bytes_v
     return st;
 }
 
-/* The beam search's model: rows of one image, which move between the two halves of the caches as
- * beams split. */
-struct beam_model {
-    struct coca_decoder decoder;
-    const struct coca_image *image;
-    size_t half; /* rows in each half; the current rows are [offset, offset + half) */
-    size_t offset;
-};
-
-static enum status beam_step(void *context, const int *parent, const int32_t *token, int n_rows,
-                             int position, float *logits, struct error *err)
-{
-    struct beam_model *model = context;
-    const struct coca_image *image[BEAM_MAX_BEAMS];
-    size_t row[BEAM_MAX_BEAMS], where[BEAM_MAX_BEAMS];
-    size_t to = model->offset == 0 ? model->half : 0;
-
-    (void)err;
-    for (int r = 0; r < n_rows; r++) {
-        if (position > 0)
-            coca_decoder_copy_row(&model->decoder, model->offset + (size_t)parent[r],
-                                  to + (size_t)r, (size_t)position);
-        row[r] = to + (size_t)r;
-        where[r] = (size_t)position;
-        image[r] = model->image;
-    }
-    coca_decoder_step(&model->decoder, (size_t)n_rows, row, where, token, image, logits);
-    model->offset = to;
-    return ST_OK;
-}
-
 static enum status search(const struct coca_captioner *own, const struct caption_options *how,
                           const struct coca_image *image, struct arena *results,
                           struct arena *scratch, struct caption *captions, struct error *err)
@@ -324,16 +292,11 @@ static enum status search(const struct coca_captioner *own, const struct caption
                                        .pad = 0,
                                        .mask_pad = how->mask_pad};
     int wanted = MIN(how->n_captions, beam_group_size(&config)), n = 0;
-    struct beam_model model = {.image = image, .half = (size_t)beam_group_size(&config)};
     struct beam_hypothesis best[BEAM_MAX_BEAMS];
     enum status st = beam_config_check(&config, own->coca.vocab_size, err);
 
     if (st == ST_OK)
-        st = coca_decoder_init(&model.decoder, &own->coca, 2 * model.half, (size_t)how->max_tokens,
-                               scratch, err);
-    if (st == ST_OK)
-        st = beam_search(&config, own->coca.vocab_size, beam_step, &model, wanted, scratch, best,
-                         &n, err);
+        st = coca_beam_search(&own->coca, image, &config, wanted, scratch, best, &n, err);
     assert(st != ST_OK || n > 0);
     for (int i = 0; i < how->n_captions && st == ST_OK;
          i++) { /* fewer than asked for: the best is repeated */
