@@ -1,0 +1,128 @@
+#include "storage/catalog/sqlite_rows.h"
+
+#define SAMPLE_COLUMNS "shard, sample_index, uid, state, reason, detail, stage, width, height"
+
+const char *const sqlite_statements[N_STATEMENTS] = {
+    [JOB_INSERT] = "insert or ignore into jobs (name, state, config_digest, config, created_ms) "
+                   "values (?, ?, ?, ?, ?)",
+    [JOB_SELECT] = "select job, state, config_digest, created_ms, config from jobs where name = ?",
+    [JOB_SET_STATE] = "update jobs set state = ?2 where job = ?1",
+    [JOB_SET_CONFIG] =
+        "update jobs set state = 2, config_digest = ?2, config = ?3 where job = ?1 and state = 4",
+    [SHARD_INSERT] =
+        "insert into shards (job, shard, state, input_source, input_key, input_format, "
+        "input_begin, "
+        "input_end, input_etag, next_offset) values (?1, ?2, 1, ?3, ?4, ?5, ?6, ?7, ?8, ?6)",
+    [SHARD_FAIL_SPENT] =
+        "update shards set state = 4, owner = null where job = ?1 and attempts >= ?2 and "
+        "(state = 1 or (state = 2 and lease_expires_ms <= ?3))",
+    [SHARD_NEXT] = "select shard, epoch, state, attempts, input_source, input_key, input_format, "
+                   "input_begin, input_end, "
+                   "input_etag, input_samples, next_offset, next_index, n_parts from shards where "
+                   "job = ?1 and "
+                   "(state = 1 or (state = 2 and lease_expires_ms <= ?2)) order by shard limit 1",
+    [SHARD_TAKE] =
+        "update shards set state = 2, epoch = ?3, owner = ?4, lease_expires_ms = ?5, attempts = ?6 "
+        "where job = ?1 and shard = ?2",
+    [SHARD_FIRST_EXPIRY] = "select min(lease_expires_ms) from shards where job = ? and state = 2",
+    [SHARD_RENEW] = "update shards set lease_expires_ms = ?4 where job = ?1 and shard = ?2 and "
+                    "epoch = ?3 and state = 2",
+    [SHARD_RELEASE] = "update shards set state = 1, owner = null, lease_expires_ms = null, "
+                      "attempts = attempts + ?4, "
+                      "last_error = ?5 where job = ?1 and shard = ?2 and epoch = ?3 and state = 2",
+    [SHARD_OF_EPOCH] = "select n_parts, input_source from shards where job = ?1 and shard = ?2 and "
+                       "epoch = ?3 and state = 2",
+    [SHARD_ADVANCE] = "update shards set next_offset = ?3, next_index = ?4, n_parts = n_parts + 1 "
+                      "where job = ?1 and shard = ?2",
+    [SHARD_DONE] =
+        "update shards set state = 3, owner = null, lease_expires_ms = null, last_error = null "
+        "where job = ?1 and shard = ?2",
+    [SHARD_EXTEND] = "update shards set state = 1, attempts = 0, input_source = 3, input_begin = "
+                     "0, input_end = 0, "
+                     "next_offset = 0, next_index = 0, n_parts = 0, input_format = ?2, "
+                     "input_key = (select object_key from outputs o where o.job = shards.job and "
+                     "o.shard = shards.shard), "
+                     "input_samples = (select n_done from outputs o where o.job = shards.job and "
+                     "o.shard = shards.shard) "
+                     "where job = ?1",
+    [SHARD_RESET] =
+        "update shards set state = 1, owner = null, lease_expires_ms = null, attempts = 0 "
+        "where job = ?1 and state in (2, 4)",
+    [PART_INSERT] = "insert into parts (job, shard, part, epoch, object_key, bytes, sha256, "
+                    "n_done, n_quarantined) "
+                    "values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    [PART_SELECT] = "select epoch, sha256 from parts where job = ? and shard = ? and part = ?",
+    [PART_LIST] = "select part, epoch, object_key, bytes, sha256, n_done, n_quarantined from parts "
+                  "where job = ? and shard = ? order by part",
+    [PART_DELETE_ALL] = "delete from parts where job = ?",
+    [SAMPLE_INSERT] = "insert into samples (job, shard, sample_index, uid, state, stage, reason, "
+                      "detail, width, height) "
+                      "values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    [SAMPLE_OF_UID] =
+        "select sample_index from samples where job = ? and uid = ? and shard = ? and state = 1",
+    [SAMPLE_DELETE] = "delete from samples where job = ? and shard = ? and sample_index = ?",
+    [CAPTION_INSERT] =
+        "insert into captions (job, shard, sample_index, column_name, caption_index, caption, "
+        "log_probability) values (?, ?, ?, ?, ?, ?, ?) on conflict do nothing",
+    [SCORE_INSERT] =
+        "insert into scores (job, shard, sample_index, column_name, caption_index, "
+        "teacher, cosine) "
+        "values (?, ?, ?, ?, ?, ?, ?) on conflict do update set cosine = excluded.cosine",
+    [OUTPUT_INSERT] = "insert or replace into outputs (job, shard, object_key, bytes, sha256, "
+                      "n_done, n_quarantined) "
+                      "values (?1, ?2, ?3, ?4, ?5, "
+                      "(select count(*) from samples where job = ?1 and shard = ?2 and state = 1), "
+                      "(select count(*) from samples where job = ?1 and shard = ?2 and state = 2))",
+    [OUTPUT_LIST] =
+        "select shard, object_key, bytes, sha256, n_done, n_quarantined from outputs where job = ? "
+        "order by shard",
+    [PROGRESS_SHARDS] = "select state, count(*) from shards where job = ? group by state",
+    [PROGRESS_SAMPLES] = "select state, count(*) from samples where job = ? group by state",
+    [PROGRESS_OUTPUTS] =
+        "select coalesce(sum(o.bytes), 0), coalesce(sum(o.n_done + o.n_quarantined), 0) from "
+        "outputs o "
+        "join shards s on s.job = o.job and s.shard = o.shard where o.job = ? and s.state = 3",
+    [REASON_LIST] = "select reason, stage, count(*) from samples where job = ? and state = 2 "
+                    "group by reason, stage order by count(*) desc, reason, stage",
+    [SAMPLE_FIND] = "select " SAMPLE_COLUMNS
+                    " from samples where job = ? and uid = ? order by shard, sample_index",
+    [SAMPLE_LIST] =
+        "select " SAMPLE_COLUMNS " from samples where job = ? order by shard, sample_index",
+    [CAPTION_LIST] =
+        "select column_name, caption_index, caption, log_probability from captions "
+        "where job = ? and shard = ? and sample_index = ? order by column_name, caption_index",
+    [SCORE_LIST] = "select teacher, column_name, caption_index, cosine from scores "
+                   "where job = ? and shard = ? and sample_index = ? order by column_name, "
+                   "caption_index, teacher",
+};
+
+_Static_assert((int)N_STATEMENTS <= (int)SQLITE_DB_MAX_STATEMENTS, "room for every statement");
+
+struct sqlite_db *sqlite_rows_db(struct catalog *c)
+{
+    return &CONTAINER_OF(c, struct catalog_of_sqlite, base)->db;
+}
+
+const char *sqlite_rows_text(sqlite3_stmt *row, int i)
+{
+    return (const char *)sqlite3_column_text(row, i);
+}
+
+enum status sqlite_rows_copy(sqlite3_stmt *row, int i, struct arena *arena, const char **out,
+                             struct error *err)
+{
+    const char *text = sqlite_rows_text(row, i);
+    char *copy;
+    enum status st =
+        arena_strndup(arena, text != NULL ? text : "", text != NULL ? strlen(text) : 0, &copy, err);
+
+    *out = copy;
+    return st;
+}
+
+void sqlite_rows_copy_fixed(sqlite3_stmt *row, int i, char *to, size_t capacity)
+{
+    const char *text = sqlite_rows_text(row, i);
+
+    (void)snprintf(to, capacity, "%s", text != NULL ? text : "");
+}

@@ -1,0 +1,68 @@
+/* What the files of the SQLite catalog share: its statements, its handle, columns as our types.
+ * Private to storage/catalog. */
+#ifndef REINFORCE_STORAGE_SQLITE_ROWS_H
+#define REINFORCE_STORAGE_SQLITE_ROWS_H
+
+#include "storage/catalog/catalog.h"
+#include "storage/catalog/sqlite_db.h"
+
+enum statement {
+    JOB_INSERT,
+    JOB_SELECT,
+    JOB_SET_STATE,
+    JOB_SET_CONFIG,
+    SHARD_INSERT,
+    SHARD_FAIL_SPENT,
+    SHARD_NEXT,
+    SHARD_TAKE,
+    SHARD_FIRST_EXPIRY,
+    SHARD_RENEW,
+    SHARD_RELEASE,
+    SHARD_OF_EPOCH,
+    SHARD_ADVANCE,
+    SHARD_DONE,
+    SHARD_EXTEND,
+    SHARD_RESET,
+    PART_INSERT,
+    PART_SELECT,
+    PART_LIST,
+    PART_DELETE_ALL,
+    SAMPLE_INSERT,
+    SAMPLE_OF_UID,
+    SAMPLE_DELETE,
+    CAPTION_INSERT,
+    SCORE_INSERT,
+    OUTPUT_INSERT,
+    OUTPUT_LIST,
+    PROGRESS_SHARDS,
+    PROGRESS_SAMPLES,
+    PROGRESS_OUTPUTS,
+    REASON_LIST,
+    SAMPLE_FIND,
+    SAMPLE_LIST,
+    CAPTION_LIST,
+    SCORE_LIST,
+    N_STATEMENTS,
+};
+
+/** Texts by number. */
+extern const char *const sqlite_statements[N_STATEMENTS];
+
+struct catalog_of_sqlite {
+    struct catalog base;
+    struct sqlite_db db;
+};
+
+struct sqlite_db *sqlite_rows_db(struct catalog *c);
+
+/** Text of column `i`, or NULL; until the statement steps on. */
+const char *sqlite_rows_text(sqlite3_stmt *row, int i);
+
+/** A copy in `arena`; NULL becomes "". */
+NODISCARD enum status sqlite_rows_copy(sqlite3_stmt *row, int i, struct arena *arena,
+                                       const char **out, struct error *err);
+
+/** The same into an array, cut when it does not fit. */
+void sqlite_rows_copy_fixed(sqlite3_stmt *row, int i, char *to, size_t capacity);
+
+#endif
