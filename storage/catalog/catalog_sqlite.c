@@ -95,10 +95,14 @@ static enum status sqlite_plan_commit(struct catalog *c, int64_t job,
                                       struct error *err)
 {
     struct sqlite_db *db = sqlite_rows_db(c);
+    int64_t n_started = 0;
     enum status st = sqlite_db_begin(db, err);
 
     if (st != ST_OK)
         return st;
+    st = sqlite_db_run(db, JOB_START, &n_started, err, "i", job);
+    if (st == ST_OK && n_started == 0)
+        st = error_set(err, ST_CONFLICT, "job %" PRId64 " is planned already", job);
     for (size_t i = 0; i < n_shards && st == ST_OK; i++) {
         const struct catalog_shard_plan *s = &shards[i];
 
@@ -106,11 +110,7 @@ static enum status sqlite_plan_commit(struct catalog *c, int64_t job,
             sqlite_db_run(db, SHARD_INSERT, NULL, err, "iiissiis", job, s->shard,
                           s->input_is_plan ? (int64_t)2 : (int64_t)1, s->input_key, s->input_format,
                           (int64_t)s->input_begin, (int64_t)s->input_end, s->input_etag);
-        if (st == ST_INTERNAL && (sqlite3_errcode(db->handle) & 0xff) == SQLITE_CONSTRAINT)
-            st = error_set(err, ST_CONFLICT, "job %" PRId64 " is planned already", job);
     }
-    if (st == ST_OK)
-        st = sqlite_db_run(db, JOB_SET_STATE, NULL, err, "ii", job, (int64_t)CATALOG_JOB_RUNNING);
     return sqlite_db_end(db, st, err);
 }
 

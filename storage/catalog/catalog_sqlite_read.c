@@ -41,48 +41,31 @@ enum status catalog_sqlite_parts(struct catalog *c, int64_t job, int64_t shard, 
     return st == ST_END ? ST_OK : st;
 }
 
-static void count_shards(struct catalog_progress *progress, enum catalog_shard_state state,
-                         int64_t n)
-{
-    progress->shards_total += n;
-    if (state == CATALOG_SHARD_DONE)
-        progress->shards_done = n;
-    else if (state == CATALOG_SHARD_LEASED)
-        progress->shards_leased = n;
-    else if (state == CATALOG_SHARD_FAILED)
-        progress->shards_failed = n;
-}
-
 enum status catalog_sqlite_progress(struct catalog *c, int64_t job,
                                     struct catalog_progress *progress, struct error *err)
 {
-    static const int numbers[] = {PROGRESS_SHARDS, PROGRESS_SAMPLES, PROGRESS_OUTPUTS};
     struct sqlite_db *db = sqlite_rows_db(c);
-    enum status st = ST_OK;
+    sqlite3_stmt *row;
+    enum status st = sqlite_db_prepare(db, PROGRESS, &row, err);
 
-    for (size_t i = 0; i < ARRAY_LEN(numbers) && st == ST_OK; i++) {
-        sqlite3_stmt *statement;
-
-        st = sqlite_db_prepare(db, numbers[i], &statement, err);
-        if (st == ST_OK)
-            st = sqlite_db_bind(db, statement, err, "i", job);
-        while (st == ST_OK && (st = sqlite_db_step(db, statement, err)) == ST_OK) {
-            int64_t a = sqlite3_column_int64(statement, 0), b = sqlite3_column_int64(statement, 1);
-
-            if (numbers[i] == PROGRESS_SHARDS) {
-                count_shards(progress, (enum catalog_shard_state)a, b);
-            } else if (numbers[i] == PROGRESS_SAMPLES) {
-                *(a == CATALOG_SAMPLE_DONE ? &progress->samples_done
-                                           : &progress->samples_quarantined) = b;
-            } else {
-                progress->bytes_written = (uint64_t)a;
-                progress->samples_in_done_shards = b;
-            }
-        }
-        if (st == ST_END)
-            st = ST_OK;
-    }
-    return st;
+    if (st == ST_OK)
+        st = sqlite_db_bind(db, row, err, "i", job);
+    if (st == ST_OK)
+        st = sqlite_db_step(db, row, err);
+    if (st != ST_OK)
+        return st;
+    *progress = (struct catalog_progress){
+        .shards_total = sqlite3_column_int64(row, 0),
+        .shards_done = sqlite3_column_int64(row, 1),
+        .shards_leased = sqlite3_column_int64(row, 2),
+        .shards_failed = sqlite3_column_int64(row, 3),
+        .samples_done = sqlite3_column_int64(row, 4),
+        .samples_quarantined = sqlite3_column_int64(row, 5),
+        .samples_in_done_shards = sqlite3_column_int64(row, 6),
+        .bytes_written = (uint64_t)sqlite3_column_int64(row, 7),
+    };
+    (void)sqlite3_reset(row);
+    return ST_OK;
 }
 
 enum status catalog_sqlite_outputs(struct catalog *c, int64_t job, catalog_output_fn *each,

@@ -1,5 +1,6 @@
 #include "storage/catalog/sqlite_db.h"
 
+#include "reinforce/base/clock.h"
 #include "reinforce/base/file.h"
 #include "storage/catalog/sqlite_migrations.h"
 
@@ -7,8 +8,9 @@
 #include <limits.h>
 #include <math.h>
 #include <stdarg.h>
+#include <time.h>
 
-enum { BUSY_TIMEOUT_MS = 30000 };
+enum { BUSY_TIMEOUT_MS = 30000, WAL_RETRY_MS = 10 };
 
 enum status sqlite_db_error(struct sqlite_db *db, struct error *err)
 {
@@ -62,6 +64,28 @@ static enum status read_version(struct sqlite_db *db, int *version, struct error
     return st;
 }
 
+/* Before anything is written: version 0 with tables in it is not ours. One statement, so that
+ * another process that migrates meanwhile is seen before or after. */
+static enum status refuse_foreign(struct sqlite_db *db, struct error *err)
+{
+    sqlite3_stmt *statement = NULL;
+    enum status st = ST_OK;
+
+    if (sqlite3_prepare_v2(db->handle,
+                           "select user_version, (select count(*) from sqlite_schema) from "
+                           "pragma_user_version",
+                           -1, &statement, NULL) != SQLITE_OK ||
+        sqlite3_step(statement) != SQLITE_ROW)
+        st = sqlite_db_error(db, err);
+    else if (sqlite3_column_int(statement, 0) == 0 && sqlite3_column_int64(statement, 1) > 0)
+        st = error_set(err, ST_INVALID,
+                       "\"%s\" is a SQLite database of another program; choose another path for "
+                       "the catalog",
+                       db->path);
+    (void)sqlite3_finalize(statement);
+    return st;
+}
+
 static enum status migrate(struct sqlite_db *db, struct error *err)
 {
     int version;
@@ -86,6 +110,22 @@ static enum status migrate(struct sqlite_db *db, struct error *err)
     return sqlite_db_end(db, st, err);
 }
 
+/* The busy timeout does not cover this: two that switch a new file at once would wait for each
+ * other, so SQLite tells one of them at once that it is busy. */
+static enum status switch_to_wal(struct sqlite_db *db, struct error *err)
+{
+    const struct timespec pause = {.tv_nsec = WAL_RETRY_MS * 1000000L};
+    int64_t deadline_ms = clock_monotonic_ms() + BUSY_TIMEOUT_MS;
+    enum status st = execute(db, "pragma journal_mode = wal", err);
+
+    while (st != ST_OK && (sqlite3_errcode(db->handle) & 0xff) == SQLITE_BUSY &&
+           clock_monotonic_ms() < deadline_ms) {
+        (void)nanosleep(&pause, NULL);
+        st = execute(db, "pragma journal_mode = wal", err);
+    }
+    return st;
+}
+
 static enum status make_folder(const char *path, struct error *err)
 {
     char folder[PATH_MAX];
@@ -106,6 +146,8 @@ enum status sqlite_db_open(const char *path, const char *const *sql, struct sqli
     enum status st;
 
     memset(db, 0, sizeof *db);
+    if (path[0] == '\0') /* SQLite would open a private file and forget it */
+        return error_set(err, ST_INVALID, "the catalog has no path; write sqlite:PATH");
     db->sql = sql;
     db->path = strdup(path);
     if (db->path == NULL)
@@ -117,12 +159,13 @@ enum status sqlite_db_open(const char *path, const char *const *sql, struct sqli
         st = sqlite_db_error(db, err);
     if (st == ST_OK) {
         (void)sqlite3_busy_timeout(db->handle, BUSY_TIMEOUT_MS);
-        /* full: a commit that was acknowledged survives a power cut, like the objects it speaks of
-         */
-        st = execute(
-            db, "pragma journal_mode = wal; pragma synchronous = full; pragma foreign_keys = on",
-            err);
+        st = refuse_foreign(db, err);
     }
+    if (st == ST_OK)
+        st = switch_to_wal(db, err);
+    /* full: a commit that was acknowledged survives a power cut, like the objects it speaks of */
+    if (st == ST_OK)
+        st = execute(db, "pragma synchronous = full; pragma foreign_keys = on", err);
     if (st == ST_OK)
         st = migrate(db, err);
     if (st != ST_OK)

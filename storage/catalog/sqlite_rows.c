@@ -7,6 +7,7 @@ const char *const sqlite_statements[N_STATEMENTS] = {
                    "values (?, ?, ?, ?, ?)",
     [JOB_SELECT] = "select job, state, config_digest, created_ms, config from jobs where name = ?",
     [JOB_SET_STATE] = "update jobs set state = ?2 where job = ?1",
+    [JOB_START] = "update jobs set state = 2 where job = ?1 and state = 1",
     [JOB_SET_CONFIG] =
         "update jobs set state = 2, config_digest = ?2, config = ?3 where job = ?1 and state = 4",
     [SHARD_INSERT] =
@@ -14,7 +15,9 @@ const char *const sqlite_statements[N_STATEMENTS] = {
         "input_begin, "
         "input_end, input_etag, next_offset) values (?1, ?2, 1, ?3, ?4, ?5, ?6, ?7, ?8, ?6)",
     [SHARD_FAIL_SPENT] =
-        "update shards set state = 4, owner = null where job = ?1 and attempts >= ?2 and "
+        "update shards set state = 4, owner = null, lease_expires_ms = null, attempts = attempts + "
+        "(state = 2), last_error = iif(state = 2, 'its lease ran out', last_error) "
+        "where job = ?1 and attempts + (state = 2) >= ?2 and "
         "(state = 1 or (state = 2 and lease_expires_ms <= ?3))",
     [SHARD_NEXT] = "select shard, epoch, state, attempts, input_source, input_key, input_format, "
                    "input_begin, input_end, "
@@ -76,12 +79,16 @@ const char *const sqlite_statements[N_STATEMENTS] = {
     [OUTPUT_LIST] =
         "select shard, object_key, bytes, sha256, n_done, n_quarantined from outputs where job = ? "
         "order by shard",
-    [PROGRESS_SHARDS] = "select state, count(*) from shards where job = ? group by state",
-    [PROGRESS_SAMPLES] = "select state, count(*) from samples where job = ? group by state",
-    [PROGRESS_OUTPUTS] =
-        "select coalesce(sum(o.bytes), 0), coalesce(sum(o.n_done + o.n_quarantined), 0) from "
-        "outputs o "
-        "join shards s on s.job = o.job and s.shard = o.shard where o.job = ? and s.state = 3",
+    /* One statement, so that the numbers are of one moment. */
+    [PROGRESS] =
+        "select h.n, h.done, h.leased, h.failed, p.done, p.quarantined, o.samples, o.bytes from "
+        "(select count(*) as n, total(state = 3) as done, total(state = 2) as leased, "
+        "total(state = 4) as failed from shards where job = ?1) h, "
+        "(select total(state = 1) as done, total(state = 2) as quarantined from samples "
+        "where job = ?1) p, "
+        "(select coalesce(sum(o.n_done + o.n_quarantined), 0) as samples, "
+        "coalesce(sum(o.bytes), 0) as bytes from outputs o join shards s on s.job = o.job and "
+        "s.shard = o.shard where o.job = ?1 and s.state = 3) o",
     [REASON_LIST] = "select reason, stage, count(*) from samples where job = ? and state = 2 "
                     "group by reason, stage order by count(*) desc, reason, stage",
     [SAMPLE_FIND] = "select " SAMPLE_COLUMNS
