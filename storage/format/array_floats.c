@@ -51,9 +51,10 @@ enum status array_floats_read(struct bytes_view raw, enum array_float type, bool
         __builtin_mul_overflow(n, (uint64_t)type, &bytes) || bytes != raw.len)
         return error_set(err, ST_CORRUPT, "array of %llu x %llu elements has %zu bytes",
                          (unsigned long long)rows, (unsigned long long)dim, raw.len);
-    if (n > limits->max_bytes / sizeof *data)
-        return error_set(err, ST_CORRUPT, "array of %llu elements is larger than %zu bytes",
-                         (unsigned long long)n, limits->max_bytes);
+    /* an empty array may not smuggle in a side that nothing holds up */
+    if (n > limits->max_bytes / sizeof *data || rows > limits->max_bytes || dim > limits->max_bytes)
+        return error_set(err, ST_CORRUPT, "array of %llu x %llu elements is larger than %zu bytes",
+                         (unsigned long long)rows, (unsigned long long)dim, limits->max_bytes);
     st = arena_alloc(arena, (size_t)n * sizeof *data, &data, err);
     if (st != ST_OK)
         return st;
@@ -94,15 +95,30 @@ enum status array_floats_write(const struct record_embedding *array, struct byte
     return st;
 }
 
-enum status array_names_check(const struct record_embedding *arrays, size_t n, struct error *err)
+enum status array_floats_count(const struct record_embedding *array, struct array_limits *left,
+                               struct error *err)
+{
+    size_t bytes = array->rows * array->dim * sizeof(float);
+
+    if (bytes > left->max_bytes)
+        return error_set(err, ST_CORRUPT, "arrays together are larger than accepted");
+    left->max_bytes -= bytes;
+    return ST_OK;
+}
+
+enum status array_list_check(const struct record_embedding *arrays, size_t n, struct error *err)
 {
     for (size_t i = 0; i < n; i++) {
         const char *name = arrays[i].name;
-        size_t len = strlen(name);
+        size_t len = strlen(name), elements;
 
         if (len == 0 || len > ARRAY_MAX_NAME || !utf8_is_valid(bytes_of_string(name)))
             return error_set(err, ST_INVALID,
                              "array name \"%.40s\" is empty, too long or not UTF-8", name);
+        if (__builtin_mul_overflow(arrays[i].rows, arrays[i].dim, &elements) ||
+            MAX(MAX(arrays[i].rows, arrays[i].dim), elements) > INT32_MAX / sizeof(float))
+            return error_set(err, ST_INVALID, "array \"%.40s\" of %zu x %zu elements is too large",
+                             name, arrays[i].rows, arrays[i].dim);
         for (size_t k = 0; k < len; k++)
             if ((unsigned char)name[k] < 0x20 || name[k] == '/' || name[k] == '\\')
                 return error_set(err, ST_INVALID,

@@ -16,7 +16,8 @@ bool array_float_parse(const char *descr, size_t len, enum array_float *type, bo
 
 /**
  * raw holds rows x dim elements, row-major or (fortran) column-major. array->data, float32,
- * row-major, in `arena`. ST_CORRUPT when raw has another length or the array passes the limits.
+ * row-major, in `arena`. ST_CORRUPT when raw has another length, or the array or a side of an empty
+ * one passes max_bytes.
  */
 NODISCARD enum status array_floats_read(struct bytes_view raw, enum array_float type,
                                         bool big_endian, bool fortran, uint64_t rows, uint64_t dim,
@@ -27,8 +28,14 @@ NODISCARD enum status array_floats_read(struct bytes_view raw, enum array_float 
 NODISCARD enum status array_floats_write(const struct record_embedding *array, struct byte_buf *out,
                                          struct error *err);
 
-/** ST_INVALID: a name that no container can carry, or one that is there twice. */
-NODISCARD enum status array_names_check(const struct record_embedding *arrays, size_t n,
-                                        struct error *err);
+/** Takes a float32 array that was read off what is left of max_bytes: the limit is for all of a
+ * container's arrays together. */
+NODISCARD enum status array_floats_count(const struct record_embedding *array,
+                                         struct array_limits *left, struct error *err);
+
+/** ST_INVALID: a name that no container can carry, one that is there twice, or a size beyond 2 GiB.
+ */
+NODISCARD enum status array_list_check(const struct record_embedding *arrays, size_t n,
+                                       struct error *err);
 
 #endif

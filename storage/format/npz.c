@@ -44,7 +44,7 @@ enum status npz_write(const struct record_embedding *arrays, size_t n, struct by
 {
     struct zip_writer zip;
     struct byte_buf npy;
-    enum status st = array_names_check(arrays, n, err);
+    enum status st = array_list_check(arrays, n, err);
 
     if (st != ST_OK)
         return st;
@@ -129,7 +129,7 @@ static enum status read_npy(struct bytes_view npy, const struct array_limits *li
     enum status st;
 
     if (npy.len < PREFIX_BYTES + 2 || memcmp(npy.data, "\x93NUMPY", 6) != 0 || npy.data[6] < 1 ||
-        npy.data[6] > 3)
+        npy.data[6] > 3 || npy.data[7] != 0)
         return error_set(err, ST_CORRUPT, "is not an npy array");
     prefix = npy.data[6] == 1 ? 10 : 12;
     header_len = (size_t)npy.data[8] | (size_t)npy.data[9] << 8;
@@ -152,7 +152,8 @@ enum status npz_read(struct bytes_view bytes, const struct array_limits *limits,
                      struct error *err)
 {
     struct zip_member *members;
-    size_t left = limits->max_bytes, count;
+    struct array_limits left = *limits; /* for float32 elements: float16 doubles */
+    size_t packed_left = limits->max_bytes, count;
     enum status st = zip_read(bytes, limits->max_arrays, arena, &members, &count, err);
 
     *n = 0;
@@ -167,13 +168,15 @@ enum status npz_read(struct bytes_view bytes, const struct array_limits *limits,
             name.len > ARRAY_MAX_NAME + 4)
             return error_set(err, ST_CORRUPT, "npz member \"%.*s\" is not an .npy array",
                              (int)name.len, (const char *)name.data);
-        st = zip_unpack(&members[i], left, arena, &npy, err);
+        st = zip_unpack(&members[i], packed_left, arena, &npy, err);
         if (st != ST_OK)
             break;
-        left -= npy.len;
+        packed_left -= npy.len;
         st = arena_strndup(arena, (const char *)name.data, name.len - 4, &copy, err);
         if (st == ST_OK)
-            st = read_npy(npy, limits, arena, &(*arrays)[i], err);
+            st = read_npy(npy, &left, arena, &(*arrays)[i], err);
+        if (st == ST_OK)
+            st = array_floats_count(&(*arrays)[i], &left, err);
         if (st != ST_OK)
             error_add_context(err, "npz member \"%.*s\"", (int)name.len, (const char *)name.data);
         else

@@ -18,7 +18,8 @@ NODISCARD enum status npz_write(const struct record_embedding *arrays, size_t n,
                                 struct byte_buf *out, struct error *err);
 
 /**
- * Reads stored and deflated archives (zip64 included) of npy v1, v2 and v3 arrays. Every array
+ * Reads stored and deflated archives of npy v1, v2 and v3 arrays (zip64, for 4 GiB and more, is
+ * refused). Every array
  * comes out as RECORD_F32, row-major: '<f4' as it is, '<f2' exactly, '<f8' rounded to nearest, big
  * endian and Fortran order rearranged. Anything that is not a 2-D array of such floats is refused
  * by member name: object arrays (they would need code), integers, booleans, text, other ranks and

@@ -38,12 +38,19 @@ static enum status write_int(uint64_t value, struct byte_buf *out, struct error 
 enum status numpy_pickle_write(const struct record_embedding *array, struct byte_buf *out,
                                struct error *err)
 {
-    size_t start = out->len, bytes = array->rows * array->dim * sizeof(float);
+    size_t start = out->len, elements;
+    uint64_t bytes;
     uint8_t length[8];
-    enum status st = byte_buf_append(out, head, sizeof head - 1, err);
+    enum status st;
 
+    if (__builtin_mul_overflow(array->rows, array->dim, &elements) ||
+        elements > INT32_MAX / sizeof(float))
+        return error_set(err, ST_INVALID, "array of %zu x %zu elements is too large", array->rows,
+                         array->dim);
+    bytes = (uint64_t)elements * sizeof(float);
+    st = byte_buf_append(out, head, sizeof head - 1, err);
     for (int i = 0; i < 8; i++)
-        length[i] = (uint8_t)((uint64_t)bytes >> 8 * i);
+        length[i] = (uint8_t)(bytes >> 8 * i);
     if (st == ST_OK)
         st = byte_buf_append(out, length, sizeof length, err);
     if (st == ST_OK)

@@ -7,7 +7,7 @@
 /**
  * Appends pickle protocol 5 of a C-contiguous float32 [rows, dim] array that numpy 1 and 2 both
  * load; a bfloat16 array is widened, which is exact. The array's name is not stored.
- * ST_NO_MEMORY. On failure `out` is as it was.
+ * ST_INVALID: larger than 2 GiB. ST_NO_MEMORY. On failure `out` is as it was.
  */
 NODISCARD enum status numpy_pickle_write(const struct record_embedding *array, struct byte_buf *out,
                                          struct error *err);

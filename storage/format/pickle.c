@@ -359,11 +359,22 @@ static enum status skip(struct machine *m, size_t n)
     return take(m, n, &ignored);
 }
 
+static enum status check_protocol(struct machine *m)
+{
+    uint64_t protocol;
+    enum status st = take_number(m, 1, &protocol);
+
+    if (st == ST_OK && (protocol < 2 || protocol > 5))
+        st = error_set(m->err, ST_CORRUPT, "pickle: protocol %u at offset %zu, 2 to 5 are read",
+                       (unsigned)protocol, m->at - 1);
+    return st;
+}
+
 static enum status step(struct machine *m, uint8_t opcode)
 {
     switch (opcode) {
-    case 0x80: /* PROTO */
-        return skip(m, 1);
+    case 0x80:
+        return check_protocol(m);
     case 0x95: /* FRAME: its length is advice */
         return skip(m, 8);
     case '(':

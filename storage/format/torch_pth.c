@@ -1,5 +1,6 @@
 #include "storage/format/torch_pth.h"
 
+#include "reinforce/base/utf8.h"
 #include "storage/format/array_floats.h"
 #include "storage/format/deflate.h"
 #include "storage/format/pickle.h"
@@ -135,7 +136,7 @@ enum status torch_pth_write(const struct record_embedding *arrays, size_t n, str
 {
     size_t start = out->len;
     struct byte_buf archive;
-    enum status st = array_names_check(arrays, n, err);
+    enum status st = array_list_check(arrays, n, err);
 
     if (st != ST_OK)
         return st;
@@ -155,6 +156,7 @@ struct archive {
     size_t n_members;
     struct bytes_view root; /* "archive/" */
     const struct array_limits *limits;
+    struct array_limits left; /* of max_bytes, for the next tensor */
     struct arena *arena;
     struct error *err;
 };
@@ -246,11 +248,11 @@ static enum status read_tensor(const struct archive *a, const struct pickle_valu
     uint8_t *packed;
     enum status st;
 
-    if (value->kind == PICKLE_CALL && value->integer == REBUILD_PARAMETER &&
+    if (value->kind == PICKLE_CALL && value->integer == REBUILD_PARAMETER && value->n_items == 1 &&
         value->items[0]->n_items >= 1)
         value = value->items[0]->items[0];
-    if (value->kind != PICKLE_CALL || value->integer != REBUILD_TENSOR ||
-        value->items[0]->n_items < 4)
+    if (value->kind != PICKLE_CALL || value->integer != REBUILD_TENSOR || value->n_items != 1 ||
+        value->state != NULL || value->items[0]->n_items < 4)
         return not_a_tensor(a, "it is another object");
     args = value->items[0];
     st = read_storage(a, args->items[0], &type, &raw, &elements);
@@ -262,7 +264,7 @@ static enum status read_tensor(const struct archive *a, const struct pickle_valu
     if (!fits((uint64_t)args->items[1]->integer, shape, stride, elements))
         return not_a_tensor(a, "its strides reach behind its storage");
     size = type == FLOAT64 ? 8 : type == FLOAT32 ? 4 : 2;
-    if (__builtin_mul_overflow(shape[0], shape[1], &n) || n > a->limits->max_bytes / 8)
+    if (__builtin_mul_overflow(shape[0], shape[1], &n) || n > a->left.max_bytes / sizeof(float))
         return not_a_tensor(a, "it is too large");
     st = arena_alloc(a->arena, (size_t)n * size, &packed, a->err);
     if (st != ST_OK)
@@ -281,10 +283,26 @@ static enum status read_tensor(const struct archive *a, const struct pickle_valu
         return ST_OK;
     }
     return array_floats_read(bytes_view_of(packed, (size_t)n * size), (enum array_float)size, false,
-                             false, shape[0], shape[1], a->limits, a->arena, out, a->err);
+                             false, shape[0], shape[1], &a->left, a->arena, out, a->err);
 }
 
-static enum status read_dict(const struct archive *a, const struct pickle_value *root,
+/* A name becomes a C string and must be the only one of its kind. */
+static enum status read_name(const struct archive *a, const struct pickle_value *key,
+                             const struct record_embedding *others, size_t n_others, char **out)
+{
+    enum status st;
+
+    if (key->kind != PICKLE_TEXT || key->bytes.len > ARRAY_MAX_NAME || !utf8_is_valid(key->bytes) ||
+        memchr(key->bytes.data, '\0', key->bytes.len) != NULL)
+        return error_set(a->err, ST_CORRUPT, "checkpoint has a key that is not a name");
+    st = arena_strndup(a->arena, (const char *)key->bytes.data, key->bytes.len, out, a->err);
+    for (size_t i = 0; i < n_others && st == ST_OK; i++)
+        if (strcmp(others[i].name, *out) == 0)
+            st = error_set(a->err, ST_CORRUPT, "checkpoint has two tensors \"%s\"", *out);
+    return st;
+}
+
+static enum status read_dict(struct archive *a, const struct pickle_value *root,
                              struct record_embedding **arrays, size_t *n)
 {
     bool ordered = root->kind == PICKLE_CALL && root->integer == ORDERED_DICT;
@@ -293,6 +311,8 @@ static enum status read_dict(const struct archive *a, const struct pickle_value 
 
     if (root->kind != PICKLE_DICT && !ordered)
         return error_set(a->err, ST_CORRUPT, "checkpoint is not a dict of tensors");
+    if (ordered && root->items[0]->n_items != 0)
+        return error_set(a->err, ST_CORRUPT, "checkpoint's OrderedDict is made of a list");
     count = (root->n_items - first) / 2;
     if (count > a->limits->max_arrays)
         return error_set(a->err, ST_CORRUPT, "checkpoint has %zu tensors, at most %zu are accepted",
@@ -302,17 +322,16 @@ static enum status read_dict(const struct archive *a, const struct pickle_value 
         const struct pickle_value *name = root->items[first + 2 * i];
         char *copy;
 
-        if (name->kind != PICKLE_TEXT || name->bytes.len > ARRAY_MAX_NAME)
-            return error_set(a->err, ST_CORRUPT, "checkpoint has a key that is not a name");
-        st =
-            arena_strndup(a->arena, (const char *)name->bytes.data, name->bytes.len, &copy, a->err);
+        st = read_name(a, name, *arrays, i, &copy);
+        if (st != ST_OK)
+            return st;
+        st = read_tensor(a, root->items[first + 2 * i + 1], &(*arrays)[i]);
         if (st == ST_OK)
-            st = read_tensor(a, root->items[first + 2 * i + 1], &(*arrays)[i]);
+            st = array_floats_count(&(*arrays)[i], &a->left, a->err);
         if (st == ST_OK)
             (*arrays)[i].name = copy;
         else
-            error_add_context(a->err, "tensor \"%.*s\"", (int)name->bytes.len,
-                              (const char *)name->bytes.data);
+            error_add_context(a->err, "tensor \"%s\"", copy);
     }
     if (st == ST_OK)
         *n = count;
@@ -359,7 +378,7 @@ enum status torch_pth_read(struct bytes_view bytes, const struct array_limits *l
                            struct arena *arena, struct record_embedding **arrays, size_t *n,
                            struct error *err)
 {
-    struct archive archive = {.limits = limits, .arena = arena, .err = err};
+    struct archive archive = {.limits = limits, .left = *limits, .arena = arena, .err = err};
     struct byte_buf unpacked;
     enum status st = ST_OK;
 
@@ -370,6 +389,9 @@ enum status torch_pth_read(struct bytes_view bytes, const struct array_limits *l
         st = gzip_decompress(bytes, limits->max_bytes, &unpacked, err);
         bytes = byte_buf_view(&unpacked);
     }
+    if (st == ST_OK && (bytes.len < 2 || memcmp(bytes.data, "PK", 2) != 0))
+        st = error_set(err, ST_CORRUPT,
+                       "not a zip checkpoint; one of torch before 1.6 must be saved again");
     if (st == ST_OK)
         st = read_archive(bytes, &archive, arrays, n); /* copies names and elements to the arena */
     byte_buf_release(&unpacked);

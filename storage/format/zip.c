@@ -19,6 +19,7 @@ enum {
     METHOD_DEFLATED = 8,
     DATE_1980 = 0x21, /* 1980-01-01, the earliest there is */
     FLAG_ENCRYPTED = 1,
+    FLAG_UTF8 = 0x800, /* without it readers take a name for code page 437 */
 };
 
 static uint32_t get16(const uint8_t *p)
@@ -114,7 +115,19 @@ static enum status read_entry(struct bytes_view archive, const uint8_t *p, size_
         return error_set(err, ST_CORRUPT, "zip member \"%.*s\" is stored with two sizes", (int)name,
                          (const char *)m->name.data);
     m->packed = bytes_view_of(archive.data + at, packed);
+    m->offset = offset;
     return ST_OK;
+}
+
+/* Whether a local header or body belongs to both: the same bytes would count once and unpack twice.
+ */
+static bool overlap(struct bytes_view archive, const struct zip_member *a,
+                    const struct zip_member *b)
+{
+    size_t a_end = (size_t)(a->packed.data - archive.data) + a->packed.len;
+    size_t b_end = (size_t)(b->packed.data - archive.data) + b->packed.len;
+
+    return a->offset < b_end && b->offset < a_end;
 }
 
 enum status zip_read(struct bytes_view archive, size_t max_members, struct arena *arena,
@@ -144,10 +157,17 @@ enum status zip_read(struct bytes_view archive, size_t max_members, struct arena
 
         st = read_entry(archive, archive.data + offset + at, size - at, &(*members)[i], &used, err);
         at += used;
-        for (size_t k = 0; k < i && st == ST_OK; k++)
-            if (bytes_equal((*members)[k].name, (*members)[i].name))
+        for (size_t k = 0; k < i && st == ST_OK; k++) {
+            const struct zip_member *a = &(*members)[k], *b = &(*members)[i];
+
+            if (bytes_equal(a->name, b->name))
                 st = error_set(err, ST_CORRUPT, "zip member \"%.*s\" is there twice",
-                               (int)(*members)[i].name.len, (const char *)(*members)[i].name.data);
+                               (int)b->name.len, (const char *)b->name.data);
+            else if (overlap(archive, a, b))
+                st = error_set(err, ST_CORRUPT, "zip members \"%.*s\" and \"%.*s\" overlap",
+                               (int)MIN(a->name.len, (size_t)80), (const char *)a->name.data,
+                               (int)MIN(b->name.len, (size_t)80), (const char *)b->name.data);
+        }
     }
     if (st == ST_OK)
         *n = count;
@@ -166,8 +186,7 @@ enum status zip_unpack(const struct zip_member *m, size_t max_bytes, struct aren
             err, ST_CORRUPT, "zip member \"%.*s\" has %llu bytes, at most %zu are accepted",
             (int)m->name.len, (const char *)m->name.data, (unsigned long long)m->size, max_bytes);
     if (m->deflated) {
-        /* deflate makes at most 1032 bytes of one: what declares more lies, and gets no memory */
-        if (m->size / 1032 > m->packed.len + 64)
+        if (m->size / DEFLATE_MAX_RATIO > m->packed.len + 64) /* gets no memory */
             return error_set(err, ST_CORRUPT, "zip member \"%.*s\" declares more than it can hold",
                              (int)m->name.len, (const char *)m->name.data);
         st = arena_alloc(arena, (size_t)m->size, &memory, err);
@@ -184,6 +203,13 @@ enum status zip_unpack(const struct zip_member *m, size_t max_bytes, struct aren
         return error_set(err, ST_CORRUPT, "zip member \"%.*s\" has a wrong checksum",
                          (int)m->name.len, (const char *)m->name.data);
     return ST_OK;
+}
+
+static bool is_ascii(const char *name)
+{
+    while (*name != '\0' && (unsigned char)*name < 0x80)
+        name++;
+    return *name == '\0';
 }
 
 void zip_writer_init(struct zip_writer *writer, struct byte_buf *out)
@@ -213,6 +239,7 @@ enum status zip_writer_add(struct zip_writer *w, const char *name, struct bytes_
         w->n_members >= 65535)
         return error_set(err, ST_INVALID, "zip archive would be too large");
     put16(local + 4, 20);
+    put16(local + 6, is_ascii(name) ? 0 : FLAG_UTF8);
     put16(local + 8, deflate ? METHOD_DEFLATED : METHOD_STORED);
     put16(local + 12, DATE_1980);
     put32(local + 14, (uint32_t)crc32_z(0, body.data, body.len));

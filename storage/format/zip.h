@@ -10,6 +10,7 @@
 struct zip_member {
     struct bytes_view name;
     struct bytes_view packed;
+    size_t offset; /* of its local header; the header and `packed` are the member's alone */
     bool deflated;
     uint32_t crc;
     uint64_t size; /* unpacked */
@@ -18,8 +19,8 @@ struct zip_member {
 /**
  * Reads the central directory: sizes and offsets are checked against the archive, names must be
  * plain (no "..", not absolute, no repeats). Refused: encryption, other methods, spanned archives,
- * zip64, more than `max_members`. *members in `arena`, in the directory's order. ST_CORRUPT says
- * what and where.
+ * zip64, members that overlap, more than `max_members`. *members in `arena`, in the directory's
+ * order. ST_CORRUPT says what and where.
  */
 NODISCARD enum status zip_read(struct bytes_view archive, size_t max_members, struct arena *arena,
                                struct zip_member **members, size_t *n, struct error *err);
@@ -37,7 +38,7 @@ struct zip_writer {
     unsigned n_members;
 };
 
-/** Members go to the end of `out`, which is borrowed until zip_writer_finish(). */
+/** Members go to the end of `out`, which is borrowed until zip_writer_finish(). Names are UTF-8. */
 void zip_writer_init(struct zip_writer *writer, struct byte_buf *out);
 NODISCARD enum status zip_writer_add(struct zip_writer *writer, const char *name,
                                      struct bytes_view body, bool deflate, struct error *err);

@@ -116,6 +116,7 @@ static void opcodes_and_globals_outside_the_list_are_refused_by_name(void **stat
         {"\x80\x02(i", 4, "0x69"},
         {"\x80\x02\x81.", 4, "0x81"},
         {"\x80\x02h\x05.", 5, "memo"},
+        {"\x80\x07N.", 4, "protocol 7"},
         {"\x80\x02X\xff\xff\xff\xff.", 8, "too long"},
     };
     struct record_embedding out;
@@ -223,6 +224,51 @@ static void bad_names_are_refused(void **state)
     byte_buf_release(&out);
 }
 
+/* Zip readers take a name for code page 437 unless it is marked as UTF-8. */
+static void names_beyond_ascii_survive_and_are_marked(void **state)
+{
+    struct record_embedding array = arrays[0];
+    struct byte_buf out;
+    struct error err = {0};
+
+    (void)state;
+    array.name = "b\xC3\xA9";
+    check_round_trip(npz_write, npz_read, &array, 1);
+    check_round_trip(torch_pth_write, torch_pth_read, &array, 1);
+    byte_buf_init(&out, 1 << 20);
+    assert_ok(npz_write(&array, 1, &out, &err));
+    assert_int_equal(out.data[7], 0x08); /* bit 11 of the local header's flags */
+    byte_buf_reset(&out);
+    assert_ok(npz_write(arrays, 1, &out, &err));
+    assert_int_equal(out.data[7], 0);
+    byte_buf_release(&out);
+}
+
+static void the_limit_is_for_all_arrays_of_a_container_together(void **state)
+{
+    const struct array_limits one = {.max_arrays = 8, .max_bytes = 400};
+    struct record_embedding *out, pair[] = {arrays[0], arrays[0]};
+    static float zeros[80];
+    struct byte_buf npz;
+    struct arena arena;
+    struct error err = {0};
+    size_t n;
+
+    (void)state;
+    arena_init(&arena, 8 << 20);
+    byte_buf_init(&npz, 1 << 20);
+    for (int i = 0; i < 2; i++)
+        pair[i] = (struct record_embedding){
+            .name = i == 0 ? "a" : "b", .dtype = RECORD_F32, .rows = 1, .dim = 60, .data = zeros};
+    assert_ok(npz_write(pair, 1, &npz, &err));
+    assert_ok(npz_read(byte_buf_view(&npz), &one, &arena, &out, &n, &err));
+    byte_buf_reset(&npz);
+    assert_ok(npz_write(pair, 2, &npz, &err));
+    assert_status(npz_read(byte_buf_view(&npz), &one, &arena, &out, &n, &err), ST_CORRUPT);
+    byte_buf_release(&npz);
+    arena_release(&arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -232,6 +278,8 @@ int main(void)
         cmocka_unit_test(opcodes_and_globals_outside_the_list_are_refused_by_name),
         cmocka_unit_test(a_thousand_mutants_of_each_are_read_or_refused),
         cmocka_unit_test(bad_names_are_refused),
+        cmocka_unit_test(names_beyond_ascii_survive_and_are_marked),
+        cmocka_unit_test(the_limit_is_for_all_arrays_of_a_container_together),
     };
 
     return cmocka_run_group_tests(tests, fill_values, NULL);
