@@ -114,23 +114,26 @@ static enum status lock_catalog(struct run *run, struct error *err)
     return st;
 }
 
-/* Finds a finished shard; the listing ends with ST_CONFLICT at the first. */
-static enum status find_shard(void *ctx, const struct object_info *info, struct error *err)
+/* A shard in the output of a job that has not been planned: another catalog made it. */
+static enum status refuse_shard(void *ctx, const struct object_info *info, struct error *err)
 {
-    const char *const *extension = ctx;
-    size_t len = strlen(info->key), n = strlen(*extension);
+    const struct run *run = ctx;
+    const char *extension = dataset_format_by_name(run->job->output.format)->extension;
+    size_t len = strlen(info->key), n = strlen(extension);
 
     if (strncmp(info->key, "_reinforce/", 11) == 0 || len <= n ||
-        strcmp(info->key + len - n, *extension) != 0)
+        strcmp(info->key + len - n, extension) != 0)
         return ST_OK;
-    return error_set(err, ST_CONFLICT, "\"%s\" is there", info->key);
+    return error_set(err, ST_CONFLICT,
+                     "output \"%s\" holds a dataset that catalog \"%s\" does not know; restore the "
+                     "catalog or choose another output.url",
+                     run->job->output.url, run->catalog_url);
 }
 
 /* An output that another job has begun is not ours to write into. */
 static enum status check_output(struct run *run, struct error *err)
 {
     struct bytes_view body;
-    const char *extension = dataset_format_by_name(run->job->output.format)->extension;
     json_t *found = NULL;
     const char *name;
     enum status st =
@@ -148,14 +151,8 @@ static enum status check_output(struct run *run, struct error *err)
             err, ST_CONFLICT,
             "output \"%s\" holds the dataset of job \"%s\", not \"%s\"; choose another output.url",
             run->job->output.url, name != NULL ? name : "?", run->job->name);
-    else if (run->row.state ==
-                 CATALOG_JOB_PLANNING && /* a run killed while it planned has no shards */
-             object_store_list(run->output, "", find_shard, &extension, err) == ST_CONFLICT)
-        st = error_set(err, ST_CONFLICT,
-                       "output \"%s\" holds a dataset that catalog \"%s\" does not know; restore "
-                       "the catalog or choose "
-                       "another output.url",
-                       run->job->output.url, run->catalog_url);
+    else if (run->row.state == CATALOG_JOB_PLANNING) /* one killed while it planned has no shards */
+        st = object_store_list(run->output, "", refuse_shard, run, err);
     json_decref(found);
     return st;
 }

@@ -40,4 +40,10 @@ with tempfile.TemporaryDirectory() as tmp:
                                          teachers=TEACHERS), check=None)
     require(changed.returncode == 2 and "seed: 11 -> 12" in changed.stderr,
             f"a change of results is refused and named: {changed.returncode} {changed.stderr}")
+    for file in grown.glob("catalog.sqlite*"):
+        file.unlink()
+    lost = reinforce("run", write_job(tmp / "e.yaml", tmp / "images", grown, captioners=[FIRST, SECOND],
+                                      teachers=TEACHERS), check=None)
+    require(lost.returncode == 1 and "does not know" in lost.stderr,
+            f"an output whose catalog is lost is not written over: {lost.returncode} {lost.stderr}")
     print("extended = fresh")
