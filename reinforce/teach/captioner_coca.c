@@ -24,7 +24,7 @@ struct coca_captioner {
 };
 
 /* One sequence while it is decoded: which caption it will be, and where it lives in the caches. */
-struct job_row {
+struct sequence {
     size_t image, caption; /* indices */
     int redraw;
     size_t cache_row;
@@ -135,14 +135,14 @@ static void sampler_settings(const struct coca_captioner *own, const struct capt
 
 /* The stream of one caption; redraws take indices behind those of the first draws. */
 static void begin_row(const struct coca_captioner *own, const struct caption_options *how,
-                      struct bytes_view uid, int32_t *ids, struct job_row *job)
+                      struct bytes_view uid, int32_t *ids, struct sequence *sequence)
 {
     struct philox rng;
-    size_t draw = job->caption + (size_t)job->redraw * (size_t)how->n_captions;
+    size_t draw = sequence->caption + (size_t)sequence->redraw * (size_t)how->n_captions;
     uint32_t index = how->stream << 16 | (uint32_t)(draw & 0xffff);
 
     philox_init(&rng, how->seed, uid, PHILOX_STAGE_CAPTION, index);
-    sampler_row_init(&job->row, ids, own->text.start, &rng);
+    sampler_row_init(&sequence->row, ids, own->text.start, &rng);
 }
 
 /* Everything a sampling call needs; lives in the scratch arena. */
@@ -154,7 +154,7 @@ struct sampling {
     struct sampler_config config;
     struct sampler_scratch sampler;
     struct coca_decoder decoder;
-    struct job_row rows[MAX_ROWS];
+    struct sequence rows[MAX_ROWS];
     size_t n_rows, capacity;
     size_t next, total; /* captions begun, to make */
     size_t per_image;   /* distinct captions per image */
@@ -166,7 +166,7 @@ struct sampling {
 static void refill(struct sampling *s)
 {
     while (s->n_rows < s->capacity && s->next < s->total) {
-        struct job_row *job = &s->rows[s->n_rows];
+        struct sequence *sequence = &s->rows[s->n_rows];
         bool taken[MAX_ROWS] = {false};
         size_t free_row = 0;
 
@@ -174,11 +174,11 @@ static void refill(struct sampling *s)
             taken[s->rows[i].cache_row] = true;
         while (taken[free_row])
             free_row++;
-        *job = (struct job_row){.image = s->next / s->per_image,
-                                .caption = s->next % s->per_image,
-                                .cache_row = free_row};
-        begin_row(s->own, s->how, s->uid_b[job->image],
-                  s->ids + free_row * (size_t)s->how->max_tokens, job);
+        *sequence = (struct sequence){.image = s->next / s->per_image,
+                                      .caption = s->next % s->per_image,
+                                      .cache_row = free_row};
+        begin_row(s->own, s->how, s->uid_b[sequence->image],
+                  s->ids + free_row * (size_t)s->how->max_tokens, sequence);
         s->n_rows++;
         s->next++;
     }
@@ -188,17 +188,18 @@ static void refill(struct sampling *s)
 static enum status finish_row(struct sampling *s, size_t i, struct arena *results,
                               struct caption *captions, struct error *err)
 {
-    struct job_row *job = &s->rows[i];
-    struct caption *out = &captions[job->image * (size_t)s->how->n_captions + job->caption];
-    enum status st = say(s->own, job->row.ids, job->row.n_ids, job->row.log_prob_sum,
-                         job->row.n_drawn, results, out, err);
+    struct sequence *sequence = &s->rows[i];
+    struct caption *out =
+        &captions[sequence->image * (size_t)s->how->n_captions + sequence->caption];
+    enum status st = say(s->own, sequence->row.ids, sequence->row.n_ids, sequence->row.log_prob_sum,
+                         sequence->row.n_drawn, results, out, err);
 
     if (st != ST_OK)
         return st;
-    if (s->how->strategy == CAPTION_SAMPLE && job->redraw < MAX_REDRAWS &&
+    if (s->how->strategy == CAPTION_SAMPLE && sequence->redraw < MAX_REDRAWS &&
         clean_trim(bytes_view_of(out->text, out->text_len)).len == 0) {
-        job->redraw++;
-        begin_row(s->own, s->how, s->uid_b[job->image], job->row.ids, job);
+        sequence->redraw++;
+        begin_row(s->own, s->how, s->uid_b[sequence->image], sequence->row.ids, sequence);
         return ST_OK;
     }
     s->rows[i] = s->rows[--s->n_rows];
