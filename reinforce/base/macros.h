@@ -13,11 +13,17 @@
 #define MAX(a, b)                       ((a) > (b) ? (a) : (b))
 #define CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+/* typedef float vec8 FLOAT_VECTOR(8): arithmetic lane by lane, loadable from any float's address */
+#define FLOAT_VECTOR(n)                                                                            \
+    __attribute__((vector_size((n) * sizeof(float)), aligned(sizeof(float)), may_alias))
+
 /* Compiles a hot kernel once per instruction set and picks at load time. The C semantics, and so
  * the bits, are the same in every clone: contraction is off and sums have a fixed order. Sanitizers
  * instrument the resolver before they are ready, so there they get the default clone only. */
 #if defined(__x86_64__) && !defined(REINFORCE_SANITIZED)
-#define KERNEL_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#define KERNEL_TARGET(isa) __attribute__((target(isa))) /* undefined: only plain code runs */
+#define KERNEL_CLONES      __attribute__((target_clones("avx512f", "avx2", "default")))
 /* The same for kernels over bytes, whose 512-bit instructions are not in AVX-512F. */
 #define BYTE_KERNEL_CLONES __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
 #else

@@ -8,6 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Tokens of several texts that go through the tower together: each pass reads all weights, and more
+ * tokens no longer pay for that once their rows leave the cache. */
+enum { PASS_TOKENS = 80 };
+
 static enum status load_image_head(struct weights *weights, enum naming naming, struct clip *clip,
                                    struct error *err)
 {
@@ -106,47 +110,72 @@ enum status clip_encode_image(const struct clip *clip, const float *pixels, stru
     return st;
 }
 
-/* First position of the end, or n. */
-static size_t find_end(const struct clip *clip, const int32_t *ids, size_t n)
+/* Tokens up to and with the end, which is what has to run. */
+static enum status text_length(const struct clip *clip, const int32_t *ids, size_t n,
+                               size_t *length, struct error *err)
 {
     size_t end = 0;
 
     if (clip->eos_id != SNAPSHOT_EOS_LARGEST) {
         while (end < n && ids[end] != clip->eos_id)
             end++;
-        return end;
+    } else {
+        for (size_t i = 1; i < n; i++)
+            if (ids[i] > ids[end])
+                end = i;
     }
-    for (size_t i = 1; i < n; i++)
-        if (ids[i] > ids[end])
-            end = i;
-    return end;
-}
-
-enum status clip_encode_text(const struct clip *clip, const int32_t *ids, size_t n,
-                             struct arena *scratch, float *out, struct error *err)
-{
-    size_t D = clip->text.width, end = find_end(clip, ids, n), T = end + 1;
-    struct arena mark = *scratch;
-    float *x, *last;
-    enum status st;
-
-    if (n == 0 || end == n)
+    if (end >= n)
         return error_set(err, ST_INVALID, "a row of %zu token ids holds no end of text", n);
     if (n > clip->context_length)
         return error_set(err, ST_INVALID, "%zu tokens are more than the model's context of %zu", n,
                          clip->context_length);
-    st = arena_alloc(scratch, T * D * sizeof *x, &x, err);
+    *length = end + 1;
+    return ST_OK;
+}
+
+/* `n` texts of `T` tokens in all, through the tower together. */
+static enum status encode_pass(const struct clip *clip, const int32_t *const *ids,
+                               const size_t *length, size_t n, size_t T, struct arena *scratch,
+                               float *out, struct error *err)
+{
+    size_t D = clip->text.width, first = 0;
+    struct arena mark = *scratch;
+    float *x;
+    enum status st = arena_alloc(scratch, T * D * sizeof *x, &x, err);
+
+    for (size_t i = 0; i < n && st == ST_OK; first += length[i], i++)
+        st = text_tower_embed(&clip->text, ids[i], length[i], 0, x + first * D, err);
     if (st == ST_OK)
-        st = text_tower_embed(&clip->text, ids, T, 0, x, err);
-    if (st == ST_OK)
-        st = transformer_run_pooled(&clip->text.blocks, x, T, true, end, scratch, err);
+        st = transformer_run_last_rows(&clip->text.blocks, x, length, n, scratch, err);
     if (st == ST_OK) {
-        last = x + end * D;
-        ops_layer_norm(last, last, clip->text.ln_final.w, clip->text.ln_final.b,
-                       clip->text.blocks.eps, 1, D);
-        ops_linear_rows(out, last, clip->text.projection, NULL, 1, clip->dim, D);
+        ops_layer_norm(x, x, clip->text.ln_final.w, clip->text.ln_final.b, clip->text.blocks.eps, n,
+                       D);
+        ops_linear_rows(out, x, clip->text.projection, NULL, n, clip->dim, D);
     }
     arena_rewind(scratch, &mark);
+    return st;
+}
+
+enum status clip_encode_texts(const struct clip *clip, const int32_t *const *ids_b,
+                              const size_t *n_b, size_t B, struct arena *scratch, float *out,
+                              struct error *err)
+{
+    size_t length[PASS_TOKENS + 1] = {0}; /* and the one that does not fit */
+    enum status st = ST_OK;
+
+    for (size_t b = 0; b < B && st == ST_OK;) {
+        size_t n = 0, T = 0;
+
+        while (st == ST_OK && b + n < B) {
+            st = text_length(clip, ids_b[b + n], n_b[b + n], &length[n], err);
+            if (st != ST_OK || (n > 0 && T + length[n] > PASS_TOKENS))
+                break;
+            T += length[n++];
+        }
+        if (st == ST_OK)
+            st = encode_pass(clip, ids_b + b, length, n, T, scratch, out + b * clip->dim, err);
+        b += n;
+    }
     return st;
 }
 
@@ -162,7 +191,7 @@ size_t clip_scratch_bytes(const struct clip *clip)
     const struct vit *vit = &clip->vit;
     size_t patches = vit->n_tokens * (3 * vit->patch_size * vit->patch_size + vit->width);
     size_t image = MAX(patches, tower_floats(&vit->blocks, vit->n_tokens));
-    size_t text = tower_floats(&clip->text.blocks, clip->context_length);
+    size_t text = tower_floats(&clip->text.blocks, MAX(clip->context_length, (size_t)PASS_TOKENS));
 
     /* an arena's chunk may stay unused up to the size of the allocation that did not fit */
     return 2 * MAX(image, text) * sizeof(float) + (128 << 10);

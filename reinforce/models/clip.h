@@ -33,12 +33,14 @@ NODISCARD enum status clip_encode_image(const struct clip *clip, const float *pi
                                         struct arena *scratch, float *out, struct error *err);
 
 /**
- * ids int32 [n], n <= context_length, start and end included; padding after the end changes
- * nothing: only positions up to the end are run, which a causal mask makes the whole result. out
- * float32 [dim], not yet of unit norm. ST_INVALID: an id outside the vocabulary, no end, too long.
+ * ids_b[b] int32 [n_b[b]], n_b[b] <= context_length, start and end included; padding after the end
+ * changes nothing: only positions up to the end are run, which a causal mask makes the whole
+ * result. out float32 [B, dim], not yet of unit norm; a row depends on its own text alone.
+ * ST_INVALID: an id outside the vocabulary, no end, too long. Scratch is given back.
  */
-NODISCARD enum status clip_encode_text(const struct clip *clip, const int32_t *ids, size_t n,
-                                       struct arena *scratch, float *out, struct error *err);
+NODISCARD enum status clip_encode_texts(const struct clip *clip, const int32_t *const *ids_b,
+                                        const size_t *n_b, size_t B, struct arena *scratch,
+                                        float *out, struct error *err);
 
 /** What to give a scratch arena so that one call of either fits. */
 size_t clip_scratch_bytes(const struct clip *clip);

@@ -262,17 +262,82 @@ enum status transformer_run(const struct transformer *t, float *x, size_t T, boo
     return st;
 }
 
-enum status transformer_run_pooled(const struct transformer *t, float *x, size_t T, bool causal,
-                                   size_t row, struct arena *scratch, struct error *err)
+enum status transformer_run_pooled(const struct transformer *t, float *x, size_t T, size_t row,
+                                   struct arena *scratch, struct error *err)
 {
     struct work work;
     enum status st = work_init(t, MAX(T, (size_t)2), scratch, &work, err);
 
-    assert(!causal || row == T - 1);
     for (size_t layer = 0; layer + 1 < t->n_layers && st == ST_OK; layer++)
-        st = run_block(t, &t->blocks[layer], x, T, causal, NULL, &work, scratch, err);
+        st = run_block(t, &t->blocks[layer], x, T, false, NULL, &work, scratch, err);
     if (st == ST_OK && t->n_layers > 0)
         st = run_block_for_row(t, &t->blocks[t->n_layers - 1], x, T, row, &work, scratch, err);
+    return st;
+}
+
+/* Every sequence attends to itself. */
+static enum status attend_apart(const struct transformer *t, const size_t *length, size_t n,
+                                const struct work *work, struct arena *scratch, struct error *err)
+{
+    size_t D = t->width, first = 0;
+    struct arena mark = *scratch;
+    enum status st = ST_OK;
+
+    for (size_t i = 0; i < n && st == ST_OK; first += length[i], i++) {
+        const float *qkv = work->wide + first * 3 * D;
+        struct attention attention = {.q = qkv,
+                                      .k = qkv + D,
+                                      .v = qkv + 2 * D,
+                                      .q_stride = 3 * D,
+                                      .kv_stride = 3 * D,
+                                      .Tq = length[i],
+                                      .Tk = length[i],
+                                      .n_heads = t->n_heads,
+                                      .head_dim = D / t->n_heads,
+                                      .causal = true};
+
+        st = attention_run(&attention, work->mixed + first * D, scratch, err);
+        arena_rewind(scratch, &mark);
+    }
+    return st;
+}
+
+/* Row i becomes sequence i's last; ends ascend, so that none is overwritten before it is moved. */
+static void gather_last_rows(float *x, const size_t *length, size_t n, size_t D)
+{
+    size_t end = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        end += length[i];
+        memmove(x + i * D, x + (end - 1) * D, D * sizeof *x);
+    }
+}
+
+enum status transformer_run_last_rows(const struct transformer *t, float *x, const size_t *length,
+                                      size_t n, struct arena *scratch, struct error *err)
+{
+    size_t D = t->width, T = 0, rows;
+    struct work work;
+    enum status st;
+
+    for (size_t i = 0; i < n; i++)
+        T += length[i];
+    rows = T;
+    st = work_init(t, T, scratch, &work, err);
+    for (size_t layer = 0; layer < t->n_layers && st == ST_OK; layer++) {
+        const struct transformer_block *b = &t->blocks[layer];
+
+        ops_layer_norm(work.normed, x, b->ln_1.w, b->ln_1.b, t->eps, T, D);
+        ops_linear_rows(work.wide, work.normed, b->qkv.w, b->qkv.b, T, 3 * D, D);
+        st = attend_apart(t, length, n, &work, scratch, err);
+        if (layer + 1 == t->n_layers) { /* what follows is row by row */
+            gather_last_rows(work.mixed, length, n, D);
+            gather_last_rows(x, length, n, D);
+            rows = n;
+        }
+        if (st == ST_OK)
+            finish_rows(t, b, x, rows, work.normed, work.mixed, work.wide);
+    }
     return st;
 }
 

@@ -75,13 +75,22 @@ NODISCARD enum status transformer_run(const struct transformer *t, float *x, siz
                                       struct error *err);
 
 /**
- * The same when only row `row` of the result is wanted (a pooled token): the last block computes
- * that row alone, which saves five sixths of its work. Other rows of x are undefined afterwards.
- * causal: `row` is T - 1.
+ * The same without masks, when only row `row` of the result is wanted (a pooled token): the last
+ * block computes that row alone, which saves five sixths of its work. Other rows of x are undefined
+ * afterwards.
  */
 NODISCARD enum status transformer_run_pooled(const struct transformer *t, float *x, size_t T,
-                                             bool causal, size_t row, struct arena *scratch,
-                                             struct error *err);
+                                             size_t row, struct arena *scratch, struct error *err);
+
+/**
+ * Causal runs of n sequences that lie behind one another in x, of which only the last rows are
+ * wanted: afterwards row i of x is sequence i's last, the others are undefined. Weights are read
+ * once for all, through ops_linear_rows(), so that a sequence's bits do not depend on its company.
+ * length [n], each at least 1
+ */
+NODISCARD enum status transformer_run_last_rows(const struct transformer *t, float *x,
+                                                const size_t *length, size_t n,
+                                                struct arena *scratch, struct error *err);
 
 /** Keys and values of rows that are decoded token by token: [n_layers, n_rows, capacity, D] each.
  */

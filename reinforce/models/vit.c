@@ -78,7 +78,7 @@ enum status vit_run(const struct vit *vit, const float *pixels, bool class_only,
     arena_rewind(scratch, &mark);
     ops_add(tokens, vit->position, n * D);
     ops_layer_norm(tokens, tokens, vit->ln_pre.w, vit->ln_pre.b, vit->blocks.eps, n, D);
-    st = class_only ? transformer_run_pooled(&vit->blocks, tokens, n, false, 0, scratch, err)
+    st = class_only ? transformer_run_pooled(&vit->blocks, tokens, n, 0, scratch, err)
                     : transformer_run(&vit->blocks, tokens, n, false, NULL, scratch, err);
     arena_rewind(scratch, &mark);
     return st;

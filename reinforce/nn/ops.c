@@ -5,7 +5,7 @@
 #include <math.h>
 #include <stdint.h>
 
-enum { LANES = 16, ROWS = 4 };
+enum { LANES = 16 };
 
 /* e^x for x <= 88: two-step range reduction and a degree-6 polynomial (coefficients of Cephes'
  * expf), within 1 ulp or two; plain arithmetic, so that loops over it vectorise and every machine
@@ -52,70 +52,6 @@ void ops_linear(float *y, const float *x, size_t ldx, const float *w, const floa
         memcpy(y + t * N, bias, N * sizeof *y);
     gemm(GEMM_PLAIN, GEMM_TRANSPOSED, (int)T, (int)N, (int)K, 1, x, (int)ldx, w, (int)K,
          bias != NULL ? 1.0f : 0.0f, y, (int)N);
-}
-
-/* ROWS rows of x against one row of w. */
-KERNEL_CLONES static void dot_rows(float *out, size_t out_stride, const float *x, const float *w,
-                                   size_t K)
-{
-    float lane[ROWS][LANES] = {{0}};
-    size_t k = 0;
-
-    for (; k + LANES <= K; k += LANES)
-        for (int m = 0; m < ROWS; m++)
-            for (int i = 0; i < LANES; i++)
-                lane[m][i] += x[(size_t)m * K + k + (size_t)i] * w[k + (size_t)i];
-    for (int m = 0; m < ROWS; m++) {
-        for (size_t j = k; j < K; j++)
-            lane[m][j - k] += x[(size_t)m * K + j] * w[j];
-        out[(size_t)m * out_stride] = sum_lanes(lane[m]);
-    }
-}
-
-KERNEL_CLONES static float dot_row(const float *x, const float *w, size_t K)
-{
-    float lane[LANES] = {0};
-    size_t k = 0;
-
-    for (; k + LANES <= K; k += LANES)
-        for (int i = 0; i < LANES; i++)
-            lane[i] += x[k + (size_t)i] * w[k + (size_t)i];
-    for (size_t j = k; j < K; j++)
-        lane[j - k] += x[j] * w[j];
-    return sum_lanes(lane);
-}
-
-void ops_linear_rows(float *y, const float *x, const float *w, const float *bias, size_t M,
-                     size_t N, size_t K)
-{
-    for (size_t n = 0; n < N; n++) {
-        const float *row = w + n * K;
-        float b = bias != NULL ? bias[n] : 0;
-        size_t m = 0;
-
-        for (; m + ROWS <= M; m += ROWS)
-            dot_rows(y + m * N + n, N, x + m * K, row, K);
-        for (; m < M; m++)
-            y[m * N + n] = dot_row(x + m * K, row, K);
-        for (m = 0; m < M && bias != NULL; m++)
-            y[m * N + n] += b;
-    }
-}
-
-void ops_linear_rows_ref(float *y, const float *x, const float *w, const float *bias, size_t M,
-                         size_t N, size_t K)
-{
-    for (size_t m = 0; m < M; m++) {
-        for (size_t n = 0; n < N; n++) {
-            float lane[LANES] = {0};
-
-            for (size_t k = 0; k < K; k++)
-                lane[k % LANES] += x[m * K + k] * w[n * K + k];
-            y[m * N + n] = sum_lanes(lane);
-            if (bias != NULL)
-                y[m * N + n] += bias[n];
-        }
-    }
 }
 
 KERNEL_CLONES void ops_layer_norm(float *y, const float *x, const float *weight, const float *bias,

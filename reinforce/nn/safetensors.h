@@ -2,11 +2,11 @@
  * The safetensors format, read in place.
  *
  *   offset 0      u64, little endian: header length H, at most 100 MB and within the file
- *   offset 8      H bytes of JSON: {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets":
- * [begin, end]},
- *                 ..., "__metadata__": {"key": "value"}}, may end in spaces
+ *   offset 8      H bytes of JSON, may end in spaces:
+ *                 {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin, end]}, ...,
+ *                  "__metadata__": {"key": "value"}}
  *   offset 8 + H  the data; data_offsets count from here. Tensors fill it without holes or
- * overlaps, row-major, little endian.
+ *                 overlaps, row-major, little endian.
  *
  * A sharded snapshot has an index file instead, {"weight_map": {"name": "file"}}, its files beside
  * it.

@@ -86,20 +86,24 @@ static enum status clip_embed_texts(const struct teacher *teacher, const struct 
                                     size_t B, struct arena *scratch, float *emb, struct error *err)
 {
     const struct clip_teacher *own = (const void *)teacher;
-    enum status st = ST_OK;
+    struct arena mark = *scratch;
+    const int32_t **ids_b;
+    size_t *n_b;
+    enum status st = arena_calloc(scratch, B, sizeof *ids_b, &ids_b, err);
 
+    if (st == ST_OK)
+        st = arena_calloc(scratch, B, sizeof *n_b, &n_b, err);
     for (size_t b = 0; b < B && st == ST_OK; b++) {
-        struct arena mark = *scratch;
-        int32_t *row;
-        size_t n;
+        int32_t *ids = NULL;
 
-        st = clip_text_row(&own->text, text_b[b], scratch, &row, &n, err);
-        if (st == ST_OK)
-            st = clip_encode_text(own->clip, row, n, scratch, emb + b * own->clip->dim, err);
-        if (st == ST_OK)
-            st = to_unit(own->clip, emb + b * own->clip->dim, "text", err);
-        arena_rewind(scratch, &mark);
+        st = clip_text_row(&own->text, text_b[b], scratch, &ids, &n_b[b], err);
+        ids_b[b] = ids;
     }
+    if (st == ST_OK)
+        st = clip_encode_texts(own->clip, ids_b, n_b, B, scratch, emb, err);
+    for (size_t b = 0; b < B && st == ST_OK; b++)
+        st = to_unit(own->clip, emb + b * own->clip->dim, "text", err);
+    arena_rewind(scratch, &mark);
     return st;
 }
 

@@ -127,6 +127,12 @@ static size_t golden_ids(const struct safetensors *golden, size_t r, int32_t *id
     return n;
 }
 
+static enum status encode_text(const struct clip *clip, const int32_t *ids, size_t n,
+                               struct arena *scratch, float *out, struct error *err)
+{
+    return clip_encode_texts(clip, &ids, &n, 1, scratch, out, err);
+}
+
 static double text_difference(const struct clip *clip, const struct safetensors *golden)
 {
     const struct tensor *want = golden_tensor(golden, "text");
@@ -140,7 +146,7 @@ static double text_difference(const struct clip *clip, const struct safetensors 
         size_t n = golden_ids(golden, r, ids);
 
         arena_init(&scratch, SCRATCH_BYTES);
-        assert_ok(clip_encode_text(clip, ids, n, &scratch, got, &err));
+        assert_ok(encode_text(clip, ids, n, &scratch, got, &err));
         arena_release(&scratch);
         (void)ops_l2_normalize(got, clip->dim);
         memcpy(row, want->data.data + r * clip->dim * sizeof *row, clip->dim * sizeof *row);
@@ -205,8 +211,8 @@ static void both_namings_give_the_same_bits(void **state)
     for (size_t r = 0; r < golden_tensor(golden, "text_ids")->shape[0]; r++) {
         size_t n = golden_ids(golden, r, ids);
 
-        assert_ok(clip_encode_text(fused, ids, n, &scratch, a, &err));
-        assert_ok(clip_encode_text(split, ids, n, &scratch, b, &err));
+        assert_ok(encode_text(fused, ids, n, &scratch, a, &err));
+        assert_ok(encode_text(split, ids, n, &scratch, b, &err));
         assert_memory_equal(a, b, fused->dim * sizeof *a);
     }
     arena_release(&scratch);
@@ -229,10 +235,10 @@ static void padding_behind_the_end_changes_nothing(void **state)
 
     (void)state;
     arena_init(&scratch, SCRATCH_BYTES);
-    assert_ok(clip_encode_text(clip, ids, n, &scratch, a, &err));
+    assert_ok(encode_text(clip, ids, n, &scratch, a, &err));
     for (size_t i = n; i < 77; i++)
         ids[i] = (int32_t)(i % 3);
-    assert_ok(clip_encode_text(clip, ids, 77, &scratch, b, &err));
+    assert_ok(encode_text(clip, ids, 77, &scratch, b, &err));
     assert_memory_equal(a, b, sizeof a / 64 * clip->dim);
     arena_release(&scratch);
     safetensors_close(&golden);
@@ -251,13 +257,12 @@ static void rows_that_cannot_be_texts_are_refused(void **state)
     (void)state;
     arena_init(&scratch, SCRATCH_BYTES);
     assert_true(end > 0);
-    assert_status(clip_encode_text(clip, (int32_t[]){1, 2}, 2, &scratch, out, &err), ST_INVALID);
-    assert_status(clip_encode_text(clip, &end, 0, &scratch, out, &err), ST_INVALID);
-    assert_status(clip_encode_text(clip, (int32_t[]){-1, end}, 2, &scratch, out, &err), ST_INVALID);
-    assert_status(clip_encode_text(clip, (int32_t[]){end + 1, end}, 2, &scratch, out, &err),
-                  ST_INVALID);
+    assert_status(encode_text(clip, (int32_t[]){1, 2}, 2, &scratch, out, &err), ST_INVALID);
+    assert_status(encode_text(clip, &end, 0, &scratch, out, &err), ST_INVALID);
+    assert_status(encode_text(clip, (int32_t[]){-1, end}, 2, &scratch, out, &err), ST_INVALID);
+    assert_status(encode_text(clip, (int32_t[]){end + 1, end}, 2, &scratch, out, &err), ST_INVALID);
     too_long[77] = end;
-    assert_status(clip_encode_text(clip, too_long, 78, &scratch, out, &err), ST_INVALID);
+    assert_status(encode_text(clip, too_long, 78, &scratch, out, &err), ST_INVALID);
     assert_non_null(strstr(err.message, "context of 77"));
     arena_release(&scratch);
     clip_destroy(&clip);
@@ -332,7 +337,7 @@ static void scratch_is_bounded_and_given_back(void **state)
         assert_true(scratch.peak_bytes <= clip_scratch_bytes(clip));
         arena_release(&scratch);
         arena_init(&scratch, clip_scratch_bytes(clip));
-        assert_ok(clip_encode_text(clip, ids, clip->context_length, &scratch, out, &err));
+        assert_ok(encode_text(clip, ids, clip->context_length, &scratch, out, &err));
         assert_int_equal(scratch.used_bytes, 0);
         arena_release(&scratch);
         arena_init(&scratch, 1000); /* the arena's owner meant less */

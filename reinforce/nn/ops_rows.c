@@ -1,0 +1,112 @@
+#include "reinforce/nn/ops.h"
+
+#include <string.h>
+
+/* A row's bits must not depend on M or on the machine: every output is 16 lanes, lane l the sum
+ * over k = l mod 16 in order, then one tree. Which vectors hold the lanes is the machine's affair.
+ */
+enum { LANES = 16, FEW_ROWS = 4 };
+
+typedef void tile_fn(float *y, size_t N, const float *x, const float *w, const float *bias,
+                     size_t K, const float *ahead);
+
+struct kernels {
+    size_t rows, columns; /* of a tile */
+    tile_fn *tile, *row, *column, *single;
+};
+
+typedef float vec4 FLOAT_VECTOR(4);
+
+/* Written so that its first steps are vector instructions; the order is the plain twin's. */
+static ALWAYS_INLINE float add_lanes(const float *lane)
+{
+    vec4 low = *(const vec4 *)lane + *(const vec4 *)(lane + 8);
+    vec4 high = *(const vec4 *)(lane + 4) + *(const vec4 *)(lane + 12);
+    vec4 sum = low + high;
+
+    return (sum[0] + sum[2]) + (sum[1] + sum[3]);
+}
+
+#define TARGET
+#define NAME(x)       base_##x
+#define VECTOR        vec4
+#define VECTOR_FLOATS 4
+#define ROWS          2
+#define COLUMNS       1
+#include "reinforce/nn/rows_kernel.h"
+
+#if defined(KERNEL_TARGET)
+typedef float vec8 FLOAT_VECTOR(8);
+typedef float vec16 FLOAT_VECTOR(16);
+
+#define TARGET        KERNEL_TARGET("avx2")
+#define NAME(x)       avx2_##x
+#define VECTOR        vec8
+#define VECTOR_FLOATS 8
+#define ROWS          2
+#define COLUMNS       2
+#include "reinforce/nn/rows_kernel.h"
+
+#define TARGET        KERNEL_TARGET("avx512f")
+#define NAME(x)       avx512_##x
+#define VECTOR        vec16
+#define VECTOR_FLOATS 16
+#define ROWS          4
+#define COLUMNS       4
+#include "reinforce/nn/rows_kernel.h"
+#endif
+
+static const struct kernels *choose(void)
+{
+#if defined(KERNEL_TARGET)
+    if (__builtin_cpu_supports("avx512f"))
+        return &avx512_kernels;
+    if (__builtin_cpu_supports("avx2"))
+        return &avx2_kernels;
+#endif
+    return &base_kernels;
+}
+
+static void linear_rows(const struct kernels *kernels, float *y, const float *x, const float *w,
+                        const float *bias, size_t M, size_t N, size_t K)
+{
+    /* few rows wait for memory, which delivers one row of w faster than several at once */
+    size_t columns = M <= FEW_ROWS ? 1 : kernels->columns;
+
+    for (size_t n = 0; n < N;) {
+        size_t step = N - n >= columns ? columns : 1, m = 0;
+        const float *w_n = w + n * K, *bias_n = bias != NULL ? bias + n : NULL;
+        const float *ahead = n + 2 * step <= N ? w_n + step * K : w_n;
+        tile_fn *many = step > 1 ? kernels->tile : kernels->column;
+        tile_fn *one = step > 1 ? kernels->row : kernels->single;
+
+        for (; m + kernels->rows <= M; m += kernels->rows)
+            many(y + m * N + n, N, x + m * K, w_n, bias_n, K, ahead);
+        for (; m < M; m++)
+            one(y + m * N + n, N, x + m * K, w_n, bias_n, K, ahead);
+        n += step;
+    }
+}
+
+void ops_linear_rows(float *y, const float *x, const float *w, const float *bias, size_t M,
+                     size_t N, size_t K)
+{
+    linear_rows(choose(), y, x, w, bias, M, N, K);
+}
+
+void ops_linear_rows_ref(float *y, const float *x, const float *w, const float *bias, size_t M,
+                         size_t N, size_t K)
+{
+    for (size_t m = 0; m < M; m++) {
+        for (size_t n = 0; n < N; n++) {
+            float lane[LANES] = {0};
+
+            for (size_t k = 0; k < K; k++)
+                lane[k % LANES] += x[m * K + k] * w[n * K + k];
+            for (int width = LANES / 2; width > 0; width /= 2)
+                for (int l = 0; l < width; l++)
+                    lane[l] += lane[l + width];
+            y[m * N + n] = lane[0] + (bias != NULL ? bias[n] : 0);
+        }
+    }
+}

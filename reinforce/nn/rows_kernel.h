@@ -1,0 +1,91 @@
+/* Included by ops_rows.c once per instruction set: dot products of rows with rows in 16 lanes.
+ * Defines NAME(tile), NAME(row), NAME(column) and NAME(single).
+ *
+ * Before: TARGET, NAME(x), VECTOR (a type of VECTOR_FLOATS floats, loadable anywhere),
+ * ROWS x COLUMNS (of x and of w in a tile; its lanes should fit the registers). */
+
+enum { NAME(PARTS) = LANES / VECTOR_FLOATS };
+
+/* y[m, n] = x_m . w_n + bias_n for m < rows, n < columns, both constants when inlined. `ahead` is
+ * where w goes on, to be fetched meanwhile. */
+TARGET static ALWAYS_INLINE void NAME(body)(float *y, size_t N, const float *x, const float *w,
+                                            const float *bias, size_t K, const float *ahead,
+                                            const int rows, const int columns)
+{
+    VECTOR sum[ROWS][COLUMNS][NAME(PARTS)], b[COLUMNS][NAME(PARTS)], a;
+    float x_end[LANES], w_end[COLUMNS][LANES];
+    size_t whole = K - K % LANES;
+
+    for (int m = 0; m < rows; m++)
+        for (int n = 0; n < columns; n++)
+            for (int p = 0; p < NAME(PARTS); p++)
+                sum[m][n][p] = (VECTOR){0};
+    for (size_t k = 0; k < whole; k += LANES) {
+        for (int n = 0; n < columns; n++) {
+            for (int p = 0; p < NAME(PARTS); p++)
+                b[n][p] = *(const VECTOR *)(w + (size_t)n * K + k + (size_t)(p * VECTOR_FLOATS));
+            if (columns > 1) /* one stream alone is fetched ahead by the processor */
+                __builtin_prefetch(ahead + (size_t)n * K + k);
+        }
+        for (int m = 0; m < rows; m++)
+            for (int p = 0; p < NAME(PARTS); p++) {
+                a = *(const VECTOR *)(x + (size_t)m * K + k + (size_t)(p * VECTOR_FLOATS));
+                for (int n = 0; n < columns; n++)
+                    sum[m][n][p] += a * b[n][p];
+            }
+    }
+    if (whole < K) { /* the rest, behind it zeros */
+        memset(w_end, 0, sizeof w_end);
+        for (int n = 0; n < columns; n++)
+            memcpy(w_end[n], w + (size_t)n * K + whole, (K - whole) * sizeof *w);
+        for (int m = 0; m < rows; m++) {
+            memset(x_end, 0, sizeof x_end);
+            memcpy(x_end, x + (size_t)m * K + whole, (K - whole) * sizeof *x);
+            for (int n = 0; n < columns; n++)
+                for (int p = 0; p < NAME(PARTS); p++)
+                    sum[m][n][p] += *(const VECTOR *)(x_end + p * VECTOR_FLOATS) *
+                                    *(const VECTOR *)(w_end[n] + p * VECTOR_FLOATS);
+        }
+    }
+    for (int m = 0; m < rows; m++)
+        for (int n = 0; n < columns; n++) {
+            float lane[LANES];
+
+            memcpy(lane, sum[m][n], sizeof lane);
+            y[(size_t)m * N + (size_t)n] = add_lanes(lane) + (bias != NULL ? bias[n] : 0);
+        }
+}
+
+TARGET static void NAME(tile)(float *y, size_t N, const float *x, const float *w, const float *bias,
+                              size_t K, const float *ahead)
+{
+    NAME(body)(y, N, x, w, bias, K, ahead, ROWS, COLUMNS);
+}
+
+TARGET static void NAME(row)(float *y, size_t N, const float *x, const float *w, const float *bias,
+                             size_t K, const float *ahead)
+{
+    NAME(body)(y, N, x, w, bias, K, ahead, 1, COLUMNS);
+}
+
+TARGET static void NAME(column)(float *y, size_t N, const float *x, const float *w,
+                                const float *bias, size_t K, const float *ahead)
+{
+    NAME(body)(y, N, x, w, bias, K, ahead, ROWS, 1);
+}
+
+TARGET static void NAME(single)(float *y, size_t N, const float *x, const float *w,
+                                const float *bias, size_t K, const float *ahead)
+{
+    NAME(body)(y, N, x, w, bias, K, ahead, 1, 1);
+}
+
+static const struct kernels NAME(kernels) = {ROWS,      COLUMNS,      NAME(tile),
+                                             NAME(row), NAME(column), NAME(single)};
+
+#undef TARGET
+#undef NAME
+#undef VECTOR
+#undef VECTOR_FLOATS
+#undef ROWS
+#undef COLUMNS

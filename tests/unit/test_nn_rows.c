@@ -1,0 +1,68 @@
+/* Includes the source, to run the kernels of lesser processors too. */
+#include "reinforce/base/philox.h"
+#include "reinforce/nn/ops_rows.c"
+#include "tests/support/test.h"
+
+#include <stdlib.h>
+
+enum { MAX_M = 21, MAX_N = 23 };
+
+static float *random_floats(size_t n, uint32_t stream)
+{
+    float *out = malloc(MAX(n, (size_t)1) * sizeof *out);
+    struct philox rng;
+
+    assert_non_null(out);
+    philox_init(&rng, 3, bytes_of_string("rows"), PHILOX_STAGE_SELECT, stream);
+    for (size_t i = 0; i < n; i++)
+        out[i] = philox_f32(&rng) - 0.5f;
+    return out;
+}
+
+/* Buffers are exact, so that a sanitizer sees a read behind them. */
+static void check(const struct kernels *kernels, size_t M, size_t N, size_t K, bool with_bias)
+{
+    float *x = random_floats(M * K, 1), *w = random_floats(N * K, 2), *b = random_floats(N, 3);
+    float *got = random_floats(M * N, 4), *want = random_floats(M * N, 5);
+
+    linear_rows(kernels, got, x, w, with_bias ? b : NULL, M, N, K);
+    ops_linear_rows_ref(want, x, w, with_bias ? b : NULL, M, N, K);
+    for (size_t i = 0; i < M * N; i++)
+        if (memcmp(&got[i], &want[i], sizeof *got) != 0)
+            fail_msg("%zu x %zu tile, M %zu, N %zu, K %zu: element %zu is %.9g, want %.9g",
+                     kernels->rows, kernels->columns, M, N, K, i, (double)got[i], (double)want[i]);
+    free(x);
+    free(w);
+    free(b);
+    free(got);
+    free(want);
+}
+
+static void every_kernel_has_the_plain_twins_bits(void **state)
+{
+    static const size_t K_values[] = {1, 15, 16, 17, 33, 64, 100};
+    const struct kernels *all[3] = {&base_kernels};
+    size_t n_kernels = 1;
+
+    (void)state;
+#if defined(KERNEL_TARGET)
+    if (__builtin_cpu_supports("avx2"))
+        all[n_kernels++] = &avx2_kernels;
+    if (__builtin_cpu_supports("avx512f"))
+        all[n_kernels++] = &avx512_kernels;
+#endif
+    for (size_t k = 0; k < n_kernels; k++)
+        for (size_t M = 1; M <= MAX_M; M += M < 9 ? 1 : 6)
+            for (size_t N = 1; N <= MAX_N; N += N < 9 ? 1 : 7)
+                for (size_t c = 0; c < ARRAY_LEN(K_values); c++)
+                    check(all[k], M, N, K_values[c], (M + N) % 2 == 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_kernel_has_the_plain_twins_bits),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
