@@ -6,6 +6,34 @@
 
 enum { TRIAL_SAMPLES = 32 };
 
+/* What one model takes of the whole job. */
+static void print_model(const struct estimate *e, const char *role, const char *name, int64_t ns,
+                        int64_t all_ns)
+{
+    double n = (double)MAX(e->trial.progress.samples_this_run, (int64_t)1);
+    double seconds = (double)ns / 1e9 / n;
+    char total[32];
+
+    job_args_format_seconds(seconds * e->samples, total);
+    (void)printf("    %-9s %-20s %9.2f ms a sample, %s of one thread, %.0f%% of model time\n", role,
+                 name, 1000 * seconds, total, 100 * (double)ns / (double)MAX(all_ns, (int64_t)1));
+}
+
+static void print_models(const struct job *job, const struct estimate *e)
+{
+    int64_t all_ns = 0;
+
+    for (size_t c = 0; c < job->n_captioners; c++)
+        all_ns += e->trial.captioner_ns[c];
+    for (size_t t = 0; t < job->n_teachers; t++)
+        all_ns += e->trial.teacher_ns[t];
+    (void)printf("  models       loaded in %.1f s\n", (double)e->trial.models_ms / 1000);
+    for (size_t c = 0; c < job->n_captioners; c++)
+        print_model(e, "captioner", job->captioners[c].name, e->trial.captioner_ns[c], all_ns);
+    for (size_t t = 0; t < job->n_teachers; t++)
+        print_model(e, "teacher", job->teachers[t].name, e->trial.teacher_ns[t], all_ns);
+}
+
 static void print_estimate(const struct job *job, const struct estimate *e)
 {
     const struct run_summary *trial = &e->trial;
@@ -29,7 +57,7 @@ static void print_estimate(const struct job *job, const struct estimate *e)
     (void)printf("  expected     %s with %d workers on this machine, %s of output, %.0f samples "
                  "quarantined\n",
                  seconds, job->workers.count, bytes, e->quarantined);
-    (void)printf("  models       loaded in %.1f s\n", (double)trial->models_ms / 1000);
+    print_models(job, e);
 }
 
 static int run(int argc, char **argv)
@@ -56,8 +84,8 @@ const struct command cmd_plan = {
     .summary = "says what a job would do and what it would cost, from a small measured sample",
     .help = "Lists the input, cuts it into shards as `run` would, and runs the first samples\n"
             "through every captioner and teacher, in memory. Time, bytes and quarantined\n"
-            "samples of the whole job are scaled up from that. Writes nothing to the job's\n"
-            "output or catalog.\n"
+            "samples of the whole job are scaled up from that, and so is what each model\n"
+            "takes. Writes nothing to the job's output or catalog.\n"
             "\n"
             "Options:\n" JOB_ARGS_HELP "\n"
             "Examples:\n"

@@ -27,7 +27,7 @@ static enum status count_shard(const struct plan *plan, const struct catalog_sha
 
     if (format == NULL)
         return error_set(err, ST_INVALID, "no reader for format \"%s\"", shard->input_format);
-    st = dataset_reader_open(format, shard->input_is_plan ? plan->output : plan->input,
+    st = dataset_reader_open(format, shard->input_is_plan ? plan->output : plan->input.store,
                              shard->input_key, &options, &from, &reader, err);
     if (st != ST_OK)
         return st;
@@ -63,7 +63,7 @@ static enum status count_samples(const struct plan *plan, struct estimate *estim
 
         if (shard->input_is_plan)
             continue;
-        st = object_store_head(plan->input, shard->input_key, &info, err);
+        st = object_store_head(plan->input.store, shard->input_key, &info, err);
         if (st == ST_OK && shard->input_end > 0)
             info.bytes = shard->input_end - shard->input_begin;
         if (st == ST_OK)
@@ -90,7 +90,7 @@ static enum status survey(const struct job *job, struct estimate *estimate, stru
     enum status st;
 
     arena_init(&arena, ARENA_BYTES);
-    st = planner_open_input(job->input.url, &arena, &plan.input, &plan.input_key, err);
+    st = input_open(job->input.url, &arena, &plan.input, err);
     if (st == ST_OK)
         st = object_store_open(job->output.url, &plan.output, err);
     if (st == ST_OK)
@@ -98,7 +98,7 @@ static enum status survey(const struct job *job, struct estimate *estimate, stru
     if (st == ST_OK)
         st = count_samples(&plan, estimate, err);
     object_store_close(&plan.output);
-    object_store_close(&plan.input);
+    input_close(&plan.input);
     arena_release(&arena);
     return st;
 }

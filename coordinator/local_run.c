@@ -2,6 +2,7 @@
 
 #include "coordinator/dispatcher.h"
 #include "coordinator/extension.h"
+#include "coordinator/output.h"
 #include "coordinator/planner.h"
 #include "coordinator/side_objects.h"
 #include "reinforce/base/clock.h"
@@ -42,8 +43,8 @@ struct run {
     const struct local_run_options *options;
     const struct job *job;
     struct arena arena;
-    struct object_store *input, *output;
-    const char *input_key;
+    struct input input;
+    struct object_store *output;
     const char *catalog_url;
     struct catalog *catalog;
     struct file_lock lock;
@@ -118,11 +119,8 @@ static enum status lock_catalog(struct run *run, struct error *err)
 static enum status refuse_shard(void *ctx, const struct object_info *info, struct error *err)
 {
     const struct run *run = ctx;
-    const char *extension = dataset_format_by_name(run->job->output.format)->extension;
-    size_t len = strlen(info->key), n = strlen(extension);
 
-    if (strncmp(info->key, "_reinforce/", 11) == 0 || len <= n ||
-        strcmp(info->key + len - n, extension) != 0)
+    if (!output_is_shard(info->key, dataset_format_by_name(run->job->output.format)->extension))
         return ST_OK;
     return error_set(err, ST_CONFLICT,
                      "output \"%s\" holds a dataset that catalog \"%s\" does not know; restore the "
@@ -159,11 +157,8 @@ static enum status check_output(struct run *run, struct error *err)
 
 static enum status plan(struct run *run, struct error *err)
 {
-    struct plan plan = {.job = run->job,
-                        .input = run->input,
-                        .output = run->output,
-                        .input_key = run->input_key,
-                        .arena = &run->arena};
+    struct plan plan = {
+        .job = run->job, .input = run->input, .output = run->output, .arena = &run->arena};
     struct object_written written;
     enum status st = planner_run(&plan, err);
 
@@ -186,7 +181,7 @@ static enum status begin(struct run *run, struct run_summary *summary, struct er
     enum status st = local_run_catalog_url(job, &run->arena, &run->catalog_url, err);
 
     if (st == ST_OK)
-        st = planner_open_input(job->input.url, &run->arena, &run->input, &run->input_key, err);
+        st = input_open(job->input.url, &run->arena, &run->input, err);
     if (st == ST_OK)
         st = object_store_open(job->output.url, &run->output, err);
     if (st == ST_OK)
@@ -361,7 +356,7 @@ static enum status work(struct run *run, struct run_summary *summary, struct err
     summary->models_ms = clock_monotonic_ms() - begun;
     run->context = (struct stage_context){.job = run->job,
                                           .engine = run->engine,
-                                          .input = run->input,
+                                          .input = run->input.store,
                                           .output = run->output,
                                           .stats = &run->stats,
                                           .budget = &run->budget};
@@ -445,7 +440,7 @@ static void release(struct run *run)
     engine_close(&run->engine);
     catalog_close(&run->catalog);
     object_store_close(&run->output);
-    object_store_close(&run->input);
+    input_close(&run->input);
     file_lock_release(&run->lock);
     memory_budget_release(&run->budget);
     (void)pthread_cond_destroy(&run->ended);
@@ -477,6 +472,10 @@ enum status local_run(const struct local_run_options *options, struct run_summar
     summary->views_embedded = atomic_load(&run.stats.views_embedded);
     summary->texts_embedded = atomic_load(&run.stats.texts_embedded);
     summary->bytes_committed = atomic_load(&run.stats.bytes_committed);
+    for (size_t c = 0; c < run.job->n_captioners; c++)
+        summary->captioner_ns[c] = atomic_load(&run.stats.captioner_ns[c]);
+    for (size_t t = 0; t < run.job->n_teachers; t++)
+        summary->teacher_ns[t] = atomic_load(&run.stats.teacher_ns[t]);
     summary->peak_pixel_bytes = run.budget.peak_bytes;
     release(&run);
     return st;

@@ -34,6 +34,8 @@ struct run_summary {
     bool drained;       /* stopped before the end; run again to go on */
     bool over_budget;   /* paused: too many samples quarantined */
     long long captions, views_embedded, texts_embedded, bytes_committed;
+    int64_t captioner_ns[JOB_MAX_CAPTIONERS]; /* thread time in each model, as in the job file */
+    int64_t teacher_ns[JOB_MAX_TEACHERS];
     int64_t models_ms; /* spent loading models */
     size_t peak_pixel_bytes;
 };

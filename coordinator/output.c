@@ -1,5 +1,6 @@
 #include "coordinator/output.h"
 
+#include "storage/format/side_files.h"
 #include "worker/stage_write.h"
 
 #include <inttypes.h>
@@ -18,6 +19,14 @@ const char *output_config_text(const struct output *out, const char *section, co
     const char *text = json_string_value(json_object_get(from, key));
 
     return text != NULL && text[0] != '\0' ? text : otherwise;
+}
+
+bool output_is_shard(const char *key, const char *extension)
+{
+    size_t len = strlen(key), n = strlen(extension);
+
+    return strncmp(key, "_reinforce/", 11) != 0 && strcmp(key, SIDE_FILES_MANIFEST) != 0 &&
+           len > n && strcmp(key + len - n, extension) == 0;
 }
 
 enum status output_open(const char *url, struct output *out, struct error *err)
@@ -92,12 +101,12 @@ static void found(struct check *check, const char *object, const char *problem)
 static enum status read_manifest(struct check *check, struct error *err)
 {
     struct bytes_view body;
-    enum status st = object_store_get(check->out->store, "manifest.jsonl", JSON_MAX_BYTES,
+    enum status st = object_store_get(check->out->store, SIDE_FILES_MANIFEST, JSON_MAX_BYTES,
                                       &check->out->arena, &body, err);
 
     if (st == ST_NOT_FOUND) {
         if (check->out->row.state == CATALOG_JOB_DONE)
-            found(check, "manifest.jsonl", "is missing");
+            found(check, SIDE_FILES_MANIFEST, "is missing");
         return ST_OK;
     }
     for (size_t at = 0; st == ST_OK && at < body.len;) {
@@ -107,12 +116,12 @@ static enum status read_manifest(struct check *check, struct error *err)
         json_t *line;
 
         if (json_parse(bytes_view_of(body.data + at, len), &line, err) != ST_OK) {
-            found(check, "manifest.jsonl", err->message);
+            found(check, SIDE_FILES_MANIFEST, err->message);
             return ST_OK;
         }
         shard = json_string_value(json_object_get(line, "shard"));
         if (shard == NULL)
-            found(check, "manifest.jsonl", "has a line without \"shard\"");
+            found(check, SIDE_FILES_MANIFEST, "has a line without \"shard\"");
         else
             (void)json_object_set(check->manifest, shard, line);
         json_decref(line);
@@ -220,12 +229,10 @@ static enum status check_output(void *ctx, const struct catalog_output *output, 
 static enum status check_stranger(void *ctx, const struct object_info *info, struct error *err)
 {
     struct check *check = ctx;
-    const char *ext = check->out->format->extension;
-    size_t len = strlen(info->key), n = strlen(ext);
 
     (void)err;
-    if (strncmp(info->key, "_reinforce/", 11) != 0 && len > n &&
-        strcmp(info->key + len - n, ext) == 0 && json_object_get(check->known, info->key) == NULL)
+    if (output_is_shard(info->key, check->out->format->extension) &&
+        json_object_get(check->known, info->key) == NULL)
         found(check, info->key, "is not in the catalog");
     return ST_OK;
 }

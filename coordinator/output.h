@@ -27,6 +27,9 @@ void output_close(struct output *out);
 const char *output_config_text(const struct output *out, const char *section, const char *key,
                                const char *otherwise);
 
+/** Whether an object of an output can be a shard of the format with this extension. */
+bool output_is_shard(const char *key, const char *extension);
+
 /** One disagreement, told as it is found. */
 typedef void output_problem_fn(void *ctx, const char *object, const char *problem);
 

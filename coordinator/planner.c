@@ -16,58 +16,6 @@ struct survey {
     const char *first_tar, *first_jsonl;
 };
 
-static bool ends_with(const char *text, const char *suffix)
-{
-    size_t n = strlen(text), m = strlen(suffix);
-
-    return n >= m && strcmp(text + n - m, suffix) == 0;
-}
-
-static bool is_tar(const char *key)
-{
-    return ends_with(key, ".tar");
-}
-
-static const char *jsonl_format(const char *key)
-{
-    static const struct {
-        const char *suffix, *format;
-    } suffixes[] = {
-        {".jsonl", "jsonl"},          {".jsonl.gz", "jsonl.gz"}, {".jsonl.zst", "jsonl.zst"},
-        {".jsonl.zstd", "jsonl.zst"}, {".json.gz", "jsonl.gz"},  {".json.zst", "jsonl.zst"},
-    };
-
-    for (size_t i = 0; i < ARRAY_LEN(suffixes); i++)
-        if (ends_with(key, suffixes[i].suffix))
-            return suffixes[i].format;
-    return NULL;
-}
-
-enum status planner_open_input(const char *url, struct arena *arena, struct object_store **store,
-                               const char **key, struct error *err)
-{
-    const char *slash = strrchr(url, '/');
-    const char *folder = url;
-    char *parent;
-    enum status st;
-
-    *key = NULL;
-    *store = NULL;
-    if (is_tar(url) || jsonl_format(url) != NULL) {
-        const char *colon = strchr(url, ':');
-        const char *name = slash != NULL ? slash + 1 : colon != NULL ? colon + 1 : url;
-
-        st = arena_strndup(arena, url, (size_t)(name - url), &parent, err);
-        if (st != ST_OK)
-            return st;
-        if (slash != NULL && slash > url && slash[-1] != ':' && slash[-1] != '/')
-            parent[slash - url] = '\0';
-        folder = parent[0] == '\0' ? "." : parent;
-        *key = name;
-    }
-    return object_store_open(folder, store, err);
-}
-
 static enum status add_shard(struct plan *plan, const struct catalog_shard_plan *shard,
                              struct error *err)
 {
@@ -113,7 +61,7 @@ static enum status add_jsonl(struct plan *plan, const char *key, const char *for
     for (uint64_t at = 0; at < bytes && st == ST_OK; at += SCAN_BYTES) {
         size_t n = (size_t)MIN(bytes - at, (uint64_t)SCAN_BYTES);
 
-        st = object_store_read_range(plan->input, key, at, n, buffer, err);
+        st = object_store_read_range(plan->input.store, key, at, n, buffer, err);
         for (size_t i = 0; i < n && st == ST_OK; i++) {
             if (buffer[i] != '\n')
                 continue;
@@ -131,42 +79,72 @@ static enum status add_jsonl(struct plan *plan, const char *key, const char *for
                                                                     : st;
 }
 
+/* One more of a kind; the first is remembered. */
+static enum status count(struct survey *survey, const char *key, size_t *n, const char **first,
+                         struct error *err)
+{
+    char *copy;
+    enum status st;
+
+    if ((*n)++ > 0)
+        return ST_OK;
+    st = arena_strndup(survey->plan->arena, key, strlen(key), &copy, err);
+    if (st == ST_OK)
+        *first = copy;
+    return st;
+}
+
 static enum status survey_object(void *ctx, const struct object_info *info, struct error *err)
 {
     struct survey *survey = ctx;
-    char *copy;
+    const char *format;
 
     if (strncmp(info->key, "_reinforce/", 11) == 0)
         return ST_OK;
-    if (is_tar(info->key) && survey->n_tars++ == 0) {
-        if (arena_strndup(survey->plan->arena, info->key, strlen(info->key), &copy, err) != ST_OK)
-            return err->code;
-        survey->first_tar = copy;
-    }
-    if (jsonl_format(info->key) != NULL && !folder_is_captions_file(info->key) &&
-        survey->n_jsonl++ == 0) {
-        if (arena_strndup(survey->plan->arena, info->key, strlen(info->key), &copy, err) != ST_OK)
-            return err->code;
-        survey->first_jsonl = copy;
-    }
+    format = input_format(info->key);
+    if (format != NULL && strcmp(format, "webdataset") == 0)
+        return count(survey, info->key, &survey->n_tars, &survey->first_tar, err);
+    if (format != NULL && !folder_is_captions_file(info->key))
+        return count(survey, info->key, &survey->n_jsonl, &survey->first_jsonl, err);
     survey->n_images += folder_is_image(info->key);
     return ST_OK;
+}
+
+/* input.format "jsonl" stands for its compressed forms too. */
+static bool is_wanted(const char *wanted, const char *format)
+{
+    return strcmp(wanted, "auto") == 0 || strncmp(format, wanted, strlen(wanted)) == 0;
 }
 
 static enum status add_object(void *ctx, const struct object_info *info, struct error *err)
 {
     struct plan *plan = ctx;
-    const char *format = is_tar(info->key) ? "webdataset" : jsonl_format(info->key);
+    const char *format = input_format(info->key);
     struct catalog_shard_plan shard = {.input_key = info->key, .input_format = format};
 
-    if (format == NULL || strncmp(info->key, "_reinforce/", 11) == 0)
-        return ST_OK;
-    if (plan->input_key != NULL && strcmp(plan->input_key, info->key) != 0)
+    if (format == NULL || strncmp(info->key, "_reinforce/", 11) == 0 ||
+        !is_wanted(plan->job->input.format, format))
         return ST_OK;
     if (strcmp(format, "webdataset") != 0)
         return add_jsonl(plan, info->key, format, info->etag, info->bytes, err);
     (void)snprintf(shard.input_etag, sizeof shard.input_etag, "%s", info->etag);
     return add_shard(plan, &shard, err);
+}
+
+/* The objects that the job's URL names; each must be there. */
+static enum status add_named(struct plan *plan, struct error *err)
+{
+    enum status st = ST_OK;
+
+    for (size_t i = 0; i < plan->input.n_keys && st == ST_OK; i++) {
+        struct object_info info = {0};
+
+        st = object_store_head(plan->input.store, plan->input.keys[i], &info, err);
+        info.key = plan->input.keys[i];
+        if (st == ST_OK)
+            st = add_object(plan, &info, err);
+    }
+    return st;
 }
 
 /* The list of images that becomes one shard's input. */
@@ -215,7 +193,7 @@ static enum status plan_folder(struct plan *plan, struct error *err)
     enum status st;
 
     byte_buf_init(&list.body, LIST_MAX_BYTES);
-    st = folder_list(plan->input, "", take_line, &list, err);
+    st = folder_list(plan->input.store, "", take_line, &list, err);
     if (st == ST_OK)
         st = flush_list(&list, err);
     byte_buf_release(&list.body);
@@ -229,11 +207,11 @@ enum status planner_run(struct plan *plan, struct error *err)
     bool automatic = strcmp(format, "auto") == 0;
     enum status st;
 
-    if (plan->input_key != NULL)
-        st = object_store_list(plan->input, plan->input_key, add_object, plan, err);
+    if (plan->input.n_keys > 0)
+        st = add_named(plan, err);
     else
-        st = object_store_list(plan->input, "", survey_object, &survey, err);
-    if (st == ST_OK && plan->input_key == NULL) {
+        st = object_store_list(plan->input.store, "", survey_object, &survey, err);
+    if (st == ST_OK && plan->input.n_keys == 0) {
         if (automatic && survey.n_tars > 0 && survey.n_jsonl > 0)
             return error_set(
                 err, ST_INVALID,
@@ -243,7 +221,7 @@ enum status planner_run(struct plan *plan, struct error *err)
             (automatic && survey.n_tars == 0 && survey.n_jsonl == 0))
             st = plan_folder(plan, err);
         else
-            st = object_store_list(plan->input, "", add_object, plan, err);
+            st = object_store_list(plan->input.store, "", add_object, plan, err);
     }
     if (st == ST_OK && plan->n_shards == 0)
         return error_set(

@@ -2,28 +2,20 @@
 #ifndef REINFORCE_COORDINATOR_PLANNER_H
 #define REINFORCE_COORDINATOR_PLANNER_H
 
+#include "coordinator/input.h"
 #include "reinforce/job/job.h"
 #include "storage/catalog/catalog.h"
 
 /** What a job will read. Strings and the array live in `arena`. */
 struct plan {
     const struct job *job;
-    struct object_store *input;  /* opened by plan_open_input(); borrowed */
+    struct input input;          /* borrowed */
     struct object_store *output; /* lists of images are written under _reinforce/plan/ */
-    const char *input_key;       /* one object, when the job's URL names a file; else NULL */
     struct arena *arena;
     struct catalog_shard_plan *shards;
     size_t n_shards, capacity;
     int64_t n_samples; /* of lists and plain JSONL, whose lines are counted; others add 0 */
 };
-
-/**
- * Opens the store a job reads from. A URL that names one tar or JSONL file opens the folder it is
- * in, and *key is the file's name in `arena`; else *key is NULL.
- */
-NODISCARD enum status planner_open_input(const char *url, struct arena *arena,
-                                         struct object_store **store, const char **key,
-                                         struct error *err);
 
 /**
  * Lists the input and fills plan->shards: a tar is a shard; plain JSONL is cut every

@@ -64,7 +64,7 @@ static enum status put(struct object_store *output, const char *key, render_fn *
 static enum status put_all(const struct job *job, struct object_store *output,
                            const struct side_dataset *dataset, struct error *err)
 {
-    enum status st = put(output, "manifest.jsonl", side_files_manifest, dataset, err);
+    enum status st = put(output, SIDE_FILES_MANIFEST, side_files_manifest, dataset, err);
 
     if (st == ST_OK)
         st = put(output, "info.json", side_files_info, dataset, err);

@@ -1,5 +1,6 @@
 #include "worker/stage_caption.h"
 
+#include "reinforce/base/clock.h"
 #include "reinforce/text/clean.h"
 
 /* Decoding reads all weights once a step for all rows of a call; more images add rows, not reads.
@@ -75,6 +76,7 @@ static enum status caption_batch(const struct stage_context *context, size_t whi
     struct caption *captions = NULL;
     struct error err = {0};
     size_t n = (size_t)spec->how.n_captions;
+    int64_t begun = clock_monotonic_ns();
     enum status st;
 
     for (size_t b = 0; b < B; b++) {
@@ -87,6 +89,7 @@ static enum status caption_batch(const struct stage_context *context, size_t whi
     if (st == ST_OK)
         st = captioner_caption_images(context->engine->captioners[which], images, uids, B,
                                       &spec->how, results, scratch, captions, &err);
+    (void)atomic_fetch_add(&context->stats->captioner_ns[which], clock_monotonic_ns() - begun);
     if (st != ST_OK && B > 1)
         return st; /* the caller tries them one by one */
     if (st != ST_OK) {

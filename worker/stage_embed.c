@@ -1,5 +1,7 @@
 #include "worker/stage_embed.h"
 
+#include "reinforce/base/clock.h"
+
 #include <math.h>
 #include <stdio.h>
 
@@ -67,6 +69,7 @@ static enum status embed_set(const struct stage_context *context, const struct s
     const struct engine *engine = context->engine;
     size_t dim = engine->teacher_column[t + 1] - engine->teacher_column[t], D = engine_dim(engine);
     const struct image *views = sample->views + engine->teacher_size[t] * sample->record.n_views;
+    int64_t begun = clock_monotonic_ns();
     enum status st;
     float *emb;
 
@@ -78,6 +81,7 @@ static enum status embed_set(const struct stage_context *context, const struct s
         st = teacher_embed_images(engine->teachers[t], views, set->rows, scratch, emb, err);
     else if (st == ST_OK)
         st = teacher_embed_texts(engine->teachers[t], set->texts, set->rows, scratch, emb, err);
+    (void)atomic_fetch_add(&context->stats->teacher_ns[t], clock_monotonic_ns() - begun);
     if (st != ST_OK) {
         error_add_context(err, "teacher \"%s\"", context->job->teachers[t].name);
         return st;

@@ -11,6 +11,8 @@
 #include "reinforce/teach/captioner.h"
 #include "reinforce/teach/teacher.h"
 
+enum { JOB_MAX_CAPTIONERS = 16, JOB_MAX_TEACHERS = 16 };
+
 enum job_caption_post {
     JOB_POST_NONE = 0,           /* the caption exactly as the model said it */
     JOB_POST_TRIM = 1,           /* white space at both ends */

@@ -4,8 +4,6 @@
 
 #include <limits.h>
 
-enum { MAX_CAPTIONERS = 16, MAX_TEACHERS = 16 };
-
 static const struct job_option_name input_formats[] = {
     {"auto", 0}, {"webdataset", 1}, {"jsonl", 2}, {"folder", 3}, {NULL, 0}};
 static const struct job_option_name output_formats[] = {
@@ -84,7 +82,9 @@ static const struct job_option top_options[] = {
 
 static const struct job_option input_options[] = {
     TEXT("url", JOB(input.url), NULL, true,
-         "Where the images are: a folder, or a dataset's folder or file."),
+         "Where the images are: a folder, a dataset's folder or file, a pattern such as "
+         "data/{00000..00099}.tar, several of these joined by \"::\", or the manifest.jsonl or "
+         "info.json of an earlier job."),
     CHOICE("format", JOB(input.format), "auto", input_formats, true,
            "How they are stored; auto looks at suffixes and first bytes."),
     INT("shard_samples", JOB(input.shard_samples), "1000", 1, 1000000, true,
@@ -247,12 +247,12 @@ const struct job_section job_sections[] = {
     {"captioners", captioner_options, ARRAY_LEN(captioner_options),
      "A list: the models that write synthetic captions, each into a column of its own.",
      sizeof(struct job_captioner), offsetof(struct job, captioners),
-     offsetof(struct job, n_captioners), MAX_CAPTIONERS},
+     offsetof(struct job, n_captioners), JOB_MAX_CAPTIONERS},
     {"teachers", teacher_options, ARRAY_LEN(teacher_options),
      "A list: the models that embed views and captions. Their order is the order of the slices in "
      "a stored row.",
      sizeof(struct job_teacher), offsetof(struct job, teachers), offsetof(struct job, n_teachers),
-     MAX_TEACHERS},
+     JOB_MAX_TEACHERS},
     SECTION("workers", worker_options, "How the work is done; nothing here changes the output."),
     SECTION("budget", budget_options, "How much may go wrong."),
 };

@@ -6,6 +6,8 @@
 #include "reinforce/base/bytes.h"
 #include "reinforce/image/augment.h"
 
+#define SIDE_FILES_MANIFEST "manifest.jsonl" /* the one whose name could be a shard's */
+
 /** One finished shard. Strings are borrowed. */
 struct side_shard {
     int64_t number;         /* names it; a number left out is a gap */

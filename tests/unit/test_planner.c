@@ -19,14 +19,14 @@ static void setup(struct fixture *f, const char *format, int64_t shard_samples)
     f->job.input.shard_samples = shard_samples;
     f->plan.job = &f->job;
     f->plan.arena = &f->arena;
-    assert_ok(object_store_open("mem:in", &f->plan.input, &err));
+    assert_ok(object_store_open("mem:in", &f->plan.input.store, &err));
     assert_ok(object_store_open("mem:out", &f->plan.output, &err));
 }
 
 static void teardown(struct fixture *f)
 {
     object_store_close(&f->plan.output);
-    object_store_close(&f->plan.input);
+    object_store_close(&f->plan.input.store);
     arena_release(&f->arena);
 }
 
@@ -35,7 +35,7 @@ static void put(struct fixture *f, const char *key, const char *body)
     struct object_written written;
     struct error err = {0};
 
-    assert_ok(object_store_put(f->plan.input, key, bytes_of_string(body), &written, &err));
+    assert_ok(object_store_put(f->plan.input.store, key, bytes_of_string(body), &written, &err));
 }
 
 static void each_tar_is_a_shard_in_byte_order(void **state)
@@ -123,31 +123,63 @@ static void nothing_to_read_and_two_kinds_are_refused_with_the_reason(void **sta
     teardown(&f);
 }
 
-static void a_url_may_name_one_file(void **state)
+static void the_format_chooses_among_several_kinds(void **state)
 {
     static const struct {
-        const char *url, *key;
-    } cases[] = {{"data/x.tar", "x.tar"},
-                 {"x.jsonl.gz", "x.jsonl.gz"},
-                 {"file:/d/y.jsonl", "y.jsonl"},
-                 {"data", NULL}};
-    struct arena arena;
+        const char *format, *key;
+    } cases[] = {{"webdataset", "a.tar"}, {"jsonl", "b.jsonl.gz"}};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct fixture f;
+        struct error err = {0};
+
+        setup(&f, cases[i].format, 2);
+        put(&f, "a.tar", "x");
+        put(&f, "b.jsonl.gz", "x");
+        assert_ok(planner_run(&f.plan, &err));
+        assert_int_equal(f.plan.n_shards, 1);
+        assert_string_equal(f.plan.shards[0].input_key, cases[i].key);
+        teardown(&f);
+    }
+}
+
+/* What a job has written is a job's input as it is; its side files are no data. */
+static void an_earlier_output_can_be_read(void **state)
+{
+    struct fixture f;
     struct error err = {0};
 
     (void)state;
-    arena_init(&arena, 1 << 20);
-    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-        struct object_store *store;
-        const char *key;
+    setup(&f, "auto", 10);
+    put(&f, "00000000.tar", "x");
+    put(&f, "manifest.jsonl", "{}\n");
+    put(&f, "info.json", "{}");
+    put(&f, "_reinforce/plan/00000000.jsonl", "{}\n");
+    assert_ok(planner_run(&f.plan, &err));
+    assert_int_equal(f.plan.n_shards, 1);
+    teardown(&f);
+}
 
-        assert_ok(planner_open_input(cases[i].url, &arena, &store, &key, &err));
-        if (cases[i].key == NULL)
-            assert_null(key);
-        else
-            assert_string_equal(key, cases[i].key);
-        object_store_close(&store);
-    }
-    arena_release(&arena);
+static void named_objects_must_be_there(void **state)
+{
+    static const char *const keys[] = {"a.tar", "b.tar"};
+    struct fixture f;
+    struct error err = {0};
+
+    (void)state;
+    setup(&f, "auto", 10);
+    f.plan.input.keys = keys;
+    f.plan.input.n_keys = 2;
+    put(&f, "a.tar", "x");
+    put(&f, "c.tar", "x");
+    assert_status(planner_run(&f.plan, &err), ST_NOT_FOUND);
+    assert_non_null(strstr(err.message, "b.tar"));
+    f.plan.n_shards = 0;
+    put(&f, "b.tar", "x");
+    assert_ok(planner_run(&f.plan, &err));
+    assert_int_equal(f.plan.n_shards, 2);
+    teardown(&f);
 }
 
 int main(void)
@@ -157,7 +189,9 @@ int main(void)
         cmocka_unit_test(plain_jsonl_is_cut_at_line_starts),
         cmocka_unit_test(a_folder_becomes_stored_lists),
         cmocka_unit_test(nothing_to_read_and_two_kinds_are_refused_with_the_reason),
-        cmocka_unit_test(a_url_may_name_one_file),
+        cmocka_unit_test(the_format_chooses_among_several_kinds),
+        cmocka_unit_test(an_earlier_output_can_be_read),
+        cmocka_unit_test(named_objects_must_be_there),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
