@@ -108,7 +108,8 @@ static enum status parse_header(const char *header, enum array_float *type, bool
     quote = descr[0] == '\'' ? strchr(descr + 1, '\'') : NULL;
     if (quote == NULL ||
         !array_float_parse(descr + 1, (size_t)(quote - descr - 1), type, big_endian))
-        return error_set(err, ST_CORRUPT, "npy array is of type %.12s, floats are expected", descr);
+        return error_set(err, ST_CORRUPT, "npy array is of type %.*s, floats are expected",
+                         quote != NULL ? (int)MIN(quote + 1 - descr, (ptrdiff_t)12) : 12, descr);
     if (strncmp(order, "False", 5) != 0 && strncmp(order, "True", 4) != 0)
         return error_set(err, ST_CORRUPT, "npy header has no fortran_order");
     *fortran = order[0] == 'T';
