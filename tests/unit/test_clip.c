@@ -191,6 +191,79 @@ static void the_other_activation_gives_other_embeddings(void **state)
     }
 }
 
+/* A model whose matrix `name` was stored the other way round by a careless converter. */
+static enum status open_transposed(const char *model, const char *name, struct error *why)
+{
+    struct error err = {0};
+    struct clip *clip = NULL;
+    char dir[256];
+    struct snapshot snapshot;
+    struct safetensors *file = NULL;
+    struct weights *weights = NULL;
+    const struct tensor *stored;
+    struct tensor *tensors;
+    uint8_t *turned = NULL;
+    size_t n;
+    enum status st;
+
+    (void)snprintf(dir, sizeof dir, MODELS "%s", model);
+    assert_ok(snapshot_read(dir, NULL, &snapshot, &err));
+    assert_ok(safetensors_open(snapshot.weights_path, &file, &err));
+    stored = safetensors_view(file, &n);
+    tensors = malloc(n * sizeof *tensors);
+    memcpy(tensors, stored, n * sizeof *tensors);
+    for (size_t i = 0; i < n; i++) {
+        size_t rows = stored[i].shape[0], columns = stored[i].shape[1],
+               size = tensor_dtype_size(stored[i].dtype);
+
+        if (strcmp(stored[i].name, name) != 0)
+            continue;
+        turned = malloc(stored[i].data.len);
+        for (size_t r = 0; r < rows; r++)
+            for (size_t c = 0; c < columns; c++)
+                memcpy(turned + (c * rows + r) * size,
+                       stored[i].data.data + (r * columns + c) * size, size);
+        tensors[i].shape[0] = columns;
+        tensors[i].shape[1] = rows;
+        tensors[i].data.data = turned;
+    }
+    assert_non_null(turned);
+    assert_ok(weights_create(tensors, n, &weights, &err));
+    st = clip_create(&snapshot, &weights, &clip, &err);
+    if (st == ST_OK) {
+        struct safetensors *golden = open_golden(model);
+        double difference = strcmp(name, "visual.proj") == 0 ? image_difference(clip, golden)
+                                                             : text_difference(clip, golden);
+
+        assert_true(difference > 1e-4);
+        safetensors_close(&golden);
+    }
+    clip_destroy(&clip);
+    weights_destroy(&weights);
+    safetensors_close(&file);
+    free(tensors);
+    free(turned);
+    *why = err;
+    return st;
+}
+
+/* CLIP 4: by its shape, or, of a square one, by the goldens. */
+static void a_transposed_projection_is_noticed(void **state)
+{
+    static const char *const names[] = {"visual.proj", "text_projection"};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        struct error err = {0};
+
+        assert_status(open_transposed("clip_gelu", names[i], &err), ST_INVALID);
+        assert_non_null(strstr(err.message, names[i]));
+        assert_non_null(strstr(err.message, "[48, 64]"));
+        assert_non_null(strstr(err.message, "[64, 48]"));
+        assert_ok(open_transposed("clip_quickgelu", names[i], &err));
+    }
+}
+
 /* CLIP 3 */
 static void both_namings_give_the_same_bits(void **state)
 {
@@ -353,6 +426,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(towers_equal_open_clip_and_transformers),
         cmocka_unit_test(the_other_activation_gives_other_embeddings),
+        cmocka_unit_test(a_transposed_projection_is_noticed),
         cmocka_unit_test(both_namings_give_the_same_bits),
         cmocka_unit_test(padding_behind_the_end_changes_nothing),
         cmocka_unit_test(rows_that_cannot_be_texts_are_refused),
