@@ -10,16 +10,17 @@
 
 enum { CONFIG_MAX_BYTES = 16 << 20 };
 
-/* open_clip's search order first; PyTorch archives are looked for only to say what to do about
- * them. */
+/* open_clip's search order first; then a torch checkpoint of any name, if it is the only one. */
 static const char *const weight_names[] = {
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.safetensors",
     "open_clip_model.safetensors.index.json",
     "model.safetensors",
     "model.safetensors.index.json",
+    "open_clip_pytorch_model.bin",
+    "pytorch_model.bin",
 };
-static const char *const archive_endings[] = {".bin", ".pt", ".pth", ".ckpt"};
+static const char *const checkpoint_endings[] = {".bin", ".pt", ".pth", ".ckpt"};
 static const char *const config_names[] = {"open_clip_config.json", "config.json",
                                            "preprocessor_config.json"};
 
@@ -68,43 +69,57 @@ static enum status read_json(const char *dir, const char *name, json_t **out, st
     return st;
 }
 
-/* A PyTorch archive in the folder, only to say what to do about it. */
-static bool find_archive(const char *dir, char path[PATH_MAX])
+static bool is_checkpoint(const char *name)
 {
-    DIR *listing = opendir(dir);
-    bool found = false;
+    const char *ending = strrchr(name, '.');
 
-    while (listing != NULL && !found) {
+    for (size_t i = 0; i < ARRAY_LEN(checkpoint_endings) && ending != NULL; i++)
+        if (strcmp(ending, checkpoint_endings[i]) == 0)
+            return true;
+    return false;
+}
+
+/* Fills s->weights_path with the one torch checkpoint of the folder, if there is one. */
+static enum status find_checkpoint(struct snapshot *s, struct error *err)
+{
+    DIR *listing = opendir(s->dir);
+    char path[PATH_MAX];
+    enum status st = ST_OK;
+
+    while (listing != NULL && st == ST_OK) {
         /* NOLINTNEXTLINE(concurrency-mt-unsafe): one thread, own handle */
         const struct dirent *entry = readdir(listing);
-        const char *ending = entry != NULL ? strrchr(entry->d_name, '.') : NULL;
 
         if (entry == NULL)
             break;
-        for (size_t i = 0; i < ARRAY_LEN(archive_endings) && ending != NULL && !found; i++)
-            found = strcmp(ending, archive_endings[i]) == 0 && file_in(dir, entry->d_name, path);
+        if (!is_checkpoint(entry->d_name) || !file_in(s->dir, entry->d_name, path))
+            continue;
+        if (s->weights_path[0] != '\0')
+            st = error_set(err, ST_INVALID,
+                           "\"%.120s\" holds several checkpoints, %.60s among them; keep one",
+                           s->dir, entry->d_name);
+        memcpy(s->weights_path, path, sizeof path);
     }
     if (listing != NULL)
         (void)closedir(listing);
-    return found;
+    return st;
 }
 
 static enum status find_weights(struct snapshot *s, struct error *err)
 {
-    char path[PATH_MAX];
+    enum status st;
 
     for (size_t i = 0; i < ARRAY_LEN(weight_names); i++)
         if (file_in(s->dir, weight_names[i], s->weights_path))
             return ST_OK;
-    if (find_archive(s->dir, path))
-        return error_set(err, ST_INVALID,
-                         "\"%.120s\" is a PyTorch archive, which may run code when it is opened; "
-                         "convert it to open_clip_model.safetensors first",
-                         path);
-    return error_set(err, ST_NOT_FOUND,
-                     "\"%.120s\" holds no weights; expected open_clip_model.safetensors or "
-                     "model.safetensors",
-                     s->dir);
+    s->weights_path[0] = '\0';
+    st = find_checkpoint(s, err);
+    if (st == ST_OK && s->weights_path[0] == '\0')
+        st = error_set(err, ST_NOT_FOUND,
+                       "\"%.120s\" holds no weights; expected open_clip_model.safetensors, "
+                       "model.safetensors or a checkpoint (.pt, .bin)",
+                       s->dir);
+    return st;
 }
 
 static void find_tokenizer(struct snapshot *s)
@@ -222,7 +237,6 @@ enum status snapshot_open_weights(const struct snapshot *s, struct weights **out
                                   char digest[SHA256_HEX_LEN + 1], struct error *err)
 {
     struct sha256 *hash = NULL;
-    const struct safetensors *file;
     char path[PATH_MAX];
     enum status st = weights_open(s->weights_path, out, err);
 
@@ -238,9 +252,8 @@ enum status snapshot_open_weights(const struct snapshot *s, struct weights **out
         st = hash_file(hash, s->vocab_path, err);
     if (st == ST_OK)
         st = hash_file(hash, s->merges_path, err);
-    file = st == ST_OK ? weights_file(*out) : NULL;
-    for (size_t i = 0; file != NULL && i < safetensors_n_files(file) && st == ST_OK; i++)
-        st = hash_file(hash, safetensors_file_path(file, i), err);
+    for (size_t i = 0; st == ST_OK && i < weights_n_files(*out); i++)
+        st = hash_file(hash, weights_file_path(*out, i), err);
     if (st == ST_OK)
         sha256_hex(hash, digest);
     sha256_destroy(&hash);

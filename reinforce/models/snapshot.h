@@ -49,7 +49,7 @@ struct snapshot {
  * Reads the folder's own configs; without any, sizes come from the tensors. `activation` ("gelu",
  * "quick_gelu") overrides what the config says; NULL keeps it, and is refused without a config.
  * ST_NOT_FOUND: no folder or weights; ST_INVALID names a config key that asks for what we do not
- * have, or a weight file that must be converted to safetensors first.
+ * have, or says that there are several checkpoints.
  */
 NODISCARD enum status snapshot_read(const char *dir, const char *activation, struct snapshot *out,
                                     struct error *err);

@@ -1,11 +1,15 @@
 #include "reinforce/nn/weights.h"
 
+#include "reinforce/base/arena.h"
+#include "reinforce/base/file.h"
 #include "reinforce/nn/convert.h"
+#include "reinforce/nn/torch_archive.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+enum { MAX_TENSORS = 1 << 17, PICKLE_BYTES = 256 << 20 };
 enum { BLOCK_ALIGN = 64, MAX_NAME = 256, MAX_SHAPE_TEXT = 96 };
 
 struct block { /* one converted tensor; data begins BLOCK_ALIGN behind it */
@@ -13,8 +17,11 @@ struct block { /* one converted tensor; data begins BLOCK_ALIGN behind it */
 };
 
 struct weights {
-    struct safetensors *file; /* NULL when the tensors came from memory */
-    struct tensor *tensors;   /* sorted by name */
+    struct safetensors *file; /* or a torch checkpoint, or neither: tensors from memory */
+    struct file_map checkpoint;
+    char *checkpoint_path;
+    struct arena arena;     /* what the checkpoint's pickle said, and views made contiguous */
+    struct tensor *tensors; /* sorted by name */
     bool *used;
     size_t n;
     struct block *blocks;
@@ -72,14 +79,13 @@ enum status weights_create(const struct tensor *tensors, size_t n, struct weight
     return ST_OK;
 }
 
-enum status weights_open(const char *path, struct weights **out, struct error *err)
+static enum status open_safetensors(const char *path, struct weights **out, struct error *err)
 {
     struct safetensors *file = NULL;
     const struct tensor *tensors;
     size_t n = 0;
     enum status st = safetensors_open(path, &file, err);
 
-    *out = NULL;
     if (st != ST_OK)
         return st;
     tensors = safetensors_view(file, &n);
@@ -89,6 +95,47 @@ enum status weights_open(const char *path, struct weights **out, struct error *e
     else
         (*out)->file = file;
     return st;
+}
+
+static enum status open_checkpoint(const char *path, struct weights **out, struct error *err)
+{
+    struct file_map map;
+    struct arena arena;
+    struct tensor *tensors;
+    size_t n = 0;
+    enum status st = file_map_open(path, &map, err);
+
+    if (st != ST_OK)
+        return st;
+    arena_init(&arena, map.bytes.len + PICKLE_BYTES);
+    st = torch_archive_read(map.bytes, MAX_TENSORS, &arena, &tensors, &n, err);
+    if (st == ST_OK)
+        st = weights_create(tensors, n, out, err);
+    if (st != ST_OK) {
+        error_add_context(err, "%s", path);
+        arena_release(&arena);
+        file_map_close(&map);
+        return st;
+    }
+    (*out)->arena = arena;
+    (*out)->checkpoint = map;
+    (*out)->checkpoint_path = strdup(path);
+    if ((*out)->checkpoint_path != NULL)
+        return ST_OK;
+    weights_destroy(out);
+    return error_set(err, ST_NO_MEMORY, "could not allocate a path");
+}
+
+enum status weights_open(const char *path, struct weights **out, struct error *err)
+{
+    static const char *const endings[] = {".bin", ".pt", ".pth", ".ckpt"};
+    const char *ending = strrchr(path, '.');
+
+    *out = NULL;
+    for (size_t i = 0; i < ARRAY_LEN(endings) && ending != NULL; i++)
+        if (strcmp(ending, endings[i]) == 0)
+            return open_checkpoint(path, out, err);
+    return open_safetensors(path, out, err);
 }
 
 const struct tensor *weights_peek(const struct weights *weights, const char *name)
@@ -293,9 +340,17 @@ size_t weights_stored_bytes(const struct weights *weights, enum tensor_dtype dty
     return bytes;
 }
 
-const struct safetensors *weights_file(const struct weights *weights)
+size_t weights_n_files(const struct weights *weights)
 {
-    return weights->file;
+    if (weights->checkpoint_path != NULL)
+        return 1;
+    return weights->file != NULL ? safetensors_n_files(weights->file) : 0;
+}
+
+const char *weights_file_path(const struct weights *weights, size_t i)
+{
+    return weights->checkpoint_path != NULL ? weights->checkpoint_path
+                                            : safetensors_file_path(weights->file, i);
 }
 
 void weights_destroy(struct weights **weights)
@@ -307,6 +362,10 @@ void weights_destroy(struct weights **weights)
         free(block);
     }
     safetensors_close(&(*weights)->file);
+    if ((*weights)->checkpoint.bytes.data != NULL)
+        file_map_close(&(*weights)->checkpoint);
+    arena_release(&(*weights)->arena);
+    free((*weights)->checkpoint_path);
     free((*weights)->tensors);
     free((*weights)->used);
     free(*weights);

@@ -16,7 +16,8 @@ struct weights;
 #define WEIGHTS_SHAPE(...) ((const size_t[]){__VA_ARGS__, 0})
 #define WEIGHTS_SCALAR     ((const size_t[]){0})
 
-/** Maps the file or index at `path` (see safetensors_open). */
+/** Maps the file or index at `path`: safetensors (see safetensors_open), or, when its name ends in
+ * .bin, .pt, .pth or .ckpt, a torch checkpoint (see torch_archive_read). */
 NODISCARD enum status weights_open(const char *path, struct weights **out, struct error *err);
 
 /**
@@ -70,8 +71,9 @@ size_t weights_n_parameters(const struct weights *weights);
 /** Bytes of stored tensors of `dtype`. */
 size_t weights_stored_bytes(const struct weights *weights, enum tensor_dtype dtype);
 
-/** The file behind the tensors, until destroy; NULL when they came from memory. */
-const struct safetensors *weights_file(const struct weights *weights);
+/** Paths of the files behind the tensors, until destroy; none when they came from memory. */
+size_t weights_n_files(const struct weights *weights);
+const char *weights_file_path(const struct weights *weights, size_t i);
 
 void weights_destroy(struct weights **weights);
 

@@ -1,9 +1,9 @@
 #include "storage/format/jsonl.h"
 
+#include "reinforce/base/deflate.h"
 #include "reinforce/record/record_json.h"
 #include "storage/format/dataset_keys.h"
 #include "storage/format/dataset_reject.h"
-#include "storage/format/deflate.h"
 #include "storage/format/jsonl_lines.h"
 
 #include <inttypes.h>

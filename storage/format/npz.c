@@ -1,7 +1,7 @@
 #include "storage/format/npz.h"
 
+#include "reinforce/base/zip.h"
 #include "storage/format/array_floats.h"
-#include "storage/format/zip.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,9 +1,9 @@
 #include "storage/format/numpy_pickle.h"
 
+#include "reinforce/base/deflate.h"
+#include "reinforce/base/pickle.h"
 #include "storage/format/array_floats.h"
 #include "storage/format/base64.h"
-#include "storage/format/deflate.h"
-#include "storage/format/pickle.h"
 
 enum { GLOBAL_FROMBUFFER = 0, GLOBAL_RECONSTRUCT = 2, GLOBAL_NDARRAY = 4, GLOBAL_DTYPE = 5 };
 

@@ -433,9 +433,11 @@ static void folders_without_what_we_need_say_so(void **state)
     assert_status(snapshot_read("/nonexistent/model", NULL, &s, &err), ST_NOT_FOUND);
     assert_int_equal(make_folder(NULL), 0);
     assert_status(snapshot_read(folder, NULL, &s, &err), ST_NOT_FOUND);
-    add("open_clip_pytorch_model.bin", "PK");
+    assert_non_null(strstr(err.message, "holds no weights"));
+    add("a.pt", "PK");
+    add("b.pt", "PK");
     assert_status(snapshot_read(folder, NULL, &s, &err), ST_INVALID);
-    assert_non_null(strstr(err.message, "convert it to open_clip_model.safetensors"));
+    assert_non_null(strstr(err.message, "several checkpoints"));
     add_weights("open_clip_model.safetensors");
     /* CLIP 2: without a config the activation must be given */
     assert_status(snapshot_read(folder, NULL, &s, &err), ST_INVALID);
@@ -452,7 +454,8 @@ static void folders_without_what_we_need_say_so(void **state)
 
 static void weights_and_tokenizer_are_found_in_order(void **state)
 {
-    static const char *const names[] = {"model.safetensors", "open_clip_pytorch_model.safetensors",
+    static const char *const names[] = {"mobileclip2_s0.pt", "open_clip_pytorch_model.bin",
+                                        "model.safetensors", "open_clip_pytorch_model.safetensors",
                                         "open_clip_model.safetensors"};
     struct snapshot s;
 

@@ -1,6 +1,6 @@
-#include "storage/format/zip.h"
+#include "reinforce/base/zip.h"
 
-#include "storage/format/deflate.h"
+#include "reinforce/base/deflate.h"
 
 #include <zlib.h>
 

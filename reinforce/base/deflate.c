@@ -1,4 +1,4 @@
-#include "storage/format/deflate.h"
+#include "reinforce/base/deflate.h"
 
 #define ZLIB_CONST
 #include <zlib.h>

@@ -1,7 +1,7 @@
 /* Pickle as data: a fixed list of opcodes becomes a tree of plain values. Nothing is imported or
  * called. */
-#ifndef REINFORCE_STORAGE_PICKLE_H
-#define REINFORCE_STORAGE_PICKLE_H
+#ifndef REINFORCE_BASE_PICKLE_H
+#define REINFORCE_BASE_PICKLE_H
 
 #include "reinforce/base/arena.h"
 #include "reinforce/base/bytes.h"
@@ -39,7 +39,7 @@ struct pickle_global {
 
 /**
  * Interprets protocols 2 to 5. *out in `arena`; views into `bytes`. ST_CORRUPT names the opcode or
- * global that is not on the list, and its offset; limits: 2^20 opcodes, 65,536 memo entries, depth
+ * global that is not on the list, and its offset; limits: 2^23 opcodes, 2^20 memo entries, depth
  * bounded by the stack of 4,096.
  */
 NODISCARD enum status pickle_read(struct bytes_view bytes, const struct pickle_global *globals,

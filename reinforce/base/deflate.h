@@ -1,6 +1,6 @@
 /* Whole buffers through zlib: raw deflate for zip members, gzip around everything else. */
-#ifndef REINFORCE_STORAGE_DEFLATE_H
-#define REINFORCE_STORAGE_DEFLATE_H
+#ifndef REINFORCE_BASE_DEFLATE_H
+#define REINFORCE_BASE_DEFLATE_H
 
 #include "reinforce/base/bytes.h"
 

@@ -1,6 +1,6 @@
-#include "storage/format/pickle.h"
+#include "reinforce/base/pickle.h"
 
-enum { MAX_OPCODES = 1 << 20, MAX_STACK = 4096, MAX_MEMO = 65536, MAX_TEXT = 65536 };
+enum { MAX_OPCODES = 1 << 23, MAX_STACK = 4096, MAX_MEMO = 1 << 20, MAX_TEXT = 65536 };
 
 struct machine {
     struct bytes_view in;
@@ -14,7 +14,7 @@ struct machine {
     size_t marks[MAX_STACK];
     size_t n_marks;
     struct pickle_value **memo;
-    size_t n_memo;
+    size_t n_memo, memo_capacity;
 };
 
 static enum status broken(struct machine *m, const char *what)
@@ -323,6 +323,19 @@ static enum status memo_put(struct machine *m, uint64_t i)
 {
     if (m->n_stack == 0 || i >= MAX_MEMO)
         return broken(m, "memo entry is out of range");
+    if (i >= m->memo_capacity) {
+        size_t capacity = MAX((size_t)i + 1, MAX(m->memo_capacity * 2, (size_t)64));
+        struct pickle_value **memo;
+        enum status st =
+            arena_calloc(m->arena, capacity, sizeof(struct pickle_value *), &memo, m->err);
+
+        if (st != ST_OK)
+            return st;
+        if (m->n_memo > 0)
+            memcpy(memo, m->memo, m->n_memo * sizeof(struct pickle_value *));
+        m->memo = memo;
+        m->memo_capacity = capacity;
+    }
     m->memo[i] = m->stack[m->n_stack - 1];
     m->n_memo = MAX(m->n_memo, (size_t)i + 1);
     return ST_OK;
@@ -464,8 +477,6 @@ enum status pickle_read(struct bytes_view bytes, const struct pickle_global *glo
     enum status st = arena_calloc(arena, 1, sizeof *m, &m, err);
 
     *out = NULL;
-    if (st == ST_OK)
-        st = arena_calloc(arena, MAX_MEMO, sizeof(struct pickle_value *), &m->memo, err);
     if (st != ST_OK)
         return st;
     m->in = bytes;

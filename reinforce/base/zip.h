@@ -1,7 +1,7 @@
 /* The part of the zip format that arrays travel in: stored and deflated members, written with fixed
  * times. */
-#ifndef REINFORCE_STORAGE_ZIP_H
-#define REINFORCE_STORAGE_ZIP_H
+#ifndef REINFORCE_BASE_ZIP_H
+#define REINFORCE_BASE_ZIP_H
 
 #include "reinforce/base/arena.h"
 #include "reinforce/base/bytes.h"
