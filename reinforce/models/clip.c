@@ -41,7 +41,7 @@ static enum status load(struct clip *clip, const struct snapshot *snapshot, stru
     else if (weights_peek(weights, "vision_model.embeddings.patch_embedding.weight") != NULL)
         naming = NAMING_TRANSFORMERS;
     if (st == ST_OK)
-        st = vit_load(weights, naming, &snapshot->vision, &clip->vit, err);
+        st = vit_load(weights, "", naming, &snapshot->vision, &clip->vit, err);
     if (st == ST_OK)
         st = load_image_head(weights, naming, clip, err);
     if (st == ST_OK)

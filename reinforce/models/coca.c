@@ -179,7 +179,7 @@ enum status coca_load(const struct snapshot *s, struct weights *weights, struct 
 
     memset(out, 0, sizeof *out);
     out->embed_dim = s->embed_dim;
-    st = vit_load(weights, NAMING_OPEN_CLIP, &s->vision, &out->vision, err);
+    st = vit_load(weights, "", NAMING_OPEN_CLIP, &s->vision, &out->vision, err);
     if (st == ST_OK)
         st = load_pooler(s, weights, out, err);
     if (st == ST_OK)

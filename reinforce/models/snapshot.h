@@ -16,9 +16,16 @@ enum snapshot_family {
     SNAPSHOT_COCA = 2,
 };
 
+enum vit_form {
+    VIT_CLIP = 0,   /* class token, a norm before the blocks, no patch bias */
+    VIT_SIGLIP = 1, /* patches only, patch bias, a norm after the blocks */
+};
+
 /** A vision transformer tower. */
 struct vision_config {
-    int image_size, patch_size;
+    enum vit_form form;
+    int image_size, patch_size; /* NaFlex: image_size is what fills the positional table */
+    size_t naflex_patches;      /* most patches of an image of any aspect ratio; 0: square images */
     struct transformer_shape shape;
     size_t pooler_heads, pooler_queries; /* CoCa's attentional pooler; 0: none */
 };

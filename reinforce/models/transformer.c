@@ -9,13 +9,18 @@
 
 /* Where each naming keeps the same things. */
 struct block_names {
-    const char *ln_1, *ln_2, *attn_out, *fc, *proj;
+    const char *layer, *ln_1, *ln_2, *attn_out, *fc, *proj;
+    const char *qkv_weight, *qkv_bias; /* one matrix; NULL: q, k and v apart */
 };
 
-static const struct block_names open_clip_names = {"ln_1.", "ln_2.", "attn.out_proj.", "mlp.c_fc.",
-                                                   "mlp.c_proj."};
-static const struct block_names transformers_names = {
-    "layer_norm1.", "layer_norm2.", "self_attn.out_proj.", "mlp.fc1.", "mlp.fc2."};
+static const struct block_names names_of[] = {
+    [NAMING_OPEN_CLIP] = {"resblocks.", "ln_1.", "ln_2.", "attn.out_proj.", "mlp.c_fc.",
+                          "mlp.c_proj.", "attn.in_proj_weight", "attn.in_proj_bias"},
+    [NAMING_TRANSFORMERS] = {"layers.", "layer_norm1.", "layer_norm2.", "self_attn.out_proj.",
+                             "mlp.fc1.", "mlp.fc2.", NULL, NULL},
+    [NAMING_TIMM] = {"blocks.", "norm1.", "norm2.", "attn.proj.", "mlp.fc1.", "mlp.fc2.",
+                     "attn.qkv.weight", "attn.qkv.bias"},
+};
 
 enum { MAX_PREFIX = 160 };
 
@@ -49,8 +54,9 @@ enum status linear_load(struct weights *weights, const char *prefix, size_t in, 
                : st;
 }
 
-static enum status load_qkv(struct weights *weights, const char *prefix, enum naming naming,
-                            size_t D, struct linear *out, struct error *err)
+static enum status load_qkv(struct weights *weights, const char *prefix,
+                            const struct block_names *names, size_t D, struct linear *out,
+                            struct error *err)
 {
     static const char *const w_names[] = {"self_attn.q_proj.weight", "self_attn.k_proj.weight",
                                           "self_attn.v_proj.weight"};
@@ -60,10 +66,9 @@ static enum status load_qkv(struct weights *weights, const char *prefix, enum na
 
     out->in = D;
     out->out = 3 * D;
-    if (naming == NAMING_OPEN_CLIP) {
-        st = weights_get(weights, prefix, "attn.in_proj_weight", WEIGHTS_SHAPE(3 * D, D), &out->w,
-                         err);
-        return st == ST_OK ? weights_get(weights, prefix, "attn.in_proj_bias", WEIGHTS_SHAPE(3 * D),
+    if (names->qkv_weight != NULL) {
+        st = weights_get(weights, prefix, names->qkv_weight, WEIGHTS_SHAPE(3 * D, D), &out->w, err);
+        return st == ST_OK ? weights_get(weights, prefix, names->qkv_bias, WEIGHTS_SHAPE(3 * D),
                                          &out->b, err)
                            : st;
     }
@@ -77,15 +82,14 @@ static enum status load_block(struct weights *weights, const char *prefix, enum 
                               const struct transformer *t, struct transformer_block *block,
                               struct error *err)
 {
-    const struct block_names *names =
-        naming == NAMING_OPEN_CLIP ? &open_clip_names : &transformers_names;
+    const struct block_names *names = &names_of[naming];
     char name[MAX_PREFIX];
     enum status st = join(name, prefix, names->ln_1, err);
 
     if (st == ST_OK)
         st = layer_norm_load(weights, name, t->width, &block->ln_1, err);
     if (st == ST_OK)
-        st = load_qkv(weights, prefix, naming, t->width, &block->qkv, err);
+        st = load_qkv(weights, prefix, names, t->width, &block->qkv, err);
     if (st == ST_OK)
         st = join(name, prefix, names->attn_out, err);
     if (st == ST_OK)
@@ -125,9 +129,7 @@ enum status transformer_load(struct weights *weights, const char *prefix, enum n
         return error_set(err, ST_NO_MEMORY, "could not allocate %zu layers", shape->n_layers);
     for (size_t i = 0; i < shape->n_layers && st == ST_OK; i++) {
         char layer[MAX_PREFIX];
-        int n = naming == NAMING_OPEN_CLIP
-                    ? snprintf(layer, sizeof layer, "%sresblocks.%zu.", prefix, i)
-                    : snprintf(layer, sizeof layer, "%slayers.%zu.", prefix, i);
+        int n = snprintf(layer, sizeof layer, "%s%s%zu.", prefix, names_of[naming].layer, i);
 
         st = n < (int)sizeof layer
                  ? load_block(weights, layer, naming, out, &out->blocks[i], err)
@@ -148,6 +150,8 @@ void activation_apply(enum activation activation, float *x, size_t n)
 {
     if (activation == ACTIVATION_QUICK_GELU)
         ops_quick_gelu(x, n);
+    else if (activation == ACTIVATION_GELU_TANH)
+        ops_gelu_tanh(x, n);
     else
         ops_gelu(x, n);
 }

@@ -9,12 +9,14 @@
 enum activation {
     ACTIVATION_GELU = 1,
     ACTIVATION_QUICK_GELU = 2,
+    ACTIVATION_GELU_TANH = 3,
 };
 
 /** How a snapshot names its tensors. */
 enum naming {
     NAMING_OPEN_CLIP = 1,
     NAMING_TRANSFORMERS = 2,
+    NAMING_TIMM = 3, /* the image tower of open_clip's SigLIP */
 };
 
 /** y = x w^T + b; pointers into the model's weights. */
@@ -49,9 +51,9 @@ struct transformer_shape {
 };
 
 /**
- * Loads the blocks named `prefix` + "resblocks.0." (open_clip) or "layers.0." (transformers).
- * Errors name the tensor. `out` is released by transformer_release(), the tensors by
- * weights_destroy().
+ * Loads the blocks named `prefix` + "resblocks.0." (open_clip), "layers.0." (transformers) or
+ * "blocks.0." (timm). Errors name the tensor. `out` is released by transformer_release(), the
+ * tensors by weights_destroy().
  */
 NODISCARD enum status transformer_load(struct weights *weights, const char *prefix,
                                        enum naming naming, const struct transformer_shape *shape,

@@ -2,45 +2,102 @@
 
 #include "reinforce/nn/ops.h"
 
+#include <stdio.h>
 #include <string.h>
 
+enum { MAX_PREFIX = 160 };
+
+/* Where each naming keeps the same things; NULL where it has no such model. */
 struct vit_names {
-    const char *cls, *conv, *position, *ln_pre, *blocks;
+    const char *cls, *conv, *conv_bias, *position, *ln_pre, *blocks, *ln_post;
 };
 
-static const struct vit_names open_clip_names = {"visual.class_embedding", "visual.conv1.weight",
-                                                 "visual.positional_embedding", "visual.ln_pre.",
-                                                 "visual.transformer."};
+static const struct vit_names open_clip_names = {.cls = "visual.class_embedding",
+                                                 .conv = "visual.conv1.weight",
+                                                 .position = "visual.positional_embedding",
+                                                 .ln_pre = "visual.ln_pre.",
+                                                 .blocks = "visual.transformer."};
 static const struct vit_names transformers_names = {
-    "vision_model.embeddings.class_embedding", "vision_model.embeddings.patch_embedding.weight",
-    "vision_model.embeddings.position_embedding.weight",
-    "vision_model.pre_layrnorm.", /* spelt so */
-    "vision_model.encoder."};
+    .cls = "vision_model.embeddings.class_embedding",
+    .conv = "vision_model.embeddings.patch_embedding.weight",
+    .conv_bias = "vision_model.embeddings.patch_embedding.bias",
+    .position = "vision_model.embeddings.position_embedding.weight",
+    .ln_pre = "vision_model.pre_layrnorm.", /* spelt so */
+    .blocks = "vision_model.encoder.",
+    .ln_post = "vision_model.post_layernorm."};
+static const struct vit_names timm_names = {.conv = "visual.trunk.patch_embed.proj.weight",
+                                            .conv_bias = "visual.trunk.patch_embed.proj.bias",
+                                            .position = "visual.trunk.pos_embed",
+                                            .blocks = "visual.trunk.",
+                                            .ln_post = "visual.trunk.norm."};
 
-enum status vit_load(struct weights *weights, enum naming naming,
+static const struct vit_names *names_of(enum naming naming)
+{
+    switch (naming) {
+    case NAMING_OPEN_CLIP:
+        return &open_clip_names;
+    case NAMING_TIMM:
+        return &timm_names;
+    case NAMING_TRANSFORMERS:
+        break;
+    }
+    return &transformers_names;
+}
+
+static enum status load_embeddings(struct weights *weights, const char *prefix, enum naming naming,
+                                   const struct vision_config *config, struct vit *vit,
+                                   struct error *err)
+{
+    const struct vit_names *names = names_of(naming);
+    size_t D = vit->width, p = vit->patch_size;
+    enum status st = weights_get(weights, prefix, names->conv,
+                                 config->naflex_patches != 0 ? WEIGHTS_SHAPE(D, 3 * p * p)
+                                                             : WEIGHTS_SHAPE(D, 3, p, p),
+                                 &vit->conv, err);
+
+    if (st == ST_OK)
+        st = weights_get(weights, prefix, names->position,
+                         naming == NAMING_TIMM ? WEIGHTS_SHAPE(1, vit->n_tokens, D)
+                                               : WEIGHTS_SHAPE(vit->n_tokens, D),
+                         &vit->position, err);
+    if (st == ST_OK && config->form == VIT_SIGLIP)
+        st = weights_get(weights, prefix, names->conv_bias, WEIGHTS_SHAPE(D), &vit->conv_bias, err);
+    if (st == ST_OK && config->form == VIT_CLIP)
+        st = weights_get(weights, prefix, names->cls, WEIGHTS_SHAPE(D), &vit->cls, err);
+    return st;
+}
+
+static enum status load_norm(struct weights *weights, const char *prefix, const char *name,
+                             size_t D, struct layer_norm *out, struct error *err)
+{
+    char full[MAX_PREFIX];
+
+    (void)snprintf(full, sizeof full, "%s%s", prefix, name);
+    return layer_norm_load(weights, full, D, out, err);
+}
+
+enum status vit_load(struct weights *weights, const char *prefix, enum naming naming,
                      const struct vision_config *config, struct vit *out, struct error *err)
 {
-    const struct vit_names *names =
-        naming == NAMING_OPEN_CLIP ? &open_clip_names : &transformers_names;
+    const struct vit_names *names = names_of(naming);
     size_t S = (size_t)config->image_size, p = (size_t)config->patch_size;
+    char blocks[MAX_PREFIX];
     enum status st;
 
     *out = (struct vit){.image_size = S, .patch_size = p, .width = config->shape.width};
     if (p == 0 || S < p)
         return error_set(err, ST_INVALID, "image size %zu holds no patch of %zu pixels", S, p);
-    out->n_tokens = (S / p) * (S / p) + 1; /* a remainder is cut off, as the convolution does */
-    st = weights_get(weights, "", names->cls, WEIGHTS_SHAPE(out->width), &out->cls, err);
+    out->grid = S / p; /* a remainder is cut off, as the convolution does */
+    out->n_tokens = out->grid * out->grid + (config->form == VIT_CLIP ? 1 : 0);
+    st = load_embeddings(weights, prefix, naming, config, out, err);
     if (st == ST_OK)
-        st = weights_get(weights, "", names->conv, WEIGHTS_SHAPE(out->width, 3, p, p), &out->conv,
-                         err);
-    if (st == ST_OK)
-        st = weights_get(weights, "", names->position, WEIGHTS_SHAPE(out->n_tokens, out->width),
-                         &out->position, err);
-    if (st == ST_OK)
-        st = layer_norm_load(weights, names->ln_pre, out->width, &out->ln_pre, err);
-    if (st == ST_OK)
-        st = transformer_load(weights, names->blocks, naming, &config->shape, &out->blocks, err);
-    return st;
+        st = config->form == VIT_CLIP
+                 ? load_norm(weights, prefix, names->ln_pre, out->width, &out->ln_pre, err)
+                 : load_norm(weights, prefix, names->ln_post, out->width, &out->ln_post, err);
+    if (st != ST_OK)
+        return st;
+    (void)snprintf(blocks, sizeof blocks, "%s%s", prefix, names->blocks);
+    return transformer_load(weights, blocks, naming, &config->shape, &out->blocks, err);
 }
 
 void vit_release(struct vit *vit)
@@ -52,7 +109,7 @@ void vit_release(struct vit *vit)
  * product. */
 static void cut_patches(const struct vit *vit, const float *pixels, float *patches)
 {
-    size_t S = vit->image_size, p = vit->patch_size, grid = S / p;
+    size_t S = vit->image_size, p = vit->patch_size, grid = vit->grid;
 
     for (size_t gy = 0; gy < grid; gy++)
         for (size_t gx = 0; gx < grid; gx++)
@@ -62,24 +119,43 @@ static void cut_patches(const struct vit *vit, const float *pixels, float *patch
                            p * sizeof *patches);
 }
 
+enum status vit_run_patches(const struct vit *vit, const float *patches, size_t n,
+                            const float *position, bool class_only, struct arena *scratch,
+                            float *tokens, struct error *err)
+{
+    size_t D = vit->width, K = 3 * vit->patch_size * vit->patch_size;
+    size_t behind = vit->cls != NULL ? 1 : 0, T = n + behind;
+    const struct layer_norm *pre = &vit->ln_pre, *post = &vit->ln_post;
+    float eps = vit->blocks.eps;
+    struct arena mark = *scratch;
+    enum status st;
+
+    if (vit->cls != NULL)
+        memcpy(tokens, vit->cls, D * sizeof *tokens);
+    ops_linear(tokens + behind * D, patches, K, vit->conv, vit->conv_bias, n, D, K);
+    ops_add(tokens, position, T * D);
+    if (pre->w != NULL)
+        ops_layer_norm(tokens, tokens, pre->w, pre->b, eps, T, D);
+    st = class_only ? transformer_run_pooled(&vit->blocks, tokens, T, 0, scratch, err)
+                    : transformer_run(&vit->blocks, tokens, T, false, NULL, scratch, err);
+    if (st == ST_OK && post->w != NULL)
+        ops_layer_norm(tokens, tokens, post->w, post->b, eps, class_only ? 1 : T, D);
+    arena_rewind(scratch, &mark);
+    return st;
+}
+
 enum status vit_run(const struct vit *vit, const float *pixels, bool class_only,
                     struct arena *scratch, float *tokens, struct error *err)
 {
-    size_t D = vit->width, n = vit->n_tokens, K = 3 * vit->patch_size * vit->patch_size;
+    size_t n = vit->grid * vit->grid, K = 3 * vit->patch_size * vit->patch_size;
     struct arena mark = *scratch;
     float *patches;
-    enum status st = arena_alloc(scratch, (n - 1) * K * sizeof *patches, &patches, err);
+    enum status st = arena_alloc(scratch, n * K * sizeof *patches, &patches, err);
 
     if (st != ST_OK)
         return st;
     cut_patches(vit, pixels, patches);
-    memcpy(tokens, vit->cls, D * sizeof *tokens);
-    ops_linear(tokens + D, patches, K, vit->conv, NULL, n - 1, D, K);
-    arena_rewind(scratch, &mark);
-    ops_add(tokens, vit->position, n * D);
-    ops_layer_norm(tokens, tokens, vit->ln_pre.w, vit->ln_pre.b, vit->blocks.eps, n, D);
-    st = class_only ? transformer_run_pooled(&vit->blocks, tokens, n, 0, scratch, err)
-                    : transformer_run(&vit->blocks, tokens, n, false, NULL, scratch, err);
+    st = vit_run_patches(vit, patches, n, vit->position, class_only, scratch, tokens, err);
     arena_rewind(scratch, &mark);
     return st;
 }

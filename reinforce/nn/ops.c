@@ -122,6 +122,26 @@ void ops_gelu_ref(float *x, size_t n)
         x[i] = (float)(0.5 * (double)x[i] * (1 + erf((double)x[i] * 0.70710678118654752440)));
 }
 
+/* (1 + tanh(u)) / 2 is the logistic function of 2 u. */
+KERNEL_CLONES void ops_gelu_tanh(float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        float v = x[i], z = -1.5957691216057308f * (v + 0.044715f * v * v * v);
+
+        z = z > 80.0f ? 80.0f : z;
+        x[i] = v / (1.0f + exp_f32(z));
+    }
+}
+
+void ops_gelu_tanh_ref(float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        double v = (double)x[i];
+
+        x[i] = (float)(0.5 * v * (1 + tanh(0.79788456080286536 * (v + 0.044715 * v * v * v))));
+    }
+}
+
 KERNEL_CLONES void ops_quick_gelu(float *x, size_t n)
 {
     for (size_t i = 0; i < n; i++) {

@@ -37,6 +37,11 @@ void ops_layer_norm_ref(float *y, const float *x, const float *weight, const flo
 void ops_gelu(float *x, size_t n);
 void ops_gelu_ref(float *x, size_t n);
 
+/** 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), GELU's approximation by tanh, to the same
+ * bound; in place. */
+void ops_gelu_tanh(float *x, size_t n);
+void ops_gelu_tanh_ref(float *x, size_t n);
+
 /** x * sigmoid(1.702 x); in place. */
 void ops_quick_gelu(float *x, size_t n);
 void ops_quick_gelu_ref(float *x, size_t n);

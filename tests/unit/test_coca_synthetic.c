@@ -106,7 +106,11 @@ static int open_model(void **state)
     f->snapshot->family = SNAPSHOT_COCA;
     f->snapshot->naming = NAMING_OPEN_CLIP;
     f->snapshot->embed_dim = DIM;
-    f->snapshot->vision = (struct vision_config){SIDE, 32, vision_shape, 8, QUERIES};
+    f->snapshot->vision = (struct vision_config){.image_size = SIDE,
+                                                 .patch_size = 32,
+                                                 .shape = vision_shape,
+                                                 .pooler_heads = 8,
+                                                 .pooler_queries = QUERIES};
     f->snapshot->text = (struct text_config){CONTEXT, VOCAB, text_shape, SNAPSHOT_EOS_LARGEST};
     f->snapshot->multimodal = f->snapshot->text;
     f->model = make_model();

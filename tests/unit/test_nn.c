@@ -125,6 +125,12 @@ static void activations_agree_with_their_plain_twins(void **state)
     for (int i = 0; i < N; i++)
         assert_true(fabsf(a[i] - b[i]) <= 1e-6f * fmaxf(1, fabsf(b[i])));
     for (int i = 0; i < N; i++)
+        a[i] = b[i] = (float)(i - N / 2) * 0.002f;
+    ops_gelu_tanh(a, N);
+    ops_gelu_tanh_ref(b, N);
+    for (int i = 0; i < N; i++)
+        assert_true(fabsf(a[i] - b[i]) <= 1e-6f * fmaxf(1, fabsf(b[i])));
+    for (int i = 0; i < N; i++)
         a[i] = b[i] = (float)(i - N / 2) * 0.02f;
     ops_quick_gelu(a, N);
     ops_quick_gelu_ref(b, N);
@@ -134,7 +140,7 @@ static void activations_agree_with_their_plain_twins(void **state)
     free(b);
 }
 
-/* The spec's scalars: GELU with erf, not the tanh form, and QuickGELU. CLIP A.1 */
+/* The specs' scalars: GELU with erf, its tanh form, and QuickGELU. CLIP A.1, SIGLIP 5 */
 static void activations_match_the_published_scalars(void **state)
 {
     static const float x[] = {-3, -1, 0.5f, 1, 3};
@@ -142,6 +148,7 @@ static void activations_match_the_published_scalars(void **state)
                                  2.9959503059f};
     static const float quick[] = {-0.0180713097f, -0.1542042341f, 0.3503884366f, 0.8457957659f,
                                   2.9819286903f};
+    static const float tanh_form[] = {-0.1588080094f, 0.8411919906f};
     float got[5];
 
     (void)state;
@@ -151,6 +158,10 @@ static void activations_match_the_published_scalars(void **state)
     memcpy(got, x, sizeof x);
     ops_quick_gelu(got, 5);
     assert_near(got, quick, 5, 5e-7, "quick_gelu");
+    memcpy(got, x, sizeof x);
+    ops_gelu_tanh(got, 5);
+    assert_near(&got[1], &tanh_form[0], 1, 5e-7, "gelu_tanh");
+    assert_near(&got[3], &tanh_form[1], 1, 5e-7, "gelu_tanh");
 }
 
 static void softmax_agrees_with_its_plain_twin(void **state)
