@@ -1,0 +1,194 @@
+#include "reinforce/models/conv_fold.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+static const double norm_eps = 1e-5;
+
+static void name_of(const struct conv_fold *l, char name[CONV_FOLD_MAX_NAME], const char *format,
+                    va_list args)
+{
+    int len = snprintf(name, CONV_FOLD_MAX_NAME, "%s", l->prefix);
+
+    (void)vsnprintf(name + len, CONV_FOLD_MAX_NAME - (size_t)len, format, args);
+}
+
+bool conv_fold_has(const struct conv_fold *l, const char *format, ...)
+{
+    char name[CONV_FOLD_MAX_NAME];
+    va_list args;
+
+    va_start(args, format);
+    name_of(l, name, format, args);
+    va_end(args);
+    return weights_peek(l->weights, name) != NULL;
+}
+
+enum status conv_fold_get(struct conv_fold *l, const size_t *shape, const float **out,
+                          const char *format, ...)
+{
+    char name[CONV_FOLD_MAX_NAME];
+    va_list args;
+
+    va_start(args, format);
+    name_of(l, name, format, args);
+    va_end(args);
+    return weights_get(l->weights, "", name, shape, out, l->err);
+}
+
+enum status conv_fold_begin(struct conv_fold *l, struct conv_kernel *k, size_t out, size_t in,
+                            size_t side)
+{
+    enum status st;
+
+    *k = (struct conv_kernel){.out = out, .in = in, .side = side};
+    st = arena_calloc(&l->scratch, out * in * side * side, sizeof *k->w, &k->w, l->err);
+    return st == ST_OK ? arena_calloc(&l->scratch, out, sizeof *k->b, &k->b, l->err) : st;
+}
+
+enum status conv_fold_norm(struct conv_fold *l, const char *at, size_t n, double **scale,
+                           double **shift)
+{
+    const float *w, *b, *mean, *var;
+    enum status st = conv_fold_get(l, WEIGHTS_SHAPE(n), &w, "%sweight", at);
+
+    if (st == ST_OK)
+        st = conv_fold_get(l, WEIGHTS_SHAPE(n), &b, "%sbias", at);
+    if (st == ST_OK)
+        st = conv_fold_get(l, WEIGHTS_SHAPE(n), &mean, "%srunning_mean", at);
+    if (st == ST_OK)
+        st = conv_fold_get(l, WEIGHTS_SHAPE(n), &var, "%srunning_var", at);
+    if (st == ST_OK)
+        st = arena_alloc(&l->scratch, n * sizeof **scale, scale, l->err);
+    if (st == ST_OK)
+        st = arena_alloc(&l->scratch, n * sizeof **shift, shift, l->err);
+    for (size_t i = 0; i < n && st == ST_OK; i++) {
+        (*scale)[i] = (double)w[i] / sqrt((double)var[i] + norm_eps);
+        (*shift)[i] = (double)b[i] - (double)mean[i] * (*scale)[i];
+    }
+    return st;
+}
+
+enum status conv_fold_add_identity(struct conv_fold *l, struct conv_kernel *k, const char *at,
+                                   double sign)
+{
+    double *scale, *shift;
+    enum status st = conv_fold_norm(l, at, k->out, &scale, &shift);
+
+    for (size_t o = 0; o < k->out && st == ST_OK; o++) {
+        size_t i = k->in == 1 ? 0 : o; /* its own channel */
+
+        k->w[((o * k->in + i) * k->side + k->side / 2) * k->side + k->side / 2] += sign * scale[o];
+        k->b[o] += sign * shift[o];
+    }
+    return st;
+}
+
+enum status conv_fold_add_conv(struct conv_fold *l, struct conv_kernel *k, size_t side,
+                               const char *at)
+{
+    size_t edge = (k->side - side) / 2;
+    const float *w;
+    double *scale, *shift;
+    char norm[CONV_FOLD_MAX_NAME];
+    enum status st =
+        conv_fold_get(l, WEIGHTS_SHAPE(k->out, k->in, side, side), &w, "%sconv.weight", at);
+
+    (void)snprintf(norm, sizeof norm, "%sbn.", at);
+    if (st == ST_OK)
+        st = conv_fold_norm(l, norm, k->out, &scale, &shift);
+    if (st != ST_OK)
+        return st;
+    for (size_t oi = 0; oi < k->out * k->in; oi++)
+        for (size_t r = 0; r < side; r++)
+            for (size_t c = 0; c < side; c++)
+                k->w[(oi * k->side + r + edge) * k->side + c + edge] +=
+                    scale[oi / k->in] * (double)w[(oi * side + r) * side + c];
+    for (size_t o = 0; o < k->out; o++)
+        k->b[o] += shift[o];
+    return ST_OK;
+}
+
+enum status conv_fold_add_plain(struct conv_fold *l, struct conv_kernel *k, const char *at,
+                                const float *scale)
+{
+    size_t n = k->in * k->side * k->side;
+    const float *w, *b;
+    enum status st =
+        conv_fold_get(l, WEIGHTS_SHAPE(k->out, k->in, k->side, k->side), &w, "%sweight", at);
+
+    if (st == ST_OK)
+        st = conv_fold_get(l, WEIGHTS_SHAPE(k->out), &b, "%sbias", at);
+    for (size_t o = 0; o < k->out && st == ST_OK; o++) {
+        double by = scale != NULL ? (double)scale[o] : 1;
+
+        for (size_t i = 0; i < n; i++)
+            k->w[o * n + i] += by * (double)w[o * n + i];
+        k->b[o] += by * (double)b[o];
+    }
+    return st;
+}
+
+enum status conv_fold_add_mobile_one(struct conv_fold *l, struct conv_kernel *k, const char *at)
+{
+    char name[CONV_FOLD_MAX_NAME];
+    enum status st;
+
+    (void)snprintf(name, sizeof name, "%sreparam_conv.", at);
+    if (conv_fold_has(l, "%sreparam_conv.weight", at))
+        return conv_fold_add_plain(l, k, name, NULL);
+    (void)snprintf(name, sizeof name, "%sconv_kxk.0.", at);
+    st = conv_fold_add_conv(l, k, k->side, name);
+    (void)snprintf(name, sizeof name, "%sconv_scale.", at);
+    if (st == ST_OK && conv_fold_has(l, "%sconv_scale.conv.weight", at))
+        st = conv_fold_add_conv(l, k, 1, name);
+    (void)snprintf(name, sizeof name, "%sidentity.", at);
+    if (st == ST_OK && conv_fold_has(l, "%sidentity.weight", at))
+        st = conv_fold_add_identity(l, k, name, 1);
+    return st;
+}
+
+static enum status floats(struct conv_fold *l, size_t n, float **out)
+{
+    return arena_alloc(l->arena, n * sizeof **out, out, l->err);
+}
+
+enum status conv_fold_to_depthwise(struct conv_fold *l, const struct conv_kernel *k, size_t stride,
+                                   struct conv_depthwise *out)
+{
+    size_t taps = k->side * k->side;
+    float *w, *b;
+    enum status st = floats(l, taps * k->out, &w);
+
+    if (st == ST_OK)
+        st = floats(l, k->out, &b);
+    for (size_t c = 0; c < k->out && st == ST_OK; c++) {
+        for (size_t t = 0; t < taps; t++)
+            w[t * k->out + c] = (float)k->w[c * taps + t];
+        b[c] = (float)k->b[c];
+    }
+    if (st == ST_OK)
+        *out = (struct conv_depthwise){w, b, k->out, k->side, stride};
+    return st;
+}
+
+enum status conv_fold_to_linear(struct conv_fold *l, const struct conv_kernel *k,
+                                struct linear *out)
+{
+    size_t taps = k->side * k->side, n = taps * k->in;
+    float *w, *b;
+    enum status st = floats(l, k->out * n, &w);
+
+    if (st == ST_OK)
+        st = floats(l, k->out, &b);
+    for (size_t o = 0; o < k->out && st == ST_OK; o++) {
+        for (size_t i = 0; i < k->in; i++)
+            for (size_t t = 0; t < taps; t++)
+                w[o * n + t * k->in + i] = (float)k->w[(o * k->in + i) * taps + t];
+        b[o] = (float)k->b[o];
+    }
+    if (st == ST_OK)
+        *out = (struct linear){.w = w, .b = b, .in = n, .out = k->out};
+    return st;
+}

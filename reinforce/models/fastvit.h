@@ -1,0 +1,83 @@
+/*
+ * FastViT-MCi, the image towers of MobileCLIP: stages of convolutional mixers, and attention where
+ * the picture has become small. Source: Vasu et al. 2023 (FastViT), 2024 (MobileCLIP); timm's
+ * names.
+ *
+ * Pictures are rows of pixels, channels together. Every branch, batch norm and layer scale of the
+ * published training form is folded into the convolution or product it belongs to when the tower
+ * is loaded, in double.
+ */
+#ifndef REINFORCE_MODELS_FASTVIT_H
+#define REINFORCE_MODELS_FASTVIT_H
+
+#include "reinforce/models/transformer.h"
+#include "reinforce/nn/conv.h"
+
+enum { FASTVIT_MAX_STAGES = 5 };
+
+/** What a variant's name stands for. */
+struct fastvit_shape {
+    const char *name; /* timm's: "fastvit_mci0" */
+    size_t n_stages;
+    size_t n_blocks[FASTVIT_MAX_STAGES];
+    size_t width; /* of stage 0; each later one has twice the last one's */
+    size_t mlp_ratio;
+    bool squeeze;    /* squeeze-and-excite where stages 2 and 3 begin */
+    bool layer_norm; /* in attention blocks; else a batch norm */
+};
+
+/** The variant of that name, or NULL. */
+const struct fastvit_shape *fastvit_shape_find(const char *name);
+
+/** Weighs channels by what the whole picture holds. reduce.w NULL: there is none. */
+struct squeeze_excite {
+    struct linear reduce, expand;
+};
+
+/** A mixer or attention, then an MLP behind a 7 x 7 depthwise convolution. */
+struct fastvit_block {
+    struct conv_depthwise mixer; /* 3 x 3, the identity inside; w NULL: attention */
+    struct layer_norm norm;      /* w NULL: a batch norm, in qkv */
+    struct linear qkv, attn_out;
+    struct conv_depthwise mlp_conv;
+    struct linear fc, proj;
+};
+
+struct fastvit_stage {
+    size_t width, n_blocks;
+    struct conv_depthwise down; /* 7 x 7, stride 2, of channels doubled; w NULL: stage 0 */
+    struct squeeze_excite squeeze;
+    struct linear down_mix;
+    struct conv_depthwise position; /* 7 x 7, the identity inside; w NULL: none */
+    struct fastvit_block *blocks;
+};
+
+/** Immutable after loading; all in `arena` or pointers into the model's weights. */
+struct fastvit {
+    size_t image_size, dim, n_stages;
+    struct linear stem; /* 3 x 3, stride 2 */
+    struct conv_depthwise stem_depthwise;
+    struct linear stem_mix;
+    struct fastvit_stage stages[FASTVIT_MAX_STAGES];
+    struct conv_depthwise final_conv; /* 3 x 3 of channels doubled */
+    struct squeeze_excite final_squeeze;
+    struct linear head;
+    struct arena arena;
+};
+
+/** Loads the tower named `prefix` + "stem.0...". Errors name the tensor. Released by
+ * fastvit_release(), also after an error. */
+NODISCARD enum status fastvit_load(struct weights *weights, const char *prefix,
+                                   const struct fastvit_shape *shape, size_t image_size, size_t dim,
+                                   struct fastvit *out, struct error *err);
+void fastvit_release(struct fastvit *fastvit);
+
+/** pixels float32 [3, S, S], normalised; out float32 [dim], not yet of unit norm. Scratch is given
+ * back. */
+NODISCARD enum status fastvit_run(const struct fastvit *fastvit, const float *pixels,
+                                  struct arena *scratch, float *out, struct error *err);
+
+/** Floats of scratch that fastvit_run() needs. */
+size_t fastvit_scratch_floats(const struct fastvit *fastvit);
+
+#endif

@@ -1,0 +1,66 @@
+#include "reinforce/models/mci_stem.h"
+
+#include "reinforce/models/conv_fold.h"
+#include "reinforce/nn/ops.h"
+
+#define FOLD_BYTES ((size_t)1 << 30)
+
+static enum status load_one(struct conv_fold *l, const char *at, bool norm, size_t out_width,
+                            size_t in, size_t side, struct linear *out)
+{
+    struct arena mark = l->scratch;
+    struct conv_kernel k;
+    enum status st = conv_fold_begin(l, &k, out_width, in, side);
+
+    if (st == ST_OK)
+        st = norm ? conv_fold_add_conv(l, &k, side, at) : conv_fold_add_plain(l, &k, at, NULL);
+    if (st == ST_OK)
+        st = conv_fold_to_linear(l, &k, out);
+    arena_rewind(&l->scratch, &mark);
+    return st;
+}
+
+enum status mci_stem_load(struct weights *weights, const char *prefix, size_t D,
+                          struct arena *arena, struct mci_stem *out, struct error *err)
+{
+    struct conv_fold l = {.weights = weights, .prefix = prefix, .arena = arena, .err = err};
+    enum status st;
+
+    arena_init(&l.scratch, FOLD_BYTES);
+    st = load_one(&l, "backbone.0.", true, D / 4, 3, 4, &out->first);
+    if (st == ST_OK)
+        st = load_one(&l, "backbone.1.", true, D / 4, D / 4, 2, &out->second);
+    if (st == ST_OK)
+        st = load_one(&l, "backbone.2.conv.", false, D, D / 4, 2, &out->embed);
+    arena_release(&l.scratch);
+    return st;
+}
+
+enum status mci_stem_run(const struct mci_stem *stem, const float *pixels, size_t S,
+                         struct arena *scratch, float *patches, struct error *err)
+{
+    size_t quarter = S / 4, eighth = S / 8, C = stem->first.out, n = quarter * quarter;
+    struct arena mark = *scratch;
+    float *rows, *cut, *x;
+    enum status st = arena_alloc(scratch, S * S * 3 * sizeof *rows, &rows, err);
+
+    if (st == ST_OK)
+        st = arena_alloc(scratch, n * MAX(stem->first.in, C) * sizeof *cut, &cut, err);
+    if (st == ST_OK)
+        st = arena_alloc(scratch, n * C * sizeof *x, &x, err);
+    if (st == ST_OK) {
+        for (size_t i = 0; i < S * S; i++)
+            for (size_t c = 0; c < 3; c++)
+                rows[i * 3 + c] = pixels[c * S * S + i];
+        conv_cut(rows, S, S, 3, 4, cut);
+        ops_linear(x, cut, stem->first.in, stem->first.w, stem->first.b, n, C, stem->first.in);
+        ops_gelu(x, n * C);
+        conv_cut(x, quarter, quarter, C, 2, cut);
+        n = eighth * eighth;
+        ops_linear(x, cut, stem->second.in, stem->second.w, stem->second.b, n, C, stem->second.in);
+        ops_gelu(x, n * C);
+        conv_cut(x, eighth, eighth, C, 2, patches);
+    }
+    arena_rewind(scratch, &mark);
+    return st;
+}

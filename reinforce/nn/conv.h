@@ -1,0 +1,45 @@
+/*
+ * Convolutions over images that lie as rows of pixels, channels together: float32 [H * W, C]. One
+ * by one convolutions are ops_linear(); these are the others.
+ *
+ * A side of n becomes (n - 1) / stride + 1 when kernels are odd and padded by kernel / 2 zeros on
+ * both sides, as everything here is.
+ */
+#ifndef REINFORCE_NN_CONV_H
+#define REINFORCE_NN_CONV_H
+
+#include "reinforce/base/macros.h"
+
+#include <stddef.h>
+
+/** One convolution with as many groups as channels, bias included. */
+struct conv_depthwise {
+    const float *w; /* [kernel * kernel, C]: row, column, channel */
+    const float *b; /* [C] */
+    size_t C, kernel, stride;
+};
+
+/** Rows or columns after a convolution of this stride. */
+size_t conv_side(size_t side, size_t stride);
+
+/**
+ * y float32 [conv_side(H) * conv_side(W), C] = x [H * W, C] * conv. Taps are added row by row, so
+ * that a pixel's bits depend on its neighbourhood alone. y must not overlap x. Cannot fail.
+ */
+void conv_depthwise_run(const struct conv_depthwise *conv, const float *x, size_t H, size_t W,
+                        float *y);
+/** Plain twin, bit-equal. */
+void conv_depthwise_ref(const struct conv_depthwise *conv, const float *x, size_t H, size_t W,
+                        float *y);
+
+/**
+ * Lays out what a dense convolution sees, so that it is one product with [out, kernel * kernel * C]
+ * (row, column, channel): patches float32 [conv_side(H) * conv_side(W), kernel * kernel * C] out.
+ */
+void conv_gather(const float *x, size_t H, size_t W, size_t C, size_t kernel, size_t stride,
+                 float *patches);
+
+/** The same without padding and overlap, stride = kernel: [H / kernel * W / kernel, ...]. */
+void conv_cut(const float *x, size_t H, size_t W, size_t C, size_t kernel, float *patches);
+
+#endif
