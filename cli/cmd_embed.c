@@ -114,7 +114,7 @@ const struct command cmd_embed = {
             "cleaning and tokenizer. Rows are in the order given, float32, of unit length.\n"
             "\n"
             "Options:\n"
-            "  --model DIR         snapshot folder of a CLIP model\n"
+            "  --model DIR         snapshot folder of a CLIP or SigLIP model\n"
             "  --images FILE...    JPEG, PNG, WebP or GIF; array \"image_emb\" [n, D]\n"
             "  --texts-file FILE   UTF-8, one text a line; array \"text_emb\" [n, D]\n"
             "  --out FILE.npz      where to write; numpy.load() reads it\n"

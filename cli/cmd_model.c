@@ -35,16 +35,21 @@ static const char *mode_name(enum preprocess_mode mode)
         return "longest";
     case PREPROCESS_SQUASH:
         return "squash";
+    case PREPROCESS_NAFLEX:
+        return "naflex";
     }
     return "unknown";
 }
 
 static json_t *preprocess_json(const struct preprocess *p)
 {
-    return json_pack("{s:i, s:s, s:s, s:[f,f,f], s:[f,f,f]}", "size", p->size, "mode",
-                     mode_name(p->mode), "interpolation", filter_name(p->filter), "mean",
-                     (double)p->mean[0], (double)p->mean[1], (double)p->mean[2], "std",
-                     (double)p->std[0], (double)p->std[1], (double)p->std[2]);
+    json_t *patches = p->mode == PREPROCESS_NAFLEX ? json_integer(p->max_patches) : NULL;
+
+    return json_pack("{s:i, s:s, s:o*, s:s, s:[f,f,f], s:[f,f,f]}", "size", p->size, "mode",
+                     mode_name(p->mode), "max_patches", patches, "interpolation",
+                     filter_name(p->filter), "mean", (double)p->mean[0], (double)p->mean[1],
+                     (double)p->mean[2], "std", (double)p->std[0], (double)p->std[1],
+                     (double)p->std[2]);
 }
 
 static enum status info(const char *dir, json_t **out, struct error *err)
@@ -134,6 +139,9 @@ static enum status check_teacher(const char *dir, json_t *answer, struct error *
     if (st == ST_OK)
         st = tool_json_set(answer, "logit_scale",
                            json_real((double)teacher_info(teacher)->logit_scale), err);
+    if (st == ST_OK && teacher_info(teacher)->has_logit_bias)
+        st = tool_json_set(answer, "logit_bias",
+                           json_real((double)teacher_info(teacher)->logit_bias), err);
     if (st == ST_OK)
         st = tool_json_set(answer, "digest", json_string(teacher_info(teacher)->weights_digest),
                            err);

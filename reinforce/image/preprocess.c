@@ -1,11 +1,21 @@
 #include "reinforce/image/preprocess.h"
 
+#include "reinforce/image/naflex.h"
+
 #include <math.h>
 
 /* Offset of a centred window; rint() is half to even, as Python's round(). */
 static int centre(enum preprocess_crop crop, int margin)
 {
     return crop == PREPROCESS_CROP_FLOOR ? margin / 2 : (int)rint(margin / 2.0);
+}
+
+bool preprocess_fits(const struct preprocess *pre, int width, int height)
+{
+    if (pre->mode != PREPROCESS_NAFLEX)
+        return width == pre->size && height == pre->size;
+    return width % pre->patch == 0 && height % pre->patch == 0 &&
+           (width / pre->patch) * (height / pre->patch) <= pre->max_patches;
 }
 
 void preprocess_plan_of(const struct preprocess *pre, int width, int height,
@@ -27,6 +37,12 @@ void preprocess_plan_of(const struct preprocess *pre, int width, int height,
 
         plan->height = MAX((int)rint(height / ratio), 1);
         plan->width = MAX((int)rint(width / ratio), 1);
+    }
+    if (pre->mode == PREPROCESS_NAFLEX) {
+        naflex_target(height, width, pre->patch, pre->max_patches, &plan->height, &plan->width);
+        plan->window = (struct image_box){0, 0, plan->height, plan->width};
+        plan->pad_top = plan->pad_left = 0;
+        return;
     }
     plan->window.height = MIN(plan->height, size);
     plan->window.width = MIN(plan->width, size);
@@ -70,7 +86,8 @@ static enum status resize(const struct preprocess *pre, enum resample_filter fil
                              err);
     if (st == ST_OK && finish != NULL)
         finish(out);
-    if (st == ST_OK && (out->width < pre->size || out->height < pre->size))
+    if (st == ST_OK && pre->mode == PREPROCESS_LONGEST &&
+        (out->width < pre->size || out->height < pre->size))
         st = pad(pre, &plan, fill, arena, out, err);
     return st;
 }

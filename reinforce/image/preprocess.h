@@ -9,6 +9,7 @@ enum preprocess_mode {
     PREPROCESS_SHORTEST = 0, /* shorter side to size, centre crop */
     PREPROCESS_LONGEST = 1,  /* longer side to size, pad */
     PREPROCESS_SQUASH = 2,   /* both sides to size, aspect not kept */
+    PREPROCESS_NAFLEX = 3,   /* aspect kept, whole patches, see naflex.h */
 };
 
 enum preprocess_crop {
@@ -18,28 +19,33 @@ enum preprocess_crop {
 
 /** Plain data, read from a snapshot's own config. */
 struct preprocess {
-    int size; /* pixels, square */
+    int size; /* pixels, square; NaFlex: the largest square */
     enum preprocess_mode mode;
     enum preprocess_crop crop;
     enum resample_filter filter;
     uint8_t fill; /* padding value for longest */
     float mean[3], std[3];
+    int patch, max_patches; /* NaFlex: pixels a side, and how many in all */
 };
 
 /** What a transform does to an image of a given size. */
 struct preprocess_plan {
     int height, width;       /* after resizing */
     struct image_box window; /* the part of it that is kept */
-    int pad_top, pad_left;   /* where that part lies in size x size; 0 unless LONGEST */
+    int pad_top, pad_left;   /* where that part lies in size x size; for LONGEST only */
 };
+
+/** Whether an image of this size can go to the image tower as it is: size squared, or under NaFlex
+ * whole patches within the budget. */
+bool preprocess_fits(const struct preprocess *pre, int width, int height);
 
 /** Cannot fail. Sources: torchvision resize, open_clip ResizeKeepRatio and CenterCropOrPad,
  * transformers CLIPImageProcessor. */
 void preprocess_plan_of(const struct preprocess *pre, int width, int height,
                         struct preprocess_plan *plan);
 
-/** Resize and crop or pad only: out is RGB [size, size, 3] in `arena`. src is RGB. Pixels that the
- * crop does not show are not computed. */
+/** Resize and crop or pad only: out is RGB [size, size, 3] in `arena`; NaFlex: of the image's own
+ * size. src is RGB. Pixels that the crop does not show are not computed. */
 NODISCARD enum status preprocess_pixels(const struct preprocess *pre, const struct image *src,
                                         struct arena *arena, struct image *out, struct error *err);
 

@@ -14,10 +14,14 @@ static const struct job_option_name dtypes[] = {
 static const struct job_option_name filters[] = {
     {"nearest", RESAMPLE_NEAREST}, {"box", RESAMPLE_BOX},         {"bilinear", RESAMPLE_BILINEAR},
     {"bicubic", RESAMPLE_BICUBIC}, {"lanczos", RESAMPLE_LANCZOS}, {NULL, 0}};
-static const struct job_option_name activations[] = {{"gelu", 0}, {"quick_gelu", 1}, {NULL, 0}};
+static const struct job_option_name activations[] = {
+    {"gelu", 0}, {"quick_gelu", 1}, {"gelu_tanh", 2}, {NULL, 0}};
 static const struct job_option_name cleanings[] = {{"auto", TEACHER_CLEAN_AUTO},
                                                    {"open_clip", TEACHER_CLEAN_OPEN_CLIP},
                                                    {"tokenizer_json", TEACHER_CLEAN_TOKENIZER_JSON},
+                                                   {"lower_ascii", TEACHER_CLEAN_LOWER_ASCII},
+                                                   {"lower_unicode", TEACHER_CLEAN_LOWER_UNICODE},
+                                                   {"canonical", TEACHER_CLEAN_CANONICAL},
                                                    {NULL, 0}};
 static const struct job_option_name posts[] = {{"none", JOB_POST_NONE},
                                                {"trim", JOB_POST_TRIM},
@@ -201,8 +205,11 @@ static const struct job_option teacher_options[] = {
     TEXT("model", TEACHER(model), NULL, true, "Snapshot folder of the model."),
     CHOICE("activation", TEACHER(activation), "", activations, true,
            "Activation of the towers; default: as the snapshot's config says."),
-    ENUM("clean", TEACHER(clean), "auto", cleanings, true,
-         "How texts are cleaned before the tokenizer; auto: as the snapshot's family does."),
+    ENUM(
+        "clean", TEACHER(clean), "auto", cleanings, true,
+        "How texts are cleaned before the tokenizer; auto: as the snapshot's family does. The last "
+        "three are for SigLIP: lower case of A to Z only (as trained), of every letter, or that "
+        "without punctuation (SigLIP 1)."),
     BOOL("special_tokens_in_text", TEACHER(special_tokens_in_text), "false", true,
          "Let text that spells a special token become that token; false is right for data you did "
          "not write."),

@@ -24,14 +24,17 @@ static const char *const checkpoint_endings[] = {".bin", ".pt", ".pth", ".ckpt"}
 static const char *const config_names[] = {"open_clip_config.json", "config.json",
                                            "preprocessor_config.json"};
 
-const char *snapshot_family_name(enum snapshot_family family)
-{
-    return family == SNAPSHOT_COCA ? "coca" : "clip";
-}
-
 const char *snapshot_activation_name(enum activation activation)
 {
-    return activation == ACTIVATION_QUICK_GELU ? "quick_gelu" : "gelu";
+    switch (activation) {
+    case ACTIVATION_GELU:
+        return "gelu";
+    case ACTIVATION_QUICK_GELU:
+        return "quick_gelu";
+    case ACTIVATION_GELU_TANH:
+        return "gelu_tanh";
+    }
+    return "unknown";
 }
 
 static bool file_in(const char *dir, const char *name, char path[PATH_MAX])
@@ -137,9 +140,11 @@ static enum status parse_activation(const char *text, enum activation *out, stru
         *out = ACTIVATION_GELU;
     else if (strcmp(text, "quick_gelu") == 0)
         *out = ACTIVATION_QUICK_GELU;
+    else if (strcmp(text, "gelu_tanh") == 0)
+        *out = ACTIVATION_GELU_TANH;
     else
-        return error_set(err, ST_INVALID, "activation \"%.60s\" is neither gelu nor quick_gelu",
-                         text);
+        return error_set(err, ST_INVALID,
+                         "activation \"%.60s\" is none of gelu, quick_gelu and gelu_tanh", text);
     return ST_OK;
 }
 

@@ -9,11 +9,13 @@
 
 #include <limits.h>
 
-enum { SNAPSHOT_EOS_LARGEST = -1 };
+enum { SNAPSHOT_EOS_LARGEST = -1, SNAPSHOT_MAX_SIDE = 8192 /* pixels */ };
 
 enum snapshot_family {
     SNAPSHOT_CLIP = 1,
     SNAPSHOT_COCA = 2,
+    SNAPSHOT_SIGLIP = 3,  /* fixed resolution: SigLIP 1 and most of SigLIP 2 */
+    SNAPSHOT_SIGLIP2 = 4, /* NaFlex */
 };
 
 enum vit_form {
@@ -23,17 +25,24 @@ enum vit_form {
 
 /** A vision transformer tower. */
 struct vision_config {
-    enum vit_form form;
     int image_size, patch_size; /* NaFlex: image_size is what fills the positional table */
-    size_t naflex_patches;      /* most patches of an image of any aspect ratio; 0: square images */
     struct transformer_shape shape;
     size_t pooler_heads, pooler_queries; /* CoCa's attentional pooler; 0: none */
+    enum vit_form form;
+    size_t naflex_patches; /* most patches of an image of any aspect ratio; 0: square images */
+};
+
+enum text_head {
+    TEXT_HEAD_PROJECTION = 0, /* a matrix without bias */
+    TEXT_HEAD_LINEAR = 1,     /* SigLIP */
+    TEXT_HEAD_NONE = 2,       /* SigLIP, multilingual */
 };
 
 struct text_config {
     size_t context_length, vocab_size;
     struct transformer_shape shape;
     int32_t eos_id; /* where a text ends; SNAPSHOT_EOS_LARGEST: at its largest id */
+    enum text_head head;
 };
 
 /** Plain data; describes, owns nothing. */
@@ -61,7 +70,7 @@ struct snapshot {
 NODISCARD enum status snapshot_read(const char *dir, const char *activation, struct snapshot *out,
                                     struct error *err);
 
-/** "clip", "coca" */
+/** "clip", "coca", "siglip", "siglip2" */
 const char *snapshot_family_name(enum snapshot_family family);
 const char *snapshot_activation_name(enum activation activation);
 

@@ -4,31 +4,15 @@
 #include <string.h>
 
 enum {
-    MAX_SIDE = 8192, /* pixels */
+    MAX_SIDE = SNAPSHOT_MAX_SIDE,
     MAX_LAYERS = 4096,
-    HF_LEGACY_EOS = 2, /* in configs of converted models, whose real end token is the largest id */
 };
 
 static const float clip_mean[3] = {0.48145466f, 0.4578275f, 0.40821073f};
 static const float clip_std[3] = {0.26862954f, 0.26130258f, 0.27577711f};
 
-/* What may stand under a config key. The reference refuses unknown keys too, so whatever is not in
- * a table is refused: a key that changes the model must never be passed over. */
-enum key_rule {
-    KEY_READ,  /* its reader checks it */
-    KEY_INERT, /* changes nothing at inference */
-    KEY_UNSET, /* only null, false, zero or {}: anything else is a model we do not have */
-    KEY_TEXT,  /* only the string `text`, or null */
-};
-
-struct key {
-    const char *name;
-    enum key_rule rule;
-    const char *text;
-};
-
-static enum status get_size(const json_t *object, const char *key, size_t otherwise, size_t *out,
-                            struct error *err)
+enum status config_size(const json_t *object, const char *key, size_t otherwise, size_t *out,
+                        struct error *err)
 {
     const json_t *value = json_object_get(object, key);
 
@@ -42,8 +26,8 @@ static enum status get_size(const json_t *object, const char *key, size_t otherw
     return ST_OK;
 }
 
-static enum status get_side(const json_t *object, const char *key, size_t otherwise, int *out,
-                            struct error *err)
+enum status config_side(const json_t *object, const char *key, size_t otherwise, int *out,
+                        struct error *err)
 {
     size_t side = otherwise;
     const json_t *value = json_object_get(object, key);
@@ -56,7 +40,7 @@ static enum status get_side(const json_t *object, const char *key, size_t otherw
             return error_set(err, ST_INVALID, "config key %s is not square", key);
         side = (size_t)json_integer_value(json_array_get(value, 0));
     } else {
-        st = get_size(object, key, otherwise, &side, err);
+        st = config_size(object, key, otherwise, &side, err);
     }
     if (st == ST_OK && side > MAX_SIDE)
         st = error_set(err, ST_INVALID, "config key %s is %zu, larger than any model we know", key,
@@ -72,8 +56,8 @@ static bool is_unset(const json_t *value)
            (json_is_object(value) && json_object_size(value) == 0);
 }
 
-static enum status check_keys(const json_t *object, const char *where, const struct key *keys,
-                              size_t n, struct error *err)
+enum status config_check_keys(const json_t *object, const char *where,
+                              const struct config_key *keys, size_t n, struct error *err)
 {
     union {
         const json_t *in;
@@ -107,8 +91,7 @@ static enum status check_keys(const json_t *object, const char *where, const str
     return ST_OK;
 }
 
-static enum status read_floats(const json_t *value, const char *key, float out[3],
-                               struct error *err)
+enum status config_floats(const json_t *value, const char *key, float out[3], struct error *err)
 {
     if (value == NULL || json_is_null(value))
         return ST_OK;
@@ -132,7 +115,7 @@ void snapshot_preprocess_default(struct preprocess *pre, int size)
     memcpy(pre->std, clip_std, sizeof clip_std);
 }
 
-static enum status open_clip_preprocess(const json_t *cfg, struct preprocess *pre,
+enum status config_open_clip_preprocess(const json_t *cfg, struct preprocess *pre,
                                         struct error *err)
 {
     const char *interpolation = json_string_value(json_object_get(cfg, "interpolation"));
@@ -140,10 +123,10 @@ static enum status open_clip_preprocess(const json_t *cfg, struct preprocess *pr
     const char *mode = json_string_value(json_object_get(cfg, "mode"));
     const json_t *fill = json_object_get(cfg, "fill_color");
     enum status st =
-        read_floats(json_object_get(cfg, "mean"), "preprocess_cfg.mean", pre->mean, err);
+        config_floats(json_object_get(cfg, "mean"), "preprocess_cfg.mean", pre->mean, err);
 
     if (st == ST_OK)
-        st = read_floats(json_object_get(cfg, "std"), "preprocess_cfg.std", pre->std, err);
+        st = config_floats(json_object_get(cfg, "std"), "preprocess_cfg.std", pre->std, err);
     if (st != ST_OK)
         return st;
     for (size_t c = 0; c < 3; c++)
@@ -173,7 +156,7 @@ static enum status open_clip_preprocess(const json_t *cfg, struct preprocess *pr
     return ST_OK;
 }
 
-static enum status read_mlp(const json_t *cfg, struct transformer_shape *shape, struct error *err)
+enum status config_mlp_ratio(const json_t *cfg, struct transformer_shape *shape, struct error *err)
 {
     const json_t *ratio = json_object_get(cfg, "mlp_ratio");
     double value = ratio == NULL ? 4 : json_number_value(ratio); /* 0 when not a number */
@@ -184,7 +167,7 @@ static enum status read_mlp(const json_t *cfg, struct transformer_shape *shape, 
     return ST_OK;
 }
 
-static enum status check_heads(const struct transformer_shape *shape, const char *where,
+enum status config_check_heads(const struct transformer_shape *shape, const char *where,
                                struct error *err)
 {
     if (shape->n_heads == 0 || shape->width % shape->n_heads != 0)
@@ -196,247 +179,75 @@ static enum status check_heads(const struct transformer_shape *shape, const char
     return ST_OK;
 }
 
-static enum status open_clip_vision(const json_t *cfg, struct snapshot *s, struct error *err)
-{
-    static const struct key keys[] = {
-        {"image_size", KEY_READ, NULL},
-        {"patch_size", KEY_READ, NULL},
-        {"layers", KEY_READ, NULL},
-        {"width", KEY_READ, NULL},
-        {"head_width", KEY_READ, NULL},
-        {"mlp_ratio", KEY_READ, NULL},
-        {"attentional_pool", KEY_READ, NULL},
-        {"attn_pooler_heads", KEY_READ, NULL},
-        {"attn_pooler_queries", KEY_READ, NULL},
-        {"timm_model_name", KEY_UNSET, NULL},
-        {"ls_init_value", KEY_UNSET, NULL},
-        {"no_ln_pre", KEY_UNSET, NULL},
-        {"final_ln_after_pool", KEY_UNSET, NULL},
-        {"act_kwargs", KEY_UNSET, NULL},
-        {"norm_kwargs", KEY_UNSET, NULL},
-        {"block_type", KEY_UNSET, NULL},
-        {"qk_norm", KEY_UNSET, NULL},
-        {"scaled_cosine_attn", KEY_UNSET, NULL},
-        {"input_patchnorm", KEY_UNSET, NULL},
-        {"global_average_pool", KEY_UNSET, NULL},
-        {"pool_type", KEY_TEXT, "tok"},
-        {"pos_embed_type", KEY_TEXT, "learnable"},
-        {"patch_dropout", KEY_INERT, NULL},
-        {"output_tokens", KEY_INERT, NULL},
-        {"timm_model_pretrained", KEY_INERT, NULL},
-        {"timm_pool", KEY_INERT, NULL}, /* the timm keys say nothing without timm_model_name */
-        {"timm_proj", KEY_INERT, NULL},
-        {"timm_proj_bias", KEY_INERT, NULL},
-        {"timm_drop", KEY_INERT, NULL},
-        {"timm_drop_path", KEY_INERT, NULL},
-    };
-    const json_t *pool = json_object_get(cfg, "attentional_pool");
-    struct vision_config *v = &s->vision;
-    size_t head_width = 0;
-    enum status st = check_keys(cfg, "vision_cfg", keys, ARRAY_LEN(keys), err);
-
-    if (st == ST_OK && json_is_array(json_object_get(cfg, "layers")))
-        st = error_set(err, ST_INVALID,
-                       "config key vision_cfg.layers is a list: ResNet towers are not supported");
-    if (st == ST_OK && json_is_string(pool)) /* "parallel", "cascade" */
-        st =
-            error_set(err, ST_INVALID,
-                      "config key vision_cfg.attentional_pool = \"%.60s\" asks for a kind of model "
-                      "that is not supported",
-                      json_string_value(pool));
-    if (st == ST_OK)
-        st = get_side(cfg, "image_size", 224, &v->image_size, err);
-    if (st == ST_OK)
-        st = get_side(cfg, "patch_size", 16, &v->patch_size, err);
-    if (st == ST_OK)
-        st = get_size(cfg, "layers", 12, &v->shape.n_layers, err);
-    if (st == ST_OK)
-        st = get_size(cfg, "width", 768, &v->shape.width, err);
-    if (st == ST_OK)
-        st = get_size(cfg, "head_width", 64, &head_width, err);
-    if (st == ST_OK)
-        st = read_mlp(cfg, &v->shape, err);
-    if (st == ST_OK && json_is_true(pool)) {
-        st = get_size(cfg, "attn_pooler_heads", 8, &v->pooler_heads, err);
-        if (st == ST_OK)
-            st = get_size(cfg, "attn_pooler_queries", 256, &v->pooler_queries, err);
-    }
-    if (st != ST_OK)
-        return st;
-    v->shape.n_heads = v->shape.width / head_width;
-    v->shape.eps = 1e-5f;
-    return check_heads(&v->shape, "vision_cfg", err);
-}
-
-static enum status open_clip_text(const json_t *cfg, const char *where, size_t context,
+enum status config_open_clip_text(const json_t *cfg, const char *where, size_t context,
                                   struct text_config *t, struct error *err)
 {
-    static const struct key keys[] = {
-        {"context_length", KEY_READ, NULL},
-        {"vocab_size", KEY_READ, NULL},
-        {"width", KEY_READ, NULL},
-        {"heads", KEY_READ, NULL},
-        {"layers", KEY_READ, NULL},
-        {"mlp_ratio", KEY_READ, NULL},
-        {"embed_cls", KEY_READ, NULL},
-        {"pad_id", KEY_UNSET, NULL},
-        {"hf_model_name", KEY_UNSET, NULL},
-        {"hf_tokenizer_name", KEY_UNSET, NULL},
-        {"tokenizer_kwargs", KEY_UNSET, NULL},
-        {"text_mask", KEY_UNSET, NULL},
-        {"proj_bias", KEY_UNSET, NULL},
-        {"no_causal_mask", KEY_UNSET, NULL},
-        {"final_ln_after_pool", KEY_UNSET, NULL},
-        {"act_kwargs", KEY_UNSET, NULL},
-        {"norm_kwargs", KEY_UNSET, NULL},
-        {"ls_init_value", KEY_UNSET, NULL},
-        {"block_type", KEY_UNSET, NULL},
-        {"qk_norm", KEY_UNSET, NULL},
-        {"scaled_cosine_attn", KEY_UNSET, NULL},
-        {"pool_type", KEY_TEXT, "argmax"},
-        {"proj_type", KEY_TEXT, "linear"},
-        {"output_tokens", KEY_INERT, NULL},
-        {"hf_model_pretrained", KEY_INERT, NULL},
-        {"hf_proj_type", KEY_INERT, NULL}, /* say nothing without hf_model_name */
-        {"hf_pooler_type", KEY_INERT, NULL},
-        {"attn_pooler_heads", KEY_INERT, NULL}, /* in multimodal_cfg, without effect there */
-        {"n_queries", KEY_INERT, NULL},
-        {"dim_head", KEY_INERT, NULL},
-    };
-    enum status st = check_keys(cfg, where, keys, ARRAY_LEN(keys), err);
+    enum status st = config_size(cfg, "context_length", context, &t->context_length, err);
 
     if (st == ST_OK)
-        st = get_size(cfg, "context_length", context, &t->context_length, err);
+        st = config_size(cfg, "vocab_size", 49408, &t->vocab_size, err);
     if (st == ST_OK)
-        st = get_size(cfg, "vocab_size", 49408, &t->vocab_size, err);
+        st = config_size(cfg, "layers", 12, &t->shape.n_layers, err);
     if (st == ST_OK)
-        st = get_size(cfg, "layers", 12, &t->shape.n_layers, err);
+        st = config_size(cfg, "width", 512, &t->shape.width, err);
     if (st == ST_OK)
-        st = get_size(cfg, "width", 512, &t->shape.width, err);
+        st = config_size(cfg, "heads", 8, &t->shape.n_heads, err);
     if (st == ST_OK)
-        st = get_size(cfg, "heads", 8, &t->shape.n_heads, err);
-    if (st == ST_OK)
-        st = read_mlp(cfg, &t->shape, err);
+        st = config_mlp_ratio(cfg, &t->shape, err);
     if (st != ST_OK)
         return st;
     t->shape.eps = 1e-5f;
-    t->eos_id = SNAPSHOT_EOS_LARGEST;
-    return check_heads(&t->shape, where, err);
-}
-
-/* The keys around the towers, and that the towers fit one family. */
-static enum status open_clip_family(const json_t *model, struct snapshot *s, struct error *err)
-{
-    static const struct key keys[] = {
-        {"embed_dim", KEY_READ, NULL},
-        {"vision_cfg", KEY_READ, NULL},
-        {"text_cfg", KEY_READ, NULL},
-        {"multimodal_cfg", KEY_READ, NULL},
-        {"quick_gelu", KEY_READ, NULL},
-        {"custom_text", KEY_INERT, NULL},           /* tensor names say the same */
-        {"init_logit_bias", KEY_UNSET, NULL},       /* SigLIP */
-        {"init_logit_scale", KEY_INERT, NULL},      /* the tensor replaces it */
-        {"nonscalar_logit_scale", KEY_INERT, NULL}, /* shape () or (1) */
-        {"cast_dtype", KEY_INERT, NULL},
-        {"output_dict", KEY_INERT, NULL},
-        {"preprocess_cfg", KEY_INERT, NULL},
-    };
-    bool coca = json_object_get(model, "multimodal_cfg") != NULL;
-    bool pooled =
-        json_is_true(json_object_get(json_object_get(model, "vision_cfg"), "attentional_pool"));
-    enum status st;
-
-    if (json_object_get(model, "image_cfg") != NULL)
-        return error_set(err, ST_INVALID,
-                         "config key image_cfg is Apple's MobileCLIP v1 form, which is not "
-                         "supported; use the repository's -OpenCLIP twin");
-    st = check_keys(model, "model_cfg", keys, ARRAY_LEN(keys), err);
-    if (st != ST_OK)
-        return st;
-    if (!json_is_object(json_object_get(model, "vision_cfg")) ||
-        !json_is_object(json_object_get(model, "text_cfg")))
-        return error_set(err, ST_INVALID, "open_clip config has no vision_cfg or no text_cfg");
-    if (coca != pooled)
-        return error_set(err, ST_INVALID,
-                         "config keys vision_cfg.attentional_pool and multimodal_cfg go together "
-                         "(CoCa), but only one is set");
-    if (!coca && json_is_true(json_object_get(json_object_get(model, "text_cfg"), "embed_cls")))
-        return error_set(err, ST_INVALID,
-                         "config key text_cfg.embed_cls asks for a kind of model that is not "
-                         "supported");
-    s->family = coca ? SNAPSHOT_COCA : SNAPSHOT_CLIP;
-    return ST_OK;
-}
-
-enum status snapshot_config_open_clip(const json_t *config, struct snapshot *s, struct error *err)
-{
-    const json_t *model = json_object_get(config, "model_cfg"), *quick_gelu;
-    enum activation activation;
-    enum status st;
-
-    if (model == NULL)
-        model = config;
-    s->naming = NAMING_OPEN_CLIP;
-    st = open_clip_family(model, s, err);
-    if (st == ST_OK)
-        st = get_size(model, "embed_dim", 0, &s->embed_dim, err);
-    if (st == ST_OK && s->embed_dim == 0)
-        st = error_set(err, ST_INVALID, "open_clip config has no embed_dim");
-    if (st == ST_OK)
-        st = open_clip_vision(json_object_get(model, "vision_cfg"), s, err);
-    if (st == ST_OK)
-        st = open_clip_text(json_object_get(model, "text_cfg"), "text_cfg", 77, &s->text, err);
-    if (st == ST_OK && s->family == SNAPSHOT_COCA)
-        st = open_clip_text(json_object_get(model, "multimodal_cfg"), "multimodal_cfg", 77,
-                            &s->multimodal, err);
-    if (st != ST_OK)
-        return st;
-    quick_gelu = json_object_get(model, "quick_gelu");
-    if (quick_gelu != NULL && !json_is_boolean(quick_gelu))
-        return error_set(err, ST_INVALID, "config key model_cfg.quick_gelu is not true or false");
-    activation = json_is_true(quick_gelu) ? ACTIVATION_QUICK_GELU : ACTIVATION_GELU;
-    s->vision.shape.activation = s->text.shape.activation = s->multimodal.shape.activation =
-        activation;
-    snapshot_preprocess_default(&s->preprocess, s->vision.image_size);
-    return open_clip_preprocess(json_object_get(config, "preprocess_cfg"), &s->preprocess, err);
+    return config_check_heads(&t->shape, where, err);
 }
 
 static enum status hf_activation(const json_t *cfg, enum activation *out, struct error *err)
 {
+    static const struct {
+        const char *name;
+        enum activation activation;
+    } known[] = {{"gelu", ACTIVATION_GELU},
+                 {"quick_gelu", ACTIVATION_QUICK_GELU},
+                 {"gelu_pytorch_tanh", ACTIVATION_GELU_TANH}};
     const json_t *value = json_object_get(cfg, "hidden_act");
     const char *act = json_string_value(value);
 
-    *out = ACTIVATION_QUICK_GELU;
-    if (value == NULL || (act != NULL && strcmp(act, "quick_gelu") == 0))
+    if (value == NULL)
         return ST_OK;
-    if (act == NULL || strcmp(act, "gelu") != 0)
-        return error_set(err, ST_INVALID,
-                         "config key hidden_act = \"%.60s\" is neither gelu nor quick_gelu",
-                         act != NULL ? act : "(not a string)");
-    *out = ACTIVATION_GELU;
-    return ST_OK;
+    for (size_t i = 0; i < ARRAY_LEN(known) && act != NULL; i++)
+        if (strcmp(act, known[i].name) == 0) {
+            *out = known[i].activation;
+            return ST_OK;
+        }
+    return error_set(err, ST_INVALID,
+                     "config key hidden_act = \"%.60s\" is none of gelu, quick_gelu and "
+                     "gelu_pytorch_tanh",
+                     act != NULL ? act : "(not a string)");
 }
 
-static enum status hf_shape(const json_t *cfg, const char *where, size_t width, size_t mlp,
-                            size_t heads, struct transformer_shape *shape, struct error *err)
+enum status config_hf_shape(const json_t *cfg, const char *where,
+                            const struct transformer_shape *otherwise,
+                            struct transformer_shape *shape, struct error *err)
 {
     const json_t *eps = json_object_get(cfg, "layer_norm_eps");
-    enum status st = get_size(cfg, "hidden_size", width, &shape->width, err);
+    enum status st;
 
+    *shape = *otherwise;
+    st = config_size(cfg, "hidden_size", otherwise->width, &shape->width, err);
     if (st == ST_OK)
-        st = get_size(cfg, "intermediate_size", mlp, &shape->mlp_width, err);
+        st = config_size(cfg, "intermediate_size", otherwise->mlp_width, &shape->mlp_width, err);
     if (st == ST_OK)
-        st = get_size(cfg, "num_hidden_layers", 12, &shape->n_layers, err);
+        st = config_size(cfg, "num_hidden_layers", otherwise->n_layers, &shape->n_layers, err);
     if (st == ST_OK)
-        st = get_size(cfg, "num_attention_heads", heads, &shape->n_heads, err);
+        st = config_size(cfg, "num_attention_heads", otherwise->n_heads, &shape->n_heads, err);
     if (st == ST_OK)
         st = hf_activation(cfg, &shape->activation, err);
     if (st != ST_OK)
         return st;
-    shape->eps = eps != NULL ? (float)json_number_value(eps) : 1e-5f;
+    if (eps != NULL)
+        shape->eps = (float)json_number_value(eps);
     if (!(shape->eps > 0 && shape->eps < 1))
         return error_set(err, ST_INVALID, "config key layer_norm_eps is not between 0 and 1");
-    return check_heads(shape, where, err);
+    return config_check_heads(shape, where, err);
 }
 
 /* "size" and "crop_size": an integer, {"shortest_edge"} or {"height", "width"}; 0 when absent, -1
@@ -477,38 +288,20 @@ static enum status hf_steps(const json_t *p, struct error *err)
     return ST_OK;
 }
 
-/* One square of the model's size must come out: anything else the image tower could not read. */
-static enum status hf_preprocess(const json_t *p, struct preprocess *pre, struct error *err)
+enum status config_hf_values(const json_t *p, struct preprocess *pre, struct error *err)
 {
     const json_t *resample = json_object_get(p, "resample");
-    bool squash = false, unused;
-    int size = hf_side(json_object_get(p, "size"), &squash);
-    int crop = hf_side(json_object_get(p, "crop_size"), &unused);
-    enum status st;
+    enum status st = hf_steps(p, err);
 
-    pre->crop = PREPROCESS_CROP_FLOOR;
-    if (p == NULL)
-        return ST_OK;
-    st = hf_steps(p, err);
     if (st == ST_OK)
-        st = read_floats(json_object_get(p, "image_mean"), "image_mean", pre->mean, err);
+        st = config_floats(json_object_get(p, "image_mean"), "image_mean", pre->mean, err);
     if (st == ST_OK)
-        st = read_floats(json_object_get(p, "image_std"), "image_std", pre->std, err);
+        st = config_floats(json_object_get(p, "image_std"), "image_std", pre->std, err);
     if (st != ST_OK)
         return st;
     for (size_t c = 0; c < 3; c++)
         if (pre->std[c] == 0)
             return error_set(err, ST_INVALID, "preprocessor_config.json: image_std holds a 0");
-    if (json_is_false(json_object_get(p, "do_center_crop")) && !squash)
-        return error_set(err, ST_INVALID,
-                         "preprocessor_config.json: do_center_crop = false is not supported");
-    if ((size != 0 && size != pre->size) || (crop != 0 && crop != pre->size))
-        return error_set(err, ST_INVALID,
-                         "preprocessor_config.json: size and crop_size must both be the model's "
-                         "image_size, %d",
-                         pre->size);
-    if (squash)
-        pre->mode = PREPROCESS_SQUASH;
     if (resample == NULL)
         return ST_OK;
     if (!json_is_integer(resample) || (json_integer_value(resample) != RESAMPLE_BILINEAR &&
@@ -520,22 +313,46 @@ static enum status hf_preprocess(const json_t *p, struct preprocess *pre, struct
     return ST_OK;
 }
 
-static bool names_clip_model(const json_t *config)
+enum status config_hf_preprocess(const json_t *p, struct preprocess *pre, struct error *err)
 {
-    const char *type = json_string_value(json_object_get(config, "model_type"));
-    const json_t *architectures = json_object_get(config, "architectures");
+    bool squash = false, unused;
+    int size = hf_side(json_object_get(p, "size"), &squash);
+    int crop = hf_side(json_object_get(p, "crop_size"), &unused);
+    enum status st;
 
-    for (size_t i = 0; i < json_array_size(architectures); i++) {
-        const char *name = json_string_value(json_array_get(architectures, i));
-
-        if (name != NULL)
-            return strcmp(name, "CLIPModel") == 0;
-    }
-    return type != NULL && strcmp(type, "clip") == 0;
+    pre->crop = PREPROCESS_CROP_FLOOR;
+    if (p == NULL)
+        return ST_OK;
+    st = config_hf_values(p, pre, err);
+    if (st != ST_OK)
+        return st;
+    if (json_is_false(json_object_get(p, "do_center_crop")) && !squash)
+        return error_set(err, ST_INVALID,
+                         "preprocessor_config.json: do_center_crop = false is not supported");
+    if ((size != 0 && size != pre->size) || (crop != 0 && crop != pre->size))
+        return error_set(err, ST_INVALID,
+                         "preprocessor_config.json: size and crop_size must both be the model's "
+                         "image_size, %d",
+                         pre->size);
+    if (squash)
+        pre->mode = PREPROCESS_SQUASH;
+    return ST_OK;
 }
 
-/* The legacy `*_config_dict` overrides `*_config`, key by key. */
-static enum status hf_tower(const json_t *config, const char *name, const char *legacy,
+enum status config_hf_image(const json_t *vision, int image_size, int patch_size,
+                            struct vision_config *out, struct error *err)
+{
+    const json_t *channels = json_object_get(vision, "num_channels");
+    enum status st = config_side(vision, "image_size", (size_t)image_size, &out->image_size, err);
+
+    if (st == ST_OK)
+        st = config_side(vision, "patch_size", (size_t)patch_size, &out->patch_size, err);
+    if (st == ST_OK && channels != NULL && json_integer_value(channels) != 3)
+        st = error_set(err, ST_INVALID, "config key vision_config.num_channels is not 3");
+    return st;
+}
+
+enum status config_hf_tower(const json_t *config, const char *name, const char *legacy,
                             json_t **out, struct error *err)
 {
     const json_t *base = json_object_get(config, name), *over = json_object_get(config, legacy);
@@ -548,57 +365,4 @@ static enum status hf_tower(const json_t *config, const char *name, const char *
     if (*out == NULL || (json_is_object(over) && json_object_update(*out, update.object) != 0))
         return error_set(err, ST_NO_MEMORY, "could not copy config key %s", name);
     return ST_OK;
-}
-
-enum status snapshot_config_transformers(const json_t *config, const json_t *processor,
-                                         struct snapshot *s, struct error *err)
-{
-    const char *type = json_string_value(json_object_get(config, "model_type"));
-    json_t *text = NULL, *vision = NULL;
-    const json_t *eos;
-    enum status st;
-
-    if (json_object_get(config, "image_cfg") != NULL)
-        return error_set(err, ST_INVALID,
-                         "config key image_cfg is Apple's MobileCLIP v1 form, which is not "
-                         "supported; use the repository's -OpenCLIP twin");
-    if (!names_clip_model(config))
-        return error_set(err, ST_INVALID,
-                         "config.json describes a \"%.60s\" model; of transformers' only CLIPModel "
-                         "(model_type clip) is supported",
-                         type != NULL ? type : "(model_type absent)");
-    s->family = SNAPSHOT_CLIP;
-    s->naming = NAMING_TRANSFORMERS;
-    st = hf_tower(config, "text_config", "text_config_dict", &text, err);
-    if (st == ST_OK)
-        st = hf_tower(config, "vision_config", "vision_config_dict", &vision, err);
-    if (st == ST_OK)
-        st = get_size(config, "projection_dim", 512, &s->embed_dim, err);
-    if (st == ST_OK)
-        st = hf_shape(vision, "vision_config", 768, 3072, 12, &s->vision.shape, err);
-    if (st == ST_OK)
-        st = hf_shape(text, "text_config", 512, 2048, 8, &s->text.shape, err);
-    if (st == ST_OK)
-        st = get_side(vision, "image_size", 224, &s->vision.image_size, err);
-    if (st == ST_OK)
-        st = get_side(vision, "patch_size", 32, &s->vision.patch_size, err);
-    if (st == ST_OK && json_object_get(vision, "num_channels") != NULL &&
-        json_integer_value(json_object_get(vision, "num_channels")) != 3)
-        st = error_set(err, ST_INVALID, "config key vision_config.num_channels is not 3");
-    if (st == ST_OK)
-        st = get_size(text, "max_position_embeddings", 77, &s->text.context_length, err);
-    if (st == ST_OK)
-        st = get_size(text, "vocab_size", 49408, &s->text.vocab_size, err);
-    if (st == ST_OK) {
-        eos = json_object_get(text, "eos_token_id");
-        s->text.eos_id = SNAPSHOT_EOS_LARGEST;
-        if (json_is_integer(eos) && json_integer_value(eos) > HF_LEGACY_EOS &&
-            json_integer_value(eos) < INT32_MAX)
-            s->text.eos_id = (int32_t)json_integer_value(eos);
-        snapshot_preprocess_default(&s->preprocess, s->vision.image_size);
-        st = hf_preprocess(processor, &s->preprocess, err);
-    }
-    json_decref(text);
-    json_decref(vision);
-    return st;
 }

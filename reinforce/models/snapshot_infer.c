@@ -40,12 +40,11 @@ static enum status dimension(const struct weights *weights, const char *prefix, 
     (void)snprintf(full, sizeof full, "%s%s", prefix, name);
     tensor = weights_peek(weights, full);
     if (tensor == NULL)
-        return error_set(err, ST_INVALID,
-                         "cannot infer the architecture without a config: tensor \"%s\" is missing",
+        return error_set(err, ST_INVALID, "cannot infer the architecture: tensor \"%s\" is missing",
                          full);
     if (tensor->rank != rank || tensor->shape[i] == 0)
         return error_set(err, ST_INVALID,
-                         "cannot infer the architecture without a config: tensor \"%s\" has rank "
+                         "cannot infer the architecture: tensor \"%s\" has rank "
                          "%zu, expected %zu",
                          full, tensor->rank, rank);
     *out = tensor->shape[i];
@@ -69,6 +68,25 @@ static size_t count_layers(const struct weights *weights, const char *prefix)
         layers = MAX(layers, number + 1);
     }
     return layers;
+}
+
+enum status snapshot_infer_trunk(const struct weights *weights, struct vision_config *out,
+                                 struct error *err)
+{
+    static const char trunk[] = "visual.trunk.";
+    size_t patch = 0;
+    enum status st =
+        dimension(weights, trunk, "patch_embed.proj.weight", 4, 0, &out->shape.width, err);
+
+    if (st == ST_OK)
+        st = dimension(weights, trunk, "patch_embed.proj.weight", 4, 2, &patch, err);
+    if (st == ST_OK)
+        st = dimension(weights, trunk, "blocks.0.mlp.fc1.weight", 2, 0, &out->shape.mlp_width, err);
+    if (st == ST_OK && patch > SNAPSHOT_MAX_SIDE)
+        st = error_set(err, ST_INVALID, "a patch of %zu pixels is larger than any model's", patch);
+    out->patch_size = (int)patch;
+    out->shape.n_layers = count_layers(weights, "visual.trunk.blocks.");
+    return st;
 }
 
 static size_t vision_head_width(size_t width)
@@ -117,7 +135,7 @@ static enum status infer_vision(const struct weights *weights, const struct prob
         return st;
     while ((grid + 1) * (grid + 1) <= rows - 1)
         grid++;
-    if (grid * grid + 1 != rows || patch > 8192 || grid * patch > 8192)
+    if (grid * grid + 1 != rows || patch > SNAPSHOT_MAX_SIDE || grid * patch > SNAPSHOT_MAX_SIDE)
         return error_set(err, ST_INVALID,
                          "cannot infer the image size without a config: the positional table has "
                          "%zu rows, not a square and one more",

@@ -1,4 +1,4 @@
-/* The text transformer of CLIP: also CoCa's unimodal side. */
+/* The text transformer of CLIP and SigLIP: also CoCa's unimodal side. */
 #ifndef REINFORCE_MODELS_TEXT_TOWER_H
 #define REINFORCE_MODELS_TEXT_TOWER_H
 
@@ -11,7 +11,8 @@ struct text_tower {
     const float *position; /* [n_positions, width] */
     struct transformer blocks;
     struct layer_norm ln_final;
-    const float *projection; /* [embed_dim, width] */
+    const float *projection;      /* [embed_dim, width]; NULL: none */
+    const float *projection_bias; /* [embed_dim]; NULL: none */
 };
 
 /** "text." if the tensors are stored under that prefix (custom_text, CoCa), else "". */

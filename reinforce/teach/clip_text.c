@@ -18,6 +18,10 @@ enum status clip_text_open(const struct snapshot *snapshot, enum teacher_clean c
     enum status st;
 
     memset(out, 0, sizeof *out);
+    if (clean > TEACHER_CLEAN_TOKENIZER_JSON)
+        return error_set(err, ST_INVALID,
+                         "clean is auto, open_clip or tokenizer_json for a CLIP; the others are "
+                         "SigLIP's");
     out->clean_open_clip = clean == TEACHER_CLEAN_OPEN_CLIP ||
                            (clean == TEACHER_CLEAN_AUTO && snapshot->naming == NAMING_OPEN_CLIP);
     out->special_tokens_in_text = special_tokens_in_text;

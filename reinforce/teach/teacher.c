@@ -2,6 +2,7 @@
 
 #include "reinforce/models/snapshot.h"
 #include "reinforce/teach/teacher_clip.h"
+#include "reinforce/teach/teacher_siglip.h"
 
 #include <assert.h>
 
@@ -11,6 +12,8 @@ static const struct {
     const struct teacher_ops *ops;
 } kinds[] = {
     {SNAPSHOT_CLIP, &teacher_clip},
+    {SNAPSHOT_SIGLIP, &teacher_siglip},
+    {SNAPSHOT_SIGLIP2, &teacher_siglip},
 };
 
 enum status teacher_open(const struct teacher_options *options, struct teacher **out,
@@ -38,8 +41,8 @@ enum status teacher_embed_images(const struct teacher *teacher, const struct ima
                                  size_t B, struct arena *scratch, float *emb, struct error *err)
 {
     for (size_t b = 0; b < B; b++)
-        assert(view_b[b].channels == 3 && view_b[b].width == teacher->info.preprocess.size &&
-               view_b[b].height == teacher->info.preprocess.size);
+        assert(view_b[b].channels == 3 &&
+               preprocess_fits(&teacher->info.preprocess, view_b[b].width, view_b[b].height));
     return teacher->ops->embed_images(teacher, view_b, B, scratch, emb, err);
 }
 

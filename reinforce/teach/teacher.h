@@ -11,9 +11,13 @@ struct teacher;
 
 /** How a text is cleaned before the model's tokenizer. */
 enum teacher_clean {
-    TEACHER_CLEAN_AUTO = 0,           /* open_clip for open_clip snapshots, else tokenizer_json */
-    TEACHER_CLEAN_OPEN_CLIP = 1,      /* clean_open_clip() first */
+    TEACHER_CLEAN_AUTO = 0, /* open_clip for open_clip snapshots; else CLIP tokenizer_json, SigLIP
+                               lower_ascii with Gemma's vocabulary and canonical with T5's */
+    TEACHER_CLEAN_OPEN_CLIP = 1,      /* as open_clip does for the family */
     TEACHER_CLEAN_TOKENIZER_JSON = 2, /* only what tokenizer.json does */
+    TEACHER_CLEAN_LOWER_ASCII = 3,    /* SigLIP only, as the next two: clean_lower_ascii(), */
+    TEACHER_CLEAN_LOWER_UNICODE = 4,  /* clean_lower_unicode(), */
+    TEACHER_CLEAN_CANONICAL = 5,      /* clean_canonical() */
 };
 
 struct teacher_options {
@@ -25,10 +29,10 @@ struct teacher_options {
 
 /** What a teacher is; constant while it lives. */
 struct teacher_info {
-    char family[24];              /* "clip" */
+    char family[24];              /* "clip", "siglip", "siglip2" */
     size_t dim;                   /* D */
     int context_length;           /* tokens */
-    struct preprocess preprocess; /* .size is the input size */
+    struct preprocess preprocess; /* .size is the input size; NaFlex: of a square view */
     float logit_scale;            /* exp() applied */
     bool has_logit_bias;
     float logit_bias;
@@ -48,9 +52,9 @@ struct teacher_ops {
 
     /*
      * Required. view_b: B RGB images of info->preprocess.size squared, already cropped and
-     * augmented. emb: float32 [B, D] out, unit rows. `scratch` is used and given back as it was
-     * found (its allocations may stay until the caller resets it). ST_CORRUPT when a result is not
-     * finite.
+     * augmented; NaFlex: any size that preprocess_fits(), as preprocess_pixels() makes them. emb:
+     * float32 [B, D] out, unit rows. `scratch` is used and given back as it was found (its
+     * allocations may stay until the caller resets it). ST_CORRUPT when a result is not finite.
      */
     enum status (*embed_images)(const struct teacher *teacher, const struct image *view_b, size_t B,
                                 struct arena *scratch, float *emb, struct error *err);

@@ -14,7 +14,7 @@ static void check_shape(const struct transformer_shape *shape)
     assert(shape->n_heads > 0 && shape->width % shape->n_heads == 0);
     assert(shape->n_layers > 0 && shape->mlp_width > 0);
     assert(shape->eps > 0 && shape->eps < 1);
-    assert(shape->activation == ACTIVATION_GELU || shape->activation == ACTIVATION_QUICK_GELU);
+    assert(shape->activation >= ACTIVATION_GELU && shape->activation <= ACTIVATION_GELU_TANH);
 }
 
 static void check(const struct snapshot *s)
@@ -25,7 +25,12 @@ static void check(const struct snapshot *s)
         check_shape(&s->multimodal.shape);
     assert(s->embed_dim > 0 && s->text.context_length > 0 && s->text.vocab_size > 0);
     assert(s->vision.image_size > 0 && s->vision.image_size <= 8192 && s->vision.patch_size > 0);
-    assert(s->preprocess.size == s->vision.image_size);
+    if (s->preprocess.mode == PREPROCESS_NAFLEX)
+        assert(s->preprocess.patch == s->vision.patch_size && s->preprocess.max_patches > 0 &&
+               s->preprocess.size > 0 && s->preprocess.size <= 8192 &&
+               s->vision.image_size % s->vision.patch_size == 0);
+    else
+        assert(s->preprocess.size == s->vision.image_size);
     for (int c = 0; c < 3; c++)
         assert(isfinite(s->preprocess.mean[c]) && s->preprocess.std[c] != 0);
 }

@@ -103,7 +103,10 @@ static void check_golden(const struct golden *golden, const struct synthetic_mod
     snapshot->naming = NAMING_OPEN_CLIP;
     snapshot->embed_dim = golden->dim;
     snapshot->vision = golden->vision;
-    snapshot->text = (struct text_config){77, 49408, golden->text_shape, SNAPSHOT_EOS_LARGEST};
+    snapshot->text = (struct text_config){.context_length = 77,
+                                          .vocab_size = 49408,
+                                          .shape = golden->text_shape,
+                                          .eos_id = SNAPSHOT_EOS_LARGEST};
     assert_ok(weights_create(model->tensors, model->n, &weights, &err));
     assert_ok(clip_create(snapshot, &weights, &clip, &err));
     assert_float_equal(clip->logit_scale, 14.2848, 1e-3);

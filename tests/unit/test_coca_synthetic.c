@@ -111,7 +111,10 @@ static int open_model(void **state)
                                                  .shape = vision_shape,
                                                  .pooler_heads = 8,
                                                  .pooler_queries = QUERIES};
-    f->snapshot->text = (struct text_config){CONTEXT, VOCAB, text_shape, SNAPSHOT_EOS_LARGEST};
+    f->snapshot->text = (struct text_config){.context_length = CONTEXT,
+                                             .vocab_size = VOCAB,
+                                             .shape = text_shape,
+                                             .eos_id = SNAPSHOT_EOS_LARGEST};
     f->snapshot->multimodal = f->snapshot->text;
     f->model = make_model();
     arena_init(&f->results, 1 << 30);

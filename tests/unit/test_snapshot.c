@@ -291,7 +291,7 @@ static void other_transformers_models_are_refused(void **state)
     static const struct {
         const char *config, *named;
     } cases[] = {
-        {"{\"model_type\":\"siglip\"}", "siglip"},
+        {"{\"model_type\":\"dinov2\"}", "dinov2"},
         {"{\"model_type\":\"clip\",\"architectures\":[\"CLIPVisionModelWithProjection\"]}",
          "CLIPModel"},
         {"{}", "model_type absent"},

@@ -1,0 +1,258 @@
+#include "reinforce/models/siglip.h"
+
+#include "reinforce/nn/attention.h"
+#include "reinforce/nn/gemm.h"
+#include "reinforce/nn/ops.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static enum status load_scale(struct weights *weights, struct siglip *siglip, struct error *err)
+{
+    const float *scale, *bias;
+    enum status st = weights_get(weights, "", "logit_scale", WEIGHTS_SCALAR, &scale, err);
+
+    if (st == ST_OK)
+        st = weights_get(weights, "", "logit_bias", WEIGHTS_SCALAR, &bias, err);
+    if (st != ST_OK)
+        return st;
+    siglip->logit_scale = (float)exp((double)*scale);
+    siglip->logit_bias = *bias;
+    return ST_OK;
+}
+
+static enum status load(struct siglip *siglip, const struct snapshot *snapshot, struct error *err)
+{
+    struct weights *weights = siglip->weights;
+    bool timm = weights_peek(weights, "visual.trunk.pos_embed") != NULL;
+    enum naming image = timm ? NAMING_TIMM : NAMING_TRANSFORMERS;
+    enum naming text = timm ? NAMING_OPEN_CLIP : NAMING_TRANSFORMERS;
+    enum status st = gemm_init(err);
+
+    if (st == ST_OK)
+        st = vit_load(weights, "", image, &snapshot->vision, &siglip->vit, err);
+    if (st == ST_OK)
+        st = map_pool_load(weights, timm ? "visual.trunk.attn_pool." : "vision_model.head.", image,
+                           &snapshot->vision.shape, &siglip->pool, err);
+    if (st == ST_OK)
+        st = text_tower_load(weights, text, timm ? text_tower_prefix(weights) : "", &snapshot->text,
+                             snapshot->text.context_length, siglip->dim, &siglip->text, err);
+    if (st == ST_OK)
+        st = load_scale(weights, siglip, err);
+    return st == ST_OK ? weights_check_all_used(weights, err) : st;
+}
+
+enum status siglip_create(const struct snapshot *snapshot, struct weights **weights,
+                          struct siglip **out, struct error *err)
+{
+    struct siglip *siglip = calloc(1, sizeof *siglip);
+    enum status st;
+
+    *out = NULL;
+    if (siglip == NULL) {
+        weights_destroy(weights);
+        return error_set(err, ST_NO_MEMORY, "could not allocate a model");
+    }
+    siglip->weights = *weights;
+    *weights = NULL;
+    siglip->dim = snapshot->embed_dim;
+    siglip->context_length = snapshot->text.context_length;
+    siglip->naflex_patches = snapshot->vision.naflex_patches;
+    st = load(siglip, snapshot, err);
+    if (st != ST_OK) {
+        error_add_context(err, "model \"%s\"", snapshot->dir);
+        siglip_destroy(&siglip);
+    }
+    *out = siglip;
+    return st;
+}
+
+void siglip_destroy(struct siglip **siglip)
+{
+    if (*siglip == NULL)
+        return;
+    vit_release(&(*siglip)->vit);
+    map_pool_release(&(*siglip)->pool);
+    text_tower_release(&(*siglip)->text);
+    weights_destroy(&(*siglip)->weights);
+    free(*siglip);
+    *siglip = NULL;
+}
+
+/* Row i of [n, grid]: how much of each stored cell is in cell i of n. Samples outside the grid are
+ * left out and the rest weighs more. */
+static void triangle_weights(size_t i, size_t n, size_t grid, float *row)
+{
+    double step = (double)grid / (double)n, reach = MAX(step, 1.0), sum = 0;
+    double centre = ((double)i + 0.5) * step;
+
+    for (size_t j = 0; j < grid; j++)
+        sum += MAX(0.0, 1 - fabs(centre - ((double)j + 0.5)) / reach);
+    for (size_t j = 0; j < grid; j++)
+        row[j] = (float)(MAX(0.0, 1 - fabs(centre - ((double)j + 0.5)) / reach) / sum);
+}
+
+/* out[d] = sum_j weight[j] cell_j[d], cells `stride` apart. */
+static void mix_cells(const float *weight, const float *cells, size_t n, size_t stride, size_t D,
+                      float *out)
+{
+    memset(out, 0, D * sizeof *out);
+    for (size_t j = 0; j < n; j++) {
+        const float *cell = cells + j * stride;
+
+        for (size_t d = 0; d < D && weight[j] != 0; d++)
+            out[d] += weight[j] * cell[d];
+    }
+}
+
+enum status siglip_resample_positions(const float *table, size_t grid, size_t rows, size_t columns,
+                                      size_t D, struct arena *scratch, float *out,
+                                      struct error *err)
+{
+    struct arena mark = *scratch;
+    float *weight, *band;
+    enum status st = arena_alloc(scratch, grid * sizeof *weight, &weight, err);
+
+    if (st == ST_OK)
+        st = arena_alloc(scratch, rows * grid * D * sizeof *band, &band, err);
+    for (size_t r = 0; r < rows && st == ST_OK; r++) {
+        triangle_weights(r, rows, grid, weight);
+        mix_cells(weight, table, grid, grid * D, grid * D, band + r * grid * D);
+    }
+    for (size_t c = 0; c < columns && st == ST_OK; c++) {
+        triangle_weights(c, columns, grid, weight);
+        for (size_t r = 0; r < rows; r++)
+            mix_cells(weight, band + r * grid * D, grid, D, D, out + (r * columns + c) * D);
+    }
+    arena_rewind(scratch, &mark);
+    return st;
+}
+
+/* Patch after patch, each in the linear embedding's order: row, column, channel. */
+static void cut_patches(const float *pixels, size_t rows, size_t columns, size_t p, float *patches)
+{
+    size_t W = columns * p, plane = rows * p * W;
+
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < columns; c++)
+            for (size_t y = 0; y < p; y++)
+                for (size_t x = 0; x < p; x++)
+                    for (size_t ch = 0; ch < 3; ch++)
+                        *patches++ = pixels[ch * plane + (r * p + y) * W + c * p + x];
+}
+
+/* The image's own tokens and nothing else: what padding and masks come to. */
+static enum status run_naflex(const struct siglip *siglip, const float *pixels, size_t rows,
+                              size_t columns, struct arena *scratch, float *tokens,
+                              struct error *err)
+{
+    const struct vit *vit = &siglip->vit;
+    size_t n = rows * columns, p = vit->patch_size;
+    float *patches, *position;
+    enum status st = arena_alloc(scratch, n * 3 * p * p * sizeof *patches, &patches, err);
+
+    if (st == ST_OK)
+        st = arena_alloc(scratch, n * vit->width * sizeof *position, &position, err);
+    if (st == ST_OK)
+        st = siglip_resample_positions(vit->position, vit->grid, rows, columns, vit->width, scratch,
+                                       position, err);
+    if (st != ST_OK)
+        return st;
+    cut_patches(pixels, rows, columns, p, patches);
+    return vit_run_patches(vit, patches, n, position, false, scratch, tokens, err);
+}
+
+static enum status check_size(const struct siglip *siglip, size_t height, size_t width,
+                              struct error *err)
+{
+    size_t p = siglip->vit.patch_size, S = siglip->vit.image_size;
+
+    if (siglip->naflex_patches == 0) {
+        if (height == S && width == S)
+            return ST_OK;
+        return error_set(err, ST_INVALID, "an image is %zux%zu pixels, the model reads %zux%zu",
+                         height, width, S, S);
+    }
+    if (height % p == 0 && width % p == 0 && height > 0 && width > 0 &&
+        (height / p) * (width / p) <= siglip->naflex_patches)
+        return ST_OK;
+    return error_set(err, ST_INVALID,
+                     "an image is %zux%zu pixels, the model reads at most %zu patches of %zu",
+                     height, width, siglip->naflex_patches, p);
+}
+
+enum status siglip_encode_image(const struct siglip *siglip, const float *pixels, size_t height,
+                                size_t width, struct arena *scratch, float *out, struct error *err)
+{
+    const struct vit *vit = &siglip->vit;
+    size_t rows = height / vit->patch_size, columns = width / vit->patch_size;
+    struct arena mark = *scratch;
+    float *tokens;
+    enum status st = check_size(siglip, height, width, err);
+
+    if (st == ST_OK)
+        st = arena_alloc(scratch, rows * columns * vit->width * sizeof *tokens, &tokens, err);
+    if (st == ST_OK)
+        st = siglip->naflex_patches > 0
+                 ? run_naflex(siglip, pixels, rows, columns, scratch, tokens, err)
+                 : vit_run(vit, pixels, false, scratch, tokens, err);
+    if (st == ST_OK)
+        st = map_pool_run(&siglip->pool, tokens, rows * columns, scratch, out, err);
+    arena_rewind(scratch, &mark);
+    return st;
+}
+
+enum status siglip_encode_text(const struct siglip *siglip, const int32_t *ids,
+                               struct arena *scratch, float *out, struct error *err)
+{
+    const struct text_tower *text = &siglip->text;
+    size_t T = siglip->context_length, D = text->width;
+    struct arena mark = *scratch;
+    float *x;
+    enum status st = arena_alloc(scratch, T * D * sizeof *x, &x, err);
+
+    if (st == ST_OK)
+        st = text_tower_embed(text, ids, T, 0, x, err);
+    if (st == ST_OK) /* no mask, neither causal nor of pads */
+        st = transformer_run_pooled(&text->blocks, x, T, T - 1, scratch, err);
+    if (st == ST_OK) {
+        float *last = x + (T - 1) * D;
+
+        ops_layer_norm(last, last, text->ln_final.w, text->ln_final.b, text->blocks.eps, 1, D);
+        if (text->projection != NULL)
+            ops_linear_rows(out, last, text->projection, text->projection_bias, 1, siglip->dim, D);
+        else
+            memcpy(out, last, D * sizeof *out);
+    }
+    arena_rewind(scratch, &mark);
+    return st;
+}
+
+static size_t tower_floats(const struct transformer *t, size_t T)
+{
+    size_t D = t->width;
+
+    return 3 * T * D + T * MAX(3 * D, t->mlp_width) + MIN(T, (size_t)ATTENTION_TILE) * T;
+}
+
+size_t siglip_scratch_bytes(const struct siglip *siglip)
+{
+    const struct vit *vit = &siglip->vit;
+    size_t T = MAX(siglip->naflex_patches, vit->n_tokens), D = vit->width;
+    size_t naflex = siglip->naflex_patches > 0 ? T * D + T * vit->grid * D : 0;
+    size_t patches = T * 3 * vit->patch_size * vit->patch_size;
+    size_t image = T * D + naflex + patches + tower_floats(&vit->blocks, T);
+    size_t text = tower_floats(&siglip->text.blocks, siglip->context_length);
+
+    /* an arena's chunk may stay unused up to the size of the allocation that did not fit */
+    return 2 * MAX(image, text) * sizeof(float) + (128 << 10);
+}
+
+double siglip_probability(double logit)
+{
+    double e = exp(-fabs(logit)); /* never overflows */
+
+    return logit >= 0 ? 1 / (1 + e) : e / (1 + e);
+}

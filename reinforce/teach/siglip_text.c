@@ -1,0 +1,93 @@
+#include "reinforce/teach/siglip_text.h"
+
+#include "reinforce/text/clean.h"
+
+/* Which vocabulary it is, by its marks. */
+static enum status read_marks(struct siglip_text *text, bool *gemma, struct error *err)
+{
+    int32_t pad = tokenizer_token_id(text->tokenizer, "<pad>");
+    int32_t eos = tokenizer_token_id(text->tokenizer, "<eos>");
+    int32_t slash = tokenizer_token_id(text->tokenizer, "</s>");
+
+    *gemma = pad >= 0 && eos >= 0;
+    text->end = *gemma ? eos : slash;
+    text->pad = *gemma ? pad : slash;
+    return text->end >= 0
+               ? ST_OK
+               : error_set(err, ST_INVALID,
+                           "the tokenizer has neither <eos> and <pad> (SigLIP 2) nor </s> "
+                           "(SigLIP 1)");
+}
+
+enum status siglip_text_open(const struct snapshot *snapshot, enum teacher_clean clean,
+                             bool special_tokens_in_text, struct siglip_text *out,
+                             struct error *err)
+{
+    bool gemma = false;
+    enum status st;
+
+    memset(out, 0, sizeof *out);
+    out->clean = clean;
+    out->special_tokens_in_text = special_tokens_in_text;
+    out->context = snapshot->text.context_length;
+    st = tokenizer_open(snapshot->dir, TOKENIZER_RULES_OF_FILE, &out->tokenizer, err);
+    if (st == ST_OK)
+        st = read_marks(out, &gemma, err);
+    if (st == ST_OK && tokenizer_vocab_size(out->tokenizer) > snapshot->text.vocab_size)
+        st = error_set(err, ST_INVALID, "the tokenizer has %zu ids, the model's vocabulary %zu",
+                       tokenizer_vocab_size(out->tokenizer), snapshot->text.vocab_size);
+    if (clean == TEACHER_CLEAN_AUTO && snapshot->naming == NAMING_OPEN_CLIP)
+        out->clean = TEACHER_CLEAN_OPEN_CLIP;
+    else if (clean == TEACHER_CLEAN_AUTO)
+        out->clean = gemma ? TEACHER_CLEAN_LOWER_ASCII : TEACHER_CLEAN_CANONICAL;
+    if (st != ST_OK)
+        siglip_text_close(out);
+    return st;
+}
+
+static enum status clean_text(enum teacher_clean how, struct bytes_view from, struct arena *arena,
+                              struct bytes_view *out, struct error *err)
+{
+    bool suspect_mojibake;
+
+    switch (how) {
+    case TEACHER_CLEAN_OPEN_CLIP:
+        return clean_open_clip_canonical(from, arena, out, &suspect_mojibake, err);
+    case TEACHER_CLEAN_LOWER_ASCII:
+        return clean_lower_ascii(from, arena, out, err);
+    case TEACHER_CLEAN_LOWER_UNICODE:
+        return clean_lower_unicode(from, arena, out, err);
+    case TEACHER_CLEAN_CANONICAL:
+        return clean_canonical(from, arena, out, err);
+    case TEACHER_CLEAN_AUTO:
+    case TEACHER_CLEAN_TOKENIZER_JSON:
+        break;
+    }
+    *out = from;
+    return ST_OK;
+}
+
+enum status siglip_text_row(const struct siglip_text *text, struct bytes_view from,
+                            struct arena *arena, int32_t **row, struct error *err)
+{
+    const struct tokenizer_encoding how = {.special_tokens_in_text = text->special_tokens_in_text};
+    int32_t *ids;
+    size_t n = 0;
+    enum status st = clean_text(text->clean, from, arena, &from, err);
+
+    if (st == ST_OK)
+        st = tokenizer_encode(text->tokenizer, from, &how, arena, &ids, &n, err);
+    if (st == ST_OK)
+        st = arena_calloc(arena, text->context, sizeof **row, row, err);
+    if (st != ST_OK)
+        return st;
+    n = MIN(n, text->context - 1);
+    for (size_t i = 0; i < text->context; i++)
+        (*row)[i] = i < n ? ids[i] : i == n ? text->end : text->pad;
+    return ST_OK;
+}
+
+void siglip_text_close(struct siglip_text *text)
+{
+    tokenizer_destroy(&text->tokenizer);
+}

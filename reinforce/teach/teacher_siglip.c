@@ -1,0 +1,130 @@
+#include "reinforce/teach/teacher_siglip.h"
+
+#include "reinforce/models/siglip.h"
+#include "reinforce/nn/ops.h"
+#include "reinforce/teach/siglip_text.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+struct siglip_teacher {
+    struct teacher base;
+    struct siglip *siglip;
+    struct siglip_text text;
+};
+
+static void siglip_close(struct teacher *teacher)
+{
+    struct siglip_teacher *own = CONTAINER_OF(teacher, struct siglip_teacher, base);
+
+    siglip_text_close(&own->text);
+    siglip_destroy(&own->siglip);
+    free(own);
+}
+
+static void describe(struct siglip_teacher *own, const struct snapshot *snapshot)
+{
+    struct teacher_info *info = &own->base.info;
+
+    (void)snprintf(info->family, sizeof info->family, "%s", snapshot_family_name(snapshot->family));
+    info->dim = own->siglip->dim;
+    info->context_length = (int)own->siglip->context_length;
+    info->preprocess = snapshot->preprocess;
+    info->logit_scale = own->siglip->logit_scale;
+    info->has_logit_bias = true;
+    info->logit_bias = own->siglip->logit_bias;
+}
+
+static enum status siglip_open(const struct teacher_options *options, struct teacher **out,
+                               struct error *err)
+{
+    struct siglip_teacher *own = calloc(1, sizeof *own);
+    struct weights *weights = NULL;
+    struct snapshot snapshot;
+    enum status st;
+
+    if (own == NULL)
+        return error_set(err, ST_NO_MEMORY, "could not allocate a teacher");
+    own->base.ops = &teacher_siglip;
+    st = snapshot_read(options->model_dir, options->activation, &snapshot, err);
+    if (st == ST_OK)
+        st = snapshot_open_weights(&snapshot, &weights, own->base.info.weights_digest, err);
+    if (st == ST_OK)
+        st = siglip_create(&snapshot, &weights, &own->siglip, err);
+    if (st == ST_OK)
+        st = siglip_text_open(&snapshot, options->clean, options->special_tokens_in_text,
+                              &own->text, err);
+    if (st != ST_OK) {
+        siglip_close(&own->base);
+        return st;
+    }
+    describe(own, &snapshot);
+    *out = &own->base;
+    return ST_OK;
+}
+
+/* A result that is not finite would poison every distance a trainer takes to it. */
+static enum status to_unit(const struct siglip *siglip, float *emb, const char *what,
+                           struct error *err)
+{
+    (void)ops_l2_normalize(emb, siglip->dim);
+    if (!ops_all_finite(emb, siglip->dim))
+        return error_set(err, ST_CORRUPT, "the embedding of this %s is not finite", what);
+    return ST_OK;
+}
+
+static enum status siglip_embed_images(const struct teacher *teacher, const struct image *view_b,
+                                       size_t B, struct arena *scratch, float *emb,
+                                       struct error *err)
+{
+    const struct siglip_teacher *own = (const void *)teacher;
+    const struct preprocess *pre = &teacher->info.preprocess;
+    struct arena mark = *scratch;
+    enum status st = ST_OK;
+
+    for (size_t b = 0; b < B && st == ST_OK; b++) {
+        size_t height = (size_t)view_b[b].height, width = (size_t)view_b[b].width;
+        float *pixels, *emb_b = emb + b * own->siglip->dim;
+
+        st = arena_alloc(scratch, 3 * height * width * sizeof *pixels, &pixels, err);
+        if (st != ST_OK)
+            break;
+        preprocess_tensor(&view_b[b], pre->mean, pre->std, pixels);
+        st = siglip_encode_image(own->siglip, pixels, height, width, scratch, emb_b, err);
+        if (st == ST_OK)
+            st = to_unit(own->siglip, emb_b, "image", err);
+        arena_rewind(scratch, &mark);
+    }
+    arena_rewind(scratch, &mark);
+    return st;
+}
+
+static enum status siglip_embed_texts(const struct teacher *teacher,
+                                      const struct bytes_view *text_b, size_t B,
+                                      struct arena *scratch, float *emb, struct error *err)
+{
+    const struct siglip_teacher *own = (const void *)teacher;
+    struct arena mark = *scratch;
+    enum status st = ST_OK;
+
+    for (size_t b = 0; b < B && st == ST_OK; b++) {
+        float *emb_b = emb + b * own->siglip->dim;
+        int32_t *row = NULL;
+
+        st = siglip_text_row(&own->text, text_b[b], scratch, &row, err);
+        if (st == ST_OK)
+            st = siglip_encode_text(own->siglip, row, scratch, emb_b, err);
+        if (st == ST_OK)
+            st = to_unit(own->siglip, emb_b, "text", err);
+        arena_rewind(scratch, &mark);
+    }
+    return st;
+}
+
+const struct teacher_ops teacher_siglip = {
+    .kind = "siglip",
+    .open = siglip_open,
+    .embed_images = siglip_embed_images,
+    .embed_texts = siglip_embed_texts,
+    .close = siglip_close,
+};
