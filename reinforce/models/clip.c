@@ -12,27 +12,51 @@
  * tokens no longer pay for that once their rows leave the cache. */
 enum { PASS_TOKENS = 80 };
 
-static enum status load_image_head(struct weights *weights, enum naming naming, struct clip *clip,
+static enum status load_image_head(struct weights *weights, enum naming naming,
+                                   const struct vision_config *config, struct clip *clip,
                                    struct error *err)
 {
+    static const char *const norms[] = {[NAMING_OPEN_CLIP] = "visual.ln_post.",
+                                        [NAMING_TRANSFORMERS] = "vision_model.post_layernorm.",
+                                        [NAMING_TIMM] = "visual.trunk.norm."};
     size_t D = clip->vit.width;
-    enum status st = layer_norm_load(
-        weights, naming == NAMING_OPEN_CLIP ? "visual.ln_post." : "vision_model.post_layernorm.", D,
-        &clip->ln_post, err);
+    enum status st = ST_OK;
 
+    if (config->form == VIT_CLIP)
+        st = layer_norm_load(weights, norms[naming], D, &clip->ln_post, err);
     if (st != ST_OK)
         return st;
     if (naming == NAMING_OPEN_CLIP) /* stored [in, out] */
         return weights_get_transposed(weights, "visual.", "proj", D, clip->dim,
                                       &clip->image_projection, err);
-    return weights_get(weights, "", "visual_projection.weight", WEIGHTS_SHAPE(clip->dim, D),
-                       &clip->image_projection, err);
+    if (naming == NAMING_TRANSFORMERS)
+        return weights_get(weights, "", "visual_projection.weight", WEIGHTS_SHAPE(clip->dim, D),
+                           &clip->image_projection, err);
+    st = weights_get(weights, "visual.trunk.", "head.weight", WEIGHTS_SHAPE(clip->dim, D),
+                     &clip->image_projection, err);
+    return st == ST_OK ? weights_get(weights, "visual.trunk.", "head.bias",
+                                     WEIGHTS_SHAPE(clip->dim), &clip->image_bias, err)
+                       : st;
+}
+
+static enum status load_image_tower(struct weights *weights, enum naming naming,
+                                    const struct vision_config *config, struct clip *clip,
+                                    struct error *err)
+{
+    enum status st;
+
+    clip->is_fastvit = config->fastvit != NULL;
+    if (clip->is_fastvit)
+        return fastvit_load(weights, "visual.trunk.", config->fastvit, (size_t)config->image_size,
+                            clip->dim, &clip->fastvit, err);
+    st = vit_load(weights, "", naming, config, &clip->vit, err);
+    return st == ST_OK ? load_image_head(weights, naming, config, clip, err) : st;
 }
 
 static enum status load(struct clip *clip, const struct snapshot *snapshot, struct error *err)
 {
     struct weights *weights = clip->weights;
-    enum naming naming = snapshot->naming;
+    enum naming naming = snapshot->naming, image_naming;
     const float *logit_scale;
     enum status st = gemm_init(err);
 
@@ -40,10 +64,9 @@ static enum status load(struct clip *clip, const struct snapshot *snapshot, stru
         naming = NAMING_OPEN_CLIP;
     else if (weights_peek(weights, "vision_model.embeddings.patch_embedding.weight") != NULL)
         naming = NAMING_TRANSFORMERS;
+    image_naming = snapshot->family == SNAPSHOT_MOBILECLIP ? NAMING_TIMM : naming;
     if (st == ST_OK)
-        st = vit_load(weights, "", naming, &snapshot->vision, &clip->vit, err);
-    if (st == ST_OK)
-        st = load_image_head(weights, naming, clip, err);
+        st = load_image_tower(weights, image_naming, &snapshot->vision, clip, err);
     if (st == ST_OK)
         st = text_tower_load(
             weights, naming, naming == NAMING_OPEN_CLIP ? text_tower_prefix(weights) : "",
@@ -71,6 +94,7 @@ enum status clip_create(const struct snapshot *snapshot, struct weights **weight
     clip->dim = snapshot->embed_dim;
     clip->context_length = snapshot->text.context_length;
     clip->eos_id = snapshot->text.eos_id;
+    clip->bidirectional = snapshot->text.bidirectional;
     st = load(clip, snapshot, err);
     if (st != ST_OK) {
         error_add_context(err, "model \"%s\"", snapshot->dir);
@@ -85,6 +109,7 @@ void clip_destroy(struct clip **clip)
     if (*clip == NULL)
         return;
     vit_release(&(*clip)->vit);
+    fastvit_release(&(*clip)->fastvit);
     text_tower_release(&(*clip)->text);
     weights_destroy(&(*clip)->weights);
     free(*clip);
@@ -97,15 +122,18 @@ enum status clip_encode_image(const struct clip *clip, const float *pixels, stru
     size_t D = clip->vit.width;
     struct arena mark = *scratch;
     float *tokens;
-    enum status st = arena_alloc(scratch, clip->vit.n_tokens * D * sizeof *tokens, &tokens, err);
+    enum status st;
 
+    if (clip->is_fastvit)
+        return fastvit_run(&clip->fastvit, pixels, scratch, out, err);
+    st = arena_alloc(scratch, clip->vit.n_tokens * D * sizeof *tokens, &tokens, err);
     if (st == ST_OK)
         st = vit_run(&clip->vit, pixels, true, scratch, tokens, err);
-    if (st == ST_OK) { /* only the class token goes on: the norm is row by row */
+    if (st == ST_OK && clip->ln_post.w != NULL) /* only the class token goes on */
         ops_layer_norm(tokens, tokens, clip->ln_post.w, clip->ln_post.b, clip->vit.blocks.eps, 1,
                        D);
-        ops_linear_rows(out, tokens, clip->image_projection, NULL, 1, clip->dim, D);
-    }
+    if (st == ST_OK)
+        ops_linear_rows(out, tokens, clip->image_projection, clip->image_bias, 1, clip->dim, D);
     arena_rewind(scratch, &mark);
     return st;
 }
@@ -156,6 +184,34 @@ static enum status encode_pass(const struct clip *clip, const int32_t *const *id
     return st;
 }
 
+/* One text with its padding: what follows the end is seen too. */
+static enum status encode_whole(const struct clip *clip, const int32_t *ids, size_t n,
+                                size_t length, struct arena *scratch, float *out, struct error *err)
+{
+    size_t D = clip->text.width, T = clip->context_length;
+    struct arena mark = *scratch;
+    int32_t *row;
+    float *x, *end;
+    enum status st = arena_calloc(scratch, T, sizeof *row, &row, err);
+
+    if (st == ST_OK)
+        st = arena_alloc(scratch, T * D * sizeof *x, &x, err);
+    if (st == ST_OK) {
+        memcpy(row, ids, n * sizeof *row);
+        st = text_tower_embed(&clip->text, row, T, 0, x, err);
+    }
+    if (st == ST_OK)
+        st = transformer_run_pooled(&clip->text.blocks, x, T, length - 1, scratch, err);
+    if (st == ST_OK) {
+        end = x + (length - 1) * D;
+        ops_layer_norm(end, end, clip->text.ln_final.w, clip->text.ln_final.b,
+                       clip->text.blocks.eps, 1, D);
+        ops_linear_rows(out, end, clip->text.projection, NULL, 1, clip->dim, D);
+    }
+    arena_rewind(scratch, &mark);
+    return st;
+}
+
 enum status clip_encode_texts(const struct clip *clip, const int32_t *const *ids_b,
                               const size_t *n_b, size_t B, struct arena *scratch, float *out,
                               struct error *err)
@@ -171,8 +227,12 @@ enum status clip_encode_texts(const struct clip *clip, const int32_t *const *ids
             if (st != ST_OK || (n > 0 && T + length[n] > PASS_TOKENS))
                 break;
             T += length[n++];
+            if (clip->bidirectional)
+                break;
         }
-        if (st == ST_OK)
+        if (st == ST_OK && clip->bidirectional)
+            st = encode_whole(clip, ids_b[b], n_b[b], length[0], scratch, out + b * clip->dim, err);
+        else if (st == ST_OK)
             st = encode_pass(clip, ids_b + b, length, n, T, scratch, out + b * clip->dim, err);
         b += n;
     }
@@ -189,8 +249,11 @@ static size_t tower_floats(const struct transformer *t, size_t T)
 size_t clip_scratch_bytes(const struct clip *clip)
 {
     const struct vit *vit = &clip->vit;
+    size_t stem = vit->stem.first.w != NULL ? 5 * vit->image_size * vit->image_size * 3 : 0;
     size_t patches = vit->n_tokens * (3 * vit->patch_size * vit->patch_size + vit->width);
-    size_t image = MAX(patches, tower_floats(&vit->blocks, vit->n_tokens));
+    size_t image = clip->is_fastvit
+                       ? fastvit_scratch_floats(&clip->fastvit)
+                       : stem + MAX(patches, tower_floats(&vit->blocks, vit->n_tokens));
     size_t text = tower_floats(&clip->text.blocks, MAX(clip->context_length, (size_t)PASS_TOKENS));
 
     /* an arena's chunk may stay unused up to the size of the allocation that did not fit */

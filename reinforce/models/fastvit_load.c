@@ -72,8 +72,7 @@ static enum status load_scaled(struct conv_fold *l, const char *at, size_t in, s
 static enum status load_plain(struct conv_fold *l, const char *at, size_t in, size_t out_width,
                               struct linear *out)
 {
-    enum status st =
-        conv_fold_get(l, WEIGHTS_SHAPE(out_width, in, 1, 1), &out->w, "%sweight", at);
+    enum status st = conv_fold_get(l, WEIGHTS_SHAPE(out_width, in, 1, 1), &out->w, "%sweight", at);
 
     out->in = in;
     out->out = out_width;

@@ -16,11 +16,15 @@ enum snapshot_family {
     SNAPSHOT_COCA = 2,
     SNAPSHOT_SIGLIP = 3,  /* fixed resolution: SigLIP 1 and most of SigLIP 2 */
     SNAPSHOT_SIGLIP2 = 4, /* NaFlex */
+    SNAPSHOT_MOBILECLIP = 5,
 };
+
+struct fastvit_shape;
 
 enum vit_form {
     VIT_CLIP = 0,   /* class token, a norm before the blocks, no patch bias */
     VIT_SIGLIP = 1, /* patches only, patch bias, a norm after the blocks */
+    VIT_MCI = 2,    /* MobileCLIP-B: a convolutional stem, a class token without a position */
 };
 
 /** A vision transformer tower. */
@@ -29,6 +33,7 @@ struct vision_config {
     struct transformer_shape shape;
     size_t pooler_heads, pooler_queries; /* CoCa's attentional pooler; 0: none */
     enum vit_form form;
+    const struct fastvit_shape *fastvit; /* the tower is one of these; NULL: a transformer */
     size_t naflex_patches; /* most patches of an image of any aspect ratio; 0: square images */
 };
 
@@ -43,6 +48,7 @@ struct text_config {
     struct transformer_shape shape;
     int32_t eos_id; /* where a text ends; SNAPSHOT_EOS_LARGEST: at its largest id */
     enum text_head head;
+    bool bidirectional; /* every token sees every other, padding included */
 };
 
 /** Plain data; describes, owns nothing. */
@@ -70,7 +76,7 @@ struct snapshot {
 NODISCARD enum status snapshot_read(const char *dir, const char *activation, struct snapshot *out,
                                     struct error *err);
 
-/** "clip", "coca", "siglip", "siglip2" */
+/** "clip", "coca", "siglip", "siglip2", "mobileclip" */
 const char *snapshot_family_name(enum snapshot_family family);
 const char *snapshot_activation_name(enum activation activation);
 

@@ -9,6 +9,7 @@ static const struct snapshot_rules *const families[] = {
     [SNAPSHOT_COCA] = &snapshot_rules_coca,
     [SNAPSHOT_SIGLIP] = &snapshot_rules_siglip,
     [SNAPSHOT_SIGLIP2] = &snapshot_rules_siglip2,
+    [SNAPSHOT_MOBILECLIP] = &snapshot_rules_mobileclip,
 };
 enum { FIRST = SNAPSHOT_CLIP };
 

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_PREFIX = 160 };
+enum { MAX_PREFIX = 160, STEM_BYTES = 64 << 20 };
 
 /* Where each naming keeps the same things; NULL where it has no such model. */
 struct vit_names {
@@ -25,9 +25,11 @@ static const struct vit_names transformers_names = {
     .ln_pre = "vision_model.pre_layrnorm.", /* spelt so */
     .blocks = "vision_model.encoder.",
     .ln_post = "vision_model.post_layernorm."};
-static const struct vit_names timm_names = {.conv = "visual.trunk.patch_embed.proj.weight",
+static const struct vit_names timm_names = {.cls = "visual.trunk.cls_token",
+                                            .conv = "visual.trunk.patch_embed.proj.weight",
                                             .conv_bias = "visual.trunk.patch_embed.proj.bias",
                                             .position = "visual.trunk.pos_embed",
+                                            .ln_pre = "visual.trunk.norm_pre.",
                                             .blocks = "visual.trunk.",
                                             .ln_post = "visual.trunk.norm."};
 
@@ -44,26 +46,45 @@ static const struct vit_names *names_of(enum naming naming)
     return &transformers_names;
 }
 
+static enum status load_stem(struct weights *weights, struct vit *vit, struct error *err)
+{
+    enum status st;
+
+    arena_init(&vit->arena, STEM_BYTES);
+    st = mci_stem_load(weights, "visual.trunk.patch_embed.", vit->width, &vit->arena, &vit->stem,
+                       err);
+    vit->conv = vit->stem.embed.w;
+    vit->conv_bias = vit->stem.embed.b;
+    if (st == ST_OK && (vit->patch_size != MCI_STEM_PATCH ||
+                        vit->stem.embed.in != (size_t)3 * MCI_STEM_PATCH * MCI_STEM_PATCH))
+        st = error_set(err, ST_INVALID, "a convolutional stem of width %zu is not known",
+                       vit->width);
+    return st;
+}
+
 static enum status load_embeddings(struct weights *weights, const char *prefix, enum naming naming,
                                    const struct vision_config *config, struct vit *vit,
                                    struct error *err)
 {
     const struct vit_names *names = names_of(naming);
-    size_t D = vit->width, p = vit->patch_size;
-    enum status st = weights_get(weights, prefix, names->conv,
-                                 config->naflex_patches != 0 ? WEIGHTS_SHAPE(D, 3 * p * p)
-                                                             : WEIGHTS_SHAPE(D, 3, p, p),
-                                 &vit->conv, err);
+    size_t D = vit->width, p = vit->patch_size, rows = vit->n_tokens - vit->bare_cls;
+    bool timm = naming == NAMING_TIMM;
+    enum status st =
+        weights_get(weights, prefix, names->position,
+                    timm ? WEIGHTS_SHAPE(1, rows, D) : WEIGHTS_SHAPE(rows, D), &vit->position, err);
 
+    if (st == ST_OK && config->form != VIT_SIGLIP)
+        st = weights_get(weights, prefix, names->cls,
+                         timm ? WEIGHTS_SHAPE(1, 1, D) : WEIGHTS_SHAPE(D), &vit->cls, err);
+    if (st == ST_OK && config->form == VIT_MCI)
+        return load_stem(weights, vit, err);
     if (st == ST_OK)
-        st = weights_get(weights, prefix, names->position,
-                         naming == NAMING_TIMM ? WEIGHTS_SHAPE(1, vit->n_tokens, D)
-                                               : WEIGHTS_SHAPE(vit->n_tokens, D),
-                         &vit->position, err);
+        st = weights_get(weights, prefix, names->conv,
+                         config->naflex_patches != 0 ? WEIGHTS_SHAPE(D, 3 * p * p)
+                                                     : WEIGHTS_SHAPE(D, 3, p, p),
+                         &vit->conv, err);
     if (st == ST_OK && config->form == VIT_SIGLIP)
         st = weights_get(weights, prefix, names->conv_bias, WEIGHTS_SHAPE(D), &vit->conv_bias, err);
-    if (st == ST_OK && config->form == VIT_CLIP)
-        st = weights_get(weights, prefix, names->cls, WEIGHTS_SHAPE(D), &vit->cls, err);
     return st;
 }
 
@@ -88,7 +109,8 @@ enum status vit_load(struct weights *weights, const char *prefix, enum naming na
     if (p == 0 || S < p)
         return error_set(err, ST_INVALID, "image size %zu holds no patch of %zu pixels", S, p);
     out->grid = S / p; /* a remainder is cut off, as the convolution does */
-    out->n_tokens = out->grid * out->grid + (config->form == VIT_CLIP ? 1 : 0);
+    out->n_tokens = out->grid * out->grid + (config->form != VIT_SIGLIP ? 1 : 0);
+    out->bare_cls = config->form == VIT_MCI;
     st = load_embeddings(weights, prefix, naming, config, out, err);
     if (st == ST_OK)
         st = config->form == VIT_CLIP
@@ -103,6 +125,7 @@ enum status vit_load(struct weights *weights, const char *prefix, enum naming na
 void vit_release(struct vit *vit)
 {
     transformer_release(&vit->blocks);
+    arena_release(&vit->arena);
 }
 
 /* Cuts the image into rows of (channel, row, column), patch after patch: the convolution is one
@@ -133,7 +156,7 @@ enum status vit_run_patches(const struct vit *vit, const float *patches, size_t 
     if (vit->cls != NULL)
         memcpy(tokens, vit->cls, D * sizeof *tokens);
     ops_linear(tokens + behind * D, patches, K, vit->conv, vit->conv_bias, n, D, K);
-    ops_add(tokens, position, T * D);
+    ops_add(tokens + vit->bare_cls * D, position, (T - vit->bare_cls) * D);
     if (pre->w != NULL)
         ops_layer_norm(tokens, tokens, pre->w, pre->b, eps, T, D);
     st = class_only ? transformer_run_pooled(&vit->blocks, tokens, T, 0, scratch, err)
@@ -152,10 +175,12 @@ enum status vit_run(const struct vit *vit, const float *pixels, bool class_only,
     float *patches;
     enum status st = arena_alloc(scratch, n * K * sizeof *patches, &patches, err);
 
-    if (st != ST_OK)
-        return st;
-    cut_patches(vit, pixels, patches);
-    st = vit_run_patches(vit, patches, n, vit->position, class_only, scratch, tokens, err);
+    if (st == ST_OK && vit->stem.first.w != NULL)
+        st = mci_stem_run(&vit->stem, pixels, vit->image_size, scratch, patches, err);
+    else if (st == ST_OK)
+        cut_patches(vit, pixels, patches);
+    if (st == ST_OK)
+        st = vit_run_patches(vit, patches, n, vit->position, class_only, scratch, tokens, err);
     arena_rewind(scratch, &mark);
     return st;
 }

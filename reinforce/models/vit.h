@@ -1,8 +1,9 @@
 /* The vision transformer that every head and pooler stands on: CLIP's (class token, norm before the
- * blocks) and SigLIP's (patches only, patch bias, norm after the blocks). */
+ * blocks), SigLIP's (patches only, patch bias, norm after the blocks) and MobileCLIP-B's. */
 #ifndef REINFORCE_MODELS_VIT_H
 #define REINFORCE_MODELS_VIT_H
 
+#include "reinforce/models/mci_stem.h"
 #include "reinforce/models/snapshot.h"
 
 /** Immutable after loading; pointers into the model's weights. */
@@ -15,6 +16,9 @@ struct vit {
     const float *conv_bias;    /* [width]; NULL: none */
     const float *cls;          /* [width]; NULL: no class token */
     const float *position;     /* [n_tokens, width] */
+    bool bare_cls;             /* the class token has no row in `position` */
+    struct mci_stem stem;      /* first.w NULL: none */
+    struct arena arena;        /* of the stem */
     struct layer_norm ln_pre;  /* w NULL: none */
     struct layer_norm ln_post; /* over all tokens; w NULL: left to the head */
     struct transformer blocks;

@@ -12,6 +12,7 @@ static const struct {
     const struct teacher_ops *ops;
 } kinds[] = {
     {SNAPSHOT_CLIP, &teacher_clip},
+    {SNAPSHOT_MOBILECLIP, &teacher_clip},
     {SNAPSHOT_SIGLIP, &teacher_siglip},
     {SNAPSHOT_SIGLIP2, &teacher_siglip},
 };

@@ -4,6 +4,7 @@
 #include "reinforce/nn/ops.h"
 #include "reinforce/teach/clip_text.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 struct clip_teacher {
@@ -44,7 +45,8 @@ static enum status clip_open(const struct teacher_options *options, struct teach
         clip_close(&own->base);
         return st;
     }
-    memcpy(own->base.info.family, "clip", sizeof "clip");
+    (void)snprintf(own->base.info.family, sizeof own->base.info.family, "%s",
+                   snapshot_family_name(snapshot.family));
     own->base.info.dim = own->clip->dim;
     own->base.info.context_length = (int)own->clip->context_length;
     own->base.info.preprocess = snapshot.preprocess;

@@ -23,8 +23,8 @@ MODELS = {  # timm name, side, pool, D, text, no causal mask, mean and std of Op
     "MobileCLIP2-S0": ("fastvit_mci0", 256, "avg", 512, S0_TEXT, True, False),
     "MobileCLIP-S1": ("fastvit_mci1", 256, "avg", 512, S0_TEXT, True, False),
     "MobileCLIP2-S2": ("fastvit_mci2", 256, "avg", 512, S0_TEXT, True, False),
-    "MobileCLIP2-S3": ("fastvit_mci3", 256, "avg", 768, L_TEXT, True, False),
-    "MobileCLIP2-S4": ("fastvit_mci4", 256, "avg", 768, L_TEXT, True, False),
+    "MobileCLIP2-S3": ("fastvit_mci3", 256, "avg", 768, L_TEXT, True, True),
+    "MobileCLIP2-S4": ("fastvit_mci4", 256, "avg", 768, L_TEXT, True, True),
     "MobileCLIP-B": ("vit_base_mci_224", 224, "token", 512, S0_TEXT, False, False),
     "MobileCLIP2-L-14": ("vit_large_patch14_clip_224", 224, "token", 768, L_TEXT, True, True),
 }

@@ -49,9 +49,15 @@ void synthetic_fill(const struct tensor *tensor, float *out)
     else
         for (size_t d = 1; d < tensor->rank; d++)
             fan *= tensor->shape[d];
-    if (tensor->rank >= 2)
+    if (ends_with(tensor->name, "gamma")) { /* a layer scale */
+        center = 0.1f;
+        scale = 0.02f;
+    } else if (tensor->rank >= 2)
         scale = (float)sqrt(3.0 / (double)fan);
-    else if (ends_with(tensor->name, ".weight"))
+    else if (ends_with(tensor->name, "running_var")) {
+        center = 1;
+        scale = 0.5f;
+    } else if (ends_with(tensor->name, ".weight"))
         center = 1;
     for (size_t j = 0; j < count; j++) {
         s = 1664525u * s + 1013904223u;

@@ -4,7 +4,7 @@
 
 #include "reinforce/models/transformer.h"
 
-enum { SYNTHETIC_MAX_TENSORS = 1024, SYNTHETIC_NAME_SIZE = 64 };
+enum { SYNTHETIC_MAX_TENSORS = 2048, SYNTHETIC_NAME_SIZE = 96 };
 
 /** Tensors in memory, made one by one; zeroed is empty. Large: keep it on the heap. */
 struct synthetic_model {

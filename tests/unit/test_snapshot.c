@@ -221,7 +221,7 @@ static void unsupported_config_keys_are_refused_by_name(void **state)
         {"\"attentional_pool\":\"parallel\"", "", "", "attentional_pool"},
         {"\"act_kwargs\":{\"approximate\":\"tanh\"}", "", "", "act_kwargs"},
         {"\"norm_kwargs\":{\"eps\":1e-6}", "", "", "norm_kwargs"},
-        {"\"timm_model_name\":\"fastvit_mci2\"", "", "", "timm_model_name = \"fastvit_mci2\""},
+        {"\"timm_model_name\":\"convnext_base\"", "", "", "timm_model_name = \"convnext_base\""},
         {"\"layers\":[3,4,6,3]", "", "", "vision_cfg.layers"},
         {"\"image_size\":[224,256]", "", "", "image_size"},
         {"\"image_size\":0", "", "", "image_size"},
