@@ -54,7 +54,8 @@ struct teacher_ops {
      * Required. view_b: B RGB images of info->preprocess.size squared, already cropped and
      * augmented; NaFlex: any size that preprocess_fits(), as preprocess_pixels() makes them. emb:
      * float32 [B, D] out, unit rows. `scratch` is used and given back as it was found (its
-     * allocations may stay until the caller resets it). ST_CORRUPT when a result is not finite.
+     * allocations may stay until the caller resets it). A row that is not finite or not of unit
+     * length is ST_CORRUPT: teacher_embed_images() and _texts() see to that.
      */
     enum status (*embed_images)(const struct teacher *teacher, const struct image *view_b, size_t B,
                                 struct arena *scratch, float *emb, struct error *err);
