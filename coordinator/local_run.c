@@ -49,7 +49,8 @@ struct run {
     struct catalog *catalog;
     struct file_lock lock;
     struct catalog_job row;
-    struct engine *engine;
+    struct engine *engine; /* the caller's, or `loaded` */
+    struct engine *loaded;
     struct worker_stats stats;
     struct memory_budget budget;
     struct stage_context context;
@@ -349,8 +350,13 @@ static enum status work(struct run *run, struct run_summary *summary, struct err
                                                 .catalog_url = run->catalog_url};
     struct dispatcher_options options = dispatch;
     int64_t begun = clock_monotonic_ms();
-    enum status st = engine_open(run->job, &run->engine, err);
+    enum status st = ST_OK;
 
+    run->engine = run->options->engine;
+    if (run->engine == NULL) {
+        st = engine_open(run->job, &run->loaded, err);
+        run->engine = run->loaded;
+    }
     if (st != ST_OK)
         return st;
     summary->models_ms = clock_monotonic_ms() - begun;
@@ -437,7 +443,7 @@ static void release(struct run *run)
     free(run->workers);
     if (run->zmq != NULL)
         (void)zmq_ctx_term(run->zmq);
-    engine_close(&run->engine);
+    engine_close(&run->loaded);
     catalog_close(&run->catalog);
     object_store_close(&run->output);
     input_close(&run->input);

@@ -24,7 +24,8 @@ struct local_run_options {
     const atomic_bool *stop;         /* set from outside (a signal): drain */
     local_run_progress_fn *progress; /* may be NULL */
     void *progress_ctx;
-    int64_t sample_limit; /* drain after so many samples; 0: none */
+    int64_t sample_limit;  /* drain after so many samples; 0: none */
+    struct engine *engine; /* of this job, and stays the caller's; NULL: loaded if there is work */
 };
 
 struct run_summary {

@@ -2,10 +2,9 @@
 
 #include <stdlib.h>
 
-static enum status open_teachers(struct engine *engine, struct error *err)
+static enum status open_models(const struct job *job, struct teacher **teachers,
+                               struct captioner **captioners, struct error *err)
 {
-    const struct job *job = engine->job;
-
     for (size_t i = 0; i < job->n_teachers; i++) {
         const struct job_teacher *spec = &job->teachers[i];
         const struct teacher_options options = {
@@ -14,41 +13,19 @@ static enum status open_teachers(struct engine *engine, struct error *err)
             .special_tokens_in_text = spec->special_tokens_in_text,
             .activation = spec->activation,
         };
-        enum status st = teacher_open(&options, &engine->teachers[i], err);
-        size_t k = 0;
-        int size;
+        enum status st = teacher_open(&options, &teachers[i], err);
 
         if (st != ST_OK) {
             error_add_context(err, "teacher \"%s\"", spec->name);
             return st;
         }
-        engine->n_teachers = i + 1;
-        engine->teacher_column[i + 1] =
-            engine->teacher_column[i] + teacher_info(engine->teachers[i])->dim;
-        size = teacher_info(engine->teachers[i])->preprocess.size;
-        while (k < engine->n_sizes && engine->sizes[k] != size)
-            k++;
-        if (k == engine->n_sizes)
-            engine->sizes[engine->n_sizes++] = size;
-        engine->teacher_size[i] = k;
     }
-    return ST_OK;
-}
-
-static enum status open_captioners(struct engine *engine, struct error *err)
-{
-    const struct job *job = engine->job;
-
     for (size_t i = 0; i < job->n_captioners; i++) {
         const struct job_captioner *spec = &job->captioners[i];
         const struct captioner_options options = {.model_dir = spec->model,
                                                   .activation = spec->activation};
-        enum status st = captioner_open(&options, &engine->captioners[i], err);
+        enum status st = captioner_open(&options, &captioners[i], err);
 
-        if (st == ST_OK) {
-            engine->n_captioners = i + 1;
-            st = caption_options_check(&spec->how, captioner_info(engine->captioners[i]), err);
-        }
         if (st != ST_OK) {
             error_add_context(err, "captioner \"%s\"", spec->name);
             return st;
@@ -57,12 +34,77 @@ static enum status open_captioners(struct engine *engine, struct error *err)
     return ST_OK;
 }
 
+static void close_models(const struct job *job, struct teacher **teachers,
+                         struct captioner **captioners)
+{
+    for (size_t i = 0; captioners != NULL && i < job->n_captioners; i++)
+        captioner_close(&captioners[i]);
+    for (size_t i = 0; teachers != NULL && i < job->n_teachers; i++)
+        teacher_close(&teachers[i]);
+}
+
 enum status engine_open(const struct job *job, struct engine **out, struct error *err)
 {
-    struct engine *engine = calloc(1, sizeof *engine);
+    struct teacher **teachers = calloc(job->n_teachers + 1, sizeof *teachers);
+    struct captioner **captioners = calloc(job->n_captioners + 1, sizeof *captioners);
     enum status st = ST_OK;
 
     *out = NULL;
+    if (teachers == NULL || captioners == NULL)
+        st = error_set(err, ST_NO_MEMORY, "could not allocate the engine");
+    if (st == ST_OK)
+        st = open_models(job, teachers, captioners, err);
+    if (st == ST_OK)
+        st = engine_create(job, teachers, captioners, out, err);
+    if (st != ST_OK)
+        close_models(job, teachers, captioners);
+    free(captioners);
+    free(teachers);
+    return st;
+}
+
+static enum status check_captioners(const struct job *job, struct captioner *const *captioners,
+                                    struct error *err)
+{
+    for (size_t i = 0; i < job->n_captioners; i++) {
+        enum status st =
+            caption_options_check(&job->captioners[i].how, captioner_info(captioners[i]), err);
+
+        if (st != ST_OK) {
+            error_add_context(err, "captioner \"%s\"", job->captioners[i].name);
+            return st;
+        }
+    }
+    return ST_OK;
+}
+
+/* Columns of the stored row, and which of the distinct input sizes each teacher sees. */
+static void place_teachers(struct engine *engine)
+{
+    for (size_t i = 0; i < engine->n_teachers; i++) {
+        const struct teacher_info *info = teacher_info(engine->teachers[i]);
+        size_t k = 0;
+
+        engine->teacher_column[i + 1] = engine->teacher_column[i] + info->dim;
+        while (k < engine->n_sizes && engine->sizes[k] != info->preprocess.size)
+            k++;
+        if (k == engine->n_sizes)
+            engine->sizes[engine->n_sizes++] = info->preprocess.size;
+        engine->teacher_size[i] = k;
+    }
+}
+
+enum status engine_create(const struct job *job, struct teacher *const *teachers,
+                          struct captioner *const *captioners, struct engine **out,
+                          struct error *err)
+{
+    struct engine *engine;
+    enum status st = check_captioners(job, captioners, err);
+
+    *out = NULL;
+    if (st != ST_OK)
+        return st;
+    engine = calloc(1, sizeof *engine);
     if (engine == NULL)
         return error_set(err, ST_NO_MEMORY, "could not allocate the engine");
     engine->job = job;
@@ -72,16 +114,17 @@ enum status engine_open(const struct job *job, struct engine **out, struct error
     engine->captioners = calloc(job->n_captioners + 1, sizeof(struct captioner *));
     engine->sizes = calloc(job->n_teachers + 1, sizeof *engine->sizes);
     if (engine->teachers == NULL || engine->teacher_column == NULL ||
-        engine->teacher_size == NULL || engine->captioners == NULL || engine->sizes == NULL)
-        st = error_set(err, ST_NO_MEMORY, "could not allocate the engine");
-    if (st == ST_OK)
-        st = open_teachers(engine, err);
-    if (st == ST_OK)
-        st = open_captioners(engine, err);
-    if (st != ST_OK) {
+        engine->teacher_size == NULL || engine->captioners == NULL || engine->sizes == NULL) {
         engine_close(&engine);
-        return st;
+        return error_set(err, ST_NO_MEMORY, "could not allocate the engine");
     }
+    engine->n_teachers = job->n_teachers;
+    engine->n_captioners = job->n_captioners;
+    for (size_t i = 0; i < job->n_teachers; i++)
+        engine->teachers[i] = teachers[i];
+    for (size_t i = 0; i < job->n_captioners; i++)
+        engine->captioners[i] = captioners[i];
+    place_teachers(engine);
     engine->augment = job->views.augment;
     for (size_t k = 0; k < engine->n_sizes && job->views.augment.size == 0; k++)
         engine->augment.size = MAX(engine->augment.size, engine->sizes[k]);
@@ -95,10 +138,8 @@ void engine_close(struct engine **engine)
 
     if (e == NULL)
         return;
-    for (size_t i = 0; e->captioners != NULL && i < e->n_captioners; i++)
-        captioner_close(&e->captioners[i]);
-    for (size_t i = 0; e->teachers != NULL && i < e->n_teachers; i++)
-        teacher_close(&e->teachers[i]);
+    if (e->n_teachers + e->n_captioners > 0)
+        close_models(e->job, e->teachers, e->captioners);
     free(e->sizes);
     free(e->captioners);
     free(e->teacher_size);

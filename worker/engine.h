@@ -20,6 +20,14 @@ struct engine {
 
 /** Loads every model of the job. Errors name teacher or captioner, its folder and the reason. */
 NODISCARD enum status engine_open(const struct job *job, struct engine **out, struct error *err);
+
+/**
+ * The same with models that are open already, as many as the job names and in its order. ST_OK: the
+ * engine owns them (the arrays stay the caller's); on failure all stay the caller's.
+ */
+NODISCARD enum status engine_create(const struct job *job, struct teacher *const *teachers,
+                                    struct captioner *const *captioners, struct engine **out,
+                                    struct error *err);
 void engine_close(struct engine **engine);
 
 /** D: columns of a stored row; 0 without teachers. */
