@@ -121,9 +121,10 @@ static enum status grant(struct dispatcher *d, const struct peer *peer, struct e
         return reply(d, peer, &answer, err);
     }
     arena_reset(&d->arena);
-    st = catalog_lease_take(
-        d->catalog, d->options.job_id, owner, clock_wall_ms(), d->options.job->workers.lease_ms,
-        (int)d->options.job->workers.max_attempts, &d->arena, &lease, &wait_ms, err);
+    st = catalog_lease_take(d->catalog, d->options.job_id, owner, d->options.wall_ms(),
+                            d->options.job->workers.lease_ms,
+                            (int)d->options.job->workers.max_attempts, &d->arena, &lease, &wait_ms,
+                            err);
     if (st == ST_OK) {
         fill_grant(&lease, &answer);
     } else if (status_is_retryable(st)) {
@@ -146,6 +147,8 @@ static void account(struct dispatcher *d, int64_t shard, int64_t epoch, uint64_t
     struct reported *entry = NULL;
     uint64_t total;
 
+    if (atomic_load(&d->verdict) != DISPATCHER_WORKING)
+        return; /* said once; workers are finishing what they hold */
     for (size_t i = 0; i < d->n_reported && entry == NULL; i++)
         if (d->reported[i].shard == shard && d->reported[i].epoch == epoch)
             entry = &d->reported[i];
@@ -184,7 +187,7 @@ static enum status renew(struct dispatcher *d, const struct peer *peer,
                                         .shard = beat->u.heartbeat.shard,
                                         .epoch = beat->u.heartbeat.epoch};
     struct wire_message answer = {.kind = WIRE_HEARTBEAT_REPLY};
-    enum status st = catalog_lease_renew(d->catalog, &lease, clock_wall_ms(),
+    enum status st = catalog_lease_renew(d->catalog, &lease, d->options.wall_ms(),
                                          d->options.job->workers.lease_ms, err);
 
     if (st != ST_OK && st != ST_CONFLICT)
@@ -206,6 +209,8 @@ static enum status end_lease(struct dispatcher *d, const struct wire_message *re
     enum wire_outcome outcome = result->u.lease_result.outcome;
     enum status st = ST_OK;
 
+    account(d, lease.shard, lease.epoch, result->u.lease_result.samples_done,
+            result->u.lease_result.samples_quarantined);
     for (size_t i = 0; i < d->n_reported; i++)
         if (d->reported[i].shard == lease.shard && d->reported[i].epoch == lease.epoch)
             d->reported[i--] = d->reported[--d->n_reported];
@@ -247,22 +252,34 @@ static enum status serve(struct dispatcher *d, const struct peer *peer, struct b
     return reply(d, peer, &answer, err);
 }
 
-/* One message, if there is one: ST_FULL when not. */
+static bool has_more(void *socket)
+{
+    int more = 0;
+    size_t len = sizeof more;
+
+    return zmq_getsockopt(socket, ZMQ_RCVMORE, &more, &len) == 0 && more != 0;
+}
+
+/* One message, if there is one: ST_FULL when not. A message is one frame behind the peer's id;
+ * what has more is read to its end and taken for none, or the rest would pass for a message of
+ * whatever peer it names. */
 static enum status receive(struct dispatcher *d, struct error *err)
 {
     struct peer peer;
     zmq_msg_t body;
-    int n = zmq_recv(d->socket, peer.id, sizeof peer.id, ZMQ_DONTWAIT), more = 0;
-    size_t more_len = sizeof more;
+    int n = zmq_recv(d->socket, peer.id, sizeof peer.id, ZMQ_DONTWAIT), n_frames = 0;
     enum status st = ST_OK;
 
     if (n < 0)
         return ST_FULL;
     peer.id_len = MIN((size_t)n, sizeof peer.id);
     (void)zmq_msg_init(&body);
-    if (zmq_getsockopt(d->socket, ZMQ_RCVMORE, &more, &more_len) == 0 && more != 0 &&
-        zmq_msg_recv(&body, d->socket, 0) >= 0)
-        st = serve(d, &peer, bytes_view_of(zmq_msg_data(&body), zmq_msg_size(&body)), err);
+    while (has_more(d->socket) && zmq_msg_recv(&body, d->socket, 0) >= 0)
+        n_frames++;
+    if (n_frames > 0)
+        st =
+            serve(d, &peer,
+                  bytes_view_of(zmq_msg_data(&body), n_frames == 1 ? zmq_msg_size(&body) : 0), err);
     (void)zmq_msg_close(&body);
     return st;
 }
@@ -305,6 +322,8 @@ enum status dispatcher_create(const struct dispatcher_options *options, struct d
     if (d == NULL)
         return error_set(err, ST_NO_MEMORY, "could not allocate the dispatcher");
     d->options = *options;
+    if (d->options.wall_ms == NULL)
+        d->options.wall_ms = clock_wall_ms;
     arena_init(&d->arena, LEASE_ARENA_BYTES);
     st = wake_init(&d->stop, err);
     if (st == ST_OK)

@@ -15,6 +15,7 @@ struct dispatcher_options {
     const struct job *job;
     int64_t job_id;
     const char *catalog_url;
+    int64_t (*wall_ms)(void); /* what leases expire by; NULL: clock_wall_ms */
 };
 
 /** Why a dispatcher no longer grants leases. */

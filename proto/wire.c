@@ -91,6 +91,8 @@ enum status wire_encode(const struct wire_message *m, struct byte_buf *out, stru
         result.epoch = m->u.lease_result.epoch;
         result.outcome = (Reinforce__Wire__Outcome)m->u.lease_result.outcome;
         result.why = (char *)m->u.lease_result.why;
+        result.samples_done = m->u.lease_result.samples_done;
+        result.samples_quarantined = m->u.lease_result.samples_quarantined;
         envelope.lease_result = &result;
         break;
     }
@@ -204,6 +206,8 @@ static enum status take(const Reinforce__Wire__Envelope *envelope, struct wire_m
         out->kind = WIRE_LEASE_RESULT;
         out->u.lease_result.shard = envelope->lease_result->shard;
         out->u.lease_result.epoch = envelope->lease_result->epoch;
+        out->u.lease_result.samples_done = envelope->lease_result->samples_done;
+        out->u.lease_result.samples_quarantined = envelope->lease_result->samples_quarantined;
         st = take_range("outcome", (int64_t)envelope->lease_result->outcome, WIRE_OUTCOME_DONE,
                         WIRE_OUTCOME_LOST, err);
         if (st != ST_OK)

@@ -4,7 +4,7 @@
 
 #include "reinforce/base/bytes.h"
 
-enum { WIRE_PROTOCOL = 1, WIRE_TEXT_LEN = 1024 };
+enum { WIRE_PROTOCOL = 1, WIRE_KEY_MAX = 1024 /* bytes, as OBJECT_KEY_MAX */ };
 
 enum wire_kind {
     WIRE_HELLO = 1,
@@ -50,7 +50,7 @@ struct wire_message {
         } refused;
         struct {
             int64_t shard, epoch, expires_ms;
-            char input_key[WIRE_TEXT_LEN];
+            char input_key[WIRE_KEY_MAX + 1];
             char input_format[32];
             enum wire_source input_source;
             uint64_t input_begin, input_end;
@@ -75,6 +75,7 @@ struct wire_message {
             int64_t shard, epoch;
             enum wire_outcome outcome;
             char why[256];
+            uint64_t samples_done, samples_quarantined;
         } lease_result;
     } u;
 };

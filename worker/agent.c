@@ -90,8 +90,13 @@ static enum status say_hello(struct agent *agent, struct error *err)
 static enum status begin_lease(struct agent *agent, const struct wire_message *grant,
                                struct error *err)
 {
-    struct shard_work *work = calloc(1, sizeof *work);
+    struct shard_work *work;
 
+    if (agent->n_held == MAX_HELD)
+        return error_set(err, ST_CORRUPT,
+                         "the coordinator granted a lease beyond the %d we can hold",
+                         (int)MAX_HELD);
+    work = calloc(1, sizeof *work);
     if (work == NULL)
         return error_set(err, ST_NO_MEMORY, "could not allocate a lease");
     work->grant = *grant;
@@ -188,8 +193,11 @@ static enum status report_ended(struct agent *agent, struct error *err)
         message.u.lease_result.shard = work->lease.shard;
         message.u.lease_result.epoch = work->lease.epoch;
         message.u.lease_result.outcome = work->outcome;
+        message.u.lease_result.samples_done = atomic_load(&work->samples_done);
+        message.u.lease_result.samples_quarantined = atomic_load(&work->samples_quarantined);
         memcpy(message.u.lease_result.why, work->why, sizeof work->why);
         st = send_message(agent, &message, err);
+        agent->ask_at_ms = 0; /* it may have been the last of the job */
         for (size_t i = 0; i < agent->n_held; i++)
             if (agent->held[i] == work)
                 agent->held[i--] = agent->held[--agent->n_held];

@@ -348,3 +348,19 @@ const char *small_run_text(struct small_run *run, const char *key)
     assert_ok(object_store_get(run->output, key, MAX_BODY_BYTES, &run->arena, &body, &err));
     return keep(run, (const char *)body.data, body.len);
 }
+
+void small_run_assert_same(struct small_run *a, struct small_run *b, int n_shards)
+{
+    struct error err = {0};
+
+    for (int s = 0; s < n_shards; s++) {
+        struct bytes_view x, y;
+        char key[64];
+
+        (void)snprintf(key, sizeof key, "%08d.tar", s);
+        assert_ok(object_store_get(a->output, key, MAX_BODY_BYTES, &a->arena, &x, &err));
+        assert_ok(object_store_get(b->output, key, MAX_BODY_BYTES, &b->arena, &y, &err));
+        assert_int_equal(x.len, y.len);
+        assert_memory_equal(x.data, y.data, x.len);
+    }
+}

@@ -74,4 +74,7 @@ struct small_sample small_run_sample(struct small_run *run, const char *uid);
 /** An object's text, NUL-terminated, in the run's arena. */
 const char *small_run_text(struct small_run *run, const char *key);
 
+/** Fails unless the first n_shards tars of both have the same bytes. */
+void small_run_assert_same(struct small_run *a, struct small_run *b, int n_shards);
+
 #endif

@@ -55,6 +55,8 @@ static void fill(struct wire_message *m, enum wire_kind kind)
         m->u.lease_result.epoch = 2;
         m->u.lease_result.outcome = WIRE_OUTCOME_FAILED;
         memcpy(m->u.lease_result.why, "disk full", 10);
+        m->u.lease_result.samples_done = 20;
+        m->u.lease_result.samples_quarantined = 4;
         break;
     }
 }

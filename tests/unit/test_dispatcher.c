@@ -1,0 +1,505 @@
+#include "coordinator/dispatcher.h"
+#include "proto/wire.h"
+#include "storage/catalog/catalog.h"
+#include "tests/support/small_run.h"
+#include "tests/support/test.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <zmq.h>
+
+#define ENDPOINT "inproc://dispatcher-test"
+
+enum { ANSWER_MS = 20000, LEASE_MS = 60000, MAX_ATTEMPTS = 3, START_MS = 1000000, N_SHARDS = 3 };
+
+/* The time that leases expire by. The dispatcher takes a function, so the value is global. */
+static atomic_llong now_ms;
+
+static int64_t fake_wall_ms(void)
+{
+    return (int64_t)atomic_load(&now_ms);
+}
+
+/* A dispatcher over a planned job of N_SHARDS, which is never worked on. */
+struct fixture {
+    struct small_run run;
+    void *zmq;
+    struct dispatcher *dispatcher;
+};
+
+static struct fixture *setup(const char *const *sets)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    struct error err = {0};
+
+    assert_non_null(f);
+    small_run_init(&f->run, sets);
+    for (int s = 0; s < N_SHARDS; s++) {
+        char key[16];
+
+        (void)snprintf(key, sizeof key, "%d.jsonl", s);
+        small_run_put_text(&f->run, key, "{}\n");
+    }
+    small_run_plan(&f->run);
+    atomic_store(&now_ms, START_MS);
+    f->zmq = zmq_ctx_new();
+    assert_non_null(f->zmq);
+    {
+        const struct dispatcher_options options = {.zmq = f->zmq,
+                                                   .endpoint = ENDPOINT,
+                                                   .job = f->run.job,
+                                                   .job_id = f->run.row.job,
+                                                   .catalog_url = f->run.catalog_url,
+                                                   .wall_ms = fake_wall_ms};
+
+        assert_ok(dispatcher_create(&options, &f->dispatcher, &err));
+    }
+    return f;
+}
+
+static void teardown(struct fixture *f)
+{
+    dispatcher_destroy(&f->dispatcher);
+    assert_null(f->dispatcher);
+    assert_int_equal(zmq_ctx_term(f->zmq), 0);
+    small_run_release(&f->run);
+    free(f);
+}
+
+/* A worker is a socket here; the test speaks for it. */
+static void *join(struct fixture *f)
+{
+    void *socket = zmq_socket(f->zmq, ZMQ_DEALER);
+    int linger = 0;
+
+    assert_non_null(socket);
+    assert_int_equal(zmq_setsockopt(socket, ZMQ_LINGER, &linger, sizeof linger), 0);
+    assert_int_equal(zmq_connect(socket, ENDPOINT), 0);
+    return socket;
+}
+
+static void leave(void *socket)
+{
+    assert_int_equal(zmq_close(socket), 0);
+}
+
+static void say(void *socket, const struct wire_message *message)
+{
+    struct error err = {0};
+    struct byte_buf buf;
+
+    byte_buf_init(&buf, 1 << 16);
+    assert_ok(wire_encode(message, &buf, &err));
+    assert_int_equal(zmq_send(socket, buf.data, buf.len, 0), (int)buf.len);
+    byte_buf_release(&buf);
+}
+
+static struct wire_message hear(void *socket)
+{
+    zmq_pollitem_t item = {.socket = socket, .events = ZMQ_POLLIN};
+    struct wire_message message;
+    struct error err = {0};
+    zmq_msg_t frame;
+
+    assert_int_equal(zmq_poll(&item, 1, ANSWER_MS), 1);
+    assert_int_equal(zmq_msg_init(&frame), 0);
+    assert_true(zmq_msg_recv(&frame, socket, 0) >= 0);
+    assert_ok(
+        wire_decode(bytes_view_of(zmq_msg_data(&frame), zmq_msg_size(&frame)), &message, &err));
+    assert_int_equal(zmq_msg_close(&frame), 0);
+    return message;
+}
+
+static struct wire_message ask(void *socket)
+{
+    const struct wire_message request = {.kind = WIRE_LEASE_REQUEST};
+
+    say(socket, &request);
+    return hear(socket);
+}
+
+static struct catalog_lease take(struct fixture *f, void *socket)
+{
+    struct wire_message answer = ask(socket);
+
+    assert_int_equal(answer.kind, WIRE_LEASE_GRANT);
+    return (struct catalog_lease){.job = f->run.row.job,
+                                  .shard = answer.u.lease_grant.shard,
+                                  .epoch = answer.u.lease_grant.epoch,
+                                  .expires_ms = answer.u.lease_grant.expires_ms,
+                                  .n_parts = answer.u.lease_grant.n_parts,
+                                  .next_index = answer.u.lease_grant.next_index};
+}
+
+static bool beat_is_lost(void *socket, const struct catalog_lease *lease, uint64_t done,
+                         uint64_t quarantined)
+{
+    struct wire_message message = {.kind = WIRE_HEARTBEAT};
+
+    message.u.heartbeat.shard = lease->shard;
+    message.u.heartbeat.epoch = lease->epoch;
+    message.u.heartbeat.samples_done = done;
+    message.u.heartbeat.samples_quarantined = quarantined;
+    say(socket, &message);
+    message = hear(socket);
+    assert_int_equal(message.kind, WIRE_HEARTBEAT_REPLY);
+    assert_int_equal(message.u.heartbeat_reply.shard, lease->shard);
+    assert_int_equal(message.u.heartbeat_reply.epoch, lease->epoch);
+    return message.u.heartbeat_reply.lost;
+}
+
+/* Has no answer. */
+static void end(void *socket, const struct catalog_lease *lease, enum wire_outcome outcome,
+                uint64_t done, uint64_t quarantined)
+{
+    struct wire_message message = {.kind = WIRE_LEASE_RESULT};
+
+    message.u.lease_result.shard = lease->shard;
+    message.u.lease_result.epoch = lease->epoch;
+    message.u.lease_result.outcome = outcome;
+    message.u.lease_result.samples_done = done;
+    message.u.lease_result.samples_quarantined = quarantined;
+    say(socket, &message);
+}
+
+static enum status commit_part(struct fixture *f, struct catalog_lease *lease, struct error *err)
+{
+    const struct catalog_sample sample = {.uid = bytes_of_string("a"),
+                                          .index = (int64_t)lease->next_index,
+                                          .state = CATALOG_SAMPLE_DONE};
+    const struct catalog_part part = {.object_key = "p",
+                                      .written = {.bytes = 1, .sha256 = "00"},
+                                      .next_offset = 3,
+                                      .next_index = lease->next_index + 1,
+                                      .n_samples = 1,
+                                      .samples = &sample};
+
+    return catalog_part_commit(f->run.catalog, lease, &part, err);
+}
+
+static void a_worker_of_another_job_or_release_is_refused(void **state)
+{
+    struct fixture *f = setup(NULL);
+    struct wire_message hello = {.kind = WIRE_HELLO}, answer;
+    void *worker = join(f);
+
+    (void)state;
+    hello.u.hello.protocol = WIRE_PROTOCOL;
+    memcpy(hello.u.hello.config_digest, f->run.job->digest, sizeof f->run.job->digest);
+    say(worker, &hello);
+    answer = hear(worker);
+    assert_int_equal(answer.kind, WIRE_WELCOME);
+    assert_int_equal(answer.u.welcome.job, f->run.row.job);
+    hello.u.hello.protocol = WIRE_PROTOCOL + 1;
+    say(worker, &hello);
+    answer = hear(worker);
+    assert_int_equal(answer.kind, WIRE_REFUSED);
+    assert_non_null(strstr(answer.u.refused.reason, "protocol 2"));
+    hello.u.hello.protocol = WIRE_PROTOCOL;
+    memcpy(hello.u.hello.config_digest, "another", sizeof "another");
+    say(worker, &hello);
+    answer = hear(worker);
+    assert_int_equal(answer.kind, WIRE_REFUSED);
+    assert_non_null(strstr(answer.u.refused.reason, "another job file"));
+    leave(worker);
+    teardown(f);
+}
+
+/* A request is a credit: one answer each, and none without. */
+static void each_request_has_one_answer(void **state) /* DR 40 */
+{
+    struct fixture *f = setup(NULL);
+    void *a = join(f), *b = join(f);
+    zmq_pollitem_t idle[] = {{.socket = a, .events = ZMQ_POLLIN},
+                             {.socket = b, .events = ZMQ_POLLIN}};
+    struct wire_message none;
+
+    (void)state;
+    for (int64_t s = 0; s < N_SHARDS; s++)
+        assert_int_equal(take(f, s == 1 ? b : a).shard, s);
+    none = ask(b);
+    assert_int_equal(none.kind, WIRE_NO_WORK);
+    assert_false(none.u.no_work.finished); /* a lease may still come back */
+    assert_true(none.u.no_work.wait_ms > 0 && none.u.no_work.wait_ms <= 1000);
+    assert_int_equal(zmq_poll(idle, 2, 0), 0);
+    leave(a);
+    leave(b);
+    teardown(f);
+}
+
+static void a_lease_expires_when_heartbeats_stop(void **state) /* DR 40 */
+{
+    struct fixture *f = setup(NULL);
+    void *alive = join(f), *dead = join(f), *new = join(f);
+    struct catalog_lease kept = take(f, alive), lost = take(f, dead), other = take(f, alive), again;
+    struct error err = {0};
+
+    (void)state;
+    assert_ok(commit_part(f, &lost, &err)); /* stays, whoever goes on */
+    assert_int_equal(lost.expires_ms, START_MS + LEASE_MS);
+    atomic_store(&now_ms, START_MS + LEASE_MS - 1);
+    assert_false(beat_is_lost(alive, &kept, 0, 0));
+    assert_false(beat_is_lost(alive, &other, 0, 0));
+    assert_int_equal(ask(new).kind, WIRE_NO_WORK); /* not yet */
+    atomic_store(&now_ms, START_MS + LEASE_MS + 1);
+    again = take(f, new);
+    assert_int_equal(again.shard, lost.shard);
+    assert_true(again.epoch > lost.epoch);
+    assert_int_equal(again.n_parts, 1);
+    assert_int_equal(again.next_index, 1);
+
+    /* The dead one wakes up: it is told so, and what it commits is refused. */
+    assert_true(beat_is_lost(dead, &lost, 1, 0));
+    lost.n_parts = 1;
+    lost.next_index = 1;
+    assert_status(commit_part(f, &lost, &err), ST_CONFLICT);
+    end(dead, &lost, WIRE_OUTCOME_FAILED, 1, 0);
+    assert_false(beat_is_lost(new, &again, 1, 0)); /* the stale result has taken nothing away */
+    assert_ok(commit_part(f, &again, &err));
+    assert_false(beat_is_lost(alive, &kept, 0, 0));
+    leave(alive);
+    leave(dead);
+    leave(new);
+    teardown(f);
+}
+
+static void a_drained_shard_goes_to_the_next_worker_at_once(void **state) /* DR 40 */
+{
+    struct fixture *f = setup(NULL);
+    void *a = join(f), *b = join(f);
+    struct catalog_lease first = take(f, a), again;
+    struct wire_message grant;
+    struct error err = {0};
+
+    (void)state;
+    assert_ok(commit_part(f, &first, &err));
+    end(a, &first, WIRE_OUTCOME_RELEASED, 1, 0);
+    assert_true(beat_is_lost(a, &first, 1, 0)); /* answered in order: the shard is given back */
+    leave(a);
+    again = take(f, b);
+    assert_int_equal(again.shard, first.shard);
+    assert_int_equal(again.next_index, 1);
+    end(b, &again, WIRE_OUTCOME_RELEASED, 0, 0);
+    for (int i = 0; i < 2 * MAX_ATTEMPTS; i++) { /* a release is no attempt */
+        grant = ask(b);
+        assert_int_equal(grant.kind, WIRE_LEASE_GRANT);
+        again.epoch = grant.u.lease_grant.epoch;
+        end(b, &again, WIRE_OUTCOME_RELEASED, 0, 0);
+    }
+    leave(b);
+    teardown(f);
+}
+
+static void a_shard_that_fails_each_time_is_given_up(void **state)
+{
+    struct fixture *f = setup(NULL);
+    void *worker = join(f);
+    struct wire_message answer;
+    int n = 0;
+
+    (void)state;
+    while ((answer = ask(worker)).kind == WIRE_LEASE_GRANT) {
+        const struct catalog_lease lease = {.shard = answer.u.lease_grant.shard,
+                                            .epoch = answer.u.lease_grant.epoch};
+
+        end(worker, &lease, WIRE_OUTCOME_FAILED, 0, 0);
+        assert_true(++n <= N_SHARDS * MAX_ATTEMPTS);
+    }
+    assert_int_equal(n, N_SHARDS * MAX_ATTEMPTS);
+    assert_int_equal(answer.kind, WIRE_NO_WORK);
+    assert_true(answer.u.no_work.finished);
+    leave(worker);
+    teardown(f);
+}
+
+static void all_shards_done_is_the_end(void **state)
+{
+    const struct object_written written = {.bytes = 1, .sha256 = "00"};
+    struct fixture *f = setup(NULL);
+    void *worker = join(f);
+    struct wire_message answer;
+    struct error err = {0};
+
+    (void)state;
+    for (int s = 0; s < N_SHARDS; s++) {
+        struct catalog_lease lease = take(f, worker);
+
+        assert_ok(catalog_shard_commit(f->run.catalog, &lease, "o", &written, &err));
+        end(worker, &lease, WIRE_OUTCOME_DONE, 1, 0);
+    }
+    answer = ask(worker);
+    assert_int_equal(answer.kind, WIRE_NO_WORK);
+    assert_true(answer.u.no_work.finished);
+    leave(worker);
+    teardown(f);
+}
+
+/* A shard may begin and end between two heartbeats, so its result counts too. */
+static void the_failure_budget_counts_each_sample_once(void **state)
+{
+    static const char *const sets[] = {"budget.failure_fraction=0.25", "budget.failure_window=20",
+                                       NULL};
+    static const struct {
+        const char *name;
+        int beats; /* before the result */
+        uint64_t done, quarantined;
+        enum dispatcher_verdict want;
+    } cases[] = {
+        {"too many, by the result alone", 0, 14, 6, DISPATCHER_OVER_BUDGET},
+        {"just few enough", 0, 15, 5, DISPATCHER_WORKING},
+        {"no full window", 0, 0, 19, DISPATCHER_WORKING},
+        {"the same count reported again", 3, 4, 6, DISPATCHER_WORKING},
+        {"too many, by a heartbeat", 1, 14, 6, DISPATCHER_OVER_BUDGET},
+    };
+
+    (void)state;
+    for (size_t c = 0; c < ARRAY_LEN(cases); c++) {
+        struct fixture *f = setup(sets);
+        void *worker = join(f);
+        struct catalog_lease lease = take(f, worker);
+        struct wire_message answer;
+
+        for (int b = 0; b < cases[c].beats; b++)
+            (void)beat_is_lost(worker, &lease, cases[c].done, cases[c].quarantined);
+        end(worker, &lease, WIRE_OUTCOME_DONE, cases[c].done, cases[c].quarantined);
+        answer = ask(worker); /* after it, in order: the result has been taken */
+        if (dispatcher_verdict(f->dispatcher) != cases[c].want)
+            fail_msg("%s: verdict %d", cases[c].name, (int)dispatcher_verdict(f->dispatcher));
+        if (cases[c].want == DISPATCHER_OVER_BUDGET)
+            assert_true(answer.kind == WIRE_NO_WORK && answer.u.no_work.finished);
+        else
+            assert_int_equal(answer.kind, WIRE_LEASE_GRANT);
+        leave(worker);
+        teardown(f);
+    }
+}
+
+/* More frames than one: were they read on, the second and third would be a message of `other`. */
+static void speak_for(void *worker, void *other)
+{
+    const struct wire_message request = {.kind = WIRE_LEASE_REQUEST};
+    struct error err = {0};
+    struct byte_buf buf;
+    char id[256];
+    size_t id_len = sizeof id;
+
+    byte_buf_init(&buf, 1 << 16);
+    assert_ok(wire_encode(&request, &buf, &err));
+    assert_int_equal(zmq_getsockopt(other, ZMQ_ROUTING_ID, id, &id_len), 0);
+    assert_true(zmq_send(worker, "x", 1, ZMQ_SNDMORE) == 1);
+    assert_true(zmq_send(worker, id, id_len, ZMQ_SNDMORE) >= 0);
+    assert_true(zmq_send(worker, buf.data, buf.len, 0) >= 0);
+    byte_buf_release(&buf);
+}
+
+static void what_is_no_message_of_a_worker_is_refused(void **state)
+{
+    struct fixture *f = setup(NULL);
+    void *worker = join(f);
+    struct wire_message wrong = {.kind = WIRE_NO_WORK};
+    struct wire_message answer;
+    void *other = zmq_socket(f->zmq, ZMQ_DEALER);
+    zmq_pollitem_t item = {.socket = other, .events = ZMQ_POLLIN};
+
+    (void)state;
+    assert_non_null(other);
+    assert_int_equal(zmq_setsockopt(other, ZMQ_ROUTING_ID, "other", 5), 0);
+    assert_int_equal(zmq_connect(other, ENDPOINT), 0);
+    assert_int_equal(zmq_send(worker, "\xff\xff\xff", 3, 0), 3);
+    assert_int_equal(hear(worker).kind, WIRE_REFUSED);
+    assert_int_equal(zmq_send(worker, "", 0, 0), 0);
+    assert_int_equal(hear(worker).kind, WIRE_REFUSED);
+    say(worker, &wrong);
+    answer = hear(worker);
+    assert_int_equal(answer.kind, WIRE_REFUSED);
+    assert_non_null(strstr(answer.u.refused.reason, "not for coordinators"));
+    speak_for(worker, other);
+    assert_int_equal(hear(worker).kind, WIRE_REFUSED);
+    assert_true(beat_is_lost(worker, &(struct catalog_lease){.shard = 99, .epoch = 1}, 0, 0));
+    assert_int_equal(take(f, worker).shard, 0);
+    assert_int_equal(zmq_poll(&item, 1, 0), 0); /* the other one never asked */
+    assert_int_equal(dispatcher_verdict(f->dispatcher), DISPATCHER_WORKING);
+    leave(worker);
+    leave(other);
+    teardown(f);
+}
+
+static void the_longest_key_arrives_whole(void **state)
+{
+    struct fixture *f = setup(NULL);
+    struct small_run *run = &f->run;
+    struct catalog_shard_plan shard = {.input_format = "jsonl"};
+    char key[OBJECT_KEY_MAX + 1];
+    const char *stored;
+    struct catalog_job row;
+    struct dispatcher *dispatcher;
+    struct error err = {0};
+    void *worker;
+
+    (void)state;
+    memset(key, 'k', sizeof key - 1);
+    for (size_t i = 127; i < sizeof key - 2; i += 128)
+        key[i] = '/';
+    key[sizeof key - 1] = '\0';
+    assert_ok(object_key_check(key, &err));
+    shard.input_key = key;
+    assert_ok(catalog_job_begin(run->catalog, "long", run->job->digest, "{}", 1, &run->arena, &row,
+                                &stored, &err));
+    assert_ok(catalog_plan_commit(run->catalog, row.job, &shard, 1, &err));
+    {
+        const struct dispatcher_options options = {.zmq = f->zmq,
+                                                   .endpoint = ENDPOINT "-long",
+                                                   .job = run->job,
+                                                   .job_id = row.job,
+                                                   .catalog_url = run->catalog_url,
+                                                   .wall_ms = fake_wall_ms};
+
+        assert_ok(dispatcher_create(&options, &dispatcher, &err));
+    }
+    worker = zmq_socket(f->zmq, ZMQ_DEALER);
+    assert_non_null(worker);
+    assert_int_equal(zmq_connect(worker, ENDPOINT "-long"), 0);
+    assert_string_equal(ask(worker).u.lease_grant.input_key, key);
+    leave(worker);
+    dispatcher_destroy(&dispatcher);
+    teardown(f);
+}
+
+static void what_cannot_be_started_says_why(void **state)
+{
+    struct fixture *f = setup(NULL);
+    struct dispatcher *second;
+    struct error err = {0};
+    struct dispatcher_options options = {.zmq = f->zmq,
+                                         .endpoint = ENDPOINT, /* taken */
+                                         .job = f->run.job,
+                                         .job_id = f->run.row.job,
+                                         .catalog_url = f->run.catalog_url};
+
+    (void)state;
+    assert_status(dispatcher_create(&options, &second, &err), ST_UNAVAILABLE);
+    assert_null(second);
+    assert_non_null(strstr(err.message, ENDPOINT));
+    options.endpoint = ENDPOINT "-free";
+    options.catalog_url = "nosuch:x";
+    assert_status(dispatcher_create(&options, &second, &err), ST_INVALID);
+    teardown(f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_worker_of_another_job_or_release_is_refused),
+        cmocka_unit_test(each_request_has_one_answer),
+        cmocka_unit_test(a_lease_expires_when_heartbeats_stop),
+        cmocka_unit_test(a_drained_shard_goes_to_the_next_worker_at_once),
+        cmocka_unit_test(a_shard_that_fails_each_time_is_given_up),
+        cmocka_unit_test(all_shards_done_is_the_end),
+        cmocka_unit_test(the_failure_budget_counts_each_sample_once),
+        cmocka_unit_test(what_is_no_message_of_a_worker_is_refused),
+        cmocka_unit_test(the_longest_key_arrives_whole),
+        cmocka_unit_test(what_cannot_be_started_says_why),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
