@@ -1,4 +1,5 @@
 #include "reinforce/base/clock.h"
+#include "tests/support/flaky_store.h"
 #include "tests/support/small_run.h"
 #include "tests/support/test.h"
 
@@ -501,6 +502,89 @@ static void a_drained_shard_keeps_what_was_read(void **state)
     small_run_release(&run);
 }
 
+/* One write after another fails, or is made and not answered for: the lease is tried again, and the
+ * output is that of a run without failures; each sample has one state. */
+static void each_write_may_fail_once(void **state) /* DR 36, 38 */
+{
+    enum { N = 20, N_CHANGES = 3 + 1 + 3 }; /* parts, their join, their removal */
+    struct small_run whole;
+
+    (void)state;
+    small_run_init(&whole, NULL);
+    small_run_put_samples(&whole, "s", N);
+    small_run_plan(&whole);
+    small_run_work(&whole, 1, WIRE_OUTCOME_DONE);
+    for (int i = 0; i < 2 * N_CHANGES; i++) {
+        struct small_sample samples[SMALL_RUN_MAX_SAMPLES];
+        int n_tries = 0, fail_at = 1 + i / 2;
+        enum wire_outcome outcome = WIRE_OUTCOME_FAILED;
+        struct flaky_store flaky;
+        struct small_run run;
+        struct pipeline *pipeline;
+        struct error err = {0};
+
+        small_run_init(&run, NULL);
+        small_run_put_samples(&run, "s", N);
+        small_run_plan(&run);
+        flaky_store_init(&flaky, run.output, fail_at, i % 2 == 1);
+        run.context.output = &flaky.base;
+        pipeline = small_run_pipeline(&run, 2);
+        for (; outcome == WIRE_OUTCOME_FAILED && n_tries < 3; n_tries++) {
+            struct shard_work *work = small_run_lease(&run, clock_wall_ms());
+
+            assert_non_null(work);
+            outcome = small_run_pass(&run, pipeline, work);
+            if (outcome == WIRE_OUTCOME_FAILED) {
+                assert_non_null(strstr(work->why, "no answer about"));
+                assert_ok(catalog_lease_release(run.catalog, &work->lease, true, work->why, &err));
+            }
+            free(work);
+        }
+        pipeline_destroy(&pipeline);
+        assert_int_equal(outcome, WIRE_OUTCOME_DONE);
+        assert_int_equal(n_tries, fail_at <= 3 + 1 ? 2 : 1); /* what is left over is swept later */
+        assert_int_equal(small_run_samples(&run, samples), N);
+        small_run_assert_same(&whole, &run, 1);
+        small_run_release(&run);
+    }
+    small_run_release(&whole);
+}
+
+/* DR 35: a tar that was cut off in the middle of a sample gives what is whole in it. */
+static void a_truncated_shard_gives_its_whole_samples(void **state)
+{
+    static const char *const sets[] = {"input.format=webdataset", NULL};
+    struct small_sample samples[SMALL_RUN_MAX_SAMPLES];
+    struct record records[SMALL_RUN_MAX_SAMPLES];
+    struct small_run made, run;
+    struct object_info info;
+    struct bytes_view tar;
+    struct error err = {0};
+    size_t n;
+
+    (void)state;
+    small_run_init(&made, NULL);
+    small_run_put_samples(&made, "s", 5);
+    small_run_plan(&made);
+    small_run_work(&made, 1, WIRE_OUTCOME_DONE);
+    assert_ok(object_store_head(made.output, output_key, &info, &err));
+    assert_ok(
+        object_store_get(made.output, output_key, (size_t)info.bytes, &made.arena, &tar, &err));
+
+    small_run_init(&run, sets);
+    small_run_put(&run, "cut.tar", bytes_view_of(tar.data, tar.len / 2));
+    small_run_plan(&run);
+    small_run_work(&run, 2, WIRE_OUTCOME_DONE);
+    n = small_run_samples(&run, samples);
+    assert_int_equal(n, 3); /* the third is where it was cut; nothing is known of what followed */
+    assert_string_equal(samples[2].reason, "damaged_archive");
+    assert_non_null(strstr(samples[2].detail, "archive is cut"));
+    n = small_run_records(&run, output_key, records);
+    assert_int_equal(n, 2);
+    small_run_release(&run);
+    small_run_release(&made);
+}
+
 static void a_pipeline_that_cannot_start_leaves_nothing(void **state)
 {
     struct small_run run;
@@ -538,6 +622,8 @@ int main(void)
         cmocka_unit_test(a_lease_taken_over_is_lost),
         cmocka_unit_test(bytes_do_not_depend_on_how_the_work_was_cut),
         cmocka_unit_test(a_drained_shard_keeps_what_was_read),
+        cmocka_unit_test(each_write_may_fail_once),
+        cmocka_unit_test(a_truncated_shard_gives_its_whole_samples),
         cmocka_unit_test(a_pipeline_that_cannot_start_leaves_nothing),
     };
 
