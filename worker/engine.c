@@ -45,8 +45,8 @@ static void close_models(const struct job *job, struct teacher **teachers,
 
 enum status engine_open(const struct job *job, struct engine **out, struct error *err)
 {
-    struct teacher **teachers = calloc(job->n_teachers + 1, sizeof *teachers);
-    struct captioner **captioners = calloc(job->n_captioners + 1, sizeof *captioners);
+    struct teacher **teachers = calloc(job->n_teachers + 1, sizeof(struct teacher *));
+    struct captioner **captioners = calloc(job->n_captioners + 1, sizeof(struct captioner *));
     enum status st = ST_OK;
 
     *out = NULL;
