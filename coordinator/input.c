@@ -324,7 +324,8 @@ static enum status open_list(struct url_list *list, struct input *out, struct er
     size_t folder_len;
     enum status st;
 
-    qsort(list->urls, list->n, sizeof *list->urls, compare_urls);
+    if (list->n > 0) /* there is no array before */
+        qsort(list->urls, list->n, sizeof *list->urls, compare_urls);
     st = check_urls(list, err);
     if (st != ST_OK)
         return st;
