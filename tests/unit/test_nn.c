@@ -111,6 +111,28 @@ static void layer_norm_agrees_with_its_plain_twin(void **state)
     }
 }
 
+/* SIGLIP 4: a constant row gives the bias, and a variance of 1e-6 shows that eps is added to it. */
+static void layer_norm_adds_eps_to_the_variance(void **state)
+{
+    enum { D = 64 };
+    float x[D], w[D], bias[D], y[D];
+
+    (void)state;
+    for (int d = 0; d < D; d++) {
+        x[d] = w[d] = 1;
+        bias[d] = (float)d * 0.1f;
+    }
+    ops_layer_norm(y, x, w, bias, 1e-6f, 1, D);
+    assert_near(y, bias, D, 1e-4, "constant");
+    for (int d = 0; d < D; d++) {
+        x[d] = d % 2 == 0 ? 1e-3f : -1e-3f;
+        bias[d] = 0;
+    }
+    ops_layer_norm(y, x, w, bias, 1e-6f, 1, D);
+    for (int d = 0; d < D; d++)
+        assert_true(fabs((double)y[d] - (double)x[d] / sqrt(2e-6)) < 1e-5);
+}
+
 static void activations_agree_with_their_plain_twins(void **state)
 {
     enum { N = 20001 };
@@ -185,9 +207,10 @@ static void attention_agrees_with_its_plain_twin(void **state)
     static const struct {
         size_t Tq, Tk, heads, dim;
         bool causal, hide;
-    } cases[] = {{1, 1, 1, 1, false, false},     {5, 5, 2, 16, true, false},
-                 {130, 130, 3, 16, true, false}, {70, 200, 2, 20, false, false},
-                 {9, 9, 4, 8, true, true},       {257, 257, 2, 64, false, false}};
+    } cases[] = {{1, 1, 1, 1, false, false},      {5, 5, 2, 16, true, false},
+                 {130, 130, 3, 16, true, false},  {70, 200, 2, 20, false, false},
+                 {9, 9, 4, 8, true, true},        {257, 257, 2, 64, false, false},
+                 {256, 256, 2, 72, false, false}, {64, 64, 2, 96, false, false}}; /* SIGLIP 6 */
     struct arena scratch;
     struct error err = {0};
 
@@ -269,6 +292,7 @@ int main(void)
         cmocka_unit_test(gemm_equals_the_plain_loop),
         cmocka_unit_test(linear_rows_are_bit_equal_whatever_their_number),
         cmocka_unit_test(layer_norm_agrees_with_its_plain_twin),
+        cmocka_unit_test(layer_norm_adds_eps_to_the_variance),
         cmocka_unit_test(activations_agree_with_their_plain_twins),
         cmocka_unit_test(activations_match_the_published_scalars),
         cmocka_unit_test(softmax_agrees_with_its_plain_twin),

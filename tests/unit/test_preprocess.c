@@ -1,3 +1,4 @@
+#include "reinforce/image/naflex.h"
 #include "reinforce/image/preprocess.h"
 #include "tests/support/image_patterns.h"
 
@@ -240,9 +241,99 @@ static void longest_pads_the_other_side(void **state)
     arena_release(&arena);
 }
 
+/* SIGLIP 19: big_vision's own cases, and the spec's by budget. */
+static void naflex_sizes_are_the_published_ones(void **state)
+{
+    static const struct {
+        int height, width, patch, budget, want_height, want_width;
+    } cases[] = {
+        {48, 48, 3, 121, 33, 33},          {112, 109, 7, 225, 105, 105},
+        {176, 176, 11, 64, 88, 88},        {256, 64, 16, 12, 96, 32},
+        {256, 64, 8, 15, 56, 16},          {63, 241, 16, 16, 32, 128},
+        {16, 512, 16, 16, 16, 256},        {480, 640, 16, 256, 224, 288},
+        {480, 640, 16, 64, 112, 144},      {480, 640, 16, 128, 144, 192},
+        {480, 640, 16, 576, 336, 432},     {480, 640, 16, 784, 384, 512},
+        {480, 640, 16, 1024, 432, 576},    {640, 480, 16, 256, 288, 224},
+        {1080, 1920, 16, 256, 192, 336},   {1080, 1920, 16, 576, 288, 512},
+        {1080, 1920, 16, 1024, 384, 672},  {224, 224, 16, 256, 256, 256},
+        {20000, 20000, 16, 256, 256, 256}, {224, 224, 16, 1024, 512, 512},
+        {224, 1024, 16, 256, 112, 512},    {224, 1024, 16, 1024, 240, 1088},
+        {100, 1000, 16, 256, 80, 800},     {333, 500, 16, 256, 208, 304},
+        {427, 640, 16, 256, 208, 304},     {1, 1, 16, 256, 112, 112},
+        {1, 1, 16, 64, 112, 112},          {1, 1000, 16, 256, 16, 4096},
+        {512, 1024, 16, 128, 128, 256},    {1000, 2853, 16, 1024, 304, 848},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        int height, width;
+
+        naflex_target(cases[i].height, cases[i].width, cases[i].patch, cases[i].budget, &height,
+                      &width);
+        if (height != cases[i].want_height || width != cases[i].want_width)
+            fail_msg("%dx%d, %d patches of %d: %dx%d", cases[i].height, cases[i].width,
+                     cases[i].budget, cases[i].patch, height, width);
+    }
+}
+
+/* SIGLIP 19 */
+static void naflex_sizes_are_whole_patches_within_the_budget(void **state)
+{
+    static const int budgets[] = {64, 128, 256, 576, 784, 1024};
+    uint32_t seed = 1;
+
+    (void)state;
+    for (int i = 0; i < 1000000; i++) {
+        int h, w, out_h, out_w, turned_h, turned_w, budget = budgets[i % 6];
+
+        seed = seed * 1664525u + 1013904223u;
+        h = 1 + (int)(seed >> 21);
+        seed = seed * 1664525u + 1013904223u;
+        w = 1 + (int)(seed >> 21);
+        naflex_target(h, w, 16, budget, &out_h, &out_w);
+        assert_true(out_h % 16 == 0 && out_w % 16 == 0 && out_h >= 16 && out_w >= 16);
+        assert_true((out_h / 16) * (out_w / 16) <= budget);
+        if (i % 8 != 0)
+            continue;
+        naflex_target(w, h, 16, budget, &turned_h, &turned_w);
+        assert_true(turned_h == out_w && turned_w == out_h);
+    }
+}
+
+static void naflex_views_keep_their_shape(void **state)
+{
+    const struct preprocess pre = {.size = 256,
+                                   .mode = PREPROCESS_NAFLEX,
+                                   .filter = RESAMPLE_BILINEAR,
+                                   .patch = 16,
+                                   .max_patches = 256};
+    uint8_t pixels[3 * 30 * 40];
+    const struct image image = {40, 30, 3, pixels};
+    struct image out;
+    struct arena arena;
+    struct error err = {0};
+
+    (void)state;
+    memset(pixels, 77, sizeof pixels);
+    arena_init(&arena, ARENA_BYTES);
+    assert_ok(preprocess_pixels(&pre, &image, &arena, &out, &err));
+    assert_int_equal(out.height, 224);
+    assert_int_equal(out.width, 288);
+    assert_true(preprocess_fits(&pre, out.width, out.height));
+    assert_true(preprocess_fits(&pre, 256, 256));
+    assert_false(preprocess_fits(&pre, 272, 256));
+    assert_false(preprocess_fits(&pre, 250, 256));
+    assert_false(preprocess_fits(&openai, 224, 225));
+    assert_true(preprocess_fits(&openai, 224, 224));
+    arena_release(&arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(naflex_sizes_are_the_published_ones),
+        cmocka_unit_test(naflex_sizes_are_whole_patches_within_the_budget),
+        cmocka_unit_test(naflex_views_keep_their_shape),
         cmocka_unit_test(images_of_all_aspects_give_the_published_bytes),
         cmocka_unit_test(margins_are_halved_by_the_rule_of_each_library),
         cmocka_unit_test(normalised_values_equal_the_published_ones_bit_for_bit),

@@ -424,6 +424,116 @@ static void preprocessor_config_of_transformers_is_read(void **state)
     }
 }
 
+/* The published sizes: SigLIP writes only what differs from the defaults. */
+static void siglip_configs_fill_in_defaults(void **state)
+{
+    static const struct {
+        const char *config, *processor;
+        size_t dim, v_width, v_heads, v_mlp, v_layers, t_width, t_heads, context, vocab, patches;
+        int image, patch, size;
+        enum resample_filter filter;
+    } cases[] = {
+        {"{\"model_type\":\"siglip\"}", "null", 768, 768, 12, 3072, 12, 768, 12, 64, 32000, 0, 224,
+         16, 224, RESAMPLE_BICUBIC},
+        {"{\"model_type\":\"siglip\",\"architectures\":[\"SiglipModel\"],\"text_config\":{"
+         "\"vocab_size\":256000,\"hidden_size\":1152,\"intermediate_size\":4304,"
+         "\"num_attention_heads\":16,\"num_hidden_layers\":27,\"projection_size\":1536},"
+         "\"vision_config\":{\"hidden_size\":1536,\"intermediate_size\":6144,"
+         "\"num_attention_heads\":16,\"num_hidden_layers\":40,\"image_size\":384}}",
+         "{\"size\":{\"height\":384,\"width\":384},\"resample\":2,\"do_convert_rgb\":null}", 1536,
+         1536, 16, 6144, 40, 1152, 16, 64, 256000, 0, 384, 16, 384, RESAMPLE_BILINEAR},
+        {"{\"model_type\":\"siglip2\",\"text_config\":{\"vocab_size\":256000}}",
+         "{\"max_num_patches\":784,\"patch_size\":16,\"resample\":2}", 768, 768, 12, 3072, 12, 768,
+         12, 64, 256000, 784, 256, 16, 448, RESAMPLE_BILINEAR},
+        {"{\"model_type\":\"siglip2\",\"vision_config\":{\"num_patches\":64,\"patch_size\":8}}",
+         "null", 768, 768, 12, 3072, 12, 768, 12, 64, 32000, 256, 64, 8, 128, RESAMPLE_BILINEAR},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        json_t *config = NULL, *processor = NULL;
+        struct snapshot s = {0};
+        struct error err = {0};
+
+        assert_ok(json_parse(bytes_of_string(cases[i].config), &config, &err));
+        if (strcmp(cases[i].processor, "null") != 0)
+            assert_ok(json_parse(bytes_of_string(cases[i].processor), &processor, &err));
+        assert_ok(snapshot_config_transformers(config, processor, &s, &err));
+        if (s.embed_dim != cases[i].dim || s.vision.shape.width != cases[i].v_width ||
+            s.vision.shape.n_heads != cases[i].v_heads ||
+            s.vision.shape.mlp_width != cases[i].v_mlp ||
+            s.vision.shape.n_layers != cases[i].v_layers ||
+            s.text.shape.width != cases[i].t_width || s.text.shape.n_heads != cases[i].t_heads ||
+            s.text.context_length != cases[i].context || s.text.vocab_size != cases[i].vocab ||
+            s.vision.naflex_patches != cases[i].patches || s.vision.image_size != cases[i].image ||
+            s.vision.patch_size != cases[i].patch || s.preprocess.size != cases[i].size ||
+            s.preprocess.filter != cases[i].filter)
+            fail_msg("%s", cases[i].config);
+        assert_int_equal(s.text.shape.activation, ACTIVATION_GELU_TANH);
+        assert_true(s.vision.shape.eps == 1e-6f && s.preprocess.mean[0] == 0.5f);
+        json_decref(config);
+        json_decref(processor);
+    }
+}
+
+static void siglips_that_we_lack_are_refused_by_name(void **state)
+{
+    static const char open_clip[] =
+        "{\"embed_dim\":64,\"vision_cfg\":{\"timm_model_name\":\"vit_base_patch16_siglip_224\"%s},"
+        "\"text_cfg\":{%s}}";
+    static const struct {
+        const char *config, *processor, *vision, *text, *named;
+    } cases[] = {
+        {"{\"model_type\":\"siglip\",\"architectures\":[\"SiglipVisionModel\"]}", NULL, NULL, NULL,
+         "SiglipModel"},
+        {"{\"model_type\":\"siglip\",\"vision_config\":{\"vision_use_head\":false}}", NULL, NULL,
+         NULL, "vision_use_head"},
+        {"{\"model_type\":\"siglip\",\"vision_config\":{\"hidden_size\":1152,"
+         "\"num_attention_heads\":16}}",
+         NULL, NULL, NULL, "1152"},
+        {"{\"model_type\":\"siglip\"}", "{\"size\":{\"height\":256,\"width\":256}}", NULL, NULL,
+         "image_size"},
+        {"{\"model_type\":\"siglip2\",\"vision_config\":{\"num_patches\":200}}", NULL, NULL, NULL,
+         "num_patches"},
+        {"{\"model_type\":\"siglip2\"}", "{\"patch_size\":14}", NULL, NULL, "patch_size"},
+        {"{\"model_type\":\"siglip2\"}", "{\"max_num_patches\":16000000}", NULL, NULL,
+         "max_num_patches"},
+        {NULL, NULL, "", "\"pool_type\":\"last\"", "no_causal_mask"},
+        {NULL, NULL, "", "\"no_causal_mask\":true", "pool_type"},
+        {NULL, NULL, "", "\"no_causal_mask\":true,\"pool_type\":\"last\"", "proj_bias"},
+        {NULL, NULL, "", "\"act_kwargs\":{\"approximate\":\"none\"}", "approximate"},
+        {NULL, NULL, "", "\"tokenizer_kwargs\":{\"clean\":\"lower\"}", "clean"},
+        {NULL, NULL, "", "\"norm_kwargs\":{\"eps\":0}", "norm_kwargs"},
+        {NULL, NULL, "", "\"something_new\":1", "something_new"},
+        {NULL, NULL, ",\"timm_pool\":\"avg\"",
+         "\"no_causal_mask\":true,\"pool_type\":\"last\",\"proj_bias\":true", "timm_pool"},
+        {NULL, NULL, ",\"timm_pool\":\"map\"",
+         "\"no_causal_mask\":true,\"pool_type\":\"last\",\"proj_bias\":true", "timm_proj"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        json_t *config = NULL, *processor = NULL;
+        char text[512];
+        struct snapshot s = {0};
+        struct error err = {0};
+        enum status st;
+
+        (void)snprintf(text, sizeof text, open_clip, cases[i].vision != NULL ? cases[i].vision : "",
+                       cases[i].text != NULL ? cases[i].text : "");
+        assert_ok(json_parse(bytes_of_string(cases[i].config != NULL ? cases[i].config : text),
+                             &config, &err));
+        if (cases[i].processor != NULL)
+            assert_ok(json_parse(bytes_of_string(cases[i].processor), &processor, &err));
+        st = cases[i].config != NULL ? snapshot_config_transformers(config, processor, &s, &err)
+                                     : snapshot_config_open_clip(config, &s, &err);
+        if (st != ST_INVALID || strstr(err.message, cases[i].named) == NULL)
+            fail_msg("case %zu: %s \"%s\"", i, status_name(st), err.message);
+        json_decref(config);
+        json_decref(processor);
+    }
+}
+
 static void folders_without_what_we_need_say_so(void **state)
 {
     struct snapshot s;
@@ -607,6 +717,8 @@ int main(void)
         cmocka_unit_test(other_transformers_models_are_refused),
         cmocka_unit_test(preprocessing_comes_from_the_config),
         cmocka_unit_test(preprocessor_config_of_transformers_is_read),
+        cmocka_unit_test(siglip_configs_fill_in_defaults),
+        cmocka_unit_test(siglips_that_we_lack_are_refused_by_name),
         cmocka_unit_test(folders_without_what_we_need_say_so),
         cmocka_unit_test(weights_and_tokenizer_are_found_in_order),
         cmocka_unit_test(digest_covers_config_tokenizer_and_weights),
