@@ -63,16 +63,6 @@ static enum status siglip_open(const struct teacher_options *options, struct tea
     return ST_OK;
 }
 
-/* A result that is not finite would poison every distance a trainer takes to it. */
-static enum status to_unit(const struct siglip *siglip, float *emb, const char *what,
-                           struct error *err)
-{
-    (void)ops_l2_normalize(emb, siglip->dim);
-    if (!ops_all_finite(emb, siglip->dim))
-        return error_set(err, ST_CORRUPT, "the embedding of this %s is not finite", what);
-    return ST_OK;
-}
-
 static enum status siglip_embed_images(const struct teacher *teacher, const struct image *view_b,
                                        size_t B, struct arena *scratch, float *emb,
                                        struct error *err)
@@ -92,7 +82,7 @@ static enum status siglip_embed_images(const struct teacher *teacher, const stru
         preprocess_tensor(&view_b[b], pre->mean, pre->std, pixels);
         st = siglip_encode_image(own->siglip, pixels, height, width, scratch, emb_b, err);
         if (st == ST_OK)
-            st = to_unit(own->siglip, emb_b, "image", err);
+            (void)ops_l2_normalize(emb_b, own->siglip->dim);
         arena_rewind(scratch, &mark);
     }
     arena_rewind(scratch, &mark);
@@ -115,7 +105,7 @@ static enum status siglip_embed_texts(const struct teacher *teacher,
         if (st == ST_OK)
             st = siglip_encode_text(own->siglip, row, scratch, emb_b, err);
         if (st == ST_OK)
-            st = to_unit(own->siglip, emb_b, "text", err);
+            (void)ops_l2_normalize(emb_b, own->siglip->dim);
         arena_rewind(scratch, &mark);
     }
     return st;
