@@ -14,7 +14,7 @@ struct worker_stats {
     atomic_llong samples_done, samples_quarantined; /* committed */
     atomic_llong captions, views_embedded, texts_embedded;
     atomic_llong captioner_ns[JOB_MAX_CAPTIONERS], teacher_ns[JOB_MAX_TEACHERS]; /* in the models */
-    atomic_llong bytes_committed; /* parts */
+    atomic_llong bytes_committed;                                                /* parts */
     atomic_llong peak_pixel_bytes;
 };
 

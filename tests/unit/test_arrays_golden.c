@@ -156,7 +156,7 @@ static void what_is_no_embedding_is_refused_by_name(void **state)
     } cases[] = {
         {"numpy%d_object.npz", "bad"},          {"numpy%d_integers.npz", "bad"},
         {"numpy%d_one_axis.npz", "bad"},        {"numpy%d_three_axes.npz", "bad"},
-        {"torch%d_integers.pth", "I64"},       {"torch%d_with_numpy.pth", "numpy"},
+        {"torch%d_integers.pth", "I64"},        {"torch%d_with_numpy.pth", "numpy"},
         {"torch%d_one_axis.pth", "bad"},        {"torch%d_legacy.pth", ""},
         {"numpy%d_integers.pkl", "float type"}, {"numpy%d_one_axis.pkl", "2"},
     };

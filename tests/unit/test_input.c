@@ -56,11 +56,16 @@ static void what_cannot_be_read_is_refused_with_the_reason(void **state)
     static const struct {
         const char *url, *reason;
     } cases[] = {
-        {"data/{0..3.tar", "not closed"},   {"data/{a,{b,c}}.tar", "one in another"},
-        {"data/{5..3}.tar", "must ascend"}, {"data/{0..99999999}.tar", "at most"},
-        {"data/{a..b}.tar", "\"a\""},       {"data/{..3}.tar", "two numbers"},
-        {"a.tar::a.tar", "named twice"},    {"a.tar::images", "cannot hold folders"},
-        {"a.tar::mem:b/b.tar", "different stores"},         {"x/{a,b}.zip", "no shard"},
+        {"data/{0..3.tar", "not closed"},
+        {"data/{a,{b,c}}.tar", "one in another"},
+        {"data/{5..3}.tar", "must ascend"},
+        {"data/{0..99999999}.tar", "at most"},
+        {"data/{a..b}.tar", "\"a\""},
+        {"data/{..3}.tar", "two numbers"},
+        {"a.tar::a.tar", "named twice"},
+        {"a.tar::images", "cannot hold folders"},
+        {"a.tar::mem:b/b.tar", "different stores"},
+        {"x/{a,b}.zip", "no shard"},
     };
 
     (void)state;

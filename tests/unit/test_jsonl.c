@@ -1,6 +1,6 @@
+#include "reinforce/base/deflate.h"
 #include "reinforce/base/philox.h"
 #include "storage/format/base64.h"
-#include "reinforce/base/deflate.h"
 #include "storage/format/jsonl.h"
 #include "tests/support/dataset_contract.h"
 #include "tests/support/oom.h"

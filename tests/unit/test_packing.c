@@ -1,7 +1,7 @@
 /* base64, deflate and gzip over whole buffers. */
+#include "reinforce/base/deflate.h"
 #include "reinforce/base/philox.h"
 #include "storage/format/base64.h"
-#include "reinforce/base/deflate.h"
 #include "tests/support/test.h"
 
 static void base64_is_that_of_rfc_4648(void **state)
