@@ -120,7 +120,7 @@ static enum status expand_range(struct url_list *list, const char *url, const ch
     bool padded = (open[1] == '0' && low_len > 1) || (dots[2] == '0' && high_len > 1);
     int width = padded ? (int)MAX(low_len, high_len) : 1;
     char text[NUMBER_LEN + 2];
-    int64_t low, high;
+    int64_t low = 0, high = 0;
     enum status st = parse_end(open + 1, low_len, &low, err);
 
     if (st == ST_OK)
@@ -304,8 +304,6 @@ static size_t common_folder(const struct url_list *list)
 
 static enum status check_urls(const struct url_list *list, struct error *err)
 {
-    if (list->n == 0)
-        return error_set(err, ST_INVALID, "names no shards");
     for (size_t i = 0; i < list->n; i++) {
         if (input_format(list->urls[i]) == NULL)
             return error_set(
@@ -324,8 +322,9 @@ static enum status open_list(struct url_list *list, struct input *out, struct er
     size_t folder_len;
     enum status st;
 
-    if (list->n > 0) /* there is no array before */
-        qsort(list->urls, list->n, sizeof *list->urls, compare_urls);
+    if (list->urls == NULL)
+        return error_set(err, ST_INVALID, "names no shards");
+    qsort(list->urls, list->n, sizeof *list->urls, compare_urls);
     st = check_urls(list, err);
     if (st != ST_OK)
         return st;
