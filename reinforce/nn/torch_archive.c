@@ -257,13 +257,13 @@ static int compare_tensors(const void *a, const void *b)
 static enum status check_unique(const struct archive *a, const struct tensor *tensors, size_t n)
 {
     const struct tensor **sorted;
-    enum status st = arena_calloc(a->arena, n + 1, sizeof *sorted, &sorted, a->err);
+    enum status st = arena_calloc(a->arena, n + 1, sizeof(const struct tensor *), &sorted, a->err);
 
     if (st != ST_OK)
         return st;
     for (size_t i = 0; i < n; i++)
         sorted[i] = &tensors[i];
-    qsort(sorted, n, sizeof *sorted, compare_tensors);
+    qsort(sorted, n, sizeof(const struct tensor *), compare_tensors);
     for (size_t i = 1; i < n; i++)
         if (strcmp(sorted[i - 1]->name, sorted[i]->name) == 0)
             return error_set(a->err, ST_CORRUPT, "checkpoint has two tensors \"%s\"",

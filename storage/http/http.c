@@ -89,7 +89,7 @@ void http_close(struct http **http)
 {
     if (*http == NULL)
         return;
-    for (size_t i = 0; i < (*http)->n_idle; i++)
+    for (size_t i = 0; (*http)->idle != NULL && i < (*http)->n_idle; i++)
         curl_easy_cleanup((*http)->idle[i]);
     (void)pthread_cond_destroy(&(*http)->free_handle);
     (void)pthread_mutex_destroy(&(*http)->lock);
