@@ -88,11 +88,14 @@ static enum status caption_one(const struct captioner *captioner, const struct r
 
 static enum status caption(const struct request *request, struct error *err)
 {
-    const struct captioner_options options = {.model_dir = request->model};
-    struct captioner *captioner;
+    char dir[PATH_MAX];
+    const struct captioner_options options = {.model_dir = dir};
+    struct captioner *captioner = NULL;
     json_t *all = NULL;
-    enum status st = captioner_open(&options, &captioner, err);
+    enum status st = tool_model_dir(request->model, dir, err);
 
+    if (st == ST_OK)
+        st = captioner_open(&options, &captioner, err);
     if (st == ST_OK && request->json && (all = json_array()) == NULL)
         st = error_set(err, ST_NO_MEMORY, "could not allocate the answer");
     if (st == ST_OK)

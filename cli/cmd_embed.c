@@ -55,13 +55,16 @@ static enum status embed_texts(const struct teacher *teacher, const char *path, 
 static enum status embed(const char *model, char **images, size_t n_images, const char *texts,
                          const char *out, struct error *err)
 {
-    const struct teacher_options options = {.model_dir = model};
+    char dir[PATH_MAX];
+    const struct teacher_options options = {.model_dir = dir};
     struct record_embedding arrays[2];
     struct teacher *teacher;
     struct arena arena;
     size_t n = 0;
-    enum status st = teacher_open(&options, &teacher, err);
+    enum status st = tool_model_dir(model, dir, err);
 
+    if (st == ST_OK)
+        st = teacher_open(&options, &teacher, err);
     if (st != ST_OK)
         return st;
     arena_init(&arena, TOOL_ARENA_BYTES);

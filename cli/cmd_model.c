@@ -1,13 +1,17 @@
 #include "cli/command.h"
+#include "cli/job_args.h"
 #include "cli/tool_io.h"
+#include "reinforce/base/clock.h"
 #include "reinforce/models/snapshot.h"
 #include "reinforce/nn/gemm.h"
 #include "reinforce/teach/captioner.h"
 #include "reinforce/teach/teacher.h"
+#include "storage/hub/hub.h"
 
 #include <getopt.h>
 #include <math.h>
 #include <stdio.h>
+#include <unistd.h>
 
 static const char *filter_name(enum resample_filter filter)
 {
@@ -206,6 +210,48 @@ static enum status check(const char *dir, json_t **out, struct error *err)
     return st == ST_OK ? tool_json_set(*out, "result", json_string("ok"), err) : st;
 }
 
+/* One line a file, rewritten in place on a terminal, about ten times a second. */
+struct pull_line {
+    char file[128];
+    int64_t shown_ms;
+};
+
+static void show_progress(void *ctx, const char *file, uint64_t done, uint64_t total)
+{
+    struct pull_line *line = ctx;
+    bool same = strcmp(line->file, file) == 0, whole = done == total;
+    int64_t now = clock_monotonic_ms();
+    char so_far[32], all[32];
+
+    if (same && !whole && now - line->shown_ms < 100)
+        return;
+    if (!same)
+        (void)snprintf(line->file, sizeof line->file, "%s", file);
+    line->shown_ms = now;
+    job_args_format_bytes((double)done, so_far);
+    job_args_format_bytes((double)total, all);
+    if (isatty(STDERR_FILENO) != 0)
+        (void)fprintf(stderr, "\r%s  %s of %s\033[K%s", file, so_far, all, whole ? "\n" : "");
+    else if (whole)
+        (void)fprintf(stderr, "%s  %s\n", file, all);
+}
+
+static enum status pull(const char *model, json_t **out, struct error *err)
+{
+    struct pull_line line = {.file = ""};
+    const struct hub_options options = {
+        .progress = show_progress, .progress_ctx = &line, .stop = job_args_catch_signals()};
+    size_t scheme = sizeof HUB_SCHEME - 1;
+    char dir[PATH_MAX];
+    enum status st = hub_pull(
+        &options, strncmp(model, HUB_SCHEME, scheme) == 0 ? model + scheme : model, dir, err);
+
+    if (st != ST_OK)
+        return st;
+    *out = json_pack("{s:s, s:o}", "model", model, "folder", tool_json_text(bytes_of_string(dir)));
+    return *out != NULL ? ST_OK : error_set(err, ST_NO_MEMORY, "could not allocate the answer");
+}
+
 static enum status print_lines(json_t *answer, struct error *err)
 {
     enum status st = ST_OK;
@@ -230,6 +276,8 @@ static int run(int argc, char **argv)
     static const struct option options[] = {{"json", no_argument, NULL, 'j'}, {NULL, 0, NULL, 0}};
     struct error err = {0};
     json_t *answer = NULL;
+    const char *model;
+    char dir[PATH_MAX];
     bool json = false;
     enum status st;
     int c;
@@ -240,11 +288,16 @@ static int run(int argc, char **argv)
             return EXIT_USAGE;
         json = true;
     }
-    if (optind + 2 != argc ||
-        (strcmp(argv[optind], "info") != 0 && strcmp(argv[optind], "check") != 0))
-        return command_usage(&cmd_model, "say info or check, and one snapshot folder");
-    st = strcmp(argv[optind], "info") == 0 ? info(argv[optind + 1], &answer, &err)
-                                           : check(argv[optind + 1], &answer, &err);
+    if (optind + 2 != argc)
+        return command_usage(&cmd_model, "say info, check or pull, and one model");
+    model = argv[optind + 1];
+    if (strcmp(argv[optind], "pull") == 0)
+        st = pull(model, &answer, &err);
+    else if (strcmp(argv[optind], "info") != 0 && strcmp(argv[optind], "check") != 0)
+        return command_usage(&cmd_model, "say info, check or pull, and one model");
+    else if ((st = tool_model_dir(model, dir, &err)) == ST_OK)
+        st = strcmp(argv[optind], "info") == 0 ? info(dir, &answer, &err)
+                                               : check(dir, &answer, &err);
     if (st == ST_OK)
         st = json ? tool_print_json(answer, &err) : print_lines(answer, &err);
     json_decref(answer);
@@ -254,8 +307,8 @@ static int run(int argc, char **argv)
 /* clang-format off: as it is printed */
 const struct command cmd_model = {
     .name = "model",
-    .synopsis = "reinforce model info|check DIR [--json]",
-    .summary = "says what a snapshot is, or whether it works",
+    .synopsis = "reinforce model info|check|pull MODEL [--json]",
+    .summary = "says what a snapshot is, or whether it works; fetches one",
     .help = "`model info` reads the snapshot's configs and the headers of its weights: family,\n"
             "activation, parameters, sizes, preprocessing, tokenizer, memory by element type,\n"
             "and the digest that jobs record.\n"
@@ -264,12 +317,25 @@ const struct command cmd_model = {
             "through it. Embeddings must be finite and of unit length. It also compares\n"
             "OpenBLAS with a plain loop and says which of its kernels are in use.\n"
             "\n"
+            "`model pull OWNER/NAME[@REVISION]` fetches from a Hugging Face compatible hub\n"
+            "what a snapshot is read from, goes on where an earlier pull stopped, and checks\n"
+            "every file's length and digest. It prints the folder.\n"
+            "\n"
+            "MODEL of the others is a snapshot's folder, or hf://OWNER/NAME[@REVISION], which\n"
+            "is pulled if it is not here; so is `model:` in a job file.\n"
+            "\n"
+            "Environment:\n"
+            "  HF_ENDPOINT       the hub; default https://huggingface.co\n"
+            "  HF_TOKEN          a token, for models that want one\n"
+            "  REINFORCE_MODELS  where snapshots are kept; default ~/.cache/reinforce/models\n"
+            "\n"
             "Options:\n"
             "  --json   prints one JSON object\n"
             "\n"
             "Examples:\n"
             "  reinforce model info models/DFN2B-CLIP-ViT-L-14\n"
             "  reinforce model check --json models/DFN2B-CLIP-ViT-L-14\n"
+            "  reinforce model pull apple/DFN2B-CLIP-ViT-L-14\n"
             "\n"
             "Exit codes:\n"
             "  0  done, and the model works\n"

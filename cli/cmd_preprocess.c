@@ -12,8 +12,11 @@ static enum status preprocess(const char *model, const char *path, const char *o
     struct arena arena;
     struct record_embedding array = {.name = "pixels", .dtype = RECORD_F32};
     float *pixels;
-    enum status st = snapshot_read(model, NULL, &snapshot, err);
+    char dir[PATH_MAX];
+    enum status st = tool_model_dir(model, dir, err);
 
+    if (st == ST_OK)
+        st = snapshot_read(dir, NULL, &snapshot, err);
     arena_init(&arena, TOOL_ARENA_BYTES);
     if (st == ST_OK)
         st = tool_read_image(path, &arena, &image, err);

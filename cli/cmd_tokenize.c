@@ -40,8 +40,11 @@ static enum status tokenize(const char *model, const char *path, bool json, stru
     struct arena arena, work;
     size_t n_lines = 0;
     json_t *all = json ? json_array() : NULL;
-    enum status st = snapshot_read(model, NULL, &snapshot, err);
+    char dir[PATH_MAX];
+    enum status st = tool_model_dir(model, dir, err);
 
+    if (st == ST_OK)
+        st = snapshot_read(dir, NULL, &snapshot, err);
     arena_init(&arena, TOOL_ARENA_BYTES);
     arena_init(&work, TOOL_ARENA_BYTES);
     if (st == ST_OK)

@@ -4,10 +4,18 @@
 #include "reinforce/base/utf8.h"
 #include "reinforce/image/decode.h"
 #include "storage/format/npz.h"
+#include "storage/hub/hub.h"
 
 #include <stdio.h>
 
 enum { FILE_MAX_BYTES = 1 << 30 };
+
+enum status tool_model_dir(const char *model, char dir[PATH_MAX], struct error *err)
+{
+    const struct hub_options options = {0};
+
+    return hub_resolve(&options, model, dir, err);
+}
 
 enum status tool_read_image(const char *path, struct arena *arena, struct image *out,
                             struct error *err)

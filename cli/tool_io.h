@@ -7,7 +7,12 @@
 #include "reinforce/image/image.h"
 #include "reinforce/record/record.h"
 
+#include <limits.h>
+
 enum { TOOL_ARENA_BYTES = 1 << 30 };
+
+/** The folder of what --model names: a path, or hf://OWNER/NAME[@REV], pulled if need be. */
+NODISCARD enum status tool_model_dir(const char *model, char dir[PATH_MAX], struct error *err);
 
 /** Decodes an image file to RGB in `arena`, whose size is the only limit. Errors name the file. */
 NODISCARD enum status tool_read_image(const char *path, struct arena *arena, struct image *out,

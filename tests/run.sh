@@ -17,7 +17,8 @@ tests/integration/fetch_clip_vocab.sh "$data"
 tests/integration/fetch_gemma_tokenizers.sh "$data"
 venv=build/test-venv
 [ -x $venv/bin/python ] || /usr/bin/python3 -m venv --system-site-packages $venv
-$venv/bin/python -c 'import webdataset' 2>/dev/null || $venv/bin/pip install -q 'webdataset==0.2.86'
+$venv/bin/python -c 'import webdataset, huggingface_hub' 2>/dev/null ||
+    $venv/bin/pip install -q 'webdataset==0.2.86' 'huggingface_hub==0.28.1'
 export REINFORCE_TEST_DATA=$data
 
 step "format"

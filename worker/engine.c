@@ -1,20 +1,27 @@
 #include "worker/engine.h"
 
+#include "storage/hub/hub.h"
+
 #include <stdlib.h>
 
 static enum status open_models(const struct job *job, struct teacher **teachers,
                                struct captioner **captioners, struct error *err)
 {
+    const struct hub_options hub = {0};
+
     for (size_t i = 0; i < job->n_teachers; i++) {
         const struct job_teacher *spec = &job->teachers[i];
+        char dir[PATH_MAX];
         const struct teacher_options options = {
-            .model_dir = spec->model,
+            .model_dir = dir,
             .clean = spec->clean,
             .special_tokens_in_text = spec->special_tokens_in_text,
             .activation = spec->activation,
         };
-        enum status st = teacher_open(&options, &teachers[i], err);
+        enum status st = hub_resolve(&hub, spec->model, dir, err);
 
+        if (st == ST_OK)
+            st = teacher_open(&options, &teachers[i], err);
         if (st != ST_OK) {
             error_add_context(err, "teacher \"%s\"", spec->name);
             return st;
@@ -22,10 +29,12 @@ static enum status open_models(const struct job *job, struct teacher **teachers,
     }
     for (size_t i = 0; i < job->n_captioners; i++) {
         const struct job_captioner *spec = &job->captioners[i];
-        const struct captioner_options options = {.model_dir = spec->model,
-                                                  .activation = spec->activation};
-        enum status st = captioner_open(&options, &captioners[i], err);
+        char dir[PATH_MAX];
+        const struct captioner_options options = {.model_dir = dir, .activation = spec->activation};
+        enum status st = hub_resolve(&hub, spec->model, dir, err);
 
+        if (st == ST_OK)
+            st = captioner_open(&options, &captioners[i], err);
         if (st != ST_OK) {
             error_add_context(err, "captioner \"%s\"", spec->name);
             return st;

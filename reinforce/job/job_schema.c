@@ -163,7 +163,8 @@ static const struct job_option view_options[] = {
 static const struct job_option captioner_options[] = {
     TEXT("name", CAPTIONER(name), "", false,
          "Names the captioner in logs and scores; default: the last part of model."),
-    TEXT("model", CAPTIONER(model), NULL, true, "Snapshot folder of the model."),
+    TEXT("model", CAPTIONER(model), NULL, true,
+         "Snapshot folder of the model, or hf://OWNER/NAME@REVISION of a hub."),
     CHOICE("activation", CAPTIONER(activation), "", activations, true,
            "Activation of the towers; default: as the snapshot's config says."),
     TEXT("column", CAPTIONER(column), "syn_text", true,
@@ -202,7 +203,8 @@ static const struct job_option captioner_options[] = {
 static const struct job_option teacher_options[] = {
     TEXT("name", TEACHER(name), "", false,
          "Names the teacher in logs and scores; default: the last part of model."),
-    TEXT("model", TEACHER(model), NULL, true, "Snapshot folder of the model."),
+    TEXT("model", TEACHER(model), NULL, true,
+         "Snapshot folder of the model, or hf://OWNER/NAME@REVISION of a hub."),
     CHOICE("activation", TEACHER(activation), "", activations, true,
            "Activation of the towers; default: as the snapshot's config says."),
     ENUM(

@@ -21,6 +21,8 @@ static const char *const weight_names[] = {
     "pytorch_model.bin",
 };
 static const char *const checkpoint_endings[] = {".bin", ".pt", ".pth", ".ckpt"};
+static const char safetensors_ending[] = ".safetensors";
+static const char *const tokenizer_names[] = {"tokenizer.json", "vocab.json", "merges.txt"};
 static const char *const config_names[] = {"open_clip_config.json", "config.json",
                                            "preprocessor_config.json"};
 
@@ -123,6 +125,49 @@ static enum status find_weights(struct snapshot *s, struct error *err)
                        "model.safetensors or a checkpoint (.pt, .bin)",
                        s->dir);
     return st;
+}
+
+bool snapshot_is_weights(const char *name)
+{
+    size_t len = strlen(name), n = strlen(safetensors_ending);
+
+    return is_checkpoint(name) || (len > n && strcmp(name + len - n, safetensors_ending) == 0);
+}
+
+/* The weights that find_weights() would choose; n: none. */
+static size_t choose_weights(const char *const *names, size_t n)
+{
+    for (size_t w = 0; w < ARRAY_LEN(weight_names); w++)
+        for (size_t i = 0; i < n; i++)
+            if (strcmp(names[i], weight_names[w]) == 0)
+                return i;
+    for (size_t i = 0; i < n; i++)
+        if (is_checkpoint(names[i]))
+            return i;
+    return n;
+}
+
+/* "model-00001-of-00002.safetensors" beside "model.safetensors.index.json" */
+static bool is_shard_of(const char *name, const char *index)
+{
+    const char *end = strstr(index, ".safetensors.index.json");
+    size_t stem = end != NULL ? (size_t)(end - index) : 0;
+
+    return end != NULL && strncmp(name, index, stem) == 0 && name[stem] == '-' &&
+           snapshot_is_weights(name);
+}
+
+bool snapshot_is_part(const char *const *names, size_t n, size_t i)
+{
+    size_t weights = choose_weights(names, n);
+
+    for (size_t k = 0; k < ARRAY_LEN(config_names); k++)
+        if (strcmp(names[i], config_names[k]) == 0)
+            return true;
+    for (size_t k = 0; k < ARRAY_LEN(tokenizer_names); k++)
+        if (strcmp(names[i], tokenizer_names[k]) == 0)
+            return true;
+    return i == weights || (weights < n && is_shard_of(names[i], names[weights]));
 }
 
 static void find_tokenizer(struct snapshot *s)

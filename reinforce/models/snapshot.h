@@ -76,6 +76,14 @@ struct snapshot {
 NODISCARD enum status snapshot_read(const char *dir, const char *activation, struct snapshot *out,
                                     struct error *err);
 
+/**
+ * Whether file i of a folder or repository that holds `names` [n] is one that snapshot_read() would
+ * read: configs, tokenizer, and the weights that it would choose, with all their shards.
+ */
+bool snapshot_is_part(const char *const *names, size_t n, size_t i);
+/** Whether the name is that of a weight file of any kind. */
+bool snapshot_is_weights(const char *name);
+
 /** "clip", "coca", "siglip", "siglip2", "mobileclip" */
 const char *snapshot_family_name(enum snapshot_family family);
 const char *snapshot_activation_name(enum activation activation);
