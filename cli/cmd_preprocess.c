@@ -73,6 +73,7 @@ const struct command cmd_preprocess = {
             "  --model DIR      snapshot folder\n"
             "  --out FILE.npz   where to write the array \"pixels\": float32 [3 * S, S], the\n"
             "                   channels one below the other; reshape(3, S, S) is CHW\n"
+            "                   (a NaFlex model: H and W of the image's own)\n"
             "\n"
             "Examples:\n"
             "  reinforce preprocess --model models/DFN2B-CLIP-ViT-L-14 cat.jpg --out cat.npz\n"

@@ -2,17 +2,42 @@
 #include "cli/tool_io.h"
 #include "reinforce/models/snapshot.h"
 #include "reinforce/teach/clip_text.h"
+#include "reinforce/teach/siglip_text.h"
 
 #include <getopt.h>
 #include <stdio.h>
 
+/* What the model's family does with a text. */
+struct rows {
+    bool is_siglip;
+    struct clip_text clip;
+    struct siglip_text siglip;
+};
+
+static enum status rows_open(const struct snapshot *snapshot, struct rows *rows, struct error *err)
+{
+    rows->is_siglip = snapshot->family == SNAPSHOT_SIGLIP || snapshot->family == SNAPSHOT_SIGLIP2;
+    return rows->is_siglip
+               ? siglip_text_open(snapshot, TEACHER_CLEAN_AUTO, false, &rows->siglip, err)
+               : clip_text_open(snapshot, TEACHER_CLEAN_AUTO, false, snapshot->text.context_length,
+                                &rows->clip, err);
+}
+
+static enum status rows_get(const struct rows *rows, struct bytes_view line, struct arena *arena,
+                            int32_t **ids, size_t *n, struct error *err)
+{
+    *n = rows->siglip.context;
+    return rows->is_siglip ? siglip_text_row(&rows->siglip, line, arena, ids, err)
+                           : clip_text_row(&rows->clip, line, arena, ids, n, err);
+}
+
 /* One row of ids, printed, or appended to `all` when that is wanted. */
-static enum status tokenize_line(const struct clip_text *text, struct bytes_view line, json_t *all,
+static enum status tokenize_line(const struct rows *rows, struct bytes_view line, json_t *all,
                                  struct arena *arena, struct error *err)
 {
     int32_t *ids;
     size_t n;
-    enum status st = clip_text_row(text, line, arena, &ids, &n, err);
+    enum status st = rows_get(rows, line, arena, &ids, &n, err);
     json_t *row;
 
     if (st != ST_OK)
@@ -35,7 +60,7 @@ static enum status tokenize_line(const struct clip_text *text, struct bytes_view
 static enum status tokenize(const char *model, const char *path, bool json, struct error *err)
 {
     struct snapshot snapshot;
-    struct clip_text text = {0};
+    struct rows rows = {0};
     struct bytes_view *lines;
     struct arena arena, work;
     size_t n_lines = 0;
@@ -48,18 +73,18 @@ static enum status tokenize(const char *model, const char *path, bool json, stru
     arena_init(&arena, TOOL_ARENA_BYTES);
     arena_init(&work, TOOL_ARENA_BYTES);
     if (st == ST_OK)
-        st = clip_text_open(&snapshot, TEACHER_CLEAN_AUTO, false, snapshot.text.context_length,
-                            &text, err);
+        st = rows_open(&snapshot, &rows, err);
     if (st == ST_OK)
         st = tool_read_lines(path, &arena, &lines, &n_lines, err);
     for (size_t i = 0; st == ST_OK && i < n_lines; i++) {
         arena_reset(&work);
-        st = tokenize_line(&text, lines[i], all, &work, err);
+        st = tokenize_line(&rows, lines[i], all, &work, err);
     }
     if (st == ST_OK && json)
         st = tool_print_json(all, err);
     json_decref(all);
-    clip_text_close(&text);
+    clip_text_close(&rows.clip);
+    siglip_text_close(&rows.siglip);
     arena_release(&work);
     arena_release(&arena);
     return st;
@@ -101,10 +126,11 @@ const struct command cmd_tokenize = {
     .summary = "prints the token ids that a model reads for each line of a file",
     .help = "Cleans each line as the model's family does, tokenizes it, and cuts it to the\n"
             "model's context. Prints a row of ids per line, start and end tokens included,\n"
-            "without padding. Text that spells a special token is not taken for one.\n"
+            "without padding, which counts for SigLIP only and is printed there. Text that\n"
+            "spells a special token is not taken for one.\n"
             "\n"
             "Options:\n"
-            "  --model DIR         snapshot folder of a CLIP or CoCa model\n"
+            "  --model DIR         snapshot folder of a CLIP, SigLIP or CoCa model\n"
             "  --texts-file FILE   UTF-8, one text a line\n"
             "  --json              prints one JSON array of arrays\n"
             "\n"

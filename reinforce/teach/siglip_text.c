@@ -67,23 +67,42 @@ static enum status clean_text(enum teacher_clean how, struct bytes_view from, st
     return ST_OK;
 }
 
+/* How much of a text may be encoded at once. Gemma's file does not mark <mask> as special, so a
+ * text that spells it would become it: cut behind its "<", it stays text. */
+static size_t whole_part(const struct siglip_text *text, struct bytes_view from)
+{
+    static const char mask[] = "<mask>";
+
+    for (size_t i = 0; !text->special_tokens_in_text && i + sizeof mask - 1 <= from.len; i++)
+        if (memcmp(from.data + i, mask, sizeof mask - 1) == 0)
+            return i + 1;
+    return from.len;
+}
+
 enum status siglip_text_row(const struct siglip_text *text, struct bytes_view from,
                             struct arena *arena, int32_t **row, struct error *err)
 {
     const struct tokenizer_encoding how = {.special_tokens_in_text = text->special_tokens_in_text};
-    int32_t *ids;
-    size_t n = 0;
+    size_t n = 0, most = text->context - 1;
     enum status st = clean_text(text->clean, from, arena, &from, err);
 
     if (st == ST_OK)
-        st = tokenizer_encode(text->tokenizer, from, &how, arena, &ids, &n, err);
-    if (st == ST_OK)
         st = arena_calloc(arena, text->context, sizeof **row, row, err);
+    while (st == ST_OK && from.len > 0) {
+        size_t part = whole_part(text, from), n_ids = 0;
+        int32_t *ids;
+
+        st = tokenizer_encode(text->tokenizer, bytes_view_of(from.data, part), &how, arena, &ids,
+                              &n_ids, err);
+        for (size_t i = 0; i < n_ids && n < most && st == ST_OK; i++)
+            (*row)[n++] = ids[i];
+        from = bytes_view_of(from.data + part, from.len - part);
+    }
     if (st != ST_OK)
         return st;
-    n = MIN(n, text->context - 1);
-    for (size_t i = 0; i < text->context; i++)
-        (*row)[i] = i < n ? ids[i] : i == n ? text->end : text->pad;
+    (*row)[n++] = text->end;
+    while (n < text->context)
+        (*row)[n++] = text->pad;
     return ST_OK;
 }
 
