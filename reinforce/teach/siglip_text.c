@@ -31,6 +31,10 @@ enum status siglip_text_open(const struct snapshot *snapshot, enum teacher_clean
     out->special_tokens_in_text = special_tokens_in_text;
     out->context = snapshot->text.context_length;
     st = tokenizer_open(snapshot->dir, TOKENIZER_RULES_OF_FILE, &out->tokenizer, err);
+    if (st == ST_NOT_FOUND)
+        st = error_set(err, ST_NOT_FOUND,
+                       "\"%.120s\" has no tokenizer.json; spiece.model alone is not read",
+                       snapshot->dir);
     if (st == ST_OK)
         st = read_marks(out, &gemma, err);
     if (st == ST_OK && tokenizer_vocab_size(out->tokenizer) > snapshot->text.vocab_size)

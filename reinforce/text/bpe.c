@@ -191,7 +191,8 @@ enum status bpe_init(struct bpe *bpe, const json_t *model, struct error *err)
     if (!json_is_object(model))
         st = error_set(err, ST_CORRUPT, "there is no \"model\" object");
     else if (type != NULL && strcmp(type, "BPE") != 0) /* files before 2021 have no type */
-        st = error_set(err, ST_INVALID, "model kind \"%.60s\" is not supported, only BPE is", type);
+        st = error_set(err, ST_INVALID,
+                       "model kind \"%.60s\" is not supported, only BPE and Unigram are", type);
     if (st == ST_OK)
         st = json_field_array(model, "merges", &merges, err);
     if (st == ST_OK)

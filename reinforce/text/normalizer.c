@@ -1,6 +1,7 @@
 #include "reinforce/text/normalizer.h"
 
 #include "reinforce/base/utf8.h"
+#include "reinforce/text/charsmap.h"
 #include "reinforce/text/json_field.h"
 #include "reinforce/text/pieces.h"
 #include "reinforce/text/regex.h"
@@ -8,7 +9,7 @@
 
 enum { MAX_STEPS = 64, MAX_DEPTH = 16, MAX_CONTENT_BYTES = 4096 };
 
-enum kind { KIND_FORM, KIND_LOWERCASE, KIND_REPLACE, KIND_STRIP, KIND_PREPEND };
+enum kind { KIND_FORM, KIND_LOWERCASE, KIND_REPLACE, KIND_STRIP, KIND_PREPEND, KIND_CHARSMAP };
 
 struct normalizer_step {
     enum kind kind;
@@ -17,6 +18,7 @@ struct normalizer_step {
     bool one_character;           /* REPLACE: the pattern is one literal character */
     struct byte_buf content;      /* REPLACE, PREPEND */
     bool strip_left, strip_right; /* STRIP */
+    struct charsmap charsmap;     /* CHARSMAP */
 };
 
 static enum status copy_content(struct normalizer_step *step, const json_t *json, const char *key,
@@ -48,6 +50,16 @@ static enum status read_replace(struct normalizer_step *step, const json_t *json
     return st;
 }
 
+static enum status read_charsmap(struct normalizer_step *step, const json_t *json,
+                                 struct error *err)
+{
+    struct bytes_view base64;
+    enum status st = json_field_string(json, "precompiled_charsmap", true, &base64, err);
+
+    step->kind = KIND_CHARSMAP;
+    return st == ST_OK ? charsmap_init(&step->charsmap, base64, err) : st;
+}
+
 static enum status read_step(struct normalizer_step *step, const json_t *json, const char *type,
                              struct error *err)
 {
@@ -75,6 +87,8 @@ static enum status read_step(struct normalizer_step *step, const json_t *json, c
         step->kind = KIND_PREPEND;
         return copy_content(step, json, "prepend", err);
     }
+    if (strcmp(type, "Precompiled") == 0)
+        return read_charsmap(step, json, err);
     if (strcmp(type, "Strip") == 0) {
         step->kind = KIND_STRIP;
         st = json_field_bool(json, "strip_left", false, &step->strip_left, err);
@@ -128,6 +142,7 @@ void normalizer_release(struct normalizer *normalizer)
     for (size_t i = 0; i < normalizer->n_steps; i++) {
         regex_destroy(&normalizer->steps[i].regex);
         byte_buf_release(&normalizer->steps[i].content);
+        charsmap_release(&normalizer->steps[i].charsmap);
     }
     free(normalizer->steps);
     memset(normalizer, 0, sizeof *normalizer);
@@ -183,6 +198,8 @@ static enum status run_step(const struct normalizer_step *step, struct bytes_vie
     case KIND_STRIP:
         text = text.len > 0 ? strip(step, text) : text;
         return byte_buf_append(out, text.data, text.len, err);
+    case KIND_CHARSMAP:
+        return charsmap_run(&step->charsmap, text, out, err);
     case KIND_PREPEND:
         if (text.len > 0)
             st = byte_buf_append(out, step->content.data, step->content.len, err);
@@ -221,7 +238,8 @@ bool normalizer_moves_start(const struct normalizer *normalizer)
     for (size_t i = 0; i < normalizer->n_steps; i++) {
         const struct normalizer_step *step = &normalizer->steps[i];
 
-        if (step->kind == KIND_STRIP || (step->kind == KIND_REPLACE && !step->one_character))
+        if (step->kind == KIND_STRIP || step->kind == KIND_CHARSMAP ||
+            (step->kind == KIND_REPLACE && !step->one_character))
             return true;
     }
     return false;

@@ -11,8 +11,8 @@ struct normalizer {
 };
 
 /**
- * NFC, NFD, NFKC, NFKD, Lowercase, Replace, Strip, Prepend, Sequence; NULL or null is no step.
- * Another kind is ST_INVALID by name. On failure as released.
+ * NFC, NFD, NFKC, NFKD, Lowercase, Replace, Strip, Prepend, Precompiled, Sequence; NULL or null is
+ * no step. Another kind is ST_INVALID by name. On failure as released.
  */
 NODISCARD enum status normalizer_init(struct normalizer *normalizer, const json_t *json,
                                       struct error *err);

@@ -141,6 +141,11 @@ static enum status read_step(struct pre_tokenizer_step *step, const json_t *json
         step->kind = KIND_METASPACE;
         return read_metaspace(step, json, err);
     }
+    if (strcmp(type, "WhitespaceSplit") == 0) {
+        step->kind = KIND_SPLIT;
+        step->behavior = SPLIT_REMOVED;
+        return regex_create(bytes_of_string("\\s"), false, false, &step->regex, err);
+    }
     if (strcmp(type, "Whitespace") == 0) {
         step->kind = KIND_SPLIT;
         step->invert = true;

@@ -8,6 +8,7 @@
 #include "reinforce/text/pre_tokenizer.h"
 #include "reinforce/text/token_decoder.h"
 #include "reinforce/text/unicode.h"
+#include "reinforce/text/unigram.h"
 
 #define OPEN_CLIP_START "<start_of_text>"
 #define OPEN_CLIP_END   "<end_of_text>"
@@ -23,7 +24,9 @@ struct open_clip_rules {
 };
 
 struct tokenizer {
-    struct bpe bpe;
+    struct bpe bpe; /* of a unigram model only the vocabulary is filled */
+    struct unigram unigram;
+    bool is_unigram;
     struct normalizer normalizer;
     struct added_tokens added;
     struct pre_tokenizer pre;
@@ -72,6 +75,15 @@ static enum status init_open_clip(struct tokenizer *tok, const json_t *root, str
     return st;
 }
 
+static enum status init_model(struct tokenizer *tok, const json_t *model, struct error *err)
+{
+    const char *type = json_string_value(json_object_get(model, "type"));
+
+    tok->is_unigram = type != NULL && strcmp(type, "Unigram") == 0;
+    return tok->is_unigram ? unigram_init(&tok->unigram, model, &tok->bpe.vocab, err)
+                           : bpe_init(&tok->bpe, model, err);
+}
+
 static enum status init_parts(struct tokenizer *tok, const json_t *root, struct error *err)
 {
     enum status st;
@@ -94,7 +106,7 @@ static enum status init_parts(struct tokenizer *tok, const json_t *root, struct 
                        "prepend_scheme \"first\" behind a Strip or Replace normalizer is not "
                        "supported");
     if (st == ST_OK)
-        st = bpe_init(&tok->bpe, json_object_get(root, "model"), err);
+        st = init_model(tok, json_object_get(root, "model"), err);
     if (st == ST_OK)
         st = added_tokens_init(&tok->added, json_object_get(root, "added_tokens"), &tok->bpe,
                                &tok->normalizer, err);
@@ -221,6 +233,7 @@ void tokenizer_destroy(struct tokenizer **tok)
     if (t == NULL)
         return;
     bpe_release(&t->bpe);
+    unigram_release(&t->unigram);
     normalizer_release(&t->normalizer);
     added_tokens_release(&t->added);
     pre_tokenizer_release(&t->pre);
@@ -309,10 +322,14 @@ static enum status encode(const struct tokenizer *tok, struct bytes_view text,
     }
     for (size_t i = 0; st == ST_OK && i < pieces_count(&e->pieces); i++) {
         const struct piece *piece = pieces_at(&e->pieces, i);
+        struct bytes_view word = pieces_text(&e->pieces, i);
 
-        st = piece->id >= 0
-                 ? byte_buf_append(&e->ids, &piece->id, sizeof piece->id, err)
-                 : bpe_encode(&tok->bpe, pieces_text(&e->pieces, i), &e->scratch, &e->ids, err);
+        if (piece->id >= 0)
+            st = byte_buf_append(&e->ids, &piece->id, sizeof piece->id, err);
+        else if (tok->is_unigram)
+            st = unigram_encode(&tok->unigram, &tok->bpe.vocab, word, &e->ids, err);
+        else
+            st = bpe_encode(&tok->bpe, word, &e->scratch, &e->ids, err);
     }
     if (st == ST_OK)
         st = post_processor_run(&tok->post, byte_buf_view(&e->ids), how->add_special_tokens,

@@ -1,5 +1,5 @@
-/* BPE tokenizers read from Hugging Face tokenizer.json. Immutable after creation: any number of
- * threads may use one. */
+/* BPE and unigram tokenizers read from Hugging Face tokenizer.json. Immutable after creation: any
+ * number of threads may use one. */
 #ifndef REINFORCE_TEXT_TOKENIZER_H
 #define REINFORCE_TEXT_TOKENIZER_H
 

@@ -9,7 +9,7 @@ siglip is that of 4.49), tokenizers, ftfy, safetensors, numpy, Pillow<13
 siglip_hf           transformers' SiglipModel, float32; bicubic, as SigLIP 1's processors.
 siglip_hf_14        like So400m/14: heads of 72, a patch that does not divide the image, a text tower narrower than the
                     image tower (as g-opt's); bfloat16 in shards with an index, bilinear.
-siglip_hf_16        heads of 96, a context of 16; float16.
+siglip_hf_16        heads of 96, a context of 16, a unigram tokenizer as SigLIP 1's; float16.
 siglip2_naflex      Siglip2Model: 16 x 16 positions, up to 256 patches.
 siglip2_naflex_8    8 x 8 positions, up to 100 patches of 8 pixels, heads of 72, bfloat16.
 siglip2_naflex_4    4 x 4 positions, up to 256 patches of 4 pixels, another text width.
@@ -18,15 +18,18 @@ siglip_timm_14      like ViT-SO400M-14-SigLIP2: 16 heads, GELU by tanh in the te
                     bfloat16.
 siglip_timm_16      like ViT-gopt-16-SigLIP2 with the multilingual models' missing text projection; float16.
 
-All have text_gemma.json as their tokenizer. Beside each model golden.safetensors: unit-norm embeddings of ten images at
+All others have text_gemma.json as their tokenizer. Beside each model golden.safetensors: unit-norm embeddings of ten images at
 the model's size (fixed resolution), of images of SIZES through the model's own processor, of TEXTS after the library's
 cleaning, the rows of ids, and the logits of all of these.
 """
 
 import json
 import os
+import re
+import string
 import sys
 
+import make_text
 import numpy as np
 import open_clip.timm_model
 import open_clip.tokenizer
@@ -38,7 +41,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import (Siglip2Config, Siglip2ImageProcessor, Siglip2Model, SiglipConfig, SiglipImageProcessor,
                           SiglipModel)
 
@@ -60,15 +63,37 @@ def lower_ascii(text):
     return text.translate(UPPER_TO_LOWER)
 
 
+def make_t5():
+    """In the shape of SigLIP 1's: unigram pieces, compiled normalization, one token for end and padding."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    tokenizer.train_from_iterator(make_text.PARTS["sentences"] * 3, trainers.UnigramTrainer(
+        vocab_size=700, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False))
+    made = json.loads(tokenizer.to_str())
+    rules = {"\u3000": " ", "\u00a0": " ", "\t": " ", "ﬁ": "fi", "É": "É", "é": "é", "“": "\"", "”": "\""}
+    made["normalizer"] = {"type": "Sequence", "normalizers": [
+        {"type": "Precompiled", "precompiled_charsmap": make_text.compile_charsmap(rules)},
+        {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}]}
+    made["model"]["vocab"] = [[piece, round(score, 4)] for piece, score in made["model"]["vocab"]]
+    return json.dumps(made, ensure_ascii=False)
+
+
+def canonical(text):
+    """transformers' SiglipTokenizer before its pieces."""
+    text = text.lower().translate(str.maketrans("", "", string.punctuation))
+    return re.sub(r"\s+", " ", text).strip()
+
+
 def canonicalize(text):
     return open_clip.tokenizer.get_clean_fn("canonicalize")(text)
 
 
-def text_rows(clean, context):
+def text_rows(clean, context, tokenizer_json=TOKENIZER_JSON, pad=0):
+    tokenizer = Tokenizer.from_str(tokenizer_json)
     rows = []
     for text in TEXTS:
-        ids = TOKENIZER.encode(clean(text), add_special_tokens=False).ids[:context - 1] + [1]
-        rows.append(ids + [0] * (context - len(ids)))
+        ids = tokenizer.encode(clean(text), add_special_tokens=False).ids[:context - 1] + [1]
+        rows.append(ids + [pad] * (context - len(ids)))
     return torch.tensor(rows)
 
 
@@ -94,13 +119,13 @@ def write_json(folder, name, value):
         f.write("\n")
 
 
-def save_golden(folder, model, golden):
+def save_golden(folder, model, golden, tokenizer_json=TOKENIZER_JSON):
     """Embeddings to unit length, and what the scores are made of."""
     golden = {k: F.normalize(v, dim=-1) if v.dtype == torch.float32 else v for k, v in golden.items()}
     golden["logits"] = golden["sizes"] @ golden["text"].T * model.logit_scale.exp() + model.logit_bias
     save_file({k: v.contiguous() for k, v in golden.items()}, os.path.join(folder, "golden.safetensors"))
     with open(os.path.join(folder, "tokenizer.json"), "w", encoding="utf-8") as f:
-        f.write(TOKENIZER_JSON)
+        f.write(tokenizer_json)
     for file in sorted(os.listdir(folder)):
         os.chmod(os.path.join(folder, file), 0o644)
         print(f"{os.path.basename(folder)}/{file}: {os.path.getsize(os.path.join(folder, file))} bytes")
@@ -125,8 +150,9 @@ def pixels_of(processor, pictures):
     return processor(images=pictures, return_tensors="pt", input_data_format="channels_last")
 
 
-def make_fixed(out, name, seed, vision, text, resample, dtype=torch.float32, **save):
+def make_fixed(out, name, seed, vision, text, resample, dtype=torch.float32, t5=False, **save):
     folder = start(out, name)
+    tokenizer_json = make_t5() if t5 else TOKENIZER_JSON
     context = text.get("max_position_embeddings", 64)
     model = SiglipModel(SiglipConfig(vision_config=vision, text_config={**text, "vocab_size": VOCAB})).eval()
     randomize(model, seed, dtype)
@@ -140,9 +166,10 @@ def make_fixed(out, name, seed, vision, text, resample, dtype=torch.float32, **s
         pixels = torch.cat([pixels_of(processor, [Image.fromarray(p)])["pixel_values"] for p in pictures])
         return model.get_image_features(pixel_values=pixels)
 
-    rows = text_rows(lower_ascii, context)
+    rows = text_rows(canonical if t5 else lower_ascii, context, tokenizer_json, 1 if t5 else 0)
     save_golden(folder, model, {"image": embed(square_images(size)), "sizes": embed(images()),
-                                "text": model.get_text_features(input_ids=rows), "text_ids": rows.int()})
+                                "text": model.get_text_features(input_ids=rows), "text_ids": rows.int()},
+                tokenizer_json)
 
 
 def make_naflex(out, name, seed, vision, text, budget, dtype=torch.float32):
@@ -208,7 +235,7 @@ def main(out):
         make_fixed(out, "siglip_hf_14", 32, tower(144, 269, 2, 2, image_size=62, patch_size=14),
                    tower(64, 112, 3, 2, projection_size=144), 2, torch.bfloat16, max_shard_size="400KB")
         make_fixed(out, "siglip_hf_16", 33, tower(96, 100, 2, 1, image_size=40, patch_size=8),
-                   tower(96, 128, 1, 1, max_position_embeddings=16), 2, torch.float16)
+                   tower(96, 128, 1, 1, max_position_embeddings=16), 2, torch.float16, t5=True)
         make_naflex(out, "siglip2_naflex", 34, tower(64, 128, 2, 4, patch_size=16, num_patches=256), tower(64, 96, 2, 4),
                     256)
         make_naflex(out, "siglip2_naflex_8", 35, tower(72, 90, 3, 1, patch_size=8, num_patches=64),

@@ -17,6 +17,7 @@ Writes text_real.jsonl       texts with ids by open_clip, transformers' CLIP and
 Training breaks ties anew each time, so tokenizers and sums are always written together.
 A failing text of the sums is shown by:  make_text.py --show INDEX
 """
+import base64
 import html
 import html.entities
 import json
@@ -173,6 +174,35 @@ def make_sums(name: str, word_end: str) -> None:
     (HERE / f"{name}.sums").write_bytes(out)
 
 
+def compile_charsmap(rules: dict) -> str:
+    """A double array over the rules' bytes, as SentencePiece compiles them (darts-clone), and the replacements."""
+    texts, positions = b"", {}
+    for key in sorted(rules):
+        positions[key.encode()] = len(texts)
+        texts += rules[key].encode() + b"\0"
+    units, taken = {0: 0}, {0}
+
+    def place(index: int, prefix: bytes) -> None:
+        leaf = prefix in positions
+        labels = sorted({k[len(prefix)] for k in positions if k.startswith(prefix) and len(k) > len(prefix)})
+        offset = next(o for o in range(1, 1 << 21) if all((index ^ o ^ c) not in taken for c in labels + [0] * leaf))
+        units[index] |= offset << 10 | leaf << 8
+        children = [index ^ offset ^ c for c in labels]
+        taken.update(children)
+        if leaf:
+            taken.add(index ^ offset)
+            units[index ^ offset] = 1 << 31 | positions[prefix]
+        for child, label in zip(children, labels):
+            units[child] = label
+        for child, label in zip(children, labels):
+            place(child, prefix + bytes([label]))
+
+    place(0, b"")
+    n = (max(units) | 255) + 1
+    array = b"".join(struct.pack("<I", units.get(i, 0)) for i in range(n))
+    return base64.b64encode(struct.pack("<I", len(array)) + array + texts).decode()
+
+
 def kinds() -> list:
     """(what, changes to a tokenizer.json) for every kind of part that the reader knows."""
     def one(key, value):
@@ -264,14 +294,41 @@ def kinds() -> list:
                                             {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0})}),
         ("decoder strip", one("decoder", chain({"type": "Fuse"}, {"type": "Strip", "content": "a", "start": 2, "stop": 0}))),
         ("decoder replace regex", one("decoder", {"type": "Replace", "pattern": {"Regex": "[ab]+"}, "content": "x"})),
+        *unigrams(),
         ("fallback without chain", {"model": {"byte_fallback": True}, "decoder": {"type": "ByteFallback"}}),
     ]
     return out
 
 
+def unigrams() -> list:
+    pieces = ["<pad>", "</s>", "<unk>", "▁", "a", "b", "c", "ab", "abc", "▁a", "▁ab", "bab", "ca", "cab", "aa", "aaaa", "aaa", "é",
+              "日本", "x", "▁x", "-", "1", "22", "A", "▁AB"]
+    scores = [0, 0, 0] + [-1 - (7 * i) % 5 - 0.25 * len(p) - i / 64 for i, p in enumerate(pieces[3:])]
+    vocab = [[p, s] for p, s in zip(pieces, scores)]
+    space = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
+    rules = {"A": "a", "B": "b", "ﬁ": "fi", "é": "e", "e\u0301": "é", "\u3000": " ", "\t": " ", "日": "x", "\u200b": "", "α": "β",
+             "👩‍": "woman", "ẞ": "ss"}
+    strip = {"type": "Sequence", "normalizers": [{"type": "Precompiled", "precompiled_charsmap": compile_charsmap(rules)},
+                                                 {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}]}
+
+    def model(**more):
+        return {"type": "Unigram", "unk_id": 2, "vocab": vocab, "byte_fallback": False, **more}
+
+    fallback = vocab + [[f"<0x{b:02X}>", 0.0] for b in range(256)]
+    split = {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, space]}
+    return [("unigram", {"whole_model": model()}), ("unigram metaspace", {"whole_model": model(), "pre_tokenizer": space, "decoder": space}),
+            ("unigram bytes", {"whole_model": model(vocab=fallback, byte_fallback=True), "pre_tokenizer": space}),
+            ("unigram bytes of part", {"whole_model": model(vocab=fallback[:-50], byte_fallback=True)}),
+            ("unigram as T5", {"whole_model": model(), "normalizer": strip, "pre_tokenizer": split, "decoder": space,
+                               "added_tokens": [{"id": 2, "content": "<unk>", "single_word": False, "lstrip": False,
+                                                 "rstrip": False, "normalized": False, "special": True}]}),
+            ("precompiled", {"normalizer": strip}),
+            ("whitespace split", {"pre_tokenizer": {"type": "WhitespaceSplit"}})]
+
+
 KIND_TEXTS = ["", "a", " ", "  ", "abc", "ab ab  ab", " abc-cab--b ", "-", "a-b", "AB aB Ab abAB", "xabx x ab, ab.", "a1b22c333", "äöü éà",
               "e\u0301 a\u0308", "ﬁ Å İ ẞ Σ", "日本 に ほん カタ", "\ta\nb\r\n\n c\u00a0\u3000d\u2028e", "a\nab\nb", "αβγ ΑΒ", "'s it's we'll ''", "\U0001f600ab\U0001f600",
-              "aaaabbbb", "babab cabab", "<0x41>▁▁a ", "\u180eab\u180e \u200bab", "a_b ab_ _ab", "abcabc" * 5, "]a[ .*"]
+              "aaaabbbb", "babab cabab", "<0x41>▁▁a ", "\u180eab\u180e \u200bab", "a_b ab_ _ab", "abcabc" * 5, "]a[ .*", "<unk>", "<unk>é<unk>日", "abcabaaaaaéé日本xx", "👩‍👩‍👧 ẞ e\u0301\u0301\u0301 ａ日本"]
 
 
 def kind_tokenizer(changes: dict) -> dict:
@@ -307,9 +364,11 @@ def kind_tokenizer(changes: dict) -> dict:
              "end_of_word_suffix": suffix, "fuse_unk": how.get("fuse_unk", False), "byte_fallback": how.get("byte_fallback", False),
              "ignore_merges": how.get("ignore_merges", False), "vocab": vocab,
              "merges": [" ".join(m) for m in merges] if how.get("string_merges") else merges}
+    if "whole_model" in changes:
+        model, added = changes["whole_model"], changes.get("added_tokens", [])
     made = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None,
             "pre_tokenizer": None, "post_processor": None, "decoder": None, "model": model}
-    made.update({k: v for k, v in changes.items() if k not in ("model", "added_tokens")})
+    made.update({k: v for k, v in changes.items() if k not in ("model", "whole_model", "added_tokens")})
     return made
 
 
@@ -325,7 +384,7 @@ def make_kinds() -> None:
             ids = tok.encode(text).ids
             # BPEDecoder of the reference fails on no tokens at all
             decoded = tok.decode(ids, skip_special_tokens=False) if ids else ""
-            if made["model"]["end_of_word_suffix"] and made["decoder"] and made["decoder"]["type"] == "ByteLevel":
+            if made["model"].get("end_of_word_suffix") and made["decoder"] and made["decoder"]["type"] == "ByteLevel":
                 decoded = decoded.replace(made["model"]["end_of_word_suffix"], " ")
             cases.append([text, ids, decoded])
         lines.append(json.dumps({"name": name, "tokenizer": made, "cases": cases}, ensure_ascii=False, separators=(",", ":")))
