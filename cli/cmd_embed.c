@@ -4,15 +4,18 @@
 
 #include <getopt.h>
 
-static enum status embed_images(const struct teacher *teacher, char **paths, size_t n,
-                                struct arena *arena, struct record_embedding *out,
+static enum status embed_images(const struct teacher *teacher, const char *resize, char **paths,
+                                size_t n, struct arena *arena, struct record_embedding *out,
                                 struct error *err)
 {
     const struct teacher_info *info = teacher_info(teacher);
+    struct preprocess pre = info->preprocess;
     struct arena work;
-    float *emb;
-    enum status st = arena_calloc(arena, n * info->dim, sizeof *emb, &emb, err);
+    float *emb = NULL;
+    enum status st = tool_resize_as(resize, &pre, err);
 
+    if (st == ST_OK)
+        st = arena_calloc(arena, n * info->dim, sizeof *emb, &emb, err);
     arena_init(&work, TOOL_ARENA_BYTES);
     for (size_t i = 0; i < n && st == ST_OK; i++) {
         struct image image, crop;
@@ -20,7 +23,7 @@ static enum status embed_images(const struct teacher *teacher, char **paths, siz
         arena_reset(&work);
         st = tool_read_image(paths[i], &work, &image, err);
         if (st == ST_OK)
-            st = preprocess_pixels(&info->preprocess, &image, &work, &crop, err);
+            st = preprocess_pixels(&pre, &image, &work, &crop, err);
         if (st == ST_OK)
             st = teacher_embed_images(teacher, &crop, 1, &work, emb + i * info->dim, err);
     }
@@ -52,8 +55,8 @@ static enum status embed_texts(const struct teacher *teacher, const char *path, 
     return st;
 }
 
-static enum status embed(const char *model, char **images, size_t n_images, const char *texts,
-                         const char *out, struct error *err)
+static enum status embed(const char *model, const char *resize, char **images, size_t n_images,
+                         const char *texts, const char *out, struct error *err)
 {
     char dir[PATH_MAX];
     const struct teacher_options options = {.model_dir = dir};
@@ -69,7 +72,7 @@ static enum status embed(const char *model, char **images, size_t n_images, cons
         return st;
     arena_init(&arena, TOOL_ARENA_BYTES);
     if (n_images > 0)
-        st = embed_images(teacher, images, n_images, &arena, &arrays[n++], err);
+        st = embed_images(teacher, resize, images, n_images, &arena, &arrays[n++], err);
     if (st == ST_OK && texts != NULL)
         st = embed_texts(teacher, texts, &arena, &arrays[n++], err);
     if (st == ST_OK)
@@ -81,12 +84,11 @@ static enum status embed(const char *model, char **images, size_t n_images, cons
 
 static int run(int argc, char **argv)
 {
-    static const struct option options[] = {{"model", required_argument, NULL, 'm'},
-                                            {"images", no_argument, NULL, 'i'},
-                                            {"texts-file", required_argument, NULL, 't'},
-                                            {"out", required_argument, NULL, 'o'},
-                                            {NULL, 0, NULL, 0}};
-    const char *model = NULL, *texts = NULL, *out = NULL;
+    static const struct option options[] = {
+        {"model", required_argument, NULL, 'm'},      {"images", no_argument, NULL, 'i'},
+        {"texts-file", required_argument, NULL, 't'}, {"resize", required_argument, NULL, 'r'},
+        {"out", required_argument, NULL, 'o'},        {NULL, 0, NULL, 0}};
+    const char *model = NULL, *resize = NULL, *texts = NULL, *out = NULL;
     struct error err = {0};
     int c;
 
@@ -96,6 +98,8 @@ static int run(int argc, char **argv)
             model = optarg;
         else if (c == 't')
             texts = optarg;
+        else if (c == 'r')
+            resize = optarg;
         else if (c == 'o')
             out = optarg;
         else if (c != 'i') /* what follows --images are plain arguments */
@@ -103,7 +107,7 @@ static int run(int argc, char **argv)
     }
     if (model == NULL || out == NULL || (texts == NULL && optind == argc))
         return command_usage(&cmd_embed, "--model, --out, and images or --texts-file are needed");
-    return embed(model, argv + optind, (size_t)(argc - optind), texts, out, &err) == ST_OK
+    return embed(model, resize, argv + optind, (size_t)(argc - optind), texts, out, &err) == ST_OK
                ? EXIT_DONE
                : command_fail(&cmd_embed, &err);
 }
@@ -120,6 +124,9 @@ const struct command cmd_embed = {
             "  --model DIR         snapshot folder of a CLIP or SigLIP model\n"
             "  --images FILE...    JPEG, PNG, WebP or GIF; array \"image_emb\" [n, D]\n"
             "  --texts-file FILE   UTF-8, one text a line; array \"text_emb\" [n, D]\n"
+            "  --resize NAME       instead of the snapshot's own way: bilinear or bicubic as\n"
+            "                      Pillow does, or tensorflow (without antialiasing, how\n"
+            "                      SigLIP's published numbers were made)\n"
             "  --out FILE.npz      where to write; numpy.load() reads it\n"
             "\n"
             "Examples:\n"

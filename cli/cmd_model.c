@@ -2,6 +2,7 @@
 #include "cli/job_args.h"
 #include "cli/tool_io.h"
 #include "reinforce/base/clock.h"
+#include "reinforce/models/siglip.h"
 #include "reinforce/models/snapshot.h"
 #include "reinforce/nn/gemm.h"
 #include "reinforce/teach/captioner.h"
@@ -109,6 +110,18 @@ static enum status check_row(const float *row, size_t D, const char *what, struc
         sqrt(sum));
 }
 
+/* What a sigmoid makes of the pair: SigLIP's score. */
+static enum status report_probability(const struct teacher_info *info, double cosine,
+                                      json_t *answer, struct error *err)
+{
+    double bias = (double)info->logit_bias, logit = (double)info->logit_scale * cosine + bias;
+    enum status st = tool_json_set(answer, "logit_bias", json_real(bias), err);
+
+    return st == ST_OK
+               ? tool_json_set(answer, "probability", json_real(siglip_probability(logit)), err)
+               : st;
+}
+
 static enum status check_teacher(const char *dir, json_t *answer, struct error *err)
 {
     const struct teacher_options options = {.model_dir = dir};
@@ -144,8 +157,7 @@ static enum status check_teacher(const char *dir, json_t *answer, struct error *
         st = tool_json_set(answer, "logit_scale",
                            json_real((double)teacher_info(teacher)->logit_scale), err);
     if (st == ST_OK && teacher_info(teacher)->has_logit_bias)
-        st = tool_json_set(answer, "logit_bias",
-                           json_real((double)teacher_info(teacher)->logit_bias), err);
+        st = report_probability(teacher_info(teacher), cosine, answer, err);
     if (st == ST_OK)
         st = tool_json_set(answer, "digest", json_string(teacher_info(teacher)->weights_digest),
                            err);

@@ -4,8 +4,8 @@
 
 #include <getopt.h>
 
-static enum status preprocess(const char *model, const char *path, const char *out,
-                              struct error *err)
+static enum status preprocess(const char *model, const char *resize, const char *path,
+                              const char *out, struct error *err)
 {
     struct snapshot snapshot;
     struct image image, crop;
@@ -18,6 +18,8 @@ static enum status preprocess(const char *model, const char *path, const char *o
     if (st == ST_OK)
         st = snapshot_read(dir, NULL, &snapshot, err);
     arena_init(&arena, TOOL_ARENA_BYTES);
+    if (st == ST_OK)
+        st = tool_resize_as(resize, &snapshot.preprocess, err);
     if (st == ST_OK)
         st = tool_read_image(path, &arena, &image, err);
     if (st == ST_OK)
@@ -38,9 +40,10 @@ static enum status preprocess(const char *model, const char *path, const char *o
 static int run(int argc, char **argv)
 {
     static const struct option options[] = {{"model", required_argument, NULL, 'm'},
+                                            {"resize", required_argument, NULL, 'r'},
                                             {"out", required_argument, NULL, 'o'},
                                             {NULL, 0, NULL, 0}};
-    const char *model = NULL, *out = NULL;
+    const char *model = NULL, *resize = NULL, *out = NULL;
     struct error err = {0};
     int c;
 
@@ -48,6 +51,8 @@ static int run(int argc, char **argv)
     while ((c = command_next_option(&cmd_preprocess, argc, argv, "", options)) != -1) {
         if (c == 'm')
             model = optarg;
+        else if (c == 'r')
+            resize = optarg;
         else if (c == 'o')
             out = optarg;
         else
@@ -55,7 +60,7 @@ static int run(int argc, char **argv)
     }
     if (model == NULL || out == NULL || optind + 1 != argc)
         return command_usage(&cmd_preprocess, "--model, --out and one image are needed");
-    return preprocess(model, argv[optind], out, &err) == ST_OK
+    return preprocess(model, resize, argv[optind], out, &err) == ST_OK
                ? EXIT_DONE
                : command_fail(&cmd_preprocess, &err);
 }
@@ -63,7 +68,7 @@ static int run(int argc, char **argv)
 /* clang-format off: as it is printed */
 const struct command cmd_preprocess = {
     .name = "preprocess",
-    .synopsis = "reinforce preprocess --model DIR IMAGE --out FILE.npz",
+    .synopsis = "reinforce preprocess --model DIR [--resize NAME] IMAGE --out FILE.npz",
     .summary = "writes the tensor that a model's image tower reads",
     .help = "Decodes IMAGE, resizes and crops it as the snapshot's own configuration says,\n"
             "and normalises it with the snapshot's mean and deviation. EXIF orientation is\n"
@@ -71,6 +76,8 @@ const struct command cmd_preprocess = {
             "\n"
             "Options:\n"
             "  --model DIR      snapshot folder\n"
+            "  --resize NAME    instead of the snapshot's own way: bilinear, bicubic, or\n"
+            "                   tensorflow, as for embed\n"
             "  --out FILE.npz   where to write the array \"pixels\": float32 [3 * S, S], the\n"
             "                   channels one below the other; reshape(3, S, S) is CHW\n"
             "                   (a NaFlex model: H and W of the image's own)\n"

@@ -7,6 +7,7 @@
 #include "storage/hub/hub.h"
 
 #include <stdio.h>
+#include <string.h>
 
 enum { FILE_MAX_BYTES = 1 << 30 };
 
@@ -30,6 +31,24 @@ enum status tool_read_image(const char *path, struct arena *arena, struct image 
     if (st != ST_OK)
         error_add_context(err, "image \"%s\"", path);
     return st;
+}
+
+enum status tool_resize_as(const char *name, struct preprocess *pre, struct error *err)
+{
+    if (name == NULL)
+        return ST_OK;
+    pre->tensorflow = strcmp(name, "tensorflow") == 0;
+    if (pre->tensorflow && pre->mode != PREPROCESS_SQUASH)
+        return error_set(err, ST_INVALID,
+                         "--resize tensorflow is for models that squash images to a square");
+    if (strcmp(name, "bilinear") == 0)
+        pre->filter = RESAMPLE_BILINEAR;
+    else if (strcmp(name, "bicubic") == 0)
+        pre->filter = RESAMPLE_BICUBIC;
+    else if (!pre->tensorflow)
+        return error_set(err, ST_INVALID,
+                         "--resize \"%.40s\" is none of bilinear, bicubic, tensorflow", name);
+    return ST_OK;
 }
 
 static enum status split_lines(struct bytes_view text, struct arena *arena,

@@ -4,7 +4,7 @@
 #define REINFORCE_CLI_TOOL_IO_H
 
 #include "reinforce/base/json.h"
-#include "reinforce/image/image.h"
+#include "reinforce/image/preprocess.h"
 #include "reinforce/record/record.h"
 
 #include <limits.h>
@@ -17,6 +17,10 @@ NODISCARD enum status tool_model_dir(const char *model, char dir[PATH_MAX], stru
 /** Decodes an image file to RGB in `arena`, whose size is the only limit. Errors name the file. */
 NODISCARD enum status tool_read_image(const char *path, struct arena *arena, struct image *out,
                                       struct error *err);
+
+/** Another way to resize than the snapshot's: "bilinear", "bicubic", "tensorflow"; NULL changes
+ * nothing. ST_INVALID: another name, or TensorFlow's for a model whose images are not squashed. */
+NODISCARD enum status tool_resize_as(const char *name, struct preprocess *pre, struct error *err);
 
 /** Lines of a text file, without their ends (LF or CR LF), in `arena`. What follows the last line's
  * end is a line only if it is not empty. Errors name the file. */

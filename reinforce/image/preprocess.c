@@ -1,6 +1,7 @@
 #include "reinforce/image/preprocess.h"
 
 #include "reinforce/image/naflex.h"
+#include "reinforce/image/resize_tensorflow.h"
 
 #include <math.h>
 
@@ -82,6 +83,8 @@ static enum status resize(const struct preprocess *pre, enum resample_filter fil
     enum status st;
 
     preprocess_plan_of(pre, src->width, src->height, &plan);
+    if (pre->tensorflow && pre->mode == PREPROCESS_SQUASH)
+        return image_resize_tensorflow(src, plan.height, plan.width, arena, out, err);
     st = image_resize_window(src, &whole, plan.height, plan.width, &plan.window, filter, arena, out,
                              err);
     if (st == ST_OK && finish != NULL)

@@ -23,7 +23,8 @@ struct preprocess {
     enum preprocess_mode mode;
     enum preprocess_crop crop;
     enum resample_filter filter;
-    uint8_t fill; /* padding value for longest */
+    bool tensorflow; /* SQUASH: image_resize_tensorflow() instead of filter */
+    uint8_t fill;    /* padding value for longest */
     float mean[3], std[3];
     int patch, max_patches; /* NaFlex: pixels a side, and how many in all */
 };

@@ -54,6 +54,28 @@ with tempfile.TemporaryDirectory() as tmp:
         pair = np.load(tmp / "kinds.npz")["image_emb"]
         require((pair[0] == pair[1]).all(), f"{name} is embedded as its RGB")
 
+    # by name: Pillow's two filters and TensorFlow's
+    ways = {}
+    for way in ("bilinear", "bicubic", "tensorflow"):
+        reinforce("preprocess", "--model", MODELS / "siglip_hf", "--resize", way, paths[3], "--out", tmp / "p.npz")
+        ways[way] = np.load(tmp / "p.npz")["pixels"].reshape(3, 64, 64)
+    pixels = np.asarray(Image.open(paths[3])).astype(np.float32)
+
+    def between(n):
+        at = (np.arange(64, dtype=np.float32) + np.float32(0.5)) * np.float32(n / 64) - np.float32(0.5)
+        low = np.floor(at).astype(int)
+        return np.clip(low, 0, n - 1), np.clip(low + 1, 0, n - 1), (at - low).astype(np.float32)
+
+    low, high, weight = between(pixels.shape[1])
+    wide = pixels[:, low] + (pixels[:, high] - pixels[:, low]) * weight[None, :, None]
+    low, high, weight = between(pixels.shape[0])
+    want = np.floor(wide[low] + (wide[high] - wide[low]) * weight[:, None, None]) / 127.5 - 1
+    require(abs(ways["tensorflow"] - want.transpose(2, 0, 1)).max() < 1.1 / 127.5, "tensorflow's way")
+    require((abs(ways["tensorflow"] - want.transpose(2, 0, 1)) > 1e-6).mean() < 1e-3, "tensorflow's way, nearly everywhere")
+    require(abs(ways["bilinear"] - ways["bicubic"]).max() > 0.1, "bilinear is not bicubic")
+    reinforce("embed", "--model", MODELS / "siglip2_naflex", "--resize", "tensorflow", "--images", paths[3], "--out",
+              tmp / "x.npz", check=(2,))
+
     for model in sorted(MODELS.glob("siglip*")):
         info = json.loads(reinforce("model", "info", "--json", model).stdout)
         require(info["family"] == ("siglip2" if "naflex" in model.name else "siglip"), f"{model.name}: {info['family']}")

@@ -274,6 +274,7 @@ static void cached_attention_equals_the_last_query_of_a_whole_one(void **state)
 }
 
 /* CLIP 29 */
+/* SIGLIP 25 */
 static void a_zero_vector_normalizes_to_zeros(void **state)
 {
     float x[4] = {0}, y[2] = {3, 4};

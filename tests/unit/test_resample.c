@@ -1,6 +1,7 @@
 #include "reinforce/base/philox.h"
 #include "reinforce/image/resample.h"
 #include "reinforce/image/resample_axis.h"
+#include "reinforce/image/resize_tensorflow.h"
 #include "tests/support/image_patterns.h"
 
 #include <stdio.h>
@@ -38,6 +39,31 @@ static void a_row_is_resized_to_the_published_values(void **state)
                                &out, &err));
         assert_memory_equal(out.pixels, cases[i].want, (size_t)cases[i].width);
     }
+    arena_release(&arena);
+}
+
+/* SIGLIP 16, 17: one row by Pillow's bilinear filter and by TensorFlow's. */
+static void a_row_is_halved_as_each_library_does(void **state)
+{
+    static uint8_t row[4] = {0, 100, 200, 50};
+    const struct image flat = {4, 1, 1, row}, upright = {1, 4, 1, row};
+    struct arena arena;
+    struct image out;
+    struct error err = {0};
+
+    (void)state;
+    arena_init(&arena, ARENA_BYTES);
+    assert_ok(image_resize(&flat, 0, 0, 1, 4, 1, 2, RESAMPLE_BILINEAR, &arena, &out, &err));
+    assert_memory_equal(out.pixels, ((const uint8_t[]){71, 121}), 2);
+    assert_ok(image_resize_tensorflow(&flat, 1, 2, &arena, &out, &err));
+    assert_memory_equal(out.pixels, ((const uint8_t[]){50, 125}), 2);
+    assert_ok(image_resize_tensorflow(&upright, 2, 1, &arena, &out, &err));
+    assert_memory_equal(out.pixels, ((const uint8_t[]){50, 125}), 2);
+    assert_ok(image_resize_tensorflow(&flat, 1, 4, &arena, &out, &err));
+    assert_memory_equal(out.pixels, row, 4);
+    assert_ok(image_resize_tensorflow(&flat, 1, 8, &arena, &out, &err)); /* edges repeat */
+    assert_memory_equal(out.pixels, ((const uint8_t[]){0, 25, 75, 125, 175, 162, 87, 50}), 8);
+    assert_status(image_resize_tensorflow(&flat, 0, 8, &arena, &out, &err), ST_INVALID);
     arena_release(&arena);
 }
 
@@ -304,6 +330,7 @@ static void only_the_result_stays_in_the_arena(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_row_is_halved_as_each_library_does),
         cmocka_unit_test(a_row_is_resized_to_the_published_values),
         cmocka_unit_test(a_grey_image_is_resized_to_the_published_values),
         cmocka_unit_test(bicubic_coefficients_are_the_published_integers),
