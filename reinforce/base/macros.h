@@ -18,6 +18,11 @@
 #define FLOAT_VECTOR(n)                                                                            \
     __attribute__((vector_size((n) * sizeof(float)), aligned(sizeof(float)), may_alias))
 
+/* typedef uint16_t half8 WORD_VECTOR(8, uint16_t): the same of integers */
+#define WORD_VECTOR(n, type)                                                                       \
+    __attribute__((vector_size((n) * sizeof(type)), aligned(sizeof(type)), may_alias))
+#define CONVERT_VECTOR(v, type) __builtin_convertvector(v, type) /* lane by lane */
+
 /* Compiles a hot kernel once per instruction set and picks at load time. The C semantics, and so
  * the bits, are the same in every clone: contraction is off and sums have a fixed order. Sanitizers
  * instrument the resolver before they are ready, so there they get the default clone only. */

@@ -392,9 +392,11 @@ enum status coca_decoder_init(struct coca_decoder *d, const struct coca *coca, s
     if (capacity > coca->context_length)
         return error_set(err, ST_INVALID, "rows of %zu tokens, the model takes up to %zu", capacity,
                          coca->context_length);
-    st = kv_cache_init(&d->text, &coca->text, max_rows, capacity, arena, err);
+    st = kv_cache_init(&d->text, coca->text.n_layers, coca->text.width, max_rows, capacity, arena,
+                       err);
     if (st == ST_OK)
-        st = kv_cache_init(&d->decoder, &coca->decoder, max_rows, capacity, arena, err);
+        st = kv_cache_init(&d->decoder, coca->decoder.n_layers, coca->decoder.width, max_rows,
+                           capacity, arena, err);
     if (st == ST_OK)
         st = arena_alloc(arena, (step + max_rows * D) * sizeof *d->scratch, &d->scratch, err);
     d->coca = coca;
@@ -404,8 +406,8 @@ enum status coca_decoder_init(struct coca_decoder *d, const struct coca *coca, s
 
 void coca_decoder_copy_row(struct coca_decoder *d, size_t from, size_t to, size_t n)
 {
-    kv_cache_copy_row(&d->text, from, to, n);
-    kv_cache_copy_row(&d->decoder, from, to, n);
+    kv_cache_copy_row(&d->text, from, to, 0, n);
+    kv_cache_copy_row(&d->decoder, from, to, 0, n);
 }
 
 /* One cross block for M rows, each over its own image. */
@@ -419,10 +421,18 @@ static void cross_step(const struct coca *c, size_t layer, float *x, size_t M,
 
     ops_layer_norm(normed, x, b->ln_1.w, b->ln_1.b, c->decoder.eps, M, D);
     ops_linear_rows(wide, normed, b->q.w, b->q.b, M, D, D);
-    for (size_t m = 0; m < M; m++)
-        attention_cached(mixed + m * D, wide + m * D, image[m]->cross_k + layer * n * D,
-                         image[m]->cross_v + layer * n * D, n, c->decoder.n_heads,
-                         D / c->decoder.n_heads, scores);
+    for (size_t m = 0; m < M; m++) {
+        const struct attention attention = {.q = wide + m * D,
+                                            .k = image[m]->cross_k + layer * n * D,
+                                            .v = image[m]->cross_v + layer * n * D,
+                                            .kv_stride = D,
+                                            .Tq = 1,
+                                            .Tk = n,
+                                            .n_heads = c->decoder.n_heads,
+                                            .head_dim = D / c->decoder.n_heads};
+
+        attention_cached(&attention, mixed + m * D, scores);
+    }
     ops_linear_rows(normed, mixed, b->attn_out.w, b->attn_out.b, M, D, D);
     ops_add(x, normed, M * D);
     ops_layer_norm(normed, x, b->ln_2.w, b->ln_2.b, c->decoder.eps, M, D);

@@ -345,38 +345,6 @@ enum status transformer_run_last_rows(const struct transformer *t, float *x, con
     return st;
 }
 
-enum status kv_cache_init(struct kv_cache *cache, const struct transformer *t, size_t n_rows,
-                          size_t capacity, struct arena *arena, struct error *err)
-{
-    size_t n = t->n_layers * n_rows * capacity * t->width;
-    enum status st = arena_alloc(arena, n * sizeof *cache->k, &cache->k, err);
-
-    if (st == ST_OK)
-        st = arena_alloc(arena, n * sizeof *cache->v, &cache->v, err);
-    cache->n_layers = t->n_layers;
-    cache->n_rows = n_rows;
-    cache->capacity = capacity;
-    cache->width = t->width;
-    return st;
-}
-
-static size_t cache_at(const struct kv_cache *cache, size_t layer, size_t row)
-{
-    return (layer * cache->n_rows + row) * cache->capacity * cache->width;
-}
-
-void kv_cache_copy_row(struct kv_cache *cache, size_t from, size_t to, size_t n)
-{
-    for (size_t layer = 0; layer < cache->n_layers && from != to; layer++) {
-        size_t bytes = n * cache->width * sizeof *cache->k;
-
-        memcpy(cache->k + cache_at(cache, layer, to), cache->k + cache_at(cache, layer, from),
-               bytes);
-        memcpy(cache->v + cache_at(cache, layer, to), cache->v + cache_at(cache, layer, from),
-               bytes);
-    }
-}
-
 size_t transformer_step_scratch(const struct transformer *t, size_t M, size_t capacity)
 {
     return M * (t->width * 2 + MAX(3 * t->width, t->mlp_width)) + capacity;
@@ -394,12 +362,20 @@ void transformer_step(const struct transformer *t, size_t layer, float *x, size_
     ops_layer_norm(normed, x, b->ln_1.w, b->ln_1.b, t->eps, M, D);
     ops_linear_rows(wide, normed, b->qkv.w, b->qkv.b, M, 3 * D, D);
     for (size_t m = 0; m < M; m++) {
-        size_t at = cache_at(cache, layer, row[m]);
+        const float *qkv = wide + m * 3 * D;
+        float *k = kv_cache_k(cache, layer, row[m]), *v = kv_cache_v(cache, layer, row[m]);
+        const struct attention attention = {.q = qkv,
+                                            .k = k,
+                                            .v = v,
+                                            .kv_stride = D,
+                                            .Tq = 1,
+                                            .Tk = position[m] + 1,
+                                            .n_heads = t->n_heads,
+                                            .head_dim = D / t->n_heads};
 
-        memcpy(cache->k + at + position[m] * D, wide + m * 3 * D + D, D * sizeof *wide);
-        memcpy(cache->v + at + position[m] * D, wide + m * 3 * D + 2 * D, D * sizeof *wide);
-        attention_cached(mixed + m * D, wide + m * 3 * D, cache->k + at, cache->v + at,
-                         position[m] + 1, t->n_heads, D / t->n_heads, scores);
+        memcpy(k + position[m] * D, qkv + D, D * sizeof *k);
+        memcpy(v + position[m] * D, qkv + 2 * D, D * sizeof *v);
+        attention_cached(&attention, mixed + m * D, scores);
     }
     finish_rows(t, b, x, M, normed, mixed, wide);
 }

@@ -3,7 +3,7 @@
 #ifndef REINFORCE_MODELS_TRANSFORMER_H
 #define REINFORCE_MODELS_TRANSFORMER_H
 
-#include "reinforce/base/arena.h"
+#include "reinforce/nn/kv_cache.h"
 #include "reinforce/nn/weights.h"
 
 enum activation {
@@ -93,21 +93,6 @@ NODISCARD enum status transformer_run_pooled(const struct transformer *t, float 
 NODISCARD enum status transformer_run_last_rows(const struct transformer *t, float *x,
                                                 const size_t *length, size_t n,
                                                 struct arena *scratch, struct error *err);
-
-/** Keys and values of rows that are decoded token by token: [n_layers, n_rows, capacity, D] each.
- */
-struct kv_cache {
-    float *k, *v;
-    size_t n_layers, n_rows, capacity, width;
-};
-
-/** Allocates in `arena`, not initialised. */
-NODISCARD enum status kv_cache_init(struct kv_cache *cache, const struct transformer *t,
-                                    size_t n_rows, size_t capacity, struct arena *arena,
-                                    struct error *err);
-
-/** Row `from`'s first `n` positions become row `to`'s: a beam that goes on from another. */
-void kv_cache_copy_row(struct kv_cache *cache, size_t from, size_t to, size_t n);
 
 /**
  * Layer `layer`'s self-attention and MLP for one new token in each of M rows.

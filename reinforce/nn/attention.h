@@ -8,20 +8,28 @@
 /** Queries whose scores are held at once, per head. */
 enum { ATTENTION_TILE = 64 };
 
-/** One attention; pointers are to head 0, heads lie `head_dim` apart in a row. */
+/**
+ * One attention; pointers are to head 0, heads lie `head_dim` apart in a row. The queries are the
+ * last Tq of the Tk positions. Whatever is 0 at the end of the list is not asked for.
+ */
 struct attention {
     const float *q; /* float32 [Tq, n_heads * head_dim], rows q_stride apart */
-    const float *k; /* float32 [Tk, n_heads * head_dim], rows kv_stride apart */
+    const float *k; /* float32 [Tk, n_kv_heads * head_dim], rows kv_stride apart */
     const float *v;
     size_t q_stride, kv_stride;
     size_t Tq, Tk;
     size_t n_heads, head_dim;
-    bool causal;           /* query i sees keys 0..i (Tq = Tk) */
+    bool causal;           /* the query at position i sees keys 0..i */
     const bool *hide_last; /* [Tk] keys that the last query does not see; NULL: none */
+    size_t n_kv_heads;     /* divides n_heads, groups of queries share one; 0: n_heads */
+    size_t n_prefix;       /* causal: the first so many keys are seen by all */
+    size_t window;         /* the query at i sees key j only if i - j < window */
+    float scale;           /* of scores; 0: 1 / sqrt(head_dim) */
+    float soft_cap;        /* scores become cap * tanh(score / cap) */
 };
 
 /**
- * out float32 [Tq, n_heads * head_dim] = softmax(q k^T / sqrt(head_dim)) v, heads side by side.
+ * out float32 [Tq, n_heads * head_dim] = softmax(scale q k^T) v, heads side by side.
  * Never holds more than ATTENTION_TILE x Tk scores, in `scratch`. ST_NO_MEMORY: scratch is too
  * small.
  */
@@ -32,11 +40,9 @@ NODISCARD enum status attention_run(const struct attention *a, float *out, struc
 void attention_ref(const struct attention *a, float *out);
 
 /**
- * One query over cached keys: out, q float32 [n_heads * head_dim]; k, v float32 [Tk, n_heads *
- * head_dim], packed. scores: scratch [Tk]. A fixed order of sums: depends on this row alone. Cannot
- * fail.
+ * The same for one query (Tq = 1) over cached keys in a fixed order of sums: depends on this row
+ * alone. hide_last is not looked at. scores: scratch [Tk]. Cannot fail.
  */
-void attention_cached(float *out, const float *q, const float *k, const float *v, size_t Tk,
-                      size_t n_heads, size_t head_dim, float *scores);
+void attention_cached(const struct attention *a, float *out, float *scores);
 
 #endif

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-static float from_bits(uint32_t bits)
+static inline float from_bits(uint32_t bits)
 {
     float value;
 
@@ -10,10 +10,14 @@ static float from_bits(uint32_t bits)
     return value;
 }
 
-void convert_bf16(const uint8_t *src, size_t n, float *out)
+KERNEL_CLONES void convert_bf16(const uint8_t *src, size_t n, float *out)
 {
-    for (size_t i = 0; i < n; i++)
-        out[i] = from_bits((uint32_t)src[2 * i] << 16 | (uint32_t)src[2 * i + 1] << 24);
+    for (size_t i = 0; i < n; i++) {
+        uint16_t half;
+
+        memcpy(&half, src + 2 * i, sizeof half); /* one vector load for many */
+        out[i] = from_bits((uint32_t)half << 16);
+    }
 }
 
 static float half_to_float(uint32_t half)

@@ -100,6 +100,38 @@ void ops_layer_norm_ref(float *y, const float *x, const float *weight, const flo
     }
 }
 
+KERNEL_CLONES void ops_rms_norm(float *y, const float *x, const float *weight, float eps, size_t T,
+                                size_t D)
+{
+    for (size_t t = 0; t < T; t++) {
+        const float *row = x + t * D;
+        float *to = y + t * D, lane[LANES] = {0}, scale;
+        size_t d = 0;
+
+        for (; d + LANES <= D; d += LANES)
+            for (int i = 0; i < LANES; i++)
+                lane[i] += row[d + (size_t)i] * row[d + (size_t)i];
+        for (size_t j = d; j < D; j++)
+            lane[j - d] += row[j] * row[j];
+        scale = 1.0f / sqrtf(sum_lanes(lane) / (float)D + eps);
+        for (d = 0; d < D; d++)
+            to[d] = row[d] * scale * (1.0f + weight[d]);
+    }
+}
+
+void ops_rms_norm_ref(float *y, const float *x, const float *weight, float eps, size_t T, size_t D)
+{
+    for (size_t t = 0; t < T; t++) {
+        double sum = 0;
+
+        for (size_t d = 0; d < D; d++)
+            sum += (double)x[t * D + d] * (double)x[t * D + d];
+        for (size_t d = 0; d < D; d++)
+            y[t * D + d] = (float)((double)x[t * D + d] / sqrt(sum / (double)D + (double)eps) *
+                                   (1 + (double)weight[d]));
+    }
+}
+
 /* erf by Abramowitz and Stegun 7.1.26: absolute error below 1.5e-7. */
 KERNEL_CLONES void ops_gelu(float *x, size_t n)
 {
@@ -156,6 +188,49 @@ void ops_quick_gelu_ref(float *x, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         x[i] = (float)((double)x[i] / (1 + exp(-1.702 * (double)x[i])));
+}
+
+/* tanh(x) = 1 - 2 / (e^2x + 1). */
+static inline float tanh_f32(float x)
+{
+    x = x > 20.0f ? 20.0f : x;
+    return 1.0f - 2.0f / (exp_f32(2.0f * x) + 1.0f);
+}
+
+KERNEL_CLONES void ops_gelu_tanh_gate(float *gate, const float *up, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        float x = gate[i], z = 0.7978845608028654f * (x + 0.044715f * x * x * x);
+
+        z = z > 40.0f ? 40.0f : z; /* x / 2 (1 + tanh z) = x / (1 + e^-2z) */
+        z = z < -40.0f ? -40.0f : z;
+        gate[i] = x / (1.0f + exp_f32(-2.0f * z)) * up[i];
+    }
+}
+
+void ops_gelu_tanh_gate_ref(float *gate, const float *up, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        double x = (double)gate[i];
+
+        gate[i] =
+            (float)(0.5 * x * (1 + tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x))) *
+                    (double)up[i]);
+    }
+}
+
+KERNEL_CLONES void ops_soft_cap(float *x, size_t n, float scale, float cap)
+{
+    float in = scale / cap;
+
+    for (size_t i = 0; i < n; i++)
+        x[i] = cap * tanh_f32(x[i] * in);
+}
+
+void ops_soft_cap_ref(float *x, size_t n, float scale, float cap)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] = (float)((double)cap * tanh((double)x[i] * (double)scale / (double)cap));
 }
 
 void ops_add(float *x, const float *y, size_t n)

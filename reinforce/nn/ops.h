@@ -6,6 +6,7 @@
 #include "reinforce/base/macros.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 
 /**
  * y[T, N] = x[T, K] w[N, K]^T + bias[N] (NULL: none). One product; rows ldx apart in x, packed in
@@ -25,12 +26,22 @@ void ops_linear_rows(float *y, const float *x, const float *w, const float *bias
 void ops_linear_rows_ref(float *y, const float *x, const float *w, const float *bias, size_t M,
                          size_t N, size_t K);
 
+/** The same with bfloat16 w, widened on the way: bit-equal to ops_linear_rows() with w as float32.
+ */
+void ops_linear_rows_bf16(float *y, const float *x, const uint16_t *w, size_t M, size_t N,
+                          size_t K);
+
 /** y[T, D] = (x - mean) / sqrt(var + eps) * weight + bias; biased variance, two passes. y may be x.
  */
 void ops_layer_norm(float *y, const float *x, const float *weight, const float *bias, float eps,
                     size_t T, size_t D);
 void ops_layer_norm_ref(float *y, const float *x, const float *weight, const float *bias, float eps,
                         size_t T, size_t D);
+
+/** y[T, D] = x / sqrt(mean(x^2) + eps) * (1 + weight): Gemma's form, whose stored weight is what
+ * the gain has more than 1. y may be x. Source: Gemma. */
+void ops_rms_norm(float *y, const float *x, const float *weight, float eps, size_t T, size_t D);
+void ops_rms_norm_ref(float *y, const float *x, const float *weight, float eps, size_t T, size_t D);
 
 /** x * Phi(x) with erf, within 1e-6 of exact (of |x| beyond 1, relatively); in place, n elements.
  */
@@ -45,6 +56,15 @@ void ops_gelu_tanh_ref(float *x, size_t n);
 /** x * sigmoid(1.702 x); in place. */
 void ops_quick_gelu(float *x, size_t n);
 void ops_quick_gelu_ref(float *x, size_t n);
+
+/** gate = gelu_tanh(gate) * up, n elements, where gelu_tanh(x) = x / 2 (1 + tanh(sqrt(2 / pi) (x +
+ * 0.044715 x^3))): the gated unit of Gemma. */
+void ops_gelu_tanh_gate(float *gate, const float *up, size_t n);
+void ops_gelu_tanh_gate_ref(float *gate, const float *up, size_t n);
+
+/** x = cap tanh(scale x / cap), n elements, in place; cap > 0. Within 1e-6 of cap. */
+void ops_soft_cap(float *x, size_t n, float scale, float cap);
+void ops_soft_cap_ref(float *x, size_t n, float scale, float cap);
 
 /** x += y, n elements. */
 void ops_add(float *x, const float *y, size_t n);

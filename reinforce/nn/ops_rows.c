@@ -7,11 +7,12 @@
  */
 enum { LANES = 16, FEW_ROWS = 4 };
 
-typedef void tile_fn(float *y, size_t N, const float *x, const float *w, const float *bias,
-                     size_t K, const float *ahead);
+typedef void tile_fn(float *y, size_t N, const float *x, const void *w, const float *bias, size_t K,
+                     const void *ahead);
 
 struct kernels {
     size_t rows, columns; /* of a tile */
+    size_t weight_bytes;
     tile_fn *tile, *row, *column, *single;
 };
 
@@ -27,10 +28,29 @@ static ALWAYS_INLINE float add_lanes(const float *lane)
     return (sum[0] + sum[2]) + (sum[1] + sum[3]);
 }
 
+#define FLOAT_WEIGHT(vector, p) (*(const vector *)(p))
+/* a bfloat16 is the upper half of a float */
+#define BF16_WEIGHT(n, p) ((vec##n)(CONVERT_VECTOR(*(const half##n *)(p), word##n) << 16))
+
+typedef uint16_t half4 WORD_VECTOR(4, uint16_t);
+typedef uint32_t word4 WORD_VECTOR(4, uint32_t);
+
 #define TARGET
 #define NAME(x)       base_##x
 #define VECTOR        vec4
 #define VECTOR_FLOATS 4
+#define WEIGHT        float
+#define WIDEN(p)      FLOAT_WEIGHT(vec4, p)
+#define ROWS          2
+#define COLUMNS       1
+#include "reinforce/nn/rows_kernel.h"
+
+#define TARGET
+#define NAME(x)       base_bf16_##x
+#define VECTOR        vec4
+#define VECTOR_FLOATS 4
+#define WEIGHT        uint16_t
+#define WIDEN(p)      BF16_WEIGHT(4, p)
 #define ROWS          2
 #define COLUMNS       1
 #include "reinforce/nn/rows_kernel.h"
@@ -38,11 +58,27 @@ static ALWAYS_INLINE float add_lanes(const float *lane)
 #if defined(KERNEL_TARGET)
 typedef float vec8 FLOAT_VECTOR(8);
 typedef float vec16 FLOAT_VECTOR(16);
+typedef uint16_t half8 WORD_VECTOR(8, uint16_t);
+typedef uint16_t half16 WORD_VECTOR(16, uint16_t);
+typedef uint32_t word8 WORD_VECTOR(8, uint32_t);
+typedef uint32_t word16 WORD_VECTOR(16, uint32_t);
 
 #define TARGET        KERNEL_TARGET("avx2")
 #define NAME(x)       avx2_##x
 #define VECTOR        vec8
 #define VECTOR_FLOATS 8
+#define WEIGHT        float
+#define WIDEN(p)      FLOAT_WEIGHT(vec8, p)
+#define ROWS          2
+#define COLUMNS       2
+#include "reinforce/nn/rows_kernel.h"
+
+#define TARGET        KERNEL_TARGET("avx2")
+#define NAME(x)       avx2_bf16_##x
+#define VECTOR        vec8
+#define VECTOR_FLOATS 8
+#define WEIGHT        uint16_t
+#define WIDEN(p)      BF16_WEIGHT(8, p)
 #define ROWS          2
 #define COLUMNS       2
 #include "reinforce/nn/rows_kernel.h"
@@ -51,32 +87,46 @@ typedef float vec16 FLOAT_VECTOR(16);
 #define NAME(x)       avx512_##x
 #define VECTOR        vec16
 #define VECTOR_FLOATS 16
+#define WEIGHT        float
+#define WIDEN(p)      FLOAT_WEIGHT(vec16, p)
+#define ROWS          4
+#define COLUMNS       4
+#include "reinforce/nn/rows_kernel.h"
+
+#define TARGET        KERNEL_TARGET("avx512f")
+#define NAME(x)       avx512_bf16_##x
+#define VECTOR        vec16
+#define VECTOR_FLOATS 16
+#define WEIGHT        uint16_t
+#define WIDEN(p)      BF16_WEIGHT(16, p)
 #define ROWS          4
 #define COLUMNS       4
 #include "reinforce/nn/rows_kernel.h"
 #endif
 
-static const struct kernels *choose(void)
+static const struct kernels *choose(bool bf16)
 {
 #if defined(KERNEL_TARGET)
     if (__builtin_cpu_supports("avx512f"))
-        return &avx512_kernels;
+        return bf16 ? &avx512_bf16_kernels : &avx512_kernels;
     if (__builtin_cpu_supports("avx2"))
-        return &avx2_kernels;
+        return bf16 ? &avx2_bf16_kernels : &avx2_kernels;
 #endif
-    return &base_kernels;
+    return bf16 ? &base_bf16_kernels : &base_kernels;
 }
 
-static void linear_rows(const struct kernels *kernels, float *y, const float *x, const float *w,
+static void linear_rows(const struct kernels *kernels, float *y, const float *x, const void *w,
                         const float *bias, size_t M, size_t N, size_t K)
 {
+    size_t row_bytes = K * kernels->weight_bytes;
     /* few rows wait for memory, which delivers one row of w faster than several at once */
     size_t columns = M <= FEW_ROWS ? 1 : kernels->columns;
 
     for (size_t n = 0; n < N;) {
         size_t step = N - n >= columns ? columns : 1, m = 0;
-        const float *w_n = w + n * K, *bias_n = bias != NULL ? bias + n : NULL;
-        const float *ahead = n + 2 * step <= N ? w_n + step * K : w_n;
+        const char *w_n = (const char *)w + n * row_bytes;
+        const char *ahead = n + 2 * step <= N ? w_n + step * row_bytes : w_n;
+        const float *bias_n = bias != NULL ? bias + n : NULL;
         tile_fn *many = step > 1 ? kernels->tile : kernels->column;
         tile_fn *one = step > 1 ? kernels->row : kernels->single;
 
@@ -91,7 +141,12 @@ static void linear_rows(const struct kernels *kernels, float *y, const float *x,
 void ops_linear_rows(float *y, const float *x, const float *w, const float *bias, size_t M,
                      size_t N, size_t K)
 {
-    linear_rows(choose(), y, x, w, bias, M, N, K);
+    linear_rows(choose(false), y, x, w, bias, M, N, K);
+}
+
+void ops_linear_rows_bf16(float *y, const float *x, const uint16_t *w, size_t M, size_t N, size_t K)
+{
+    linear_rows(choose(true), y, x, w, NULL, M, N, K);
 }
 
 void ops_linear_rows_ref(float *y, const float *x, const float *w, const float *bias, size_t M,

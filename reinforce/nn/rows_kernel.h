@@ -1,19 +1,22 @@
-/* Included by ops_rows.c once per instruction set: dot products of rows with rows in 16 lanes.
- * Defines NAME(tile), NAME(row), NAME(column) and NAME(single).
+/* Included by ops_rows.c once per instruction set and type of weight: dot products of rows with
+ * rows in 16 lanes. Defines NAME(kernels).
  *
- * Before: TARGET, NAME(x), VECTOR (a type of VECTOR_FLOATS floats, loadable anywhere),
- * ROWS x COLUMNS (of x and of w in a tile; its lanes should fit the registers). */
+ * Before: TARGET, NAME(x), VECTOR (a type of VECTOR_FLOATS floats, loadable anywhere), WEIGHT and
+ * WIDEN(p) (VECTOR_FLOATS weights at p as a VECTOR), ROWS x COLUMNS (of x and of w in a tile; its
+ * lanes should fit the registers). */
 
 enum { NAME(PARTS) = LANES / VECTOR_FLOATS };
 
 /* y[m, n] = x_m . w_n + bias_n for m < rows, n < columns, both constants when inlined. `ahead` is
  * where w goes on, to be fetched meanwhile. */
-TARGET static ALWAYS_INLINE void NAME(body)(float *y, size_t N, const float *x, const float *w,
-                                            const float *bias, size_t K, const float *ahead,
+TARGET static ALWAYS_INLINE void NAME(body)(float *y, size_t N, const float *x, const void *weights,
+                                            const float *bias, size_t K, const void *weights_ahead,
                                             const int rows, const int columns)
 {
+    const WEIGHT *w = weights, *ahead = weights_ahead;
     VECTOR sum[ROWS][COLUMNS][NAME(PARTS)], b[COLUMNS][NAME(PARTS)], a;
-    float x_end[LANES], w_end[COLUMNS][LANES];
+    float x_end[LANES];
+    WEIGHT w_end[COLUMNS][LANES];
     size_t whole = K - K % LANES;
 
     for (int m = 0; m < rows; m++)
@@ -23,7 +26,7 @@ TARGET static ALWAYS_INLINE void NAME(body)(float *y, size_t N, const float *x, 
     for (size_t k = 0; k < whole; k += LANES) {
         for (int n = 0; n < columns; n++) {
             for (int p = 0; p < NAME(PARTS); p++)
-                b[n][p] = *(const VECTOR *)(w + (size_t)n * K + k + (size_t)(p * VECTOR_FLOATS));
+                b[n][p] = WIDEN(w + (size_t)n * K + k + (size_t)(p * VECTOR_FLOATS));
             if (columns > 1) /* one stream alone is fetched ahead by the processor */
                 __builtin_prefetch(ahead + (size_t)n * K + k);
         }
@@ -44,7 +47,7 @@ TARGET static ALWAYS_INLINE void NAME(body)(float *y, size_t N, const float *x, 
             for (int n = 0; n < columns; n++)
                 for (int p = 0; p < NAME(PARTS); p++)
                     sum[m][n][p] += *(const VECTOR *)(x_end + p * VECTOR_FLOATS) *
-                                    *(const VECTOR *)(w_end[n] + p * VECTOR_FLOATS);
+                                    WIDEN(w_end[n] + p * VECTOR_FLOATS);
         }
     }
     for (int m = 0; m < rows; m++)
@@ -56,36 +59,38 @@ TARGET static ALWAYS_INLINE void NAME(body)(float *y, size_t N, const float *x, 
         }
 }
 
-TARGET static void NAME(tile)(float *y, size_t N, const float *x, const float *w, const float *bias,
-                              size_t K, const float *ahead)
+TARGET static void NAME(tile)(float *y, size_t N, const float *x, const void *w, const float *bias,
+                              size_t K, const void *ahead)
 {
     NAME(body)(y, N, x, w, bias, K, ahead, ROWS, COLUMNS);
 }
 
-TARGET static void NAME(row)(float *y, size_t N, const float *x, const float *w, const float *bias,
-                             size_t K, const float *ahead)
+TARGET static void NAME(row)(float *y, size_t N, const float *x, const void *w, const float *bias,
+                             size_t K, const void *ahead)
 {
     NAME(body)(y, N, x, w, bias, K, ahead, 1, COLUMNS);
 }
 
-TARGET static void NAME(column)(float *y, size_t N, const float *x, const float *w,
-                                const float *bias, size_t K, const float *ahead)
+TARGET static void NAME(column)(float *y, size_t N, const float *x, const void *w,
+                                const float *bias, size_t K, const void *ahead)
 {
     NAME(body)(y, N, x, w, bias, K, ahead, ROWS, 1);
 }
 
-TARGET static void NAME(single)(float *y, size_t N, const float *x, const float *w,
-                                const float *bias, size_t K, const float *ahead)
+TARGET static void NAME(single)(float *y, size_t N, const float *x, const void *w,
+                                const float *bias, size_t K, const void *ahead)
 {
     NAME(body)(y, N, x, w, bias, K, ahead, 1, 1);
 }
 
-static const struct kernels NAME(kernels) = {ROWS,      COLUMNS,      NAME(tile),
+static const struct kernels NAME(kernels) = {ROWS,      COLUMNS,      sizeof(WEIGHT), NAME(tile),
                                              NAME(row), NAME(column), NAME(single)};
 
 #undef TARGET
 #undef NAME
 #undef VECTOR
 #undef VECTOR_FLOATS
+#undef WEIGHT
+#undef WIDEN
 #undef ROWS
 #undef COLUMNS

@@ -172,8 +172,8 @@ static enum status check_tensor(const struct tensor *tensor, const size_t *shape
     return ST_OK;
 }
 
-static enum status find(struct weights *weights, const char *prefix, const char *name,
-                        const size_t *shape, const struct tensor **out, struct error *err)
+enum status weights_get_stored(struct weights *weights, const char *prefix, const char *name,
+                               const size_t *shape, const struct tensor **out, struct error *err)
 {
     char full[MAX_NAME], text[MAX_SHAPE_TEXT];
     size_t rank = 0;
@@ -228,7 +228,7 @@ enum status weights_get(struct weights *weights, const char *prefix, const char 
 {
     const struct tensor *tensor;
     float *copy = NULL;
-    enum status st = find(weights, prefix, name, shape, &tensor, err);
+    enum status st = weights_get_stored(weights, prefix, name, shape, &tensor, err);
 
     *out = NULL;
     if (st != ST_OK)
@@ -278,7 +278,7 @@ enum status weights_get_stacked(struct weights *weights, const char *prefix,
 
     *out = NULL;
     for (size_t i = 0; i < n && st == ST_OK; i++) {
-        st = find(weights, prefix, names[i], shape, &tensor, err);
+        st = weights_get_stored(weights, prefix, names[i], shape, &tensor, err);
         if (st == ST_OK && stack == NULL) {
             count = tensor_count(tensor);
             st = new_block(weights, n * count, &stack, err);

@@ -43,6 +43,11 @@ const struct tensor *weights_view(const struct weights *weights, size_t *n);
 NODISCARD enum status weights_get(struct weights *weights, const char *prefix, const char *name,
                                   const size_t *shape, const float **out, struct error *err);
 
+/** The same as it is stored, checked and counted as used: data as mapped, any alignment. */
+NODISCARD enum status weights_get_stored(struct weights *weights, const char *prefix,
+                                         const char *name, const size_t *shape,
+                                         const struct tensor **out, struct error *err);
+
 /** The same for a matrix stored [in, out]: *out is [out, in], as every Linear of ours. */
 NODISCARD enum status weights_get_transposed(struct weights *weights, const char *prefix,
                                              const char *name, size_t in, size_t out_dim,

@@ -1,0 +1,106 @@
+#include "reinforce/nn/matrix.h"
+
+#include "reinforce/nn/convert.h"
+#include "reinforce/nn/gemm.h"
+#include "reinforce/nn/ops.h"
+
+#include <stdio.h>
+
+enum { PANEL_MIN_ROWS = 16 };
+
+enum status matrix_load(struct weights *weights, const char *prefix, const char *name, size_t out,
+                        size_t in, struct matrix *matrix, struct error *err)
+{
+    const struct tensor *tensor;
+    const float *floats = NULL;
+    enum status st =
+        weights_get_stored(weights, prefix, name, WEIGHTS_SHAPE(out, in), &tensor, err);
+
+    *matrix = (struct matrix){.dtype = TENSOR_BF16, .out = out, .in = in};
+    if (st != ST_OK)
+        return st;
+    matrix->data = tensor->data.data;
+    if (tensor->dtype == TENSOR_BF16 && (uintptr_t)matrix->data % sizeof(uint16_t) == 0)
+        return ST_OK;
+    st = weights_get(weights, prefix, name, WEIGHTS_SHAPE(out, in), &floats, err);
+    matrix->dtype = TENSOR_F32;
+    matrix->data = floats;
+    return st;
+}
+
+static const void *row_at(const struct matrix *w, size_t i)
+{
+    size_t bytes = w->dtype == TENSOR_BF16 ? sizeof(uint16_t) : sizeof(float);
+
+    return (const char *)w->data + i * w->in * bytes;
+}
+
+struct matrix matrix_first_rows(const struct matrix *matrix, size_t out)
+{
+    struct matrix first = *matrix;
+
+    first.out = MIN(out, matrix->out);
+    return first;
+}
+
+void matrix_row(const struct matrix *matrix, size_t i, float *y)
+{
+    if (matrix->dtype == TENSOR_BF16)
+        convert_bf16(row_at(matrix, i), matrix->in, y);
+    else
+        memcpy(y, row_at(matrix, i), matrix->in * sizeof *y);
+}
+
+enum status matrix_product(const struct matrix *w, float *y, const float *x, size_t T,
+                           struct arena *scratch, struct error *err)
+{
+    size_t rows = MIN(MAX(MATRIX_PANEL / w->in, (size_t)PANEL_MIN_ROWS), w->out);
+    struct arena mark = *scratch;
+    float *panel;
+    enum status st;
+
+    if (w->dtype == TENSOR_F32) {
+        ops_linear(y, x, w->in, w->data, NULL, T, w->out, w->in);
+        return ST_OK;
+    }
+    st = arena_alloc(scratch, rows * w->in * sizeof *panel, &panel, err);
+    if (st != ST_OK)
+        return st;
+    for (size_t i = 0; i < w->out; i += rows) {
+        size_t n = MIN(rows, w->out - i);
+
+        convert_bf16(row_at(w, i), n * w->in, panel);
+        gemm(GEMM_PLAIN, GEMM_TRANSPOSED, (int)T, (int)n, (int)w->in, 1, x, (int)w->in, panel,
+             (int)w->in, 0, y + i, (int)w->out);
+    }
+    arena_rewind(scratch, &mark);
+    return ST_OK;
+}
+
+void matrix_product_rows(const struct matrix *w, float *y, const float *x, size_t M)
+{
+    if (w->dtype == TENSOR_BF16)
+        ops_linear_rows_bf16(y, x, w->data, M, w->out, w->in);
+    else
+        ops_linear_rows(y, x, w->data, NULL, M, w->out, w->in);
+}
+
+void matrix_product_ref(const struct matrix *w, float *y, const float *x, size_t T)
+{
+    for (size_t t = 0; t < T; t++)
+        for (size_t i = 0; i < w->out; i++) {
+            double sum = 0;
+
+            for (size_t k = 0; k < w->in; k++) {
+                const char *at = (const char *)row_at(w, i);
+                float value;
+
+                if (w->dtype == TENSOR_BF16)
+                    convert_bf16((const uint8_t *)at + 2 * k, 1, &value);
+                else
+                    memcpy(&value, at + k * sizeof value, sizeof value);
+                sum += (double)x[t * w->in + k] * (double)value;
+            }
+            y[t * w->out + i] = (float)sum;
+        }
+}
