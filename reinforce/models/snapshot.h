@@ -5,6 +5,7 @@
 
 #include "reinforce/base/sha256.h"
 #include "reinforce/image/preprocess.h"
+#include "reinforce/models/gemma.h"
 #include "reinforce/models/transformer.h"
 
 #include <limits.h>
@@ -60,6 +61,7 @@ struct snapshot {
     struct vision_config vision;
     struct text_config text;
     struct text_config multimodal; /* CoCa's decoder */
+    struct gemma_config decoder;   /* PaliGemma's */
     struct preprocess preprocess;
     char weights_path[PATH_MAX];   /* one safetensors file or index */
     char tokenizer_path[PATH_MAX]; /* tokenizer.json; "" if there is none */

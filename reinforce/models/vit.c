@@ -62,11 +62,30 @@ static enum status load_stem(struct weights *weights, struct vit *vit, struct er
     return st;
 }
 
+/* transformers 5 may leave out the segment "vision_model." inside a larger model. */
+static struct vit_names names_in(const struct weights *weights, const char *prefix,
+                                 enum naming naming)
+{
+    struct vit_names names = *names_of(naming);
+    static const char segment[] = "vision_model.";
+    char full[MAX_PREFIX];
+
+    (void)snprintf(full, sizeof full, "%s%s", prefix, names.conv);
+    if (naming == NAMING_TRANSFORMERS && prefix[0] != '\0' && weights_peek(weights, full) == NULL) {
+        names.conv += sizeof segment - 1;
+        names.conv_bias += sizeof segment - 1;
+        names.position += sizeof segment - 1;
+        names.blocks += sizeof segment - 1;
+        names.ln_post += sizeof segment - 1;
+    }
+    return names;
+}
+
 static enum status load_embeddings(struct weights *weights, const char *prefix, enum naming naming,
+                                   const struct vit_names *names,
                                    const struct vision_config *config, struct vit *vit,
                                    struct error *err)
 {
-    const struct vit_names *names = names_of(naming);
     size_t D = vit->width, p = vit->patch_size, rows = vit->n_tokens - vit->bare_cls;
     bool timm = naming == NAMING_TIMM;
     enum status st =
@@ -100,7 +119,7 @@ static enum status load_norm(struct weights *weights, const char *prefix, const 
 enum status vit_load(struct weights *weights, const char *prefix, enum naming naming,
                      const struct vision_config *config, struct vit *out, struct error *err)
 {
-    const struct vit_names *names = names_of(naming);
+    const struct vit_names found = names_in(weights, prefix, naming), *names = &found;
     size_t S = (size_t)config->image_size, p = (size_t)config->patch_size;
     char blocks[MAX_PREFIX];
     enum status st;
@@ -111,7 +130,7 @@ enum status vit_load(struct weights *weights, const char *prefix, enum naming na
     out->grid = S / p; /* a remainder is cut off, as the convolution does */
     out->n_tokens = out->grid * out->grid + (config->form != VIT_SIGLIP ? 1 : 0);
     out->bare_cls = config->form == VIT_MCI;
-    st = load_embeddings(weights, prefix, naming, config, out, err);
+    st = load_embeddings(weights, prefix, naming, names, config, out, err);
     if (st == ST_OK)
         st = config->form == VIT_CLIP
                  ? load_norm(weights, prefix, names->ln_pre, out->width, &out->ln_pre, err)

@@ -315,6 +315,48 @@ enum status weights_check_all_used(const struct weights *weights, struct error *
     return ST_OK;
 }
 
+/* All ones in the exponent, of `n` words. */
+KERNEL_CLONES static bool any_not_finite_16(const uint8_t *data, size_t n, uint16_t exponent)
+{
+    unsigned bad = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        uint16_t word;
+
+        memcpy(&word, data + i * sizeof word, sizeof word);
+        bad |= (word & exponent) == exponent;
+    }
+    return bad != 0;
+}
+
+KERNEL_CLONES static bool any_not_finite_32(const uint8_t *data, size_t n)
+{
+    unsigned bad = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        uint32_t word;
+
+        memcpy(&word, data + i * sizeof word, sizeof word);
+        bad |= (word & 0x7f800000u) == 0x7f800000u;
+    }
+    return bad != 0;
+}
+
+enum status weights_check_finite(const struct weights *weights, struct error *err)
+{
+    for (size_t i = 0; i < weights->n; i++) {
+        const struct tensor *tensor = &weights->tensors[i];
+        size_t n = tensor_count(tensor);
+
+        if ((tensor->dtype == TENSOR_F32 && any_not_finite_32(tensor->data.data, n)) ||
+            (tensor->dtype == TENSOR_BF16 && any_not_finite_16(tensor->data.data, n, 0x7f80)) ||
+            (tensor->dtype == TENSOR_F16 && any_not_finite_16(tensor->data.data, n, 0x7c00)))
+            return error_set(err, ST_CORRUPT, "tensor \"%s\" holds a NaN or an infinity",
+                             tensor->name);
+    }
+    return ST_OK;
+}
+
 size_t weights_n_parameters(const struct weights *weights)
 {
     size_t n = 0;

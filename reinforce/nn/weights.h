@@ -70,6 +70,9 @@ void weights_ignore_prefix(struct weights *weights, const char *prefix);
  */
 NODISCARD enum status weights_check_all_used(const struct weights *weights, struct error *err);
 
+/** ST_CORRUPT names a tensor that holds a NaN or an infinity. Reads every byte. */
+NODISCARD enum status weights_check_finite(const struct weights *weights, struct error *err);
+
 /** Elements of all floating-point tensors, buffers that carry no weights left out. */
 size_t weights_n_parameters(const struct weights *weights);
 
