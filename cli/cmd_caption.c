@@ -1,9 +1,13 @@
 #include "cli/command.h"
 #include "cli/tool_io.h"
 #include "reinforce/teach/captioner.h"
+#include "reinforce/text/locations.h"
 
 #include <getopt.h>
 #include <stdio.h>
+
+/* An address range, not an allocation: caches of a large model take what they need of it. */
+#define SCRATCH_BYTES ((size_t)16 << 30)
 
 struct request {
     const char *model;
@@ -29,19 +33,58 @@ static void print_caption(const char *path, const struct caption *caption)
     (void)printf("\t%.4f\n", caption->score);
 }
 
-static enum status append_caption(json_t *list, const struct caption *caption, struct error *err)
+/* {"box": [top, left, bottom, right], "label": ..., "mask": [...]} of each place in `text`; NULL
+ * without any. */
+static enum status places_of(struct bytes_view text, struct arena *arena, json_t **out,
+                             struct error *err)
 {
-    json_t *text = tool_json_text(bytes_view_of(caption->text, caption->text_len));
+    struct location *places;
+    size_t n = 0;
+    enum status st = locations_parse(text, arena, &places, &n, err);
 
+    *out = st == ST_OK && n > 0 ? json_array() : NULL;
+    for (size_t i = 0; i < n && st == ST_OK; i++) {
+        const struct location *p = &places[i];
+        json_t *mask = p->has_mask ? json_array() : NULL;
+
+        for (int c = 0; c < LOCATION_MASK_CODES && p->has_mask && st == ST_OK; c++)
+            st = tool_json_append(mask, json_integer(p->mask[c]), err);
+        if (st == ST_OK)
+            st = tool_json_append(*out,
+                                  json_pack("{s:[i,i,i,i], s:o, s:o*}", "box", p->top, p->left,
+                                            p->bottom, p->right, "label", tool_json_text(p->label),
+                                            "mask", mask),
+                                  err);
+        else
+            json_decref(mask);
+    }
+    if (st != ST_OK) {
+        json_decref(*out);
+        *out = NULL;
+    }
+    return st;
+}
+
+static enum status append_caption(json_t *list, const struct caption *caption, struct arena *arena,
+                                  struct error *err)
+{
+    struct bytes_view text = bytes_view_of(caption->text, caption->text_len);
+    json_t *places = NULL;
+    enum status st = places_of(text, arena, &places, err);
+
+    if (st != ST_OK)
+        return st;
     return tool_json_append(list,
-                            json_pack("{s:o, s:i, s:f}", "text", text, "n_tokens",
-                                      caption->n_tokens, "log_probability", caption->score),
+                            json_pack("{s:o, s:i, s:f, s:o*}", "text", tool_json_text(text),
+                                      "n_tokens", caption->n_tokens, "log_probability",
+                                      caption->score, "places", places),
                             err);
 }
 
 /* Prints the captions of one image, or appends them to `all` when that is wanted. */
 static enum status report(const struct request *request, const char *path,
-                          const struct caption *captions, json_t *all, struct error *err)
+                          const struct caption *captions, json_t *all, struct arena *arena,
+                          struct error *err)
 {
     json_t *list = all != NULL ? json_array() : NULL;
     enum status st = ST_OK;
@@ -50,7 +93,7 @@ static enum status report(const struct request *request, const char *path,
         if (all == NULL)
             print_caption(path, &captions[i]);
         else
-            st = append_caption(list, &captions[i], err);
+            st = append_caption(list, &captions[i], arena, err);
     }
     if (all != NULL && st == ST_OK)
         return tool_json_append(all,
@@ -71,7 +114,7 @@ static enum status caption_one(const struct captioner *captioner, const struct r
     enum status st;
 
     arena_init(&results, TOOL_ARENA_BYTES);
-    arena_init(&scratch, TOOL_ARENA_BYTES);
+    arena_init(&scratch, SCRATCH_BYTES);
     st = tool_read_image(path, &results, &image, err);
     if (st == ST_OK)
         st = arena_calloc(&results, (size_t)request->how.n_captions, sizeof *captions, &captions,
@@ -80,7 +123,7 @@ static enum status caption_one(const struct captioner *captioner, const struct r
         st = captioner_caption_images(captioner, &image, &uid, 1, &request->how, &results, &scratch,
                                       captions, err);
     if (st == ST_OK)
-        st = report(request, path, captions, all, err);
+        st = report(request, path, captions, all, &scratch, err);
     arena_release(&scratch);
     arena_release(&results);
     return st;
@@ -132,13 +175,14 @@ static enum status read_strategy(const char *name, enum caption_strategy *out, s
 static int run(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"model", required_argument, NULL, 'm'}, {"n", required_argument, NULL, 'n'},
-        {"seed", required_argument, NULL, 's'},  {"strategy", required_argument, NULL, 'S'},
-        {"json", no_argument, NULL, 'j'},        {NULL, 0, NULL, 0}};
+        {"model", required_argument, NULL, 'm'},  {"n", required_argument, NULL, 'n'},
+        {"seed", required_argument, NULL, 's'},   {"strategy", required_argument, NULL, 'S'},
+        {"prompt", required_argument, NULL, 'p'}, {"max-tokens", required_argument, NULL, 't'},
+        {"json", no_argument, NULL, 'j'},         {NULL, 0, NULL, 0}};
     struct request request = {0};
     struct error err = {0};
     enum status st = ST_OK;
-    int64_t n = 1, seed = 0;
+    int64_t n = 1, seed = 0, max_tokens = 0;
     int c;
 
     caption_options_default(&request.how);
@@ -152,6 +196,10 @@ static int run(int argc, char **argv)
             st = command_number("seed", optarg, 0, INT64_MAX, &seed, &err);
         else if (c == 'S')
             st = read_strategy(optarg, &request.how.strategy, &err);
+        else if (c == 'p')
+            request.how.prompt = optarg;
+        else if (c == 't')
+            st = command_number("max-tokens", optarg, 3, 4096, &max_tokens, &err);
         else if (c == 'j')
             request.json = true;
         else
@@ -163,6 +211,10 @@ static int run(int argc, char **argv)
         return command_usage(&cmd_caption, "--model and at least one image are needed");
     request.how.n_captions = (int)n;
     request.how.seed = (uint64_t)seed;
+    if (max_tokens > 0)
+        request.how.max_tokens = (int)max_tokens;
+    if (request.how.min_tokens >= request.how.max_tokens)
+        request.how.min_tokens = 0;
     request.images = argv + optind;
     request.n_images = (size_t)(argc - optind);
     return caption(&request, &err) == ST_OK ? EXIT_DONE : command_fail(&cmd_caption, &err);
@@ -172,7 +224,7 @@ static int run(int argc, char **argv)
 const struct command cmd_caption = {
     .name = "caption",
     .synopsis = "reinforce caption --model DIR [--n N] [--seed S] [--strategy greedy|top_p|beam] "
-                "[--json] IMAGES...",
+                "[--prompt TEXT] [--max-tokens T] [--json] IMAGES...",
     .summary = "captions images with one captioner",
     .help = "Prints a line per caption: the image, the caption exactly as the model said it,\n"
             "and the mean log-probability of its tokens, separated by tabs; control\n"
@@ -180,17 +232,27 @@ const struct command cmd_caption = {
             "folder, so the same seed and file give the same captions anywhere.\n"
             "\n"
             "Options:\n"
-            "  --model DIR      snapshot folder of a CoCa model\n"
+            "  --model DIR      snapshot folder of a CoCa or PaliGemma model\n"
             "  --n N            captions per image (default 1)\n"
             "  --seed S         with the file's name decides every draw (default 0)\n"
             "  --strategy NAME  top_p (default: nucleus 0.9), greedy, beam, or beam_open_clip\n"
+            "  --prompt TEXT    PaliGemma: what is asked; one prompt a line, among which the N\n"
+            "                   captions are divided (default \"caption en\"); with --json,\n"
+            "                   answers to detect and segment come with their places:\n"
+            "                   box [top, left, bottom, right] in 1024ths, mask codes, label\n"
+            "  --max-tokens T   longest caption in tokens, start and end included (default 30)\n"
             "  --json           prints one JSON array\n"
+            "\n"
+            "Prompts of PaliGemma: caption LANG, describe LANG (longer), ocr, answer LANG\n"
+            "QUESTION, detect THING ; THING, segment THING ; THING. LANG is en, de, fr, ...\n"
             "\n"
             "A job file sets temperature, lengths, penalties and more for its captioners.\n"
             "\n"
             "Examples:\n"
             "  reinforce caption --model models/mobileclip2_coca --n 5 --seed 1 *.jpg\n"
             "  reinforce caption --model models/mobileclip2_coca --strategy beam --json cat.png\n"
+            "  reinforce caption --model models/paligemma2-3b-mix-224 --strategy greedy \\\n"
+            "      --prompt 'detect cat ; dog' --json cat.png\n"
             "\n"
             "Exit codes:\n"
             "  0  done\n"

@@ -30,7 +30,11 @@ static enum status open_models(const struct job *job, struct teacher **teachers,
     for (size_t i = 0; i < job->n_captioners; i++) {
         const struct job_captioner *spec = &job->captioners[i];
         char dir[PATH_MAX];
-        const struct captioner_options options = {.model_dir = dir, .activation = spec->activation};
+        const struct captioner_options options = {.model_dir = dir,
+                                                  .activation = spec->activation,
+                                                  .no_attention_cap = !spec->attention_cap,
+                                                  .final_cap = spec->final_cap,
+                                                  .sliding_window = spec->sliding_window};
         enum status st = hub_resolve(&hub, spec->model, dir, err);
 
         if (st == ST_OK)

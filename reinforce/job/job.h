@@ -26,6 +26,7 @@ struct job_captioner {
     const char *activation;
     const char *column; /* "syn_text" + suffix */
     enum job_caption_post post;
+    bool attention_cap, final_cap, sliding_window; /* PaliGemma 2 */
     struct caption_options how;
 };
 

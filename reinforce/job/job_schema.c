@@ -195,6 +195,15 @@ static const struct job_option captioner_options[] = {
     BOOL("mask_pad", CAPTIONER(how.mask_pad), "true", true,
          "Never emit the padding token, which CoCa's vocabulary shares with \"!\"; false: as the "
          "published captions were made."),
+    TEXT("prompt", CAPTIONER(how.prompt), "", true,
+         "PaliGemma: what the model is asked, such as caption en, describe en, ocr, detect dog ; "
+         "cat; one prompt a line, among which the captions are divided; default: caption en."),
+    BOOL("attention_cap", CAPTIONER(attention_cap), "true", true,
+         "PaliGemma 2: apply the soft cap of attention scores."),
+    BOOL("final_cap", CAPTIONER(final_cap), "false", true,
+         "PaliGemma 2: apply the soft cap of logits, which changes probabilities and no order."),
+    BOOL("sliding_window", CAPTIONER(sliding_window), "false", true,
+         "PaliGemma 2: apply the config's attention window, without which the model was trained."),
     ENUM("post", CAPTIONER(post), "trim", posts, true,
          "What is done to a caption afterwards: none, trim (white space at both ends), "
          "first_sentence (up to the first full stop, as in the published datasets)."),

@@ -19,6 +19,8 @@ struct gemma_config {
     size_t window;         /* layers 0, 2, 4, ... see so many keys back; 0: all */
     float eps;
     double rope_base;
+    int32_t end_id;       /* ends a text */
+    int32_t other_end_id; /* ends it too, as <end_of_turn> of tuned models; -1: none */
 };
 
 struct gemma_layer {

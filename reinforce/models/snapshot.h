@@ -18,6 +18,7 @@ enum snapshot_family {
     SNAPSHOT_SIGLIP = 3,  /* fixed resolution: SigLIP 1 and most of SigLIP 2 */
     SNAPSHOT_SIGLIP2 = 4, /* NaFlex */
     SNAPSHOT_MOBILECLIP = 5,
+    SNAPSHOT_PALIGEMMA = 6,
 };
 
 struct fastvit_shape;
@@ -86,7 +87,7 @@ bool snapshot_is_part(const char *const *names, size_t n, size_t i);
 /** Whether the name is that of a weight file of any kind. */
 bool snapshot_is_weights(const char *name);
 
-/** "clip", "coca", "siglip", "siglip2", "mobileclip" */
+/** "clip", "coca", "siglip", "siglip2", "mobileclip", "paligemma" */
 const char *snapshot_family_name(enum snapshot_family family);
 const char *snapshot_activation_name(enum activation activation);
 

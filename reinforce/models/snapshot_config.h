@@ -26,7 +26,7 @@ struct snapshot_rules {
 };
 
 extern const struct snapshot_rules snapshot_rules_clip, snapshot_rules_coca, snapshot_rules_siglip,
-    snapshot_rules_siglip2, snapshot_rules_mobileclip;
+    snapshot_rules_siglip2, snapshot_rules_mobileclip, snapshot_rules_paligemma;
 
 /** open_clip_config.json: {"model_cfg": ..., "preprocess_cfg": ...} or the model_cfg itself. */
 NODISCARD enum status snapshot_config_open_clip(const json_t *config, struct snapshot *out,

@@ -10,6 +10,7 @@ static const struct snapshot_rules *const families[] = {
     [SNAPSHOT_SIGLIP] = &snapshot_rules_siglip,
     [SNAPSHOT_SIGLIP2] = &snapshot_rules_siglip2,
     [SNAPSHOT_MOBILECLIP] = &snapshot_rules_mobileclip,
+    [SNAPSHOT_PALIGEMMA] = &snapshot_rules_paligemma,
 };
 enum { FIRST = SNAPSHOT_CLIP };
 
@@ -57,7 +58,7 @@ enum status snapshot_config_transformers(const json_t *config, const json_t *pro
     const char *type = json_string_value(json_object_get(config, "model_type"));
     const char *architecture =
         json_string_value(json_array_get(json_object_get(config, "architectures"), 0));
-    char known[96] = "";
+    char known[160] = "";
     enum status st = refuse_image_cfg(config, err);
 
     if (st != ST_OK)

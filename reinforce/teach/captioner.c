@@ -3,6 +3,7 @@
 #include "reinforce/models/snapshot.h"
 #include "reinforce/nn/beam.h"
 #include "reinforce/teach/captioner_coca.h"
+#include "reinforce/teach/captioner_paligemma.h"
 
 #include <math.h>
 
@@ -11,6 +12,7 @@ static const struct {
     const struct captioner_ops *ops;
 } kinds[] = {
     {SNAPSHOT_COCA, &captioner_coca},
+    {SNAPSHOT_PALIGEMMA, &captioner_paligemma},
 };
 
 void caption_options_default(struct caption_options *how)
@@ -52,6 +54,8 @@ enum status caption_options_check(const struct caption_options *how,
     if (beam && (how->n_beams < 1 || how->n_beams > BEAM_MAX_BEAMS))
         return error_set(err, ST_INVALID, "num_beams is %d, outside 1..%d", how->n_beams,
                          (int)BEAM_MAX_BEAMS);
+    if (how->prompt != NULL && how->prompt[0] != '\0' && !info->takes_prompt)
+        return error_set(err, ST_INVALID, "a %s model takes no prompt", info->family);
     return ST_OK;
 }
 

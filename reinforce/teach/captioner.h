@@ -32,16 +32,28 @@ struct caption_options {
     bool mask_pad;   /* never emit the pad id, which CoCa's vocabulary shares with "!" */
     uint64_t seed;   /* with uid, stream and caption index the whole key of every draw */
     uint32_t stream; /* which captioner of the job, so that two do not draw alike */
+    /* What a prompted model is asked; NULL or "": its default, and nothing else for others. One
+     * prompt a line: an image's captions are divided among them in order, n_captions / lines each;
+     * "\n" is the empty prompt. */
+    const char *prompt;
 };
 
 struct captioner_options {
     const char *model_dir;
     const char *activation; /* as in teacher_options */
+    /* A model that needs more than this is refused before it is loaded; 0: what the machine has
+     * available. Looked at by captioners of large models. */
+    size_t memory_limit_bytes;
+    /* PaliGemma 2, whose published configs and training disagree; 0 is how it was trained. */
+    bool no_attention_cap; /* run without the soft cap of attention scores */
+    bool final_cap;        /* apply the config's soft cap of logits: other probabilities */
+    bool sliding_window;   /* apply the config's window: other captions at 896 pixels */
 };
 
 struct captioner_info {
-    char family[24]; /* "coca" */
-    int context_length;
+    char family[24];    /* "coca" */
+    int context_length; /* longest row of tokens */
+    bool takes_prompt;
     struct preprocess preprocess;
     char weights_digest[65];
 };

@@ -87,7 +87,8 @@ def picture(k):
 
 
 def to_pixels(image, size):
-    resized = Image.fromarray(image).resize((size, size), Image.BICUBIC)
+    # horizontally first, as Pillow did up to 12; 13 begins vertically when that saves work
+    resized = Image.fromarray(image).resize((size, len(image)), Image.BICUBIC).resize((size, size), Image.BICUBIC)
     return (torch.from_numpy(np.array(resized)).float().permute(2, 0, 1) / 255 - 0.5) / 0.5
 
 

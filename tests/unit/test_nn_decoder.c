@@ -141,6 +141,34 @@ static void rotary_positions_match_a_table_in_double(void **state)
     }
 }
 
+/* PALI 9: only the distance of two positions counts, so all of them may begin at 1 */
+static void scores_depend_on_the_distance_of_positions(void **state)
+{
+    enum { C = 256 };
+    static const size_t positions[][2] = {{0, 0}, {259, 3}, {300, 299}, {4095, 17}};
+    struct rope rope;
+    struct error err = {0};
+
+    (void)state;
+    assert_ok(rope_init(&rope, 8192, C, 10000, &err));
+    for (size_t p = 0; p < ARRAY_LEN(positions); p++) {
+        double score[2] = {0, 0};
+
+        for (size_t shift = 0; shift < 2; shift++) {
+            float *q = random_floats(C, 8, 2), *k = random_floats(C, 9, 2);
+
+            rope_turn(&rope, q, 1, positions[p][0] + shift);
+            rope_turn(&rope, k, 1, positions[p][1] + shift);
+            for (int i = 0; i < C; i++)
+                score[shift] += (double)q[i] * (double)k[i];
+            free(q);
+            free(k);
+        }
+        assert_true(fabs(score[0] - score[1]) < 1e-4);
+    }
+    rope_release(&rope);
+}
+
 static const struct attention_case {
     size_t Tq, Tk, heads, kv_heads, dim, n_prefix, window;
     float scale, cap;
@@ -176,6 +204,7 @@ static struct attention attention_of(const struct attention_case *c, const float
                               .soft_cap = c->cap};
 }
 
+/* PALI 27: tiles of queries, whole or cut short, against the whole matrix of scores */
 static void grouped_capped_windowed_attention_agrees_with_its_plain_twin(void **state)
 {
     struct arena scratch;
@@ -306,6 +335,7 @@ int main(void)
         cmocka_unit_test(rms_norm_agrees_with_its_plain_twin),
         cmocka_unit_test(gates_and_caps_agree_with_their_plain_twins),
         cmocka_unit_test(rotary_positions_match_a_table_in_double),
+        cmocka_unit_test(scores_depend_on_the_distance_of_positions),
         cmocka_unit_test(grouped_capped_windowed_attention_agrees_with_its_plain_twin),
         cmocka_unit_test(a_prefix_sees_itself_and_what_follows_sees_only_backwards),
         cmocka_unit_test(bfloat16_weights_stay_so_and_give_the_products_of_their_values),
