@@ -119,8 +119,10 @@ static void linear_rows(const struct kernels *kernels, float *y, const float *x,
                         const float *bias, size_t M, size_t N, size_t K)
 {
     size_t row_bytes = K * kernels->weight_bytes;
-    /* few rows wait for memory, which delivers one row of w faster than several at once */
-    size_t columns = M <= FEW_ROWS ? 1 : kernels->columns;
+    /* few rows wait for memory, which delivers one row of w faster than several at once; widening
+     * half as many bytes waits for it with one row of x only */
+    size_t few = kernels->weight_bytes < sizeof(float) ? 1 : FEW_ROWS;
+    size_t columns = M <= few ? 1 : kernels->columns;
 
     for (size_t n = 0; n < N;) {
         size_t step = N - n >= columns ? columns : 1, m = 0;
