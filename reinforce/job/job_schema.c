@@ -42,6 +42,10 @@ static const struct job_option_name strategies[] = {{"greedy", CAPTION_GREEDY},
     {                                                                                              \
         key, JOB_OPTION_TEXT, results, at, value, 0, 0, 0, 0, NULL, help                           \
     }
+#define LINES(key, at, value, results, help)                                                       \
+    {                                                                                              \
+        key, JOB_OPTION_TEXT, results, at, value, 0, JOB_TEXT_LINES, 0, 0, NULL, help              \
+    }
 #define CHOICE(key, at, value, names, results, help)                                               \
     {                                                                                              \
         key, JOB_OPTION_CHOICE, results, at, value, 0, 0, 0, 0, names, help                        \
@@ -195,9 +199,9 @@ static const struct job_option captioner_options[] = {
     BOOL("mask_pad", CAPTIONER(how.mask_pad), "true", true,
          "Never emit the padding token, which CoCa's vocabulary shares with \"!\"; false: as the "
          "published captions were made."),
-    TEXT("prompt", CAPTIONER(how.prompt), "", true,
-         "PaliGemma: what the model is asked, such as caption en, describe en, ocr, detect dog ; "
-         "cat; one prompt a line, among which the captions are divided; default: caption en."),
+    LINES("prompt", CAPTIONER(how.prompt), "", true,
+          "PaliGemma: what the model is asked, such as caption en, describe en, ocr, detect dog ; "
+          "cat; one prompt a line, among which the captions are divided; default: caption en."),
     BOOL("attention_cap", CAPTIONER(attention_cap), "true", true,
          "PaliGemma 2: apply the soft cap of attention scores."),
     BOOL("final_cap", CAPTIONER(final_cap), "false", true,

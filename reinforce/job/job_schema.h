@@ -16,6 +16,8 @@ enum job_option_type {
     JOB_OPTION_DURATION, /* int64_t milliseconds, written as "30s" */
 };
 
+enum { JOB_TEXT_LINES = 1 }; /* max of a text that may have line ends */
+
 struct job_option_name {
     const char *name; /* NULL ends the list */
     int value;

@@ -140,7 +140,8 @@ static enum status parse_text(const struct job_option *option, const char *text,
         return error_set(err, ST_INVALID, "is %zu bytes long; the limit is %d", strlen(text),
                          (int)JOB_TEXT_MAX);
     for (const char *c = text; *c != '\0'; c++)
-        if ((unsigned char)*c < 0x20 || *c == 0x7f)
+        if (((unsigned char)*c < 0x20 && !(*c == '\n' && option->max == JOB_TEXT_LINES)) ||
+            *c == 0x7f)
             return error_set(err, ST_INVALID, "has a control character (code %d) in it", *c);
     /* Half a path would only fail much later, as a folder that does not exist. */
     if (strstr(text, "${") != NULL)

@@ -17,10 +17,23 @@ static void check_shape(const struct transformer_shape *shape)
     assert(shape->activation >= ACTIVATION_GELU && shape->activation <= ACTIVATION_GELU_TANH);
 }
 
+static void check_decoder(const struct gemma_config *c)
+{
+    struct error err = {0};
+
+    assert(gemma_config_check(c, &err) == ST_OK);
+    assert(c->n_layers > 0 && c->width > 0 && c->mlp_width > 0 && c->vocab_size > 0);
+    assert(c->end_id >= 0 && (size_t)c->end_id < c->vocab_size && c->other_end_id >= -1);
+    assert(isfinite(c->query_scale) && isfinite(c->attention_cap) && isfinite(c->final_cap));
+}
+
 static void check(const struct snapshot *s)
 {
     check_shape(&s->vision.shape);
-    check_shape(&s->text.shape);
+    if (s->family == SNAPSHOT_PALIGEMMA)
+        check_decoder(&s->decoder);
+    else
+        check_shape(&s->text.shape);
     if (s->family == SNAPSHOT_COCA)
         check_shape(&s->multimodal.shape);
     assert(s->embed_dim > 0 && s->text.context_length > 0 && s->text.vocab_size > 0);
