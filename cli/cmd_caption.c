@@ -160,7 +160,8 @@ static enum status read_strategy(const char *name, enum caption_strategy *out, s
     } names[] = {{"greedy", CAPTION_GREEDY},
                  {"top_p", CAPTION_SAMPLE},
                  {"beam", CAPTION_BEAM},
-                 {"beam_open_clip", CAPTION_BEAM_OPEN_CLIP}};
+                 {"beam_open_clip", CAPTION_BEAM_OPEN_CLIP},
+                 {"beam_big_vision", CAPTION_BEAM_BIG_VISION}};
 
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         if (strcmp(names[i].name, name) == 0) {
@@ -169,7 +170,9 @@ static enum status read_strategy(const char *name, enum caption_strategy *out, s
         }
     }
     return error_set(err, ST_INVALID,
-                     "--strategy \"%s\" is none of greedy, top_p, beam, beam_open_clip", name);
+                     "--strategy \"%s\" is none of greedy, top_p, beam, beam_open_clip, "
+                     "beam_big_vision",
+                     name);
 }
 
 static int run(int argc, char **argv)
@@ -235,7 +238,8 @@ const struct command cmd_caption = {
             "  --model DIR      snapshot folder of a CoCa or PaliGemma model\n"
             "  --n N            captions per image (default 1)\n"
             "  --seed S         with the file's name decides every draw (default 0)\n"
-            "  --strategy NAME  top_p (default: nucleus 0.9), greedy, beam, or beam_open_clip\n"
+            "  --strategy NAME  top_p (default: nucleus 0.9), greedy, beam, beam_open_clip, or\n"
+            "                   beam_big_vision (as PaliGemma was evaluated)\n"
             "  --prompt TEXT    PaliGemma: what is asked; one prompt a line, among which the N\n"
             "                   captions are divided (default \"caption en\"); with --json,\n"
             "                   answers to detect and segment come with their places:\n"

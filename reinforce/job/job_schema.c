@@ -31,6 +31,7 @@ static const struct job_option_name strategies[] = {{"greedy", CAPTION_GREEDY},
                                                     {"top_p", CAPTION_SAMPLE},
                                                     {"beam", CAPTION_BEAM},
                                                     {"beam_open_clip", CAPTION_BEAM_OPEN_CLIP},
+                                                    {"beam_big_vision", CAPTION_BEAM_BIG_VISION},
                                                     {NULL, 0}};
 
 #define FIELD(type, field) offsetof(type, field), sizeof(((type *)0)->field)
@@ -176,7 +177,8 @@ static const struct job_option captioner_options[] = {
     INT("count", CAPTIONER(how.n_captions), "1", 1, 1000, true, "Captions per image."),
     ENUM("strategy", CAPTIONER(how.strategy), "top_p", strategies, true,
          "How tokens are chosen: greedy, top_p (nucleus sampling), beam (as transformers), "
-         "beam_open_clip (as open_clip 2.x and 3.x)."),
+         "beam_open_clip (as open_clip 2.x and 3.x), beam_big_vision (as PaliGemma was "
+         "evaluated: no length penalty)."),
     REAL("temperature", CAPTIONER(how.temperature), "1.0", 0.001, 100, true,
          "Divides the logits before sampling."),
     INT("top_k", CAPTIONER(how.top_k), "0", 0, 1000000, true,

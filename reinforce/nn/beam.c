@@ -52,6 +52,8 @@ enum status beam_config_check(const struct beam_config *config, size_t n_vocab, 
                          config->n_beams, config->n_groups);
     if (config->n_groups > 1 && !config->raw_logits)
         return error_set(err, ST_INVALID, "groups of beams exist only in open_clip's search");
+    if (config->ends_always && config->raw_logits)
+        return error_set(err, ST_INVALID, "a beam search is open_clip's or big_vision's, not both");
     if (!isfinite(config->length_penalty))
         return error_set(err, ST_INVALID, "length_penalty is %g", config->length_penalty);
     if (config->start < 0 || (size_t)config->start >= n_vocab)
@@ -128,48 +130,6 @@ static void candidate_insert(struct candidate *best, int *n, int max, struct can
     best[at] = candidate;
 }
 
-/* The 2g best continuations of all beams. In the first step all beams are the start: one row. */
-static enum status find_candidates(struct search *s, int len, int n_rows, struct error *err)
-{
-    const struct beam_config *config = s->config;
-    struct sampler_config rules = {
-        .repetition_penalty = config->repetition_penalty,
-        .min_tokens = config->min_tokens,
-        .end = config->end,
-        .pad = config->pad,
-        .mask_pad = config->mask_pad,
-    };
-    int n = 0, max = 2 * s->g;
-
-    for (int b = 0; b < s->g; b++) {
-        const float *logits = s->logits + (size_t)(n_rows == 1 ? 0 : b) * s->n_vocab;
-        int32_t top;
-        double norm;
-        enum status st = sampler_argmax(logits, s->n_vocab, &top, err);
-
-        if (st != ST_OK)
-            return st;
-        norm = sampler_log_sum_exp(logits, s->n_vocab);
-        if (config->raw_logits)
-            memcpy(s->scores, logits, s->n_vocab * sizeof *logits);
-        else
-            for (size_t i = 0; i < s->n_vocab; i++)
-                s->scores[i] = (float)((double)logits[i] - norm);
-        sampler_apply_rules(&rules, row_ids(s, b), len, s->scores, s->n_vocab);
-        for (size_t i = 0; i < s->n_vocab; i++) {
-            float score = s->scores[i] + s->score[b];
-
-            if (n < max || score > s->best[max - 1].score)
-                candidate_insert(s->best, &n, max,
-                                 (struct candidate){.score = score,
-                                                    .log_prob = (float)((double)logits[i] - norm),
-                                                    .beam = b,
-                                                    .token = (int32_t)i});
-        }
-    }
-    return ST_OK;
-}
-
 /* n tokens count: raw_logits counts the start, the other search does not. */
 static double final_score(const struct beam_config *config, double sum, int n_with_start)
 {
@@ -211,6 +171,71 @@ static void keep(struct search *s, int beam, int len, bool ended, double sum, do
         s->worst_kept = MIN(s->worst_kept, s->kept[i].score);
 }
 
+/* big_vision's end: beam b's sequence as it is, finished, if its rules let it end. */
+static void keep_ended(struct search *s, int b, int len, double end_log_prob)
+{
+    float score = s->scores[s->config->end] + s->score[b];
+
+    if (s->score[b] > BEAM_UNUSED_SCORE && isfinite(score))
+        keep(s, b, len, true, (double)score, s->log_prob[b] + end_log_prob, len + 1);
+    s->scores[s->config->end] = -INFINITY;
+}
+
+/* The 2g best continuations of all beams. In the first step all beams are the start: one row. */
+static enum status find_candidates(struct search *s, int len, int n_rows, struct error *err)
+{
+    const struct beam_config *config = s->config;
+    struct sampler_config rules = {
+        .repetition_penalty = config->repetition_penalty,
+        .min_tokens = config->min_tokens,
+        .end = config->end,
+        .pad = config->pad,
+        .mask_pad = config->mask_pad,
+    };
+    int n = 0, max = 2 * s->g;
+
+    for (int b = 0; b < s->g; b++) {
+        const float *logits = s->logits + (size_t)(n_rows == 1 ? 0 : b) * s->n_vocab;
+        int32_t top;
+        double norm;
+        enum status st = sampler_argmax(logits, s->n_vocab, &top, err);
+
+        if (st != ST_OK)
+            return st;
+        norm = sampler_log_sum_exp(logits, s->n_vocab);
+        if (config->raw_logits)
+            memcpy(s->scores, logits, s->n_vocab * sizeof *logits);
+        else
+            for (size_t i = 0; i < s->n_vocab; i++)
+                s->scores[i] = (float)((double)logits[i] - norm);
+        sampler_apply_rules(&rules, row_ids(s, b), len, s->scores, s->n_vocab);
+        if (config->ends_always)
+            keep_ended(s, b, len, (double)logits[config->end] - norm);
+        for (size_t i = 0; i < s->n_vocab; i++) {
+            float score = s->scores[i] + s->score[b];
+
+            if (n < max || score > s->best[max - 1].score)
+                candidate_insert(s->best, &n, max,
+                                 (struct candidate){.score = score,
+                                                    .log_prob = (float)((double)logits[i] - norm),
+                                                    .beam = b,
+                                                    .token = (int32_t)i});
+        }
+    }
+    return ST_OK;
+}
+
+/* Of equal scores the later kept. */
+static int best_kept(const struct search *s)
+{
+    int best = 0;
+
+    for (int i = 1; i < s->n_kept; i++)
+        if (s->kept[i].score >= s->kept[best].score)
+            best = i;
+    return best;
+}
+
 /* Turns the candidates into the next beams; returns true when the search is over. */
 static bool advance(struct search *s, int len)
 {
@@ -238,21 +263,21 @@ static bool advance(struct search *s, int len)
     memcpy(s->ids, s->next_ids, (size_t)s->g * row_bytes);
     memcpy(s->score, s->next_score, (size_t)s->g * sizeof *s->score);
     memcpy(s->log_prob, s->next_log_prob, (size_t)s->g * sizeof *s->log_prob);
+    if (config->ends_always)
+        return s->n_kept > 0 &&
+               s->kept[best_kept(s)].score > final_score(config, (double)s->score[0], len + 1);
     return s->n_kept >= s->g &&
            s->worst_kept >= final_score(config, (double)s->best[0].score, len + 1);
 }
 
-/* Best first into `out`; of equal scores the later kept comes first. */
+/* Best first into `out`. */
 static int hand_out(struct search *s, int n_wanted, struct beam_hypothesis *out)
 {
     int n = MIN(n_wanted, s->n_kept);
 
     for (int i = 0; i < n; i++) {
-        int best = 0;
+        int best = best_kept(s);
 
-        for (int j = 1; j < s->n_kept; j++)
-            if (s->kept[j].score >= s->kept[best].score)
-                best = j;
         out[i] = s->kept[best];
         if (out[i].ended && out[i].n_ids < s->config->max_tokens)
             out[i].ids[out[i].n_ids++] = s->config->end;

@@ -7,7 +7,7 @@
 enum { BEAM_MAX_BEAMS = 64 };
 
 /**
- * Two searches in one loop. Plain data.
+ * Three searches in one loop. Plain data.
  *
  * raw_logits false: log-softmax, then rules, then sums; a finished sequence scores
  *   sum / n^length_penalty with n tokens generated (the start not counted, the end counted).
@@ -15,11 +15,15 @@ enum { BEAM_MAX_BEAMS = 64 };
  * raw_logits true: open_clip 2.x to 3.3: sums of raw logits, n counts the start too. There the
  *   `n_groups` groups of n_beams / n_groups beams run the same computation and find the same
  *   results, so one group is run.
+ * ends_always true: big_vision's, of PaliGemma: every open sequence may also end at each step,
+ *   whatever its rank, and the end never takes a beam's place; over when the best finished sequence
+ *   beats the best open one. Published with length_penalty 0: sums.
  */
 struct beam_config {
     int n_beams;
     int n_groups; /* 1 unless raw_logits; divides n_beams */
     bool raw_logits;
+    bool ends_always; /* not with raw_logits */
     double length_penalty;
     double repetition_penalty; /* > 0, 1: off */
     int min_tokens;            /* as in sampler_config */

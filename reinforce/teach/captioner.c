@@ -32,7 +32,7 @@ void caption_options_default(struct caption_options *how)
 enum status caption_options_check(const struct caption_options *how,
                                   const struct captioner_info *info, struct error *err)
 {
-    bool beam = how->strategy == CAPTION_BEAM || how->strategy == CAPTION_BEAM_OPEN_CLIP;
+    bool beam = how->strategy >= CAPTION_BEAM;
 
     if (how->n_captions < 1 || how->n_captions > 1 << 16)
         return error_set(err, ST_INVALID, "count is %d, outside 1..65536", how->n_captions);

@@ -10,9 +10,10 @@ struct captioner;
 
 enum caption_strategy {
     CAPTION_GREEDY = 0,
-    CAPTION_SAMPLE = 1,         /* temperature, top-k, top-p */
-    CAPTION_BEAM = 2,           /* log-softmax scores, length penalty */
-    CAPTION_BEAM_OPEN_CLIP = 3, /* open_clip 2.x-3.x: raw logits, groups */
+    CAPTION_SAMPLE = 1,          /* temperature, top-k, top-p */
+    CAPTION_BEAM = 2,            /* log-softmax scores, length penalty */
+    CAPTION_BEAM_OPEN_CLIP = 3,  /* open_clip 2.x-3.x: raw logits, groups */
+    CAPTION_BEAM_BIG_VISION = 4, /* PaliGemma's: sums of log-probabilities, any beam may end */
 };
 
 /** How captions are drawn. Plain data; caption_options_default() is the published recipe (nucleus

@@ -368,7 +368,7 @@ static enum status decode(struct decoding *d, const struct bytes_view *uid_b, si
     if (st != ST_OK)
         return st;
     d->x = d->tokens + d->own->model.n_image_tokens * config->width;
-    if (how->strategy == CAPTION_BEAM)
+    if (how->strategy != CAPTION_GREEDY && how->strategy != CAPTION_SAMPLE)
         return search(d, &model, how, B, capacity, results, captions, err);
     rows = choose_rows(d, B * d->per_image, capacity);
     st = gemma_decoder_init(&d->decoder, gemma, 1 + rows, capacity, d->scratch, err);
@@ -391,7 +391,8 @@ static enum status paligemma_caption_images(const struct captioner *captioner,
     enum status st = caption_options_check(how, &captioner->info, err);
 
     if (st == ST_OK && how->strategy == CAPTION_BEAM_OPEN_CLIP)
-        st = error_set(err, ST_INVALID, "open_clip's beam search is for CoCa: use beam");
+        st = error_set(err, ST_INVALID,
+                       "open_clip's beam search is for CoCa: use beam or beam_big_vision");
     if (st == ST_OK)
         st = arena_calloc(scratch, 1, sizeof *d, &d, err);
     if (st != ST_OK)

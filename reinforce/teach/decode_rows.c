@@ -171,12 +171,14 @@ enum status decode_beam_config(const struct decode_model *model, const struct ca
                                struct beam_config *config, struct error *err)
 {
     bool raw = how->strategy == CAPTION_BEAM_OPEN_CLIP;
+    bool sums = how->strategy == CAPTION_BEAM_BIG_VISION;
 
     *config =
         (struct beam_config){.n_beams = how->n_beams,
                              .n_groups = raw && how->n_beams % BEAM_GROUPS == 0 ? BEAM_GROUPS : 1,
                              .raw_logits = raw,
-                             .length_penalty = how->length_penalty,
+                             .ends_always = sums,
+                             .length_penalty = sums ? 0 : how->length_penalty,
                              .repetition_penalty = how->repetition_penalty,
                              .min_tokens = how->min_tokens,
                              .max_tokens = how->max_tokens,

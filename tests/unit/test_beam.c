@@ -228,6 +228,91 @@ static void the_search_stops_when_no_open_beam_can_win(void **state)
     arena_release(&arena);
 }
 
+struct open_row {
+    int32_t ids[MAX_LEN];
+    double sum;
+};
+
+/* The rules of big_vision's search by plain enumeration of every continuation: the best sequence's
+ * score and ids. */
+static double search_plainly(int n_beams, int max_tokens, float end_bonus, int32_t *ids, int *n_ids)
+{
+    struct open_row open[MAX_ROWS] = {{.ids = {START}}}, next[MAX_ROWS * V];
+    int n_open = 1, len = 1;
+    double best = -INFINITY;
+
+    for (; len < max_tokens; len++) {
+        int n_next = 0;
+
+        for (int b = 0; b < n_open; b++) {
+            float logits[V];
+            double norm;
+
+            prefix_logits(open[b].ids, len, end_bonus, logits);
+            norm = sampler_log_sum_exp(logits, V);
+            if (len >= 2 && open[b].sum + (double)logits[END] - norm > best) { /* min_tokens */
+                best = open[b].sum + (double)logits[END] - norm;
+                memcpy(ids, open[b].ids, sizeof open[b].ids);
+                ids[len] = END;
+                *n_ids = len + 1;
+            }
+            for (int32_t v = 0; v < V; v++) {
+                struct open_row row = open[b];
+                int at = n_next++;
+
+                row.ids[len] = v;
+                row.sum += (double)logits[v] - norm;
+                if (v == END) {
+                    n_next--;
+                    continue;
+                }
+                for (; at > 0 && row.sum > next[at - 1].sum; at--)
+                    next[at] = next[at - 1];
+                next[at] = row;
+            }
+        }
+        n_open = MIN(n_beams, n_next);
+        memcpy(open, next, (size_t)n_open * sizeof *open);
+        if (open[0].sum < best)
+            return best;
+    }
+    if (open[0].sum > best) {
+        best = open[0].sum;
+        memcpy(ids, open[0].ids, sizeof open[0].ids);
+        *n_ids = len;
+    }
+    return best;
+}
+
+/* PALI 30 */
+static void ends_that_are_always_considered_give_what_plain_enumeration_does(void **state)
+{
+    (void)state;
+    for (int n_beams = 1; n_beams <= 3; n_beams++)
+        for (int variant = 0; variant < 9; variant++) {
+            struct table_model model = {.end_bonus = 0.5f * (float)variant - 2.0f};
+            struct beam_config config = proper(n_beams);
+            struct beam_hypothesis best;
+            struct arena arena;
+            struct error err = {0};
+            int32_t ids[MAX_LEN];
+            int n, n_ids = 0;
+            double want;
+
+            config.ends_always = true;
+            config.length_penalty = 0;
+            want = search_plainly(n_beams, MAX_LEN, model.end_bonus, ids, &n_ids);
+            arena_init(&arena, 1 << 20);
+            assert_ok(beam_search(&config, V, table_step, &model, 1, &arena, &best, &n, &err));
+            assert_int_equal(n, 1);
+            assert_true(fabs(best.score - want) < 1e-5);
+            assert_true(fabs(best.log_prob_sum - want) < 1e-5);
+            assert_int_equal(best.n_ids, n_ids);
+            assert_memory_equal(best.ids, ids, (size_t)n_ids * sizeof *ids);
+            arena_release(&arena);
+        }
+}
+
 static enum status failing_step(void *context, const int *parent, const int32_t *token, int n_rows,
                                 int position, float *logits, struct error *err)
 {
@@ -290,6 +375,7 @@ int main(void)
         cmocka_unit_test(open_clips_groups_give_what_one_of_them_gives),
         cmocka_unit_test(hypotheses_are_distinct_ordered_and_keep_the_minimum_length),
         cmocka_unit_test(the_search_stops_when_no_open_beam_can_win),
+        cmocka_unit_test(ends_that_are_always_considered_give_what_plain_enumeration_does),
         cmocka_unit_test(failures_of_the_model_pass_through_and_nan_is_corrupt),
         cmocka_unit_test(configurations_that_cannot_be_are_refused),
     };

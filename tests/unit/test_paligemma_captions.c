@@ -239,24 +239,28 @@ static void captions_are_divided_among_prompts(void **state)
 }
 
 /* PALI 30 */
-static void one_beam_is_greedy(void **state)
+static void one_beam_is_greedy_where_no_end_competes(void **state)
 {
+    static const enum caption_strategy strategies[] = {CAPTION_BEAM, CAPTION_BEAM_BIG_VISION};
     struct caption_options how = greedy("caption en");
     const char *want[PALIGEMMA_N_IMAGES];
     struct fixture f;
 
     (void)state;
     open_fixture(&f, paligemma_golden_dirs[0]);
+    how.min_tokens = PALIGEMMA_N_TOKENS;
     caption(&f, &how, 0, PALIGEMMA_N_IMAGES);
     for (size_t k = 0; k < PALIGEMMA_N_IMAGES; k++)
         want[k] = f.captions[k].text;
-    how.strategy = CAPTION_BEAM;
     how.n_beams = 1;
-    how.max_tokens--;       /* a beam that reaches it stops without an end */
-    how.length_penalty = 0; /* sums, as PaliGemma's own search */
-    caption(&f, &how, 0, PALIGEMMA_N_IMAGES);
-    for (size_t k = 0; k < PALIGEMMA_N_IMAGES; k++)
-        assert_string_equal(f.captions[k].text, want[k]);
+    how.max_tokens--; /* a beam that reaches it stops without an end */
+    how.min_tokens = how.max_tokens - 1;
+    for (size_t s = 0; s < ARRAY_LEN(strategies); s++) {
+        how.strategy = strategies[s];
+        caption(&f, &how, 0, PALIGEMMA_N_IMAGES);
+        for (size_t k = 0; k < PALIGEMMA_N_IMAGES; k++)
+            assert_string_equal(f.captions[k].text, want[k]);
+    }
     close_fixture(&f);
 }
 
@@ -461,7 +465,7 @@ int main(void)
         cmocka_unit_test(a_prompt_is_the_same_with_newlines_behind_it),
         cmocka_unit_test(prompts_become_the_references_ids),
         cmocka_unit_test(captions_are_divided_among_prompts),
-        cmocka_unit_test(one_beam_is_greedy),
+        cmocka_unit_test(one_beam_is_greedy_where_no_end_competes),
         cmocka_unit_test(as_many_tokens_are_said_as_asked_for),
         cmocka_unit_test(the_final_cap_changes_scores_only),
         cmocka_unit_test(a_second_end_of_the_config_ends_a_text),
