@@ -228,8 +228,8 @@ static void a_wrong_command_line_is_told_what_was_meant(void **state)
         {{"tokenize", "--model", CLIP}, "--texts-file are needed"},
         {{"preprocess", "--model", CLIP, "x.png"}, "--out"},
         {{"embed", "--model", CLIP, "--out", "x"}, "images or --texts-file are needed"},
-        {{"model", "test", CLIP}, "info or check"},
-        {{"model", "info"}, "one snapshot folder"},
+        {{"model", "test", CLIP}, "info, check or pull"},
+        {{"model", "info"}, "one model"},
     };
     struct fixture *f = *state;
 
