@@ -57,12 +57,31 @@ static json_t *preprocess_json(const struct preprocess *p)
                      (double)p->std[2]);
 }
 
+/* {"F32": bytes, "BF16": bytes}: what lies in the file, types that do not occur left out. */
+static json_t *stored_dtypes(const struct weights *weights)
+{
+    json_t *out = json_object();
+
+    for (int dtype = TENSOR_F32; dtype <= TENSOR_F8_E5M2; dtype++) {
+        size_t bytes = weights_stored_bytes(weights, (enum tensor_dtype)dtype);
+
+        if (bytes > 0 && json_object_set_new(out, tensor_dtype_name((enum tensor_dtype)dtype),
+                                             json_integer((json_int_t)bytes)) != 0) {
+            json_decref(out);
+            return NULL;
+        }
+    }
+    return out;
+}
+
 static enum status info(const char *dir, json_t **out, struct error *err)
 {
     struct snapshot s;
     struct weights *weights;
-    char digest[SHA256_HEX_LEN + 1];
+    char digest[SHA256_HEX_LEN + 1], towers[SNAPSHOT_DESCRIBE_LEN];
+    json_t *dtypes;
     json_int_t n;
+    bool decoder;
     enum status st = snapshot_read(dir, NULL, &s, err);
 
     if (st == ST_OK)
@@ -70,18 +89,23 @@ static enum status info(const char *dir, json_t **out, struct error *err)
     if (st != ST_OK)
         return st;
     n = (json_int_t)weights_n_parameters(weights);
+    dtypes = stored_dtypes(weights);
     weights_destroy(&weights);
+    decoder = s.family == SNAPSHOT_PALIGEMMA;
     *out = json_pack(
-        "{s:o, s:s, s:s, s:I, s:I, s:i, s:i, s:I, s:I, s:o, s:o, s:o, s:{s:I, s:I, s:I}, s:s}",
+        "{s:o, s:s, s:s, s:s, s:I, s:o, s:i, s:i, s:I, s:I, s:I, s:o, s:o, s:o, s:{s:I, s:I}, s:s}",
         "model", tool_json_text(bytes_of_string(dir)), "family", snapshot_family_name(s.family),
-        "activation", snapshot_activation_name(s.vision.shape.activation), "parameters", n,
-        "embed_dim", (json_int_t)s.embed_dim, "image_size", s.vision.image_size, "patch_size",
-        s.vision.patch_size, "context_length", (json_int_t)s.text.context_length, "vocab_size",
-        (json_int_t)s.text.vocab_size, "preprocess", preprocess_json(&s.preprocess), "tokenizer",
+        "variant", snapshot_describe(&s, towers), "activation",
+        snapshot_activation_name(s.vision.shape.activation), "parameters", n, "stored_bytes",
+        dtypes, "image_size", s.vision.image_size, "patch_size", s.vision.patch_size, "embed_dim",
+        (json_int_t)s.embed_dim, "context_length",
+        (json_int_t)(decoder ? s.decoder.context_length : s.text.context_length), "vocab_size",
+        (json_int_t)(decoder ? s.decoder.vocab_size : s.text.vocab_size), "preprocess",
+        preprocess_json(&s.preprocess), "tokenizer",
         tool_json_text(
             bytes_of_string(s.tokenizer_path[0] != '\0' ? s.tokenizer_path : s.vocab_path)),
         "weights", tool_json_text(bytes_of_string(s.weights_path)), "memory_bytes", "float32",
-        4 * n, "bfloat16", 2 * n, "int8", n, "digest", digest);
+        4 * n, "bfloat16", 2 * n, "digest", digest);
     return *out != NULL ? ST_OK : error_set(err, ST_NO_MEMORY, "could not allocate the answer");
 }
 
@@ -209,14 +233,19 @@ static enum status check_captioner(const char *dir, json_t *answer, struct error
 static enum status check(const char *dir, json_t **out, struct error *err)
 {
     struct snapshot s;
+    size_t n_files = 0;
     enum status st = snapshot_read(dir, NULL, &s, err);
 
     if (st != ST_OK)
         return st;
     *out = json_pack("{s:o, s:s}", "model", tool_json_text(bytes_of_string(dir)), "family",
                      snapshot_family_name(s.family));
-    st =
-        s.family == SNAPSHOT_COCA ? check_captioner(dir, *out, err) : check_teacher(dir, *out, err);
+    st = hub_verify(dir, &n_files, err);
+    if (st == ST_OK && n_files > 0)
+        st = tool_json_set(*out, "files_as_pulled", json_integer((json_int_t)n_files), err);
+    if (st == ST_OK)
+        st = captioner_knows(snapshot_family_name(s.family)) ? check_captioner(dir, *out, err)
+                                                             : check_teacher(dir, *out, err);
     if (st == ST_OK)
         st = tool_json_set(*out, "blas", json_string(gemm_core_name()), err);
     return st == ST_OK ? tool_json_set(*out, "result", json_string("ok"), err) : st;
@@ -326,7 +355,8 @@ const struct command cmd_model = {
             "and the digest that jobs record.\n"
             "\n"
             "`model check` loads it and runs an image and a text (a captioner: an image)\n"
-            "through it. Embeddings must be finite and of unit length. It also compares\n"
+            "through it. Embeddings must be finite and of unit length, captions likely to a\n"
+            "finite degree; the files of a pulled model must be what was pulled. It compares\n"
             "OpenBLAS with a plain loop and says which of its kernels are in use.\n"
             "\n"
             "`model pull OWNER/NAME[@REVISION]` fetches from a Hugging Face compatible hub\n"

@@ -1,6 +1,7 @@
 #include "reinforce/models/snapshot.h"
 
 #include "reinforce/base/file.h"
+#include "reinforce/models/fastvit.h"
 #include "reinforce/models/snapshot_config.h"
 
 #include <dirent.h>
@@ -264,6 +265,26 @@ enum status snapshot_read(const char *dir, const char *activation, struct snapsh
     if (st != ST_OK)
         error_add_context(err, "model \"%s\"", dir);
     return st;
+}
+
+const char *snapshot_describe(const struct snapshot *s, char out[SNAPSHOT_DESCRIBE_LEN])
+{
+    const struct vision_config *v = &s->vision;
+    char image[SNAPSHOT_DESCRIBE_LEN / 2];
+
+    if (v->fastvit != NULL)
+        (void)snprintf(image, sizeof image, "%s, %d px", v->fastvit->name, v->image_size);
+    else
+        (void)snprintf(image, sizeof image, "vit %zu x %zu, patch %d, %d px%s", v->shape.n_layers,
+                       v->shape.width, v->patch_size, v->image_size,
+                       v->naflex_patches != 0 ? " (NaFlex)" : "");
+    if (s->family == SNAPSHOT_PALIGEMMA)
+        (void)snprintf(out, SNAPSHOT_DESCRIBE_LEN, "%s; gemma %d, %zu x %zu", image,
+                       s->decoder.generation, s->decoder.n_layers, s->decoder.width);
+    else
+        (void)snprintf(out, SNAPSHOT_DESCRIBE_LEN, "%s; text %zu x %zu", image,
+                       s->text.shape.n_layers, s->text.shape.width);
+    return out;
 }
 
 static enum status hash_file(struct sha256 *hash, const char *path, struct error *err)

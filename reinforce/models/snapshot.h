@@ -10,7 +10,11 @@
 
 #include <limits.h>
 
-enum { SNAPSHOT_EOS_LARGEST = -1, SNAPSHOT_MAX_SIDE = 8192 /* pixels */ };
+enum {
+    SNAPSHOT_DESCRIBE_LEN = 128,
+    SNAPSHOT_EOS_LARGEST = -1,
+    SNAPSHOT_MAX_SIDE = 8192 /* pixels */
+};
 
 enum snapshot_family {
     SNAPSHOT_CLIP = 1,
@@ -90,6 +94,9 @@ bool snapshot_is_weights(const char *name);
 /** "clip", "coca", "siglip", "siglip2", "mobileclip", "paligemma" */
 const char *snapshot_family_name(enum snapshot_family family);
 const char *snapshot_activation_name(enum activation activation);
+
+/** Its towers in a few words, "vit 24 x 1024, patch 14, 224 px; text 12 x 768"; returns `out`. */
+const char *snapshot_describe(const struct snapshot *snapshot, char out[SNAPSHOT_DESCRIBE_LEN]);
 
 /**
  * Opens the weights and hashes them: digest is SHA-256 over "name, bytes" of config, tokenizer and

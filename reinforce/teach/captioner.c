@@ -15,6 +15,14 @@ static const struct {
     {SNAPSHOT_PALIGEMMA, &captioner_paligemma},
 };
 
+bool captioner_knows(const char *family)
+{
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
+        if (strcmp(snapshot_family_name(kinds[i].family), family) == 0)
+            return true;
+    return false;
+}
+
 void caption_options_default(struct caption_options *how)
 {
     *how = (struct caption_options){.strategy = CAPTION_SAMPLE,

@@ -96,6 +96,9 @@ struct captioner { /* first member of each kind's own struct */
     struct captioner_info info;
 };
 
+/** Whether snapshots of this family ("coca", "paligemma") are captioners. */
+bool captioner_knows(const char *family);
+
 void caption_options_default(struct caption_options *how);
 
 /** ST_INVALID names the option that cannot be, for this captioner. */

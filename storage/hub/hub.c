@@ -452,6 +452,40 @@ enum status hub_pull(const struct hub_options *options, const char *model, char 
     return st == ST_OK ? run(&p, model, dir, err) : st;
 }
 
+enum status hub_verify(const char *dir, size_t *n_files, struct error *err)
+{
+    char path[PATH_MAX];
+    struct byte_buf text;
+    json_t *mark = NULL, *entry;
+    const char *name;
+    enum status st = ST_OK;
+
+    *n_files = 0;
+    byte_buf_init(&text, MAX_LISTING_BYTES);
+    if (snprintf(path, sizeof path, "%s/pulled.json", dir) >= (int)sizeof path)
+        st = too_long(err);
+    else if (access(path, R_OK) == 0)
+        st = file_read(path, &text, err);
+    if (st == ST_OK && text.len > 0)
+        st = json_parse(byte_buf_view(&text), &mark, err);
+    json_object_foreach(json_object_get(mark, "files"), name, entry)
+    {
+        struct hub_file file = {.name = name,
+                                .sha256 = json_string_value(json_object_get(entry, "sha256"))};
+
+        if (st == ST_OK && (!is_plain(name, strlen(name)) || file.sha256 == NULL))
+            st = error_set(err, ST_CORRUPT, "pulled.json names no file and digest");
+        if (st == ST_OK && snprintf(path, sizeof path, "%s/%s", dir, name) >= (int)sizeof path)
+            st = too_long(err);
+        if (st == ST_OK)
+            st = check_file(path, &file, err);
+        *n_files += st == ST_OK;
+    }
+    json_decref(mark);
+    byte_buf_release(&text);
+    return st;
+}
+
 enum status hub_resolve(const struct hub_options *options, const char *model, char dir[PATH_MAX],
                         struct error *err)
 {

@@ -45,6 +45,12 @@ NODISCARD enum status hub_pull(const struct hub_options *options, const char *mo
                                char dir[PATH_MAX], struct error *err);
 
 /**
+ * Hashes the files of a pulled folder again and compares with what pulled.json says. *n_files 0:
+ * the folder was not pulled. ST_CORRUPT, ST_NOT_FOUND name the file.
+ */
+NODISCARD enum status hub_verify(const char *dir, size_t *n_files, struct error *err);
+
+/**
  * The folder for what a job or command calls a model: a path stays itself; "hf://OWNER/NAME@REV" is
  * the folder it was pulled to, pulled now if it is not there.
  */

@@ -45,6 +45,15 @@ with tempfile.TemporaryDirectory() as tmp:
     local = json.loads(reinforce("model", "info", MODELS / "clip_gelu", "--json").stdout)
     require(ours["digest"] == local["digest"], "the digest of a model does not depend on where it came from")
 
+    # what was pulled can be checked against what the hub said
+    done = reinforce("model", "check", folder, "--json", check=(0,))
+    require(json.loads(done.stdout)["files_as_pulled"] == 3, done.stdout)
+    body = bytearray((folder / "tokenizer.json").read_bytes())
+    (folder / "tokenizer.json").write_bytes(body + b" ")
+    done = reinforce("model", "check", folder, check=(1,))
+    require("tokenizer.json" in done.stderr and "digest" in done.stderr, done.stderr)
+    (folder / "tokenizer.json").write_bytes(body)
+
     # by job: what is here is not asked for again, what is not is pulled
     before = len(hub.requests)
     make_images(tmp / "images", 9, broken=False)
