@@ -113,6 +113,8 @@ static enum status find_rule(const struct charsmap *map, struct bytes_view key, 
     if (end == NULL)
         return error_set(err, ST_CORRUPT, "precompiled_charsmap points outside itself");
     *to = bytes_view_of(map->bytes.data + at, (size_t)(end - map->bytes.data) - at);
+    if (!utf8_is_valid(*to)) /* what comes behind relies on it */
+        return error_set(err, ST_CORRUPT, "precompiled_charsmap replaces by invalid UTF-8");
     *found = true;
     return ST_OK;
 }

@@ -29,7 +29,7 @@ void charsmap_release(struct charsmap *map);
 /**
  * Appends `text` (valid UTF-8) with every grapheme of less than 6 bytes, else every character,
  * replaced that the rules know. As in the reference the shortest rule that begins a grapheme
- * replaces the whole of it. Positions outside the map are ST_CORRUPT.
+ * replaces the whole of it. ST_CORRUPT: the map points outside itself, or to invalid UTF-8.
  */
 NODISCARD enum status charsmap_run(const struct charsmap *map, struct bytes_view text,
                                    struct byte_buf *out, struct error *err);
