@@ -6,6 +6,7 @@
 
 static const double norm_eps = 1e-5;
 
+PRINTF_LIKE(3, 0)
 static void name_of(const struct conv_fold *l, char name[CONV_FOLD_MAX_NAME], const char *format,
                     va_list args)
 {
