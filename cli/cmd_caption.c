@@ -75,9 +75,10 @@ static enum status append_caption(json_t *list, const struct caption *caption, s
     if (st != ST_OK)
         return st;
     return tool_json_append(list,
-                            json_pack("{s:o, s:i, s:f, s:o*}", "text", tool_json_text(text),
+                            json_pack("{s:o, s:i, s:f, s:s, s:o*}", "text", tool_json_text(text),
                                       "n_tokens", caption->n_tokens, "log_probability",
-                                      caption->score, "places", places),
+                                      caption->score, "stop", caption->cut ? "length" : "end",
+                                      "places", places),
                             err);
 }
 
@@ -245,7 +246,8 @@ const struct command cmd_caption = {
             "                   answers to detect and segment come with their places:\n"
             "                   box [top, left, bottom, right] in 1024ths, mask codes, label\n"
             "  --max-tokens T   longest caption in tokens, start and end included (default 30)\n"
-            "  --json           prints one JSON array\n"
+            "  --json           prints one JSON array, which says too whether the model ended a\n"
+            "                   caption or its length did\n"
             "\n"
             "Prompts of PaliGemma: caption LANG, describe LANG (longer), ocr, answer LANG\n"
             "QUESTION, detect THING ; THING, segment THING ; THING. LANG is en, de, fr, ...\n"

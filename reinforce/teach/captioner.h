@@ -65,6 +65,7 @@ struct caption {
     const char *text;
     size_t text_len;
     int n_tokens; /* emitted, end included */
+    bool cut;     /* by max_tokens: the model had not ended */
     double score; /* mean log-probability of the emitted tokens */
 };
 

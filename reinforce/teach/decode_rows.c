@@ -73,6 +73,7 @@ static enum status finish_row(struct decoding *d, size_t i, struct arena *result
 
     if (st != ST_OK)
         return st;
+    out->cut = sequence->row.n_drawn + 1 < sequence->row.n_ids;
     if (d->how->strategy == CAPTION_SAMPLE && sequence->redraw < MAX_REDRAWS &&
         clean_trim(bytes_view_of(out->text, out->text_len)).len == 0) {
         sequence->redraw++;
@@ -201,6 +202,7 @@ enum status decode_say_best(const struct decode_model *model, const struct beam_
 
         st = model->say(model->context, h->ids, h->n_ids, h->log_prob_sum, h->n_ids - 1, results,
                         &captions[i], err);
+        captions[i].cut = !h->ended;
     }
     return st;
 }

@@ -163,8 +163,10 @@ static void a_length_limit_is_kept_exactly(void **state)
 
         how.max_tokens = limits[l] + 2;
         decode(&fake, &how, 40, 1);
-        for (size_t i = 0; i < 40; i++)
+        for (size_t i = 0; i < 40; i++) {
             assert_says(&captions[i], MIN(words_of(i), limits[l]));
+            assert_true(captions[i].cut == (words_of(i) >= limits[l]));
+        }
     }
 }
 
