@@ -6,9 +6,6 @@
 #include <getopt.h>
 #include <stdio.h>
 
-/* An address range, not an allocation: caches of a large model take what they need of it. */
-#define SCRATCH_BYTES ((size_t)16 << 30)
-
 struct request {
     const char *model;
     char **images;
@@ -115,7 +112,7 @@ static enum status caption_one(const struct captioner *captioner, const struct r
     enum status st;
 
     arena_init(&results, TOOL_ARENA_BYTES);
-    arena_init(&scratch, SCRATCH_BYTES);
+    arena_init(&scratch, TOOL_SCRATCH_BYTES);
     st = tool_read_image(path, &results, &image, err);
     if (st == ST_OK)
         st = arena_calloc(&results, (size_t)request->how.n_captions, sizeof *captions, &captions,

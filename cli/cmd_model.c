@@ -207,7 +207,7 @@ static enum status check_captioner(const char *dir, json_t *answer, struct error
     how.strategy = CAPTION_GREEDY;
     how.max_tokens = MIN(how.max_tokens, captioner_info(captioner)->context_length);
     arena_init(&arena, TOOL_ARENA_BYTES);
-    arena_init(&scratch, TOOL_ARENA_BYTES);
+    arena_init(&scratch, TOOL_SCRATCH_BYTES);
     st = test_image(captioner_info(captioner)->preprocess.size, &arena, &image, err);
     if (st == ST_OK)
         st = captioner_caption_images(captioner, &image, &uid, 1, &how, &arena, &scratch, &caption,
@@ -244,8 +244,8 @@ static enum status check(const char *dir, json_t **out, struct error *err)
     if (st == ST_OK && n_files > 0)
         st = tool_json_set(*out, "files_as_pulled", json_integer((json_int_t)n_files), err);
     if (st == ST_OK)
-        st = captioner_knows(snapshot_family_name(s.family)) ? check_captioner(dir, *out, err)
-                                                             : check_teacher(dir, *out, err);
+        st = captioner_is_family(s.family) ? check_captioner(dir, *out, err)
+                                           : check_teacher(dir, *out, err);
     if (st == ST_OK)
         st = tool_json_set(*out, "blas", json_string(gemm_core_name()), err);
     return st == ST_OK ? tool_json_set(*out, "result", json_string("ok"), err) : st;

@@ -10,6 +10,8 @@
 #include <limits.h>
 
 enum { TOOL_ARENA_BYTES = 1 << 30 };
+/* An address range, not an allocation: caches of a large model take what they need of it. */
+#define TOOL_SCRATCH_BYTES ((size_t)16 << 30)
 
 /** The folder of what --model names: a path, or hf://OWNER/NAME[@REV], pulled if need be. */
 NODISCARD enum status tool_model_dir(const char *model, char dir[PATH_MAX], struct error *err);

@@ -15,12 +15,17 @@ static const struct {
     {SNAPSHOT_PALIGEMMA, &captioner_paligemma},
 };
 
-bool captioner_knows(const char *family)
+static const struct captioner_ops *ops_of(int family)
 {
     for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
-        if (strcmp(snapshot_family_name(kinds[i].family), family) == 0)
-            return true;
-    return false;
+        if ((int)kinds[i].family == family)
+            return kinds[i].ops;
+    return NULL;
+}
+
+bool captioner_is_family(int family)
+{
+    return ops_of(family) != NULL;
 }
 
 void caption_options_default(struct caption_options *how)
@@ -76,9 +81,8 @@ enum status captioner_open(const struct captioner_options *options, struct capti
     *out = NULL;
     if (st != ST_OK)
         return st;
-    for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
-        if (kinds[i].family == snapshot.family)
-            return kinds[i].ops->open(options, out, err);
+    if (captioner_is_family(snapshot.family))
+        return ops_of(snapshot.family)->open(options, out, err);
     return error_set(err, ST_INVALID, "model \"%s\" is a %s model, which cannot caption",
                      options->model_dir, snapshot_family_name(snapshot.family));
 }

@@ -97,8 +97,8 @@ struct captioner { /* first member of each kind's own struct */
     struct captioner_info info;
 };
 
-/** Whether snapshots of this family ("coca", "paligemma") are captioners. */
-bool captioner_knows(const char *family);
+/** Whether a model of this family (enum snapshot_family) can be opened as a captioner. */
+bool captioner_is_family(int family);
 
 void caption_options_default(struct caption_options *how);
 

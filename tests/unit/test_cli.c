@@ -14,8 +14,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define CLIP "tests/golden/models/clip_gelu"
-#define COCA "tests/golden/models/coca_small"
+#define CLIP      "tests/golden/models/clip_gelu"
+#define COCA      "tests/golden/models/coca_small"
+#define PALIGEMMA "tests/golden/models/paligemma2_small"
 
 enum { MAX_ARGS = 16, MAX_OUTPUT = 1 << 20 };
 
@@ -465,9 +466,49 @@ static void captions_follow_seed_and_file_name(void **state)
     }
 }
 
+static void prompts_share_the_captions_and_places_are_read_out(void **state)
+{
+    struct fixture *f = *state;
+    json_t *all, *captions, *first, *again;
+    char a[128];
+
+    write_image(f, "a.png", 80, 70, a);
+    run_ok(f, "caption", "--model", PALIGEMMA, "--strategy", "greedy", "--n", "4", "--max-tokens",
+           "42", "--prompt", "detect dog\ncaption en", "--json", a);
+    all = answer(f);
+    captions = json_object_get(json_array_get(all, 0), "captions");
+    assert_int_equal(json_array_size(captions), 4);
+    first = json_array_get(captions, 0);
+    again = json_array_get(captions, 1);
+    assert_string_equal(json_string_value(json_object_get(first, "text")),
+                        json_string_value(json_object_get(again, "text")));
+    again = json_array_get(captions, 2);
+    assert_string_not_equal(json_string_value(json_object_get(first, "text")),
+                            json_string_value(json_object_get(again, "text")));
+    assert_string_equal(json_string_value(json_object_get(first, "stop")), "length");
+    for (size_t i = 0; i < 4; i++) {
+        const json_t *caption = json_array_get(captions, i);
+        const json_t *places = json_object_get(caption, "places");
+        const char *text = json_string_value(json_object_get(caption, "text"));
+
+        for (size_t p = 0; p < json_array_size(places); p++) {
+            const json_t *box = json_object_get(json_array_get(places, p), "box");
+            char token[16];
+
+            assert_int_equal(json_array_size(box), 4);
+            (void)snprintf(token, sizeof token, "<loc%04d>",
+                           (int)json_integer_value(json_array_get(box, 0)));
+            assert_non_null(strstr(text, token));
+        }
+    }
+    json_decref(all);
+    assert_int_equal(run(f, "caption", "--model", COCA, "--prompt", "caption en", a), 2);
+    assert_non_null(strstr(f->err_text, "takes no prompt"));
+}
+
 static void model_info_and_check_answer_for_both_roles(void **state)
 {
-    static const char *const models[] = {CLIP, COCA, "tests/golden/models/clip_hf"};
+    static const char *const models[] = {CLIP, COCA, "tests/golden/models/clip_hf", PALIGEMMA};
     struct fixture *f = *state;
 
     for (size_t i = 0; i < ARRAY_LEN(models); i++) {
@@ -584,6 +625,7 @@ int main(void)
         TEST(preprocess_writes_what_the_tower_reads),
         TEST(embed_gives_unit_rows_that_do_not_depend_on_each_other),
         TEST(captions_follow_seed_and_file_name),
+        TEST(prompts_share_the_captions_and_places_are_read_out),
         TEST(model_info_and_check_answer_for_both_roles),
         TEST(what_cannot_be_read_ends_with_1_and_its_name),
         TEST(a_full_disk_behind_the_output_is_a_failure),
