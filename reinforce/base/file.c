@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { PIECE_BYTES = 1 << 20 };
+
 static enum status open_read(const char *path, int *fd, size_t *size, struct error *err)
 {
     struct stat info;
@@ -57,6 +59,29 @@ enum status file_read(const char *path, struct byte_buf *buf, struct error *err)
         error_add_context(err, "file \"%s\"", path);
     }
     (void)close(fd);
+    return st;
+}
+
+enum status file_read_pieces(const char *path, file_piece_fn *each, void *ctx, struct error *err)
+{
+    uint8_t *piece = malloc(PIECE_BYTES);
+    size_t size = 0;
+    int fd = -1;
+    enum status st = piece != NULL ? open_read(path, &fd, &size, err)
+                                   : error_set(err, ST_NO_MEMORY, "could not allocate a buffer");
+
+    for (bool more = true; st == ST_OK && more;) {
+        ssize_t n = read(fd, piece, PIECE_BYTES);
+
+        more = n != 0;
+        if (n > 0)
+            st = each(ctx, bytes_view_of(piece, (size_t)n), err);
+        else if (n < 0 && errno != EINTR)
+            st = error_set_errno(err, ST_UNAVAILABLE, "could not read \"%s\"", path);
+    }
+    if (fd >= 0)
+        (void)close(fd);
+    free(piece);
     return st;
 }
 

@@ -9,6 +9,14 @@
  * ST_UNAVAILABLE. */
 NODISCARD enum status file_read(const char *path, struct byte_buf *buf, struct error *err);
 
+/** Takes a file's next bytes; anything but ST_OK ends the reading with that status. */
+typedef enum status file_piece_fn(void *ctx, struct bytes_view piece, struct error *err);
+
+/** Reads all of `path` in pieces, through memory that does not grow with it: for hashing what is
+ * larger than memory, or mapped already. */
+NODISCARD enum status file_read_pieces(const char *path, file_piece_fn *each, void *ctx,
+                                       struct error *err);
+
 /** Writes `data` to a temporary name beside `path`, syncs, and renames: a reader sees all or
  * nothing. */
 NODISCARD enum status file_write_atomic(const char *path, struct bytes_view data,

@@ -111,8 +111,7 @@ enum status conv_fold_add_conv(struct conv_fold *l, struct conv_kernel *k, size_
     return ST_OK;
 }
 
-enum status conv_fold_add_plain(struct conv_fold *l, struct conv_kernel *k, const char *at,
-                                const float *scale)
+enum status conv_fold_add_plain(struct conv_fold *l, struct conv_kernel *k, const char *at)
 {
     size_t n = k->in * k->side * k->side;
     const float *w, *b;
@@ -121,13 +120,10 @@ enum status conv_fold_add_plain(struct conv_fold *l, struct conv_kernel *k, cons
 
     if (st == ST_OK)
         st = conv_fold_get(l, WEIGHTS_SHAPE(k->out), &b, "%sbias", at);
-    for (size_t o = 0; o < k->out && st == ST_OK; o++) {
-        double by = scale != NULL ? (double)scale[o] : 1;
-
-        for (size_t i = 0; i < n; i++)
-            k->w[o * n + i] += by * (double)w[o * n + i];
-        k->b[o] += by * (double)b[o];
-    }
+    for (size_t i = 0; i < k->out * n && st == ST_OK; i++)
+        k->w[i] += (double)w[i];
+    for (size_t o = 0; o < k->out && st == ST_OK; o++)
+        k->b[o] += (double)b[o];
     return st;
 }
 
@@ -138,7 +134,7 @@ enum status conv_fold_add_mobile_one(struct conv_fold *l, struct conv_kernel *k,
 
     (void)snprintf(name, sizeof name, "%sreparam_conv.", at);
     if (conv_fold_has(l, "%sreparam_conv.weight", at))
-        return conv_fold_add_plain(l, k, name, NULL);
+        return conv_fold_add_plain(l, k, name);
     (void)snprintf(name, sizeof name, "%sconv_kxk.0.", at);
     st = conv_fold_add_conv(l, k, k->side, name);
     (void)snprintf(name, sizeof name, "%sconv_scale.", at);

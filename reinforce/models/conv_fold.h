@@ -43,9 +43,9 @@ NODISCARD enum status conv_fold_add_identity(struct conv_fold *l, struct conv_ke
 /** Adds `at` + "conv.weight" (side x side, laid into the middle) through `at` + "bn.". */
 NODISCARD enum status conv_fold_add_conv(struct conv_fold *l, struct conv_kernel *k, size_t side,
                                          const char *at);
-/** Adds `at` + "weight" and "bias", rows times scale [out] (NULL: 1). */
+/** Adds `at` + "weight" and "bias", as they are. */
 NODISCARD enum status conv_fold_add_plain(struct conv_fold *l, struct conv_kernel *k,
-                                          const char *at, const float *scale);
+                                          const char *at);
 /** Adds whichever branches of a MobileOne block are there, or what they were folded into before:
  * conv_kxk.0, conv_scale, identity; reparam_conv. Source: Vasu et al. 2022. */
 NODISCARD enum status conv_fold_add_mobile_one(struct conv_fold *l, struct conv_kernel *k,

@@ -107,7 +107,7 @@ static enum status attend(struct picture *p, const struct fastvit_block *block, 
     arena_rewind(p->scratch, &mark);
     if (st == ST_OK) {
         ops_linear(p->wide, p->other, C, block->attn_out.w, block->attn_out.b, T, C, C);
-        ops_add(p->x, p->wide, T * C);
+        ops_add_scaled(p->x, p->wide, block->attn_scale, T, C);
     }
     return st;
 }
@@ -128,7 +128,7 @@ static enum status run_block(struct picture *p, const struct fastvit_block *bloc
     ops_linear(p->wide, p->other, C, block->fc.w, block->fc.b, T, block->fc.out, C);
     ops_gelu(p->wide, T * block->fc.out);
     ops_linear(p->other, p->wide, block->fc.out, block->proj.w, block->proj.b, T, C, block->fc.out);
-    ops_add(p->x, p->other, T * C);
+    ops_add_scaled(p->x, p->other, block->mlp_scale, T, C);
     return ST_OK;
 }
 

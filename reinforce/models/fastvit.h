@@ -3,9 +3,9 @@
  * the picture has become small. Source: Vasu et al. 2023 (FastViT), 2024 (MobileCLIP); timm's
  * names.
  *
- * Pictures are rows of pixels, channels together. Every branch, batch norm and layer scale of the
- * published training form is folded into the convolution or product it belongs to when the tower
- * is loaded, in double.
+ * Pictures are rows of pixels, channels together. Every branch and batch norm of the published
+ * training form is folded into the convolution or product it belongs to when the tower is loaded,
+ * in double; what needs no folding is used where it is stored.
  */
 #ifndef REINFORCE_MODELS_FASTVIT_H
 #define REINFORCE_MODELS_FASTVIT_H
@@ -39,8 +39,10 @@ struct fastvit_block {
     struct conv_depthwise mixer; /* 3 x 3, the identity inside; w NULL: attention */
     struct layer_norm norm;      /* w NULL: a batch norm, in qkv */
     struct linear qkv, attn_out;
+    const float *attn_scale; /* [C] */
     struct conv_depthwise mlp_conv;
     struct linear fc, proj;
+    const float *mlp_scale; /* [C] */
 };
 
 struct fastvit_stage {

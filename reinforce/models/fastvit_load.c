@@ -52,23 +52,7 @@ static enum status load_dense(struct conv_fold *l, const char *at, size_t in, si
     return st;
 }
 
-/* A 1 x 1 convolution, its rows times `scale`. */
-static enum status load_scaled(struct conv_fold *l, const char *at, size_t in, size_t out_width,
-                               const float *scale, struct linear *out)
-{
-    struct arena mark = l->scratch;
-    struct conv_kernel k;
-    enum status st = conv_fold_begin(l, &k, out_width, in, 1);
-
-    if (st == ST_OK)
-        st = conv_fold_add_plain(l, &k, at, scale);
-    if (st == ST_OK)
-        st = conv_fold_to_linear(l, &k, out);
-    arena_rewind(&l->scratch, &mark);
-    return st;
-}
-
-/* The same, used where it is stored. */
+/* A 1 x 1 convolution, used where it is stored. */
 static enum status load_plain(struct conv_fold *l, const char *at, size_t in, size_t out_width,
                               struct linear *out)
 {
@@ -103,7 +87,7 @@ static enum status load_mixer(struct conv_fold *l, const char *at, size_t C,
 
     (void)snprintf(name, sizeof name, "%sreparam_conv.", at);
     if (st == ST_OK && conv_fold_has(l, "%sreparam_conv.weight", at)) {
-        st = conv_fold_add_plain(l, &k, name, NULL);
+        st = conv_fold_add_plain(l, &k, name);
     } else if (st == ST_OK) {
         (void)snprintf(name, sizeof name, "%smixer.", at);
         st = conv_fold_add_mobile_one(l, &k, name);
@@ -161,28 +145,18 @@ static enum status load_qkv(struct conv_fold *l, const char *at, size_t C, bool 
 static enum status load_attention(struct conv_fold *l, const char *at, size_t C, bool layer_norm,
                                   struct fastvit_block *block)
 {
-    struct arena mark = l->scratch;
-    struct conv_kernel k;
-    const float *gamma, *w, *b;
     enum status st = load_qkv(l, at, C, layer_norm, block);
 
+    block->attn_out = (struct linear){.in = C, .out = C};
     if (st == ST_OK)
-        st = conv_fold_get(l, WEIGHTS_SHAPE(C, 1, 1), &gamma, "%slayer_scale_1.gamma", at);
+        st = conv_fold_get(l, WEIGHTS_SHAPE(C, 1, 1), &block->attn_scale, "%slayer_scale_1.gamma",
+                           at);
     if (st == ST_OK)
-        st = conv_fold_get(l, WEIGHTS_SHAPE(C, C), &w, "%stoken_mixer.proj.weight", at);
-    if (st == ST_OK)
-        st = conv_fold_get(l, WEIGHTS_SHAPE(C), &b, "%stoken_mixer.proj.bias", at);
-    if (st == ST_OK)
-        st = conv_fold_begin(l, &k, C, C, 1);
-    for (size_t o = 0; o < C && st == ST_OK; o++) {
-        for (size_t i = 0; i < C; i++)
-            k.w[o * C + i] = (double)gamma[o] * (double)w[o * C + i];
-        k.b[o] = (double)gamma[o] * (double)b[o];
-    }
-    if (st == ST_OK)
-        st = conv_fold_to_linear(l, &k, &block->attn_out);
-    arena_rewind(&l->scratch, &mark);
-    return st;
+        st = conv_fold_get(l, WEIGHTS_SHAPE(C, C), &block->attn_out.w, "%stoken_mixer.proj.weight",
+                           at);
+    return st == ST_OK ? conv_fold_get(l, WEIGHTS_SHAPE(C), &block->attn_out.b,
+                                       "%stoken_mixer.proj.bias", at)
+                       : st;
 }
 
 static enum status load_mlp(struct conv_fold *l, const char *at, const char *scale, size_t C,
@@ -190,7 +164,6 @@ static enum status load_mlp(struct conv_fold *l, const char *at, const char *sca
 {
     struct arena mark = l->scratch;
     struct conv_kernel k;
-    const float *gamma;
     char name[CONV_FOLD_MAX_NAME];
     enum status st = conv_fold_begin(l, &k, C, 1, 7);
 
@@ -201,12 +174,12 @@ static enum status load_mlp(struct conv_fold *l, const char *at, const char *sca
         st = conv_fold_to_depthwise(l, &k, 1, &block->mlp_conv);
     arena_rewind(&l->scratch, &mark);
     if (st == ST_OK)
-        st = conv_fold_get(l, WEIGHTS_SHAPE(C, 1, 1), &gamma, "%s%s.gamma", at, scale);
+        st = conv_fold_get(l, WEIGHTS_SHAPE(C, 1, 1), &block->mlp_scale, "%s%s.gamma", at, scale);
     (void)snprintf(name, sizeof name, "%smlp.fc1.", at);
     if (st == ST_OK)
         st = load_plain(l, name, C, hidden, &block->fc);
     (void)snprintf(name, sizeof name, "%smlp.fc2.", at);
-    return st == ST_OK ? load_scaled(l, name, hidden, C, gamma, &block->proj) : st;
+    return st == ST_OK ? load_plain(l, name, hidden, C, &block->proj) : st;
 }
 
 static enum status load_downsample(struct conv_fold *l, size_t s, bool squeeze,
@@ -221,7 +194,7 @@ static enum status load_downsample(struct conv_fold *l, size_t s, bool squeeze,
     (void)snprintf(at, sizeof at, "stages.%zu.downsample.proj.0.", s);
     if (st == ST_OK && conv_fold_has(l, "%sreparam_conv.weight", at)) {
         (void)snprintf(name, sizeof name, "%sreparam_conv.", at);
-        st = conv_fold_add_plain(l, &k, name, NULL);
+        st = conv_fold_add_plain(l, &k, name);
     } else if (st == ST_OK) {
         (void)snprintf(name, sizeof name, "%slarge_conv.", at);
         st = conv_fold_add_conv(l, &k, 7, name);
@@ -250,7 +223,7 @@ static enum status load_position(struct conv_fold *l, size_t s, size_t C,
 
     (void)snprintf(at, sizeof at, "stages.%zu.pos_emb.%s.", s, folded ? "reparam_conv" : "pos_enc");
     if (st == ST_OK)
-        st = conv_fold_add_plain(l, &k, at, NULL);
+        st = conv_fold_add_plain(l, &k, at);
     for (size_t c = 0; c < C && st == ST_OK && !folded; c++)
         k.w[c * 49 + 24] += 1;
     if (st == ST_OK)

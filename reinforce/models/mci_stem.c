@@ -13,7 +13,7 @@ static enum status load_one(struct conv_fold *l, const char *at, bool norm, size
     enum status st = conv_fold_begin(l, &k, out_width, in, side);
 
     if (st == ST_OK)
-        st = norm ? conv_fold_add_conv(l, &k, side, at) : conv_fold_add_plain(l, &k, at, NULL);
+        st = norm ? conv_fold_add_conv(l, &k, side, at) : conv_fold_add_plain(l, &k, at);
     if (st == ST_OK)
         st = conv_fold_to_linear(l, &k, out);
     arena_rewind(&l->scratch, &mark);

@@ -287,21 +287,21 @@ const char *snapshot_describe(const struct snapshot *s, char out[SNAPSHOT_DESCRI
     return out;
 }
 
+static enum status hash_piece(void *ctx, struct bytes_view piece, struct error *err)
+{
+    (void)err;
+    sha256_update(ctx, piece.data, piece.len);
+    return ST_OK;
+}
+
 static enum status hash_file(struct sha256 *hash, const char *path, struct error *err)
 {
     const char *slash = strrchr(path, '/');
-    struct file_map map;
-    enum status st;
 
     if (path[0] == '\0')
         return ST_OK;
-    st = file_map_open(path, &map, err);
-    if (st != ST_OK)
-        return st;
     sha256_update(hash, slash + 1, strlen(slash + 1) + 1);
-    sha256_update(hash, map.bytes.data, map.bytes.len);
-    file_map_close(&map);
-    return ST_OK;
+    return file_read_pieces(path, hash_piece, hash, err);
 }
 
 enum status snapshot_open_weights(const struct snapshot *s, struct weights **out,

@@ -11,6 +11,7 @@
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum {
@@ -18,7 +19,6 @@ enum {
     MAX_LISTING_BYTES = 64 << 20,
     MAX_FILES = 4096,
     HEX_BYTES = 65,
-    CHUNK = 1 << 20,
     MAX_RESUMES = 8, /* of one file that keeps breaking off */
 };
 
@@ -238,48 +238,73 @@ static enum status write_piece(void *ctx, struct bytes_view piece, struct error 
     return ST_OK;
 }
 
+/* The two digests of a file under way. */
+struct digests {
+    EVP_MD_CTX *sha256, *git;
+};
+
+static enum status digest_piece(void *ctx, struct bytes_view piece, struct error *err)
+{
+    struct digests *d = ctx;
+
+    return EVP_DigestUpdate(d->sha256, piece.data, piece.len) == 1 &&
+                   EVP_DigestUpdate(d->git, piece.data, piece.len) == 1
+               ? ST_OK
+               : error_set(err, ST_INTERNAL, "libcrypto could not hash");
+}
+
+static bool digest_hex(EVP_MD_CTX *digest, char hex[HEX_BYTES])
+{
+    unsigned char bytes[EVP_MAX_MD_SIZE];
+    unsigned len = 0;
+    bool ok = EVP_DigestFinal_ex(digest, bytes, &len) == 1;
+
+    for (unsigned i = 0; ok && i < len; i++)
+        (void)snprintf(hex + (size_t)2 * i, 3, "%02x", bytes[i]);
+    return ok;
+}
+
+static enum status digest_file(const char *path, uint64_t size, char sha256[HEX_BYTES],
+                               char blob[HEX_BYTES], struct error *err)
+{
+    struct digests d = {EVP_MD_CTX_new(), EVP_MD_CTX_new()};
+    char head[48];
+    int n = snprintf(head, sizeof head, "blob %llu", (unsigned long long)size);
+    bool ok = d.sha256 != NULL && d.git != NULL &&
+              EVP_DigestInit_ex(d.sha256, EVP_sha256(), NULL) == 1 &&
+              EVP_DigestInit_ex(d.git, EVP_sha1(), NULL) == 1 &&
+              EVP_DigestUpdate(d.git, head, (size_t)n + 1) == 1;
+    enum status st = ok ? file_read_pieces(path, digest_piece, &d, err)
+                        : error_set(err, ST_INTERNAL, "libcrypto could not hash");
+
+    if (st == ST_OK && (!digest_hex(d.sha256, sha256) || !digest_hex(d.git, blob)))
+        st = error_set(err, ST_INTERNAL, "libcrypto could not hash");
+    EVP_MD_CTX_free(d.git);
+    EVP_MD_CTX_free(d.sha256);
+    return st;
+}
+
 /* SHA-256 of the file, and whether it is what the hub has. */
 static enum status check_file(const char *path, struct hub_file *file, struct error *err)
 {
-    EVP_MD_CTX *sha256 = EVP_MD_CTX_new(), *git = EVP_MD_CTX_new();
-    unsigned char digest[EVP_MAX_MD_SIZE];
-    char head[48], blob[HEX_BYTES] = "";
-    struct file_map map;
-    unsigned len = 0;
-    enum status st = file_map_open(path, &map, err);
+    char blob[HEX_BYTES] = "";
+    struct stat info;
+    enum status st;
 
-    if (st == ST_OK && sha256 != NULL && git != NULL) {
-        int n = snprintf(head, sizeof head, "blob %zu", map.bytes.len);
-        bool ok = EVP_DigestInit_ex(sha256, EVP_sha256(), NULL) == 1 &&
-                  EVP_DigestInit_ex(git, EVP_sha1(), NULL) == 1 &&
-                  EVP_DigestUpdate(git, head, (size_t)n + 1) == 1;
-
-        for (size_t at = 0; ok && at < map.bytes.len; at += CHUNK) {
-            size_t piece = MIN(map.bytes.len - at, (size_t)CHUNK);
-
-            ok = EVP_DigestUpdate(sha256, map.bytes.data + at, piece) == 1 &&
-                 EVP_DigestUpdate(git, map.bytes.data + at, piece) == 1;
-        }
-        ok = ok && EVP_DigestFinal_ex(sha256, digest, &len) == 1;
-        for (unsigned i = 0; ok && i < len; i++)
-            (void)snprintf(file->found + (size_t)2 * i, 3, "%02x", digest[i]);
-        ok = ok && EVP_DigestFinal_ex(git, digest, &len) == 1;
-        for (unsigned i = 0; ok && i < len; i++)
-            (void)snprintf(blob + (size_t)2 * i, 3, "%02x", digest[i]);
-        if (!ok)
-            st = error_set(err, ST_INTERNAL, "libcrypto could not hash \"%s\"", path);
-        else if (file->bytes > 0 && map.bytes.len != file->bytes)
-            st = error_set(err, ST_CORRUPT, "\"%s\" has %zu bytes, the hub says %llu", file->name,
-                           map.bytes.len, (unsigned long long)file->bytes);
-        else if (file->sha256 != NULL ? strcmp(file->sha256, file->found) != 0
-                                      : file->blob != NULL && strcmp(file->blob, blob) != 0)
-            st = error_set(err, ST_CORRUPT, "\"%s\" has another digest than the hub says",
-                           file->name);
-        file_map_close(&map);
-    }
-    EVP_MD_CTX_free(git);
-    EVP_MD_CTX_free(sha256);
-    return st;
+    if (stat(path, &info) != 0)
+        return error_set_errno(err, errno == ENOENT ? ST_NOT_FOUND : ST_UNAVAILABLE,
+                               "could not read \"%s\"", path);
+    st = digest_file(path, (uint64_t)info.st_size, file->found, blob, err);
+    if (st != ST_OK)
+        return st;
+    if (file->bytes > 0 && (uint64_t)info.st_size != file->bytes)
+        return error_set(err, ST_CORRUPT, "\"%s\" has %llu bytes, the hub says %llu", file->name,
+                         (unsigned long long)info.st_size, (unsigned long long)file->bytes);
+    if (file->sha256 != NULL ? strcmp(file->sha256, file->found) != 0
+                             : file->blob != NULL && strcmp(file->blob, blob) != 0)
+        return error_set(err, ST_CORRUPT, "\"%s\" has another digest than the hub says",
+                         file->name);
+    return ST_OK;
 }
 
 /* Fetches until the file is whole, going on behind what is there already. */
