@@ -2,6 +2,7 @@
 #include "reinforce/base/file.h"
 #include "reinforce/teach/captioner.h"
 #include "reinforce/text/tokenizer.h"
+#include "tests/support/oom.h"
 #include "tests/support/paligemma_golden.h"
 #include "tests/support/temp_folder.h"
 #include "tests/support/test.h"
@@ -457,6 +458,52 @@ static void pixels_become_minus_one_to_one(void **state)
         assert_true(fabs((double)got[i] - (i / 127.5 - 1)) <= 0x1p-23);
 }
 
+/* Opens and captions while the n-th allocation fails; false when there was no n-th. */
+static bool survives(unsigned n)
+{
+    const struct captioner_options options = {.model_dir = paligemma_golden_dirs[2]};
+    struct caption_options how = greedy("caption en");
+    struct captioner *captioner = NULL;
+    struct caption said = {0};
+    struct arena pictures, results, scratch;
+    struct bytes_view uid = bytes_of_string("u");
+    struct image picture;
+    struct error err = {0};
+    enum status st;
+    bool fired;
+
+    arena_init(&pictures, 1 << 20);
+    arena_init(&results, 1 << 20);
+    arena_init(&scratch, 1 << 26);
+    paligemma_golden_picture(0, &pictures, &picture);
+    how.max_tokens = 6;
+    oom_fail_at(n);
+    st = captioner_open(&options, &captioner, &err);
+    if (st == ST_OK)
+        st = captioner_caption_images(captioner, &picture, &uid, 1, &how, &results, &scratch, &said,
+                                      &err);
+    fired = oom_fired();
+    oom_fail_at(0);
+    assert_int_equal(st, fired ? ST_NO_MEMORY : ST_OK);
+    captioner_close(&captioner);
+    arena_release(&pictures);
+    arena_release(&results);
+    arena_release(&scratch);
+    return fired;
+}
+
+static void every_failing_allocation_is_survived(void **state)
+{
+    unsigned n = 1;
+
+    (void)state;
+    while (survives(n)) /* the tokenizer's thousands are its own test's: not every one */
+        n += 1 + n / 50;
+    assert_true(n > 20);
+    for (unsigned last = 1; last < MIN(n, 150u); last++) /* every one of the captioner's own */
+        (void)survives(n - last);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -473,6 +520,7 @@ int main(void)
         cmocka_unit_test(a_model_that_does_not_fit_is_refused_with_its_sizes),
         cmocka_unit_test(little_memory_means_fewer_rows_and_the_same_captions),
         cmocka_unit_test(pixels_become_minus_one_to_one),
+        cmocka_unit_test(every_failing_allocation_is_survived),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
