@@ -372,6 +372,12 @@ static enum status decode(struct decoding *d, const struct bytes_view *uid_b, si
         return search(d, &model, how, B, capacity, results, captions, err);
     rows = choose_rows(d, B * d->per_image, capacity);
     st = gemma_decoder_init(&d->decoder, gemma, 1 + rows, capacity, d->scratch, err);
+    if (st == ST_NO_MEMORY)
+        error_add_context(err,
+                          "caches of %zu captions of up to %zu tokens (%zu MB; a job's "
+                          "workers.memory must have room for them)",
+                          1 + rows, capacity,
+                          gemma_decoder_bytes(config, 1 + rows, capacity) >> 20);
     return st == ST_OK ? decode_rows(&model, how, uid_b, B, d->per_image, rows, results, d->scratch,
                                      captions, err)
                        : st;
