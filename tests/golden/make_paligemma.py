@@ -16,6 +16,7 @@ prefix in both directions, at every step. `logits` and `captions` are without th
 `logits_window` and `captions_window` with it.
 """
 
+import hashlib
 import json
 import os
 import sys
@@ -86,10 +87,22 @@ def picture(k):
     return pattern(k, 20 + 3 * k, 64 - k)
 
 
+def resize(image, size):
+    """Horizontally first, as Pillow did up to 12; 13 begins vertically when that saves work."""
+    return np.array(Image.fromarray(image).resize((size, len(image)), Image.BICUBIC).resize((size, size), Image.BICUBIC))
+
+
 def to_pixels(image, size):
-    # horizontally first, as Pillow did up to 12; 13 begins vertically when that saves work
-    resized = Image.fromarray(image).resize((size, len(image)), Image.BICUBIC).resize((size, size), Image.BICUBIC)
-    return (torch.from_numpy(np.array(resized)).float().permute(2, 0, 1) / 255 - 0.5) / 0.5
+    return (torch.from_numpy(resize(image, size)).float().permute(2, 0, 1) / 255 - 0.5) / 0.5
+
+
+def resized_digests(size):
+    """[height, width, SHA-256 of the bytes] of 200 pictures, thin, tiny and large ones among them."""
+    rng = np.random.default_rng(1)
+    sides = [(1, 1), (1, 300), (300, 1), (2, 500), (size, size), (size, 99), (99, size), (31, 33), (640, 480)]
+    sides += [tuple(int(v) for v in rng.integers(1, 400, 2)) for _ in range(200 - len(sides))]
+    return [[h, w, hashlib.sha256(resize(pattern(k % 20, h, w), size).tobytes()).hexdigest()[:16]]
+            for k, (h, w) in enumerate(sides)]
 
 
 def text_ids(tokenizer, prompt):
@@ -219,7 +232,8 @@ def build(out, name, seed, vision, text, dtype, head_twice, renamed, gain, end_g
     window = text.get("sliding_window")
     pixels = [to_pixels(picture(k), size) for k in range(N_IMAGES)]
     texts = [text_ids(tokenizer, p) for p in PROMPTS]
-    golden, words = {}, {"prompts": PROMPTS, "prompt_ids": texts, "image_id": image_id, "window": window or 0}
+    golden, words = {}, {"prompts": PROMPTS, "prompt_ids": texts, "image_id": image_id, "window": window or 0,
+                     "resized": resized_digests(size)}
     with torch.no_grad():
         golden["tower"] = model.vision_tower(pixels[0][None]).last_hidden_state[0]
         golden["projected"] = model.multi_modal_projector(golden["tower"][None])[0]
@@ -251,7 +265,7 @@ def build(out, name, seed, vision, text, dtype, head_twice, renamed, gain, end_g
                                   suppress_tokens=list(range(image_id, rows)))[0, ids.shape[1]:].tolist()
             assert made == [i for i in golden["captions"][k].tolist() if i >= 0], (made, golden["captions"][k])
     save_file({k: v.contiguous() for k, v in golden.items()}, os.path.join(folder, "golden.safetensors"))
-    json.dump(words, open(os.path.join(folder, "golden.json"), "w"), indent=1)
+    json.dump(words, open(os.path.join(folder, "golden.json"), "w"))
     lengths = [int((golden["captions"][k] >= 0).sum()) for k in range(N_IMAGES)]
     print(name, kind, "parameters", sum(p.numel() for p in model.parameters()), "smallest gap", smallest, "lengths", lengths,
           "distinct", len({tuple(r) for r in golden["captions"].tolist()}),

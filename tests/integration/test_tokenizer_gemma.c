@@ -139,7 +139,7 @@ static void ids_equal_hugging_face(void **state)
     }
 }
 
-static void what_is_encoded_decodes_to_itself(void **state) /* PaliGemma 16: byte fallback */
+static void what_is_encoded_decodes_to_itself(void **state) /* PALI 16: byte fallback */
 {
     struct tokenizer *tok = load("gemma/gemma2.json");
     struct byte_buf text;

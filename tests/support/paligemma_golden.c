@@ -69,10 +69,9 @@ size_t paligemma_golden_prompt(const struct paligemma_golden *g, size_t prompt, 
     return n;
 }
 
-void paligemma_golden_picture(int k, struct arena *arena, struct image *out)
+void paligemma_golden_pattern(int k, int height, int width, struct arena *arena, struct image *out)
 {
     struct error err = {0};
-    int height = 20 + 3 * k, width = 64 - k;
 
     assert_ok(image_alloc(out, width, height, 3, arena, &err));
     for (int y = 0; y < height; y++)
@@ -81,6 +80,11 @@ void paligemma_golden_picture(int k, struct arena *arena, struct image *out)
                 out->pixels[(y * width + x) * 3 + c] =
                     (uint8_t)((37 + 2 * k) * x + (101 + 6 * k) * y + (7 + k) * x * y + 59 * c +
                               29 * k);
+}
+
+void paligemma_golden_picture(int k, struct arena *arena, struct image *out)
+{
+    paligemma_golden_pattern(k, 20 + 3 * k, 64 - k, arena, out);
 }
 
 const float *paligemma_golden_tokens(struct paligemma_golden *g, const struct paligemma *model,

@@ -27,7 +27,8 @@ const void *paligemma_golden_get(struct paligemma_golden *g, const char *name, s
 /** A prompt's ids: <bos> prompt \n. */
 size_t paligemma_golden_prompt(const struct paligemma_golden *g, size_t prompt, int32_t ids[64]);
 
-/** Picture k of the goldens. */
+/** Pattern k of the goldens, and picture k: the pattern in a size of its own. */
+void paligemma_golden_pattern(int k, int height, int width, struct arena *arena, struct image *out);
 void paligemma_golden_picture(int k, struct arena *arena, struct image *out);
 
 /** The tokens that stand for picture k, float32 [n, D], until close. */

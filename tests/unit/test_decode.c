@@ -106,7 +106,7 @@ static void check_pixels(const struct golden *golden, struct arena *arena)
     assert_digest_begins(golden->name, image.pixels, image_bytes(&image), golden->digest);
 }
 
-/* DR 21, IM-1, IM-3 */
+/* DR 21, IM-1, IM-3, PALI 19 */
 static void every_kind_of_file_decodes_to_pillows_rgb(void **state)
 {
     (void)state;

@@ -89,6 +89,36 @@ static float *stepped_logits(struct paligemma_golden *g, const struct paligemma 
     return logits;
 }
 
+/* PALI 18: Pillow's bytes, of thin, tiny and large pictures too */
+static void pictures_are_resized_to_pillows_bytes(void **state)
+{
+    (void)state;
+    for (size_t d = 0; d < ARRAY_LEN(paligemma_golden_dirs); d++) {
+        struct paligemma_golden g;
+        struct error err = {0};
+        const json_t *list;
+
+        paligemma_golden_open(&g, paligemma_golden_dirs[d]);
+        list = json_object_get(g.words, "resized");
+        assert_int_equal(json_array_size(list), 200);
+        for (size_t k = 0; k < json_array_size(list); k++) {
+            const json_t *want = json_array_get(list, k);
+            int height = (int)json_integer_value(json_array_get(want, 0));
+            int width = (int)json_integer_value(json_array_get(want, 1));
+            char hex[SHA256_HEX_LEN + 1];
+            struct image picture, square;
+
+            arena_reset(&g.arena);
+            paligemma_golden_pattern((int)k % 20, height, width, &g.arena, &picture);
+            assert_ok(preprocess_pixels(&g.snapshot.preprocess, &picture, &g.arena, &square, &err));
+            sha256_of(bytes_view_of(square.pixels, image_bytes(&square)), hex);
+            if (strncmp(hex, json_string_value(json_array_get(want, 2)), 16) != 0)
+                fail_msg("%d x %d pixels: other bytes than Pillow's", height, width);
+        }
+        paligemma_golden_close(&g);
+    }
+}
+
 /* PALI 20, 21: tower and projector, which is linear and nothing else */
 static void the_image_side_agrees_with_the_reference(void **state)
 {
@@ -594,6 +624,7 @@ static void a_sequence_longer_than_the_context_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(pictures_are_resized_to_pillows_bytes),
         cmocka_unit_test(the_image_side_agrees_with_the_reference),
         cmocka_unit_test(logits_agree_with_the_reference_whole_and_stepped),
         cmocka_unit_test(a_last_layer_left_unfinished_changes_no_bit),
