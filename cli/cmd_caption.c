@@ -30,44 +30,12 @@ static void print_caption(const char *path, const struct caption *caption)
     (void)printf("\t%.4f\n", caption->score);
 }
 
-/* {"box": [top, left, bottom, right], "label": ..., "mask": [...]} of each place in `text`; NULL
- * without any. */
-static enum status places_of(struct bytes_view text, struct arena *arena, json_t **out,
-                             struct error *err)
-{
-    struct location *places;
-    size_t n = 0;
-    enum status st = locations_parse(text, arena, &places, &n, err);
-
-    *out = st == ST_OK && n > 0 ? json_array() : NULL;
-    for (size_t i = 0; i < n && st == ST_OK; i++) {
-        const struct location *p = &places[i];
-        json_t *mask = p->has_mask ? json_array() : NULL;
-
-        for (int c = 0; c < LOCATION_MASK_CODES && p->has_mask && st == ST_OK; c++)
-            st = tool_json_append(mask, json_integer(p->mask[c]), err);
-        if (st == ST_OK)
-            st = tool_json_append(*out,
-                                  json_pack("{s:[i,i,i,i], s:o, s:o*}", "box", p->top, p->left,
-                                            p->bottom, p->right, "label", tool_json_text(p->label),
-                                            "mask", mask),
-                                  err);
-        else
-            json_decref(mask);
-    }
-    if (st != ST_OK) {
-        json_decref(*out);
-        *out = NULL;
-    }
-    return st;
-}
-
 static enum status append_caption(json_t *list, const struct caption *caption, struct arena *arena,
                                   struct error *err)
 {
     struct bytes_view text = bytes_view_of(caption->text, caption->text_len);
     json_t *places = NULL;
-    enum status st = places_of(text, arena, &places, err);
+    enum status st = locations_json(text, arena, &places, err);
 
     if (st != ST_OK)
         return st;

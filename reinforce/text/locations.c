@@ -114,3 +114,42 @@ enum status locations_parse(struct bytes_view text, struct arena *arena, struct 
         (void)next_location(text, &at, &(*out)[i]);
     return st;
 }
+
+static enum status append_place(json_t *list, const struct location *p, struct error *err)
+{
+    json_t *mask = p->has_mask ? json_array() : NULL;
+    json_t *label = json_stringn((const char *)p->label.data, p->label.len), *place;
+
+    for (int c = 0; c < LOCATION_MASK_CODES && mask != NULL; c++)
+        (void)json_array_append_new(mask, json_integer(p->mask[c]));
+    if (label == NULL) {
+        json_decref(mask);
+        return error_set(err, ST_INVALID, "a place's label is not UTF-8");
+    }
+    place = json_pack("{s:[i,i,i,i], s:o, s:o*}", "box", p->top, p->left, p->bottom, p->right,
+                      "label", label, "mask", mask);
+    if (json_array_append_new(list, place) == 0 &&
+        (!p->has_mask || json_array_size(json_object_get(place, "mask")) == LOCATION_MASK_CODES))
+        return ST_OK;
+    return error_set(err, ST_NO_MEMORY, "could not allocate a place");
+}
+
+enum status locations_json(struct bytes_view text, struct arena *arena, json_t **out,
+                           struct error *err)
+{
+    struct location *places;
+    size_t n = 0;
+    enum status st = locations_parse(text, arena, &places, &n, err);
+
+    *out = NULL;
+    if (st != ST_OK || n == 0)
+        return st;
+    *out = json_array();
+    for (size_t i = 0; i < n && st == ST_OK; i++)
+        st = append_place(*out, &places[i], err);
+    if (st != ST_OK) {
+        json_decref(*out);
+        *out = NULL;
+    }
+    return st;
+}

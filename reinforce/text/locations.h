@@ -10,7 +10,7 @@
 #define REINFORCE_TEXT_LOCATIONS_H
 
 #include "reinforce/base/arena.h"
-#include "reinforce/base/bytes.h"
+#include "reinforce/base/json.h"
 
 #include <stdint.h>
 
@@ -29,5 +29,13 @@ struct location {
  */
 NODISCARD enum status locations_parse(struct bytes_view text, struct arena *arena,
                                       struct location **out, size_t *n, struct error *err);
+
+/**
+ * The same as [{"box": [top, left, bottom, right], "label": "cat", "mask": [...]}, ...], mask only
+ * where there is one. *out is the caller's; NULL: the text names no place. ST_NO_MEMORY; labels
+ * that are not UTF-8 are ST_INVALID.
+ */
+NODISCARD enum status locations_json(struct bytes_view text, struct arena *arena, json_t **out,
+                                     struct error *err);
 
 #endif

@@ -15,6 +15,7 @@ enum fake_fault {
     FAKE_NAN = 3,     /* teachers: one value of the row is NaN */
     FAKE_LONG = 4,    /* teachers: the row has length 2 */
     FAKE_EMPTY = 5,   /* captioners: the image's last caption is white space */
+    FAKE_PLACES = 6,  /* captioners: the image's last caption names a place */
 };
 
 /** The engine closes it. Set the trap before the pipeline starts. */

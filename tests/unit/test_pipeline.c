@@ -121,6 +121,41 @@ static void an_empty_caption_costs_its_sample(void **state) /* DR 24 */
     small_run_release(&run);
 }
 
+static void places_in_captions_are_kept_as_such(void **state)
+{
+    struct record records[SMALL_RUN_MAX_SAMPLES];
+    struct small_run run;
+    size_t n;
+
+    (void)state;
+    small_run_init(&run, NULL);
+    run.captioner->fault = FAKE_PLACES;
+    run.captioner->trap = "s-001";
+    small_run_put_samples(&run, "s", 3);
+    small_run_plan(&run);
+    small_run_work(&run, 1, WIRE_OUTCOME_DONE);
+    n = small_run_records(&run, output_key, records);
+    assert_int_equal(n, 3);
+    for (size_t i = 0; i < n; i++) {
+        const json_t *places = json_object_get(records[i].meta, "places");
+        struct byte_buf text;
+        struct error err = {0};
+
+        if (!bytes_equal(records[i].uid, bytes_of_string("s-001"))) {
+            assert_null(places);
+            continue;
+        }
+        byte_buf_init(&text, 1024);
+        assert_ok(json_write(places, &text, &err));
+        assert_true(bytes_equal(
+            byte_buf_view(&text),
+            bytes_of_string(
+                "{\"syn_text\": [[], [{\"box\": [10, 20, 500, 1023], \"label\": \"cat\"}]]}")));
+        byte_buf_release(&text);
+    }
+    small_run_release(&run);
+}
+
 static void a_captioner_that_refuses_one_image_costs_that_sample(void **state) /* DR 35 */
 {
     struct record records[SMALL_RUN_MAX_SAMPLES];
@@ -612,6 +647,7 @@ int main(void)
         cmocka_unit_test(every_record_has_a_row_per_view_and_text),
         cmocka_unit_test(several_real_captions_have_a_row_each),
         cmocka_unit_test(an_empty_caption_costs_its_sample),
+        cmocka_unit_test(places_in_captions_are_kept_as_such),
         cmocka_unit_test(a_captioner_that_refuses_one_image_costs_that_sample),
         cmocka_unit_test(slices_are_unit_vectors_in_both_types),
         cmocka_unit_test(a_bad_embedding_costs_its_sample),
