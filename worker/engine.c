@@ -1,48 +1,73 @@
 #include "worker/engine.h"
 
+#include "reinforce/base/log.h"
 #include "storage/hub/hub.h"
+#include "worker/remote/remote.h"
 
 #include <stdlib.h>
+
+static enum status open_teacher(const struct job_teacher *spec, struct teacher **out,
+                                struct error *err)
+{
+    const struct hub_options hub = {0};
+    char dir[PATH_MAX];
+    const struct teacher_options options = {
+        .model_dir = dir,
+        .clean = spec->clean,
+        .special_tokens_in_text = spec->special_tokens_in_text,
+        .activation = spec->activation,
+    };
+    enum status st;
+
+    if (spec->remote.server != NULL)
+        return remote_teacher_open(spec, out, err);
+    st = hub_resolve(&hub, spec->model, dir, err);
+    return st == ST_OK ? teacher_open(&options, out, err) : st;
+}
+
+static enum status open_captioner(const struct job_captioner *spec, struct captioner **out,
+                                  struct error *err)
+{
+    const struct hub_options hub = {0};
+    char dir[PATH_MAX];
+    const struct captioner_options options = {.model_dir = dir,
+                                              .activation = spec->activation,
+                                              .no_attention_cap = !spec->attention_cap,
+                                              .final_cap = spec->final_cap,
+                                              .sliding_window = spec->sliding_window};
+    enum status st;
+
+    if (spec->remote.server != NULL)
+        return remote_captioner_open(spec, out, err);
+    st = hub_resolve(&hub, spec->model, dir, err);
+    return st == ST_OK ? captioner_open(&options, out, err) : st;
+}
 
 static enum status open_models(const struct job *job, struct teacher **teachers,
                                struct captioner **captioners, struct error *err)
 {
-    const struct hub_options hub = {0};
-
     for (size_t i = 0; i < job->n_teachers; i++) {
-        const struct job_teacher *spec = &job->teachers[i];
-        char dir[PATH_MAX];
-        const struct teacher_options options = {
-            .model_dir = dir,
-            .clean = spec->clean,
-            .special_tokens_in_text = spec->special_tokens_in_text,
-            .activation = spec->activation,
-        };
-        enum status st = hub_resolve(&hub, spec->model, dir, err);
+        const char *name = job->teachers[i].name;
+        enum status st = open_teacher(&job->teachers[i], &teachers[i], err);
 
-        if (st == ST_OK)
-            st = teacher_open(&options, &teachers[i], err);
         if (st != ST_OK) {
-            error_add_context(err, "teacher \"%s\"", spec->name);
+            error_add_context(err, "teacher \"%s\"", name);
             return st;
         }
+        log_at(LOG_INFO, "teacher_opened", "name=\"%s\" family=%s digest=%s", name,
+               teacher_info(teachers[i])->family, teacher_info(teachers[i])->weights_digest);
     }
     for (size_t i = 0; i < job->n_captioners; i++) {
-        const struct job_captioner *spec = &job->captioners[i];
-        char dir[PATH_MAX];
-        const struct captioner_options options = {.model_dir = dir,
-                                                  .activation = spec->activation,
-                                                  .no_attention_cap = !spec->attention_cap,
-                                                  .final_cap = spec->final_cap,
-                                                  .sliding_window = spec->sliding_window};
-        enum status st = hub_resolve(&hub, spec->model, dir, err);
+        const char *name = job->captioners[i].name;
+        enum status st = open_captioner(&job->captioners[i], &captioners[i], err);
 
-        if (st == ST_OK)
-            st = captioner_open(&options, &captioners[i], err);
         if (st != ST_OK) {
-            error_add_context(err, "captioner \"%s\"", spec->name);
+            error_add_context(err, "captioner \"%s\"", name);
             return st;
         }
+        log_at(LOG_INFO, "captioner_opened", "name=\"%s\" family=%s digest=%s", name,
+               captioner_info(captioners[i])->family,
+               captioner_info(captioners[i])->weights_digest);
     }
     return ST_OK;
 }

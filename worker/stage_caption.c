@@ -127,12 +127,13 @@ static enum status caption_batch(const struct stage_context *context, size_t whi
         st = captioner_caption_images(context->engine->captioners[which], images, uids, B,
                                       &spec->how, results, scratch, captions, &err);
     (void)atomic_fetch_add(&context->stats->captioner_ns[which], clock_monotonic_ns() - begun);
-    if (st != ST_OK && B > 1)
+    if (st != ST_OK && B > 1 && !status_is_retryable(st))
         return st; /* the caller tries them one by one */
     if (st != ST_OK) {
         error_add_context(&err, "captioner \"%s\"", spec->name);
-        sample_fail(batch[0], STAGE_CAPTION, "caption_failed", &err);
-        return st;
+        for (size_t b = 0; b < B; b++)
+            sample_fail(batch[b], STAGE_CAPTION, "caption_failed", &err);
+        return ST_OK;
     }
     for (size_t b = 0; b < B; b++) {
         if (keep_captions(batch[b], spec, &captions[b * n], &err) != ST_OK) {

@@ -19,6 +19,18 @@ enum job_caption_post {
     JOB_POST_FIRST_SENTENCE = 2, /* RayGen's cut, for sets that must match the published ones */
 };
 
+/** Where a model is served that does not run here. `server` NULL: it runs here, nothing else
+ * counts.
+ */
+struct job_remote {
+    const char *protocol;  /* "openai", "oip" */
+    const char *server;    /* http(s)://HOST[:PORT][/PATH]: where, so no part of the digest */
+    const char *token_env; /* environment variable that holds the token; NULL: none is sent */
+    int concurrency;       /* requests at once */
+    int64_t timeout_ms;    /* of each try */
+    int max_tries;         /* of one request */
+};
+
 /** One captioner of a job. */
 struct job_captioner {
     const char *name;
@@ -28,6 +40,10 @@ struct job_captioner {
     enum job_caption_post post;
     bool attention_cap, final_cap, sliding_window; /* PaliGemma 2 */
     struct caption_options how;
+    struct job_remote remote;
+    int image_side;           /* served: longest side that is sent, pixels; 0: as it is */
+    const char *image_format; /* served: "jpeg", "png" */
+    int image_quality;
 };
 
 /** One teacher; the order in the file is the order of the slices in a stored row. */
@@ -37,6 +53,14 @@ struct job_teacher {
     const char *activation;
     enum teacher_clean clean;
     bool special_tokens_in_text;
+    struct job_remote remote;
+    const char *text_model; /* served: the model that takes texts; NULL: `model` */
+    int dim;                /* served: what the server must answer with; 0: whatever it does */
+    int image_size;         /* served: side of the views, pixels; 0: as the server says */
+    const char *mean, *std; /* served: three numbers, see job_parse_triple() */
+    const char *image_form; /* openai: "data_url", "object", "messages" */
+    const char *image_tensor, *text_tensor, *output_tensor; /* oip */
+    int batch;                                              /* served: rows of a request */
 };
 
 /** Immutable after job_load(); strings live in `arena`. Defaults and meaning: docs/job-file.md,
@@ -115,6 +139,9 @@ NODISCARD enum status job_load_text(struct bytes_view text, const char *path,
                                     const struct job_override *overrides, size_t n_overrides,
                                     struct job **out, struct error *err);
 void job_destroy(struct job **job);
+
+/** "0.5, 0.5, 0.5": three numbers with commas or spaces between them. ST_INVALID. */
+NODISCARD enum status job_parse_triple(const char *text, float out[3], struct error *err);
 
 /** Appends docs/job-file.md, made from the table. */
 NODISCARD enum status job_write_reference(struct byte_buf *out, struct error *err);

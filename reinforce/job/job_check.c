@@ -1,5 +1,9 @@
 #include "reinforce/job/job_check.h"
 
+#include "reinforce/base/parse.h"
+
+#include <stdio.h>
+
 enum { MAX_NAME = 64 };
 
 #define WORD_CHARS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
@@ -90,6 +94,101 @@ static enum status check_column(const struct job *job, const struct yaml_tree *r
     return refused_at(root, "captioners", index, "column", err);
 }
 
+enum status job_parse_triple(const char *text, float out[3], struct error *err)
+{
+    const char *at = text;
+
+    for (int i = 0; i < 3; i++) {
+        char number[32];
+        size_t len;
+        double value;
+
+        at += strspn(at, ", ");
+        len = strcspn(at, ", ");
+        (void)snprintf(number, sizeof number, "%.*s", (int)len, at);
+        if (len == 0 || len >= sizeof number || parse_f64(number, -1e6, 1e6, &value, err) != ST_OK)
+            return error_set(err, ST_INVALID, "\"%.60s\" is not three numbers", text);
+        out[i] = (float)value;
+        at += len;
+    }
+    if (at[strspn(at, ", ")] != '\0')
+        return error_set(err, ST_INVALID, "\"%.60s\" has more than three numbers", text);
+    return ST_OK;
+}
+
+/* A protocol and a server go together; a password in a URL would end in the catalog and in logs. */
+static enum status check_remote(const struct job_remote *remote, const char *activation,
+                                const struct yaml_tree *root, const char *section, int index,
+                                struct error *err)
+{
+    const char *key = "server";
+
+    if (remote->server == NULL && remote->protocol == NULL)
+        return ST_OK;
+    if (remote->server == NULL) {
+        key = "protocol";
+        (void)error_set(err, ST_INVALID, "says how to talk, not to whom; add `server`, a URL");
+    } else if (remote->protocol == NULL) {
+        (void)error_set(err, ST_INVALID, "needs `protocol` beside it, such as openai");
+    } else if (strncmp(remote->server, "http://", 7) != 0 &&
+               strncmp(remote->server, "https://", 8) != 0) {
+        (void)error_set(err, ST_INVALID, "begins with neither http:// nor https://");
+    } else if (strpbrk(remote->server, "@?#") != NULL) {
+        (void)error_set(err, ST_INVALID,
+                        "has a user, query or fragment in it; put the token into an environment "
+                        "variable and name that in `token_env`");
+    } else if (activation != NULL) {
+        key = "activation";
+        (void)error_set(err, ST_INVALID, "is the server's business; leave the key out");
+    } else {
+        return ST_OK;
+    }
+    return refused_at(root, section, index, key, err);
+}
+
+static enum status check_served_captioner(const struct job_captioner *captioner,
+                                          const struct yaml_tree *root, int index,
+                                          struct error *err)
+{
+    enum status st =
+        check_remote(&captioner->remote, captioner->activation, root, "captioners", index, err);
+
+    if (st != ST_OK || captioner->remote.server == NULL || captioner->how.strategy < CAPTION_BEAM)
+        return st;
+    (void)error_set(err, ST_INVALID, "servers know no beam search; use greedy or top_p");
+    return refused_at(root, "captioners", index, "strategy", err);
+}
+
+static enum status check_served_teacher(const struct job_teacher *teacher,
+                                        const struct yaml_tree *root, int index, struct error *err)
+{
+    const char *key;
+    float values[3];
+    enum status st =
+        check_remote(&teacher->remote, teacher->activation, root, "teachers", index, err);
+
+    if (st != ST_OK || teacher->remote.server == NULL)
+        return st;
+    if (teacher->clean != TEACHER_CLEAN_AUTO || teacher->special_tokens_in_text) {
+        key = teacher->special_tokens_in_text ? "special_tokens_in_text" : "clean";
+        (void)error_set(err, ST_INVALID, "is the server's business; leave the key out");
+    } else if (job_parse_triple(teacher->mean, values, err) != ST_OK) {
+        key = "mean";
+    } else if (job_parse_triple(teacher->std, values, err) != ST_OK) {
+        key = "std";
+    } else if (!(values[0] > 0 && values[1] > 0 && values[2] > 0)) {
+        key = "std";
+        (void)error_set(err, ST_INVALID, "must be above 0");
+    } else if (teacher->image_size == 0 && strcmp(teacher->remote.protocol, "openai") == 0) {
+        key = "image_size";
+        (void)error_set(err, ST_INVALID,
+                        "must be given: this protocol does not say how large views are to be");
+    } else {
+        return ST_OK;
+    }
+    return refused_at(root, "teachers", index, key, err);
+}
+
 static enum status check_captioner(const struct job *job, const struct yaml_tree *root, int index,
                                    struct error *err)
 {
@@ -98,6 +197,8 @@ static enum status check_captioner(const struct job *job, const struct yaml_tree
 
     if (st == ST_OK)
         st = check_column(job, root, index, err);
+    if (st == ST_OK)
+        st = check_served_captioner(captioner, root, index, err);
     if (st != ST_OK)
         return st;
     if (captioner->how.min_tokens >= captioner->how.max_tokens) {
@@ -138,6 +239,8 @@ static enum status check_teacher(const struct job *job, const struct yaml_tree *
     const struct job_teacher *teacher = &job->teachers[index];
     enum status st = check_name(teacher->name, root, "teachers", index, err);
 
+    if (st == ST_OK)
+        st = check_served_teacher(teacher, root, index, err);
     for (int i = 0; i < index && st == ST_OK; i++) {
         if (strcmp(job->teachers[i].name, teacher->name) != 0)
             continue;

@@ -34,6 +34,12 @@ static const struct job_option_name strategies[] = {{"greedy", CAPTION_GREEDY},
                                                     {"beam_big_vision", CAPTION_BEAM_BIG_VISION},
                                                     {NULL, 0}};
 
+static const struct job_option_name captioner_protocols[] = {{"openai", 0}, {NULL, 0}};
+static const struct job_option_name teacher_protocols[] = {{"openai", 0}, {"oip", 1}, {NULL, 0}};
+static const struct job_option_name image_formats[] = {{"jpeg", 0}, {"png", 1}, {NULL, 0}};
+static const struct job_option_name image_forms[] = {
+    {"data_url", 0}, {"object", 1}, {"messages", 2}, {NULL, 0}};
+
 #define FIELD(type, field) offsetof(type, field), sizeof(((type *)0)->field)
 #define JOB(field)         FIELD(struct job, field)
 #define CAPTIONER(field)   FIELD(struct job_captioner, field)
@@ -165,11 +171,29 @@ static const struct job_option view_options[] = {
         "Bins that the range of strengths is divided into."),
 };
 
+/* Of a served model, in both lists. */
+#define REMOTE(at, protocols, kinds)                                                               \
+    CHOICE("protocol", at(remote.protocol), "", protocols, true,                                   \
+           "What the server of a served model speaks: " kinds "."),                                \
+        TEXT("server", at(remote.server), "", false,                                               \
+             "Where the model is served, such as http://gpu-1:8000/v1; model is then its name "    \
+             "there. "                                                                             \
+             "Not set: it runs here."),                                                            \
+        TEXT("token_env", at(remote.token_env), "", false,                                         \
+             "Served: the environment variable that holds the server's token."),                   \
+        INT("concurrency", at(remote.concurrency), "8", 1, 1024, false,                            \
+            "Served: requests at once, of all workers of the process."),                           \
+        DURATION("timeout", at(remote.timeout_ms), "120s", 1, 86400000, false,                     \
+                 "Served: how long an answer may take."),                                          \
+        INT("max_tries", at(remote.max_tries), "6", 1, 100, false,                                 \
+            "Served: tries of one request, with growing pauses or those the server asks for.")
+
 static const struct job_option captioner_options[] = {
     TEXT("name", CAPTIONER(name), "", false,
          "Names the captioner in logs and scores; default: the last part of model."),
     TEXT("model", CAPTIONER(model), NULL, true,
-         "Snapshot folder of the model, or hf://OWNER/NAME@REVISION of a hub."),
+         "Snapshot folder of the model, or hf://OWNER/NAME@REVISION of a hub; with `server` its "
+         "name there."),
     CHOICE("activation", CAPTIONER(activation), "", activations, true,
            "Activation of the towers; default: as the snapshot's config says."),
     TEXT("column", CAPTIONER(column), "syn_text", true,
@@ -202,8 +226,9 @@ static const struct job_option captioner_options[] = {
          "Never emit the padding token, which CoCa's vocabulary shares with \"!\"; false: as the "
          "published captions were made."),
     LINES("prompt", CAPTIONER(how.prompt), "", true,
-          "PaliGemma: what the model is asked, such as caption en, describe en, ocr, detect dog ; "
-          "cat; one prompt a line, among which the captions are divided; default: caption en."),
+          "What the model is asked, such as PaliGemma's caption en, describe en, ocr, detect dog ; "
+          "cat; one prompt a line, among which the captions are divided; default: caption en, and "
+          "for served models: Describe this image in one sentence."),
     BOOL("attention_cap", CAPTIONER(attention_cap), "true", true,
          "PaliGemma 2: apply the soft cap of attention scores."),
     BOOL("final_cap", CAPTIONER(final_cap), "false", true,
@@ -213,13 +238,22 @@ static const struct job_option captioner_options[] = {
     ENUM("post", CAPTIONER(post), "trim", posts, true,
          "What is done to a caption afterwards: none, trim (white space at both ends), "
          "first_sentence (up to the first full stop, as in the published datasets)."),
+    REMOTE(CAPTIONER, captioner_protocols, "openai (chat completions with images)"),
+    INT("image_side", CAPTIONER(image_side), "1024", 0, 16384, true,
+        "Served: an image whose longer side has more pixels is scaled down to this before it is "
+        "sent; 0: never."),
+    CHOICE("image_format", CAPTIONER(image_format), "jpeg", image_formats, true,
+           "Served: how the image is sent; png loses nothing."),
+    INT("image_quality", CAPTIONER(image_quality), "92", 1, 100, true,
+        "Served: quality of the JPEG that is sent."),
 };
 
 static const struct job_option teacher_options[] = {
     TEXT("name", TEACHER(name), "", false,
          "Names the teacher in logs and scores; default: the last part of model."),
     TEXT("model", TEACHER(model), NULL, true,
-         "Snapshot folder of the model, or hf://OWNER/NAME@REVISION of a hub."),
+         "Snapshot folder of the model, or hf://OWNER/NAME@REVISION of a hub; with `server` its "
+         "name there."),
     CHOICE("activation", TEACHER(activation), "", activations, true,
            "Activation of the towers; default: as the snapshot's config says."),
     ENUM(
@@ -230,6 +264,30 @@ static const struct job_option teacher_options[] = {
     BOOL("special_tokens_in_text", TEACHER(special_tokens_in_text), "false", true,
          "Let text that spells a special token become that token; false is right for data you did "
          "not write."),
+    REMOTE(TEACHER, teacher_protocols,
+           "openai (/embeddings), oip (Open Inference Protocol v2 over HTTP)"),
+    TEXT("text_model", TEACHER(text_model), "", true,
+         "Served: the model that takes the texts; default: model takes both."),
+    INT("dim", TEACHER(dim), "0", 0, 65536, true,
+        "Served: columns of an embedding, which the server must agree with; 0: as it says."),
+    INT("image_size", TEACHER(image_size), "0", 0, 4096, true,
+        "Served: side of the views that are sent, in pixels; 0: as an oip server's metadata says."),
+    TEXT("mean", TEACHER(mean), "0.48145466, 0.4578275, 0.40821073", true,
+         "Served: what is subtracted from red, green and blue in 0..1; an openai server does it "
+         "itself, and the value is for the trainer's configuration."),
+    TEXT("std", TEACHER(std), "0.26862954, 0.26130258, 0.27577711", true,
+         "Served: what they are then divided by."),
+    CHOICE("image_form", TEACHER(image_form), "data_url", image_forms, true,
+           "Served, openai: how an image stands in the request, for which there is no standard: "
+           "data_url (a string of `input`, as Infinity), object ({\"image\": URL} in `input`, as "
+           "Jina and SGLang), messages (a chat message, as vLLM)."),
+    TEXT("image_tensor", TEACHER(image_tensor), "image", true,
+         "Served, oip: input for views, FP32 [n, 3, size, size]."),
+    TEXT("text_tensor", TEACHER(text_tensor), "text", true,
+         "Served, oip: input for texts, BYTES [n, 1] or [n]."),
+    TEXT("output_tensor", TEACHER(output_tensor), "embedding", true,
+         "Served, oip: output, floating point [n, dim]."),
+    INT("batch", TEACHER(batch), "8", 1, 4096, false, "Served: rows of one request at most."),
 };
 
 static const struct job_option worker_options[] = {

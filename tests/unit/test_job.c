@@ -284,6 +284,38 @@ static void impossible_combinations_are_refused_with_reason_and_next_step(void *
         {{"views.ratio_min=3"}, "views.ratio_min", "above ratio_max"},
         {{"views.magnitude=31"}, "views.magnitude", "num_magnitude_bins"},
         {{"workers.memory=100MiB"}, "workers.memory", "raise this or lower that"},
+        {{"captioners[0].server=http://h/v1"}, "captioners[0].server", "needs `protocol`"},
+        {{"captioners[0].protocol=openai"}, "captioners[0].protocol", "not to whom"},
+        {{"captioners[0].protocol=oip"}, "captioners[0].protocol", "openai"},
+        {{"captioners[0].protocol=openai", "captioners[0].server=gpu-1:8000"},
+         "captioners[0].server",
+         "neither http:// nor https://"},
+        {{"captioners[0].protocol=openai", "captioners[0].server=http://me:secret@h/v1"},
+         "captioners[0].server",
+         "`token_env`"},
+        {{"captioners[0].protocol=openai", "captioners[0].server=http://h/v1",
+          "captioners[0].strategy=beam"},
+         "captioners[0].strategy",
+         "no beam search"},
+        {{"captioners[0].protocol=openai", "captioners[0].server=http://h/v1",
+          "captioners[0].activation=gelu"},
+         "captioners[0].activation",
+         "server's business"},
+        {{"teachers[0].protocol=openai", "teachers[0].server=http://h/v1"},
+         "teachers[0].image_size",
+         "must be given"},
+        {{"teachers[0].protocol=oip", "teachers[0].server=http://h", "teachers[0].clean=canonical"},
+         "teachers[0].clean",
+         "server's business"},
+        {{"teachers[0].protocol=oip", "teachers[0].server=http://h", "teachers[0].mean=1 2"},
+         "teachers[0].mean",
+         "not three numbers"},
+        {{"teachers[0].protocol=oip", "teachers[0].server=http://h", "teachers[0].mean=1 2 3 4"},
+         "teachers[0].mean",
+         "more than three"},
+        {{"teachers[0].protocol=oip", "teachers[0].server=http://h", "teachers[0].std=1 0 1"},
+         "teachers[0].std",
+         "above 0"},
     };
     struct job *job;
     struct error err;
@@ -391,11 +423,21 @@ static void overrides_reach_every_place(void **state)
 
 static void the_digest_follows_what_changes_results_alone(void **state)
 {
-    static const char *const same[] = {
-        "name=other",           "output.url=elsewhere",  "catalog.url=sqlite:c",
-        "workers.count=8",      "workers.threads=2",     "workers.part_samples=7",
-        "workers.lease=5s",     "workers.memory=2GiB",   "budget.failure_window=5",
-        "captioners[0].name=c", "workers.max_attempts=9"};
+    static const char *const same[] = {"name=other",
+                                       "output.url=elsewhere",
+                                       "catalog.url=sqlite:c",
+                                       "workers.count=8",
+                                       "workers.threads=2",
+                                       "workers.part_samples=7",
+                                       "workers.lease=5s",
+                                       "workers.memory=2GiB",
+                                       "budget.failure_window=5",
+                                       "captioners[0].name=c",
+                                       "workers.max_attempts=9",
+                                       "captioners[0].token_env=T",
+                                       "captioners[0].concurrency=3",
+                                       "teachers[0].timeout=1s",
+                                       "teachers[0].batch=2"};
     static const char *const different[] = {"seed=1",
                                             "input.url=x",
                                             "input.max_sample=1MiB",
@@ -407,6 +449,8 @@ static void the_digest_follows_what_changes_results_alone(void **state)
                                             "output.embedding_dtype=bfloat16",
                                             "output.format=jsonl",
                                             "image.max_side=100",
+                                            "captioners[0].image_side=512",
+                                            "teachers[0].text_model=t",
                                             "teachers[2].model=t"};
     char digest[SHA256_HEX_LEN + 1];
     struct job *job;
