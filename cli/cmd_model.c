@@ -244,7 +244,7 @@ static enum status check(const char *dir, json_t **out, struct error *err)
     if (st == ST_OK && n_files > 0)
         st = tool_json_set(*out, "files_as_pulled", json_integer((json_int_t)n_files), err);
     if (st == ST_OK)
-        st = captioner_is_family(s.family) ? check_captioner(dir, *out, err)
+        st = captioner_is_family((int)s.family) ? check_captioner(dir, *out, err)
                                            : check_teacher(dir, *out, err);
     if (st == ST_OK)
         st = tool_json_set(*out, "blas", json_string(gemm_core_name()), err);

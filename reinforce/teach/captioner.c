@@ -81,8 +81,8 @@ enum status captioner_open(const struct captioner_options *options, struct capti
     *out = NULL;
     if (st != ST_OK)
         return st;
-    if (captioner_is_family(snapshot.family))
-        return ops_of(snapshot.family)->open(options, out, err);
+    if (captioner_is_family((int)snapshot.family))
+        return ops_of((int)snapshot.family)->open(options, out, err);
     return error_set(err, ST_INVALID, "model \"%s\" is a %s model, which cannot caption",
                      options->model_dir, snapshot_family_name(snapshot.family));
 }

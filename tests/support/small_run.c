@@ -87,6 +87,7 @@ void small_run_release(struct small_run *run)
     engine_close(&run->engine);
     job_destroy(&run->job);
     temp_folder_release(&run->folder);
+    json_decref(run->metas);
     arena_release(&run->arena);
 }
 
@@ -271,8 +272,11 @@ size_t small_run_records(struct small_run *run, const char *key, struct record *
             break;
         assert_ok(st);
         assert_true(n < SMALL_RUN_MAX_SAMPLES);
-        json_decref(record.meta);
-        record.meta = NULL;
+        if (record.meta != NULL) {
+            if (run->metas == NULL)
+                run->metas = json_array();
+            assert_int_equal(json_array_append_new(run->metas, record.meta), 0);
+        }
         records[n++] = record;
     }
     dataset_reader_close(&reader);

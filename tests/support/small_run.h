@@ -24,6 +24,7 @@ struct small_run {
     struct memory_budget budget;
     struct stage_context context;
     struct arena arena; /* what is read back lives here */
+    json_t *metas;      /* a list that holds the records' other fields */
     struct wake wake;
     atomic_bool drain;
     struct queue *ended; /* struct shard_work *, from the pipeline */
@@ -62,7 +63,7 @@ enum wire_outcome small_run_pass(struct small_run *run, struct pipeline *pipelin
 /** Sends every shard through one pipeline of `threads`; outcomes must be `want`. */
 void small_run_work(struct small_run *run, int threads, enum wire_outcome want);
 
-/** Records of an output object, in order, without meta; returns how many. */
+/** Records of an output object, in order, while the run lives; returns how many. */
 size_t small_run_records(struct small_run *run, const char *key, struct record *records);
 
 /** All samples in (shard, index) order; returns how many. */
