@@ -245,7 +245,7 @@ static enum status check(const char *dir, json_t **out, struct error *err)
         st = tool_json_set(*out, "files_as_pulled", json_integer((json_int_t)n_files), err);
     if (st == ST_OK)
         st = captioner_is_family((int)s.family) ? check_captioner(dir, *out, err)
-                                           : check_teacher(dir, *out, err);
+                                                : check_teacher(dir, *out, err);
     if (st == ST_OK)
         st = tool_json_set(*out, "blas", json_string(gemm_core_name()), err);
     return st == ST_OK ? tool_json_set(*out, "result", json_string("ok"), err) : st;
