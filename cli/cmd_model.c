@@ -14,6 +14,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#define MAX_LOGIT_SCALE 1000.0
+
 static const char *filter_name(enum resample_filter filter)
 {
     switch (filter) {
@@ -146,6 +148,18 @@ static enum status report_probability(const struct teacher_info *info, double co
                : st;
 }
 
+/* Trained scales lie between 1 and a few hundred; another value is no trained one. */
+static enum status check_scale(const struct teacher_info *info, struct error *err)
+{
+    double scale = (double)info->logit_scale, bias = (double)info->logit_bias;
+
+    if (scale > 0 && scale <= MAX_LOGIT_SCALE && isfinite(bias) && fabs(bias) <= MAX_LOGIT_SCALE)
+        return ST_OK;
+    return error_set(err, ST_CORRUPT,
+                     "logits would be %g times a cosine, plus %g; the weights are damaged", scale,
+                     bias);
+}
+
 static enum status check_teacher(const char *dir, json_t *answer, struct error *err)
 {
     const struct teacher_options options = {.model_dir = dir};
@@ -173,6 +187,8 @@ static enum status check_teacher(const char *dir, json_t *answer, struct error *
         st = check_row(emb, D, "image", err);
     if (st == ST_OK)
         st = check_row(emb + D, D, "text", err);
+    if (st == ST_OK)
+        st = check_scale(teacher_info(teacher), err);
     for (size_t d = 0; st == ST_OK && d < D; d++)
         cosine += (double)emb[d] * (double)emb[D + d];
     if (st == ST_OK)

@@ -177,12 +177,65 @@ static void what_is_encoded_decodes_to_itself(void **state) /* PALI 16: byte fal
     tokenizer_destroy(&tok);
 }
 
+static void add_tokens(json_t *list, const char *name, int digits, int n, int first)
+{
+    for (int i = 0; i < n; i++) {
+        char content[16];
+
+        (void)snprintf(content, sizeof content, "<%s%0*d>", name, digits, i);
+        assert_int_equal(json_array_append_new(
+                             list, json_pack("{s:i, s:s, s:b, s:b, s:b, s:b, s:b}", "id", first + i,
+                                             "content", content, "single_word", 0, "lstrip", 0,
+                                             "rstrip", 0, "normalized", 0, "special", 0)),
+                         0);
+    }
+}
+
+/* PALI 16: Gemma's vocabulary with PaliGemma's places behind it. */
+static void places_are_tokens_of_their_own(void **state)
+{
+    static const int32_t want[] = {256042, 257023, 257151};
+    struct byte_buf text;
+    struct tokenizer *tok;
+    struct arena arena;
+    struct error err = {0};
+    json_t *json;
+    size_t n_ids;
+    int32_t *ids;
+    char *dumped;
+
+    (void)state;
+    test_data_read("gemma/gemma2.json", &text);
+    assert_ok(json_parse(byte_buf_view(&text), &json, &err));
+    byte_buf_release(&text);
+    add_tokens(json_object_get(json, "added_tokens"), "loc", 4, 1024, 256000);
+    add_tokens(json_object_get(json, "added_tokens"), "seg", 3, 128, 257024);
+    dumped = json_dumps(json, JSON_COMPACT);
+    json_decref(json);
+    assert_non_null(dumped);
+    assert_ok(tokenizer_create(bytes_of_string(dumped), &tok, &err));
+    free(dumped);
+    assert_int_equal(tokenizer_vocab_size(tok), 257152);
+    assert_int_equal(tokenizer_token_id(tok, "<loc0000>"), 256000);
+    assert_int_equal(tokenizer_token_id(tok, "<loc1023>"), 257023);
+    assert_int_equal(tokenizer_token_id(tok, "<seg000>"), 257024);
+    assert_int_equal(tokenizer_token_id(tok, "<seg127>"), 257151);
+    arena_init(&arena, 1u << 20);
+    assert_ok(tokenizer_encode(tok, bytes_of_string("<loc0042><loc1023><seg127>"), &bare, &arena,
+                               &ids, &n_ids, &err));
+    assert_int_equal(n_ids, ARRAY_LEN(want));
+    assert_memory_equal(ids, want, sizeof want);
+    arena_release(&arena);
+    tokenizer_destroy(&tok);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_published_vectors_hold),
         cmocka_unit_test(ids_equal_hugging_face),
         cmocka_unit_test(what_is_encoded_decodes_to_itself),
+        cmocka_unit_test(places_are_tokens_of_their_own),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
