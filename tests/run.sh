@@ -19,6 +19,10 @@ venv=build/test-venv
 [ -x $venv/bin/python ] || /usr/bin/python3 -m venv --system-site-packages $venv
 $venv/bin/python -c 'import webdataset, huggingface_hub' 2>/dev/null ||
     $venv/bin/pip install -q 'webdataset==0.2.86' 'huggingface_hub==0.28.1'
+served=build/served-venv # servers of models; not beside Debian's numpy and torch, which theirs would break
+[ -x $served/bin/python ] || /usr/bin/python3 -m venv $served
+$served/bin/python -c 'import mlserver, xllamacpp, gguf' 2>/dev/null ||
+    $served/bin/pip install -q 'mlserver==1.7.1' 'xllamacpp==2026.10.11549' 'gguf==0.19.0'
 export REINFORCE_TEST_DATA=$data
 
 step "format"
