@@ -4,6 +4,8 @@
 #include "reinforce/text/clean.h"
 #include "reinforce/text/locations.h"
 
+#include <stdio.h>
+
 /* Decoding reads all weights once a step for all rows of a call; more images add rows, not reads.
  */
 enum { MAX_BATCH = 8 };
@@ -127,13 +129,12 @@ static enum status caption_batch(const struct stage_context *context, size_t whi
         st = captioner_caption_images(context->engine->captioners[which], images, uids, B,
                                       &spec->how, results, scratch, captions, &err);
     (void)atomic_fetch_add(&context->stats->captioner_ns[which], clock_monotonic_ns() - begun);
-    if (st != ST_OK && B > 1 && !status_is_retryable(st))
+    if (st != ST_OK && B > 1)
         return st; /* the caller tries them one by one */
     if (st != ST_OK) {
         error_add_context(&err, "captioner \"%s\"", spec->name);
-        for (size_t b = 0; b < B; b++)
-            sample_fail(batch[b], STAGE_CAPTION, "caption_failed", &err);
-        return ST_OK;
+        sample_fail(batch[0], STAGE_CAPTION, "caption_failed", &err);
+        return st;
     }
     for (size_t b = 0; b < B; b++) {
         if (keep_captions(batch[b], spec, &captions[b * n], &err) != ST_OK) {
@@ -143,6 +144,23 @@ static enum status caption_batch(const struct stage_context *context, size_t whi
     }
     (void)atomic_fetch_add(&context->stats->captions, (long long)(B * n));
     return ST_OK;
+}
+
+/* After a batch that failed: so that one sample costs one sample. A server that is away for one is
+ * away for the rest, whose waits are saved: their lease has failed already. */
+static void caption_one_by_one(const struct stage_context *context, size_t which,
+                               struct sample **batch, size_t B, struct arena *scratch,
+                               struct arena *results)
+{
+    for (size_t b = 0; b < B; b++) {
+        struct error err = {.code = caption_batch(context, which, &batch[b], 1, scratch, results)};
+
+        if (!status_is_retryable(err.code))
+            continue;
+        (void)snprintf(err.message, sizeof err.message, "%s", batch[b]->detail);
+        while (++b < B)
+            sample_fail(batch[b], STAGE_CAPTION, "caption_failed", &err);
+    }
 }
 
 static void caption(const struct stage_context *context, struct sample **samples, size_t n,
@@ -156,8 +174,7 @@ static void caption(const struct stage_context *context, struct sample **samples
             if (wants_captions(samples[i], &context->job->captioners[c]))
                 batch[B++] = samples[i];
         if (B > 0 && caption_batch(context, c, batch, B, scratch, results) != ST_OK && B > 1)
-            for (size_t b = 0; b < B; b++)
-                (void)caption_batch(context, c, &batch[b], 1, scratch, results);
+            caption_one_by_one(context, c, batch, B, scratch, results);
     }
 }
 

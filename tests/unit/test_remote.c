@@ -320,8 +320,11 @@ static void a_model_is_identified_by_what_its_server_says_of_it(void **state)
     static const struct http_fake_answer models[] = {
         MODELS,
         {.status = 200,
-         .body = "{\"data\": [{\"root\": \"r\", \"id\": \"tiny\", \"created\": 8}]}"},
+         .body = "{\"data\": [{\"root\": \"r\", \"id\": \"tiny\", \"created\": 8, "
+                 "\"max_model_len\": 9, \"meta\": {\"n_ctx\": 5}}]}"},
         {.status = 200, .body = "{\"data\": [{\"id\": \"tiny\", \"root\": \"another\"}]}"},
+        {.status = 200,
+         .body = "{\"data\": [{\"id\": \"tiny\", \"root\": \"r\", \"meta\": {\"size\": 5}}]}"},
     };
     char digests[ARRAY_LEN(models)][SHA256_HEX_LEN + 1];
 
@@ -339,6 +342,7 @@ static void a_model_is_identified_by_what_its_server_says_of_it(void **state)
     }
     assert_string_equal(digests[0], digests[1]);
     assert_string_not_equal(digests[0], digests[2]);
+    assert_string_not_equal(digests[0], digests[3]);
 }
 
 static void assert_row(const float *row, float a, float b, float c, float d)

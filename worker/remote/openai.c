@@ -5,9 +5,11 @@
 
 #include <stdio.h>
 
-/* Keys of vLLM, SGLang, llama.cpp and OpenAI that say which model it is. */
-static const char *const identity_keys[] = {"id",     "object",        "owned_by", "root",
-                                            "parent", "max_model_len", "meta"};
+/* What vLLM, SGLang, llama.cpp and OpenAI say of a model that is the model's and not the server's:
+ * no times, no permissions, no context length that someone set. */
+static const char *const identity_keys[] = {"id", "object", "owned_by", "root", "parent"};
+static const char *const meta_keys[] = {"vocab_type", "n_vocab", "n_ctx_train", "n_embd",
+                                        "n_params",   "size",    "ftype"};
 
 static enum status refuse(const json_t *models, const char *model, struct error *err)
 {
@@ -25,17 +27,25 @@ static enum status refuse(const json_t *models, const char *model, struct error 
                      known[0] != '\0' ? known : "none");
 }
 
+static enum status take_keys(const json_t *from, const char *const *keys, size_t n, json_t *to,
+                             struct error *err)
+{
+    for (size_t k = 0; k < n; k++) {
+        json_t *value = json_object_get(from, keys[k]);
+
+        if (value != NULL && json_object_set(to, keys[k], value) != 0)
+            return error_set(err, ST_NO_MEMORY, "could not allocate the model's identity");
+    }
+    return ST_OK;
+}
+
 static enum status identify(const json_t *found, const char *model, char *digest, struct error *err)
 {
     json_t *said = json_object();
-    enum status st = ST_OK;
+    enum status st = take_keys(found, identity_keys, ARRAY_LEN(identity_keys), said, err);
 
-    for (size_t k = 0; k < ARRAY_LEN(identity_keys) && st == ST_OK; k++) {
-        json_t *value = json_object_get(found, identity_keys[k]);
-
-        if (value != NULL && json_object_set(said, identity_keys[k], value) != 0)
-            st = error_set(err, ST_NO_MEMORY, "could not allocate the model's identity");
-    }
+    if (st == ST_OK)
+        st = take_keys(json_object_get(found, "meta"), meta_keys, ARRAY_LEN(meta_keys), said, err);
     if (st == ST_OK)
         st = remote_client_identity("openai", model, said, digest, err);
     json_decref(said);

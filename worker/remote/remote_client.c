@@ -17,14 +17,15 @@ struct remote_client {
 enum status remote_client_open(const struct job_remote *spec, struct remote_client **out,
                                struct error *err)
 {
-    /* NOLINTNEXTLINE(concurrency-mt-unsafe): nobody sets it */
-    const char *token = spec->token_env != NULL ? getenv(spec->token_env) : NULL;
+    const char *token = NULL;
     struct remote_client *client;
     struct http_options options;
     size_t len = strlen(spec->server);
     enum status st;
 
     *out = NULL;
+    if (spec->token_env != NULL)
+        token = getenv(spec->token_env); /* NOLINT(concurrency-mt-unsafe): nobody sets it */
     if (spec->token_env != NULL && (token == NULL || token[0] == '\0'))
         return error_set(err, ST_INVALID, "the environment variable %s, named by token_env, is %s",
                          spec->token_env, token == NULL ? "not set" : "empty");
