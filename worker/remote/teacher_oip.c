@@ -3,6 +3,7 @@
 #include "worker/remote/remote_teacher.h"
 
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 enum { MAX_PATH = 512 };
@@ -243,45 +244,67 @@ static enum status oip_ask_texts(const struct remote_teacher *own, const struct 
     return st;
 }
 
-static enum status write_pixels(const float *pixels, size_t n, struct byte_buf *body,
-                                struct error *err)
+/* As JSON. A pixel has 256 values a channel, so each text is made once. */
+static enum status write_pixels(const struct preprocess *pre, const struct image *view_b, size_t B,
+                                struct byte_buf *body, struct error *err)
 {
+    uint8_t ramp[256 * 3];
+    const struct image all = {.width = 256, .height = 1, .channels = 3, .pixels = ramp};
+    float values[3 * 256];
+    char texts[3 * 256][24];
+    size_t n = (size_t)pre->size * (size_t)pre->size;
     enum status st = byte_buf_append_string(body, ", \"data\": [", err);
 
-    for (size_t i = 0; i < n && st == ST_OK; i++)
-        st = byte_buf_printf(body, err, "%s%.9g", i > 0 ? "," : "", (double)pixels[i]);
+    for (size_t i = 0; i < sizeof ramp; i++)
+        ramp[i] = (uint8_t)(i / 3);
+    preprocess_tensor(&all, pre->mean, pre->std, values);
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++)
+        (void)snprintf(texts[i], sizeof texts[i], ",%.9g", (double)values[i]);
+    for (size_t i = 0; i < B * 3 * n && st == ST_OK; i++) {
+        size_t b = i / (3 * n), c = i / n % 3;
+        const char *text = texts[256 * c + view_b[b].pixels[i % n * 3 + c]];
+
+        text += i == 0; /* no comma in front */
+        st = byte_buf_append(body, text, strlen(text), err);
+    }
     return st == ST_OK ? byte_buf_append_string(body, "]", err) : st;
+}
+
+/* Raw, little endian as the machines are that we run on; *tail is the caller's to free. */
+static enum status take_pixels(const struct preprocess *pre, const struct image *view_b, size_t B,
+                               struct byte_buf *body, struct bytes_view *tail, struct error *err)
+{
+    size_t one = 3 * (size_t)pre->size * (size_t)pre->size, bytes = B * one * sizeof(float);
+    float *pixels = malloc(bytes);
+
+    if (pixels == NULL)
+        return error_set(err, ST_NO_MEMORY, "could not allocate %zu bytes", bytes);
+    for (size_t b = 0; b < B; b++)
+        preprocess_tensor(&view_b[b], pre->mean, pre->std, pixels + b * one);
+    *tail = bytes_view_of(pixels, bytes);
+    return byte_buf_printf(body, err, ", \"parameters\": {\"binary_data_size\": %zu}", bytes);
 }
 
 static enum status oip_ask_images(const struct remote_teacher *own, const struct image *view_b,
                                   size_t B, struct remote_rows *rows, struct error *err)
 {
     const struct preprocess *pre = &own->base.info.preprocess;
-    size_t one = 3 * (size_t)pre->size * (size_t)pre->size, bytes = B * one * sizeof(float);
-    float *pixels = malloc(bytes);
     struct bytes_view tail = {0};
     struct byte_buf body;
     enum status st;
 
-    if (pixels == NULL)
-        return error_set(err, ST_NO_MEMORY, "could not allocate %zu bytes", bytes);
-    for (size_t b = 0; b < B; b++)
-        preprocess_tensor(&view_b[b], pre->mean, pre->std, pixels + b * one);
     byte_buf_init(&body, REMOTE_MAX_REQUEST);
     st = begin(own->spec->image_tensor, &body, err);
     if (st == ST_OK)
         st = byte_buf_printf(&body, err, ", \"shape\": [%zu, 3, %d, %d], \"datatype\": \"FP32\"", B,
                              pre->size, pre->size);
-    if (st == ST_OK && own->binary) { /* little endian, as the machines are that we run on */
-        st = byte_buf_printf(&body, err, ", \"parameters\": {\"binary_data_size\": %zu}", bytes);
-        tail = bytes_view_of(pixels, bytes);
-    } else if (st == ST_OK) {
-        st = write_pixels(pixels, B * one, &body, err);
-    }
+    if (st == ST_OK)
+        st = own->binary ? take_pixels(pre, view_b, B, &body, &tail, err)
+                         : write_pixels(pre, view_b, B, &body, err);
     if (st == ST_OK)
         st = post(own, own->spec->model, &body, tail, B, rows, err);
     byte_buf_release(&body);
-    free(pixels);
+    free((void *)(uintptr_t)tail.data);
     return st;
 }
 
