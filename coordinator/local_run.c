@@ -2,6 +2,7 @@
 
 #include "coordinator/dispatcher.h"
 #include "coordinator/extension.h"
+#include "coordinator/model_record.h"
 #include "coordinator/output.h"
 #include "coordinator/planner.h"
 #include "coordinator/side_objects.h"
@@ -357,6 +358,8 @@ static enum status work(struct run *run, struct run_summary *summary, struct err
         st = engine_open(run->job, &run->loaded, err);
         run->engine = run->loaded;
     }
+    if (st == ST_OK)
+        st = model_record_write(run->engine, run->output, err);
     if (st != ST_OK)
         return st;
     summary->models_ms = clock_monotonic_ms() - begun;

@@ -1,4 +1,5 @@
 #include "coordinator/local_run.h"
+#include "coordinator/model_record.h"
 #include "tests/support/small_run.h"
 #include "tests/support/test.h"
 
@@ -109,6 +110,32 @@ static void a_resumed_job_goes_on_where_it_stopped(void **state) /* DR 37, 38 */
     small_run_release(&run);
 }
 
+static void a_dataset_says_which_models_made_it(void **state)
+{
+    struct run_summary summary;
+    struct small_run run;
+    struct error err = {0};
+    char zeros[SHA256_HEX_LEN + 1] = "", want[1024];
+
+    (void)state;
+    small_run_init(&run, NULL);
+    small_run_put_samples(&run, "a", 2);
+    assert_ok(run_job(&run, 0, &summary, &err));
+    memset(zeros, '0', SHA256_HEX_LEN);
+    (void)snprintf(want, sizeof want,
+                   "{\"captioners\": [{\"name\": \"c0\", \"model\": \"none\", \"family\": "
+                   "\"fake\", \"digest\": \"%s\"}], \"teachers\": [{\"name\": \"t0\", "
+                   "\"model\": \"none\", \"family\": \"fake\", \"digest\": \"%s\"}, "
+                   "{\"name\": \"t1\", \"model\": \"none\", \"family\": \"fake\", "
+                   "\"digest\": \"%s\"}]}",
+                   zeros, zeros, zeros);
+    assert_string_equal(small_run_text(&run, MODEL_RECORD_KEY), want);
+    run.teachers[1]->base.info.weights_digest[0] = 'f'; /* another model by the same name */
+    assert_ok(model_record_write(run.engine, run.output, &err));
+    assert_non_null(strstr(small_run_text(&run, MODEL_RECORD_KEY), "\"digest\": \"f000"));
+    small_run_release(&run);
+}
+
 static void a_drained_run_goes_on_later(void **state) /* DR 38 */
 {
     static const char *const sets[] = {"workers.part_samples=1", "workers.queue_items=1", NULL};
@@ -212,6 +239,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_finished_job_run_again_does_no_model_work),
         cmocka_unit_test(a_resumed_job_goes_on_where_it_stopped),
+        cmocka_unit_test(a_dataset_says_which_models_made_it),
         cmocka_unit_test(a_drained_run_goes_on_later),
         cmocka_unit_test(equal_base_names_give_outputs_of_their_own),
         cmocka_unit_test(the_number_of_workers_changes_nothing),

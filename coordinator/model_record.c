@@ -1,0 +1,109 @@
+#include "coordinator/model_record.h"
+
+#include "reinforce/base/json.h"
+#include "reinforce/base/log.h"
+
+enum { MAX_BYTES = 1 << 20 };
+
+static enum status add(json_t *list, const char *name, const char *model, const char *family,
+                       const char *digest, struct error *err)
+{
+    json_t *entry = json_pack("{s:s, s:s, s:s, s:s}", "name", name, "model", model, "family",
+                              family, "digest", digest);
+
+    if (json_array_append_new(list, entry) != 0)
+        return error_set(err, ST_NO_MEMORY, "could not allocate the record of models");
+    return ST_OK;
+}
+
+static enum status describe(const struct engine *engine, json_t *record, struct error *err)
+{
+    const struct job *job = engine->job;
+    json_t *captioners = json_array(), *teachers = json_array();
+    enum status st = ST_OK;
+
+    if (json_object_set_new(record, "captioners", captioners) != 0 ||
+        json_object_set_new(record, "teachers", teachers) != 0)
+        st = error_set(err, ST_NO_MEMORY, "could not allocate the record of models");
+    for (size_t i = 0; i < engine->n_captioners && st == ST_OK; i++) {
+        const struct captioner_info *info = captioner_info(engine->captioners[i]);
+
+        st = add(captioners, job->captioners[i].name, job->captioners[i].model, info->family,
+                 info->weights_digest, err);
+    }
+    for (size_t i = 0; i < engine->n_teachers && st == ST_OK; i++) {
+        const struct teacher_info *info = teacher_info(engine->teachers[i]);
+
+        st = add(teachers, job->teachers[i].name, job->teachers[i].model, info->family,
+                 info->weights_digest, err);
+    }
+    return st;
+}
+
+static const char *text_of(const json_t *entry, const char *key)
+{
+    const char *text = json_string_value(json_object_get(entry, key));
+
+    return text != NULL ? text : "";
+}
+
+static void compare(const json_t *before, const json_t *now, const char *role)
+{
+    const json_t *old = json_object_get(before, role), *new = json_object_get(now, role);
+
+    for (size_t i = 0; i < json_array_size(old); i++) {
+        for (size_t k = 0; k < json_array_size(new); k++) {
+            const json_t *a = json_array_get(old, i), *b = json_array_get(new, k);
+
+            if (strcmp(text_of(a, "name"), text_of(b, "name")) == 0 &&
+                strcmp(text_of(a, "digest"), text_of(b, "digest")) != 0)
+                log_at(LOG_WARN, "model_changed", "role=%s name=\"%s\" was=%s is=%s", role,
+                       text_of(b, "name"), text_of(a, "digest"), text_of(b, "digest"));
+        }
+    }
+}
+
+static enum status compare_with_earlier(struct object_store *output, const json_t *now,
+                                        struct error *err)
+{
+    struct arena arena;
+    struct bytes_view body;
+    json_t *before = NULL;
+    enum status st;
+
+    arena_init(&arena, 2 * MAX_BYTES);
+    st = object_store_get(output, MODEL_RECORD_KEY, MAX_BYTES, &arena, &body, err);
+    if (st == ST_OK)
+        st = json_parse(body, &before, err);
+    if (st == ST_OK) {
+        compare(before, now, "captioners");
+        compare(before, now, "teachers");
+    }
+    json_decref(before);
+    arena_release(&arena);
+    return st == ST_NOT_FOUND ? ST_OK : st;
+}
+
+enum status model_record_write(const struct engine *engine, struct object_store *output,
+                               struct error *err)
+{
+    json_t *record = json_object();
+    struct object_written written;
+    struct byte_buf text;
+    enum status st = record != NULL
+                         ? describe(engine, record, err)
+                         : error_set(err, ST_NO_MEMORY, "could not allocate the record of models");
+
+    byte_buf_init(&text, MAX_BYTES);
+    if (st == ST_OK)
+        st = compare_with_earlier(output, record, err);
+    if (st == ST_OK)
+        st = json_write(record, &text, err);
+    if (st == ST_OK)
+        st = object_store_put(output, MODEL_RECORD_KEY, byte_buf_view(&text), &written, err);
+    if (st != ST_OK)
+        error_add_context(err, MODEL_RECORD_KEY);
+    byte_buf_release(&text);
+    json_decref(record);
+    return st;
+}
