@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pathlib
+import re
 import socket
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import urllib.request
 import numpy as np
 from PIL import Image
 
-from harness import MODELS, ROOT, dump_catalog, reinforce, require, write_job
+from harness import BINARY, MODELS, ROOT, dump_catalog, reinforce, require, write_job
 
 SERVED = ROOT / "tests/e2e/served"
 PYTHON = ROOT / "build/served-venv/bin/python"
@@ -53,19 +54,19 @@ def served(args, ready, log, **kwargs):
                     if process.poll() is not None or time.monotonic() > deadline:
                         sys.exit(f"{args} does not serve:\n{log.read_text()[-4000:]}")
                     time.sleep(0.1)
-            yield
+            yield process
         finally:
-            process.terminate()
-            process.wait(30)
+            process.kill()
+            process.wait()
 
 
 def llama(kind, tmp, port):
     return served([PYTHON, SERVED / "llama_server.py", kind, tmp / "gguf", port], f"http://127.0.0.1:{port}/v1/models", tmp / f"{kind}.log")
 
 
-def mlserver(tmp, port):
+def mlserver(tmp, port, sleep_s=0):
     settings = {"host": "127.0.0.1", "http_port": port, "grpc_port": free_port(), "metrics_port": free_port(), "parallel_workers": 0}
-    env = {**os.environ, **{f"MLSERVER_{k.upper()}": str(v) for k, v in settings.items()}}
+    env = {**os.environ, **{f"MLSERVER_{k.upper()}": str(v) for k, v in settings.items()}, "TINY_CLIP_SLEEP_S": str(sleep_s)}
     return served([PYTHON.parent / "mlserver", "start", SERVED / "clip"], f"http://127.0.0.1:{port}/v2/models/tiny-clip/ready", tmp / "mlserver.log",
                   env=env, cwd=tmp)
 
@@ -114,6 +115,24 @@ def check_output(out, n, captions, first_dim):
     return samples
 
 
+def check_outage(tmp, write, elsewhere, want):
+    """A server dies in the middle: what is committed stays, and the job goes on with another server of the same model."""
+    port = free_port()
+    with mlserver(tmp, port, sleep_s=0.05) as server:
+        run = subprocess.Popen([BINARY, "run", str(write(f"http://127.0.0.1:{port}"))], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + WAIT_S
+        while not list((tmp / "four/_reinforce/parts").glob("*")):
+            require(run.poll() is None and time.monotonic() < deadline, "a part is committed before the server dies")
+            time.sleep(0.01)
+        server.kill()
+        out, err = run.communicate(timeout=WAIT_S)
+    require(run.returncode == 1 and not list((tmp / "four").glob("*.tar")), f"no server, no dataset: {out}\n{err}")
+    again = reinforce("run", write(elsewhere), check=(3,))
+    this_run = int(re.search(r"this run\s+(\d+) samples", again.stdout).group(1))
+    require(0 < this_run <= len(want) - 1, f"what was committed is not asked for again: {again.stdout}")
+    require(members(tmp / "four") == want, "the same samples as without an outage")
+
+
 def main():
     os.environ["SERVER_TOKEN"] = TOKEN
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
@@ -159,9 +178,16 @@ def main():
         require(runs[0] == runs[1], "two workers and one make the same samples")
 
         # a finished job asks for nothing that it has
-        before = (tmp / "two/catalog.sqlite").stat().st_mtime_ns, sorted((tmp / "two").glob("*.tar"))
-        again = reinforce("run", tmp / "two.yaml", check=(0, 3))
-        require(sorted((tmp / "two").glob("*.tar")) == before[1], f"nothing is made again: {again.stderr}")
+        before = {p: p.stat().st_mtime_ns for p in (tmp / "two").glob("*.tar")}
+        reinforce("run", tmp / "two.yaml", check=(0, 3))
+        require({p: p.stat().st_mtime_ns for p in (tmp / "two").glob("*.tar")} == before, "nothing is made again")
+
+        models = json.loads((tmp / "one/_reinforce/models.json").read_text())
+        require([m["family"] for m in models["captioners"] + models["teachers"]] == ["coca", "openai", "clip", "oip"], f"{models}")
+        require(len({m["digest"] for m in models["captioners"] + models["teachers"]}) == 4, f"{models}")
+
+        check_outage(tmp, lambda served_at: job("four", [greedy], [{**teacher, "server": served_at, "max_tries": 1}], max_attempts=1,
+                                                part_samples=2), f"http://127.0.0.1:{oip}", runs[0])
 
         embedder = {"model": "tiny", "protocol": "openai", "server": f"http://127.0.0.1:{embed}/v1", "token_env": "SERVER_TOKEN", "image_size": 32}
         dead = f"http://127.0.0.1:{free_port()}/v1"

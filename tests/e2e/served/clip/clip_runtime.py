@@ -1,4 +1,7 @@
-"""clip_math behind MLServer."""
+"""clip_math behind MLServer; TINY_CLIP_SLEEP_S makes it slow."""
+import asyncio
+import os
+
 import clip_math
 from mlserver import MLModel
 from mlserver.codecs import NumpyCodec, StringCodec
@@ -11,6 +14,7 @@ class Clip(MLModel):
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
+        await asyncio.sleep(float(os.environ.get("TINY_CLIP_SLEEP_S", "0")))
         given = payload.inputs[0]
         if given.name == "text":
             texts = StringCodec.decode_input(given)
