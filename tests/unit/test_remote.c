@@ -141,6 +141,7 @@ static void a_caption_is_asked_for_as_the_protocol_wants(void **state)
     assert_string_equal(captions[0].text, " a dog\n"); /* exactly as it said */
     assert_int_equal(captions[0].text_len, 7);
     assert_int_equal(captions[0].n_tokens, 3);
+    assert_false(captions[0].cut);
     assert_non_null(strstr(http_fake_request(s.fake, 0), "GET /models HTTP"));
     assert_non_null(strstr(http_fake_request(s.fake, 2), "POST /chat/completions HTTP"));
     assert_non_null(strstr(http_fake_request(s.fake, 2), "Authorization: Bearer s3cret"));
@@ -157,6 +158,26 @@ static void a_caption_is_asked_for_as_the_protocol_wants(void **state)
     assert_true(json_number_value(json_object_get(request, "temperature")) == 0.5);
     assert_true(json_is_integer(json_object_get(request, "seed")));
     json_decref(request);
+    end(&s);
+}
+
+static void a_caption_that_the_server_cut_is_marked(void **state)
+{
+    static const struct http_fake_answer answers[] = {
+        MODELS,
+        {.status = 200,
+         .body = "{\"choices\": [{\"finish_reason\": \"length\", \"message\": {\"content\": "
+                 "\"a dog on\"}}]}"}};
+    struct caption captions[1];
+    struct error err = {0};
+    struct served s;
+
+    (void)state;
+    begin(&s, answers, ARRAY_LEN(answers));
+    assert_ok(open_captioner(&s, "", &err));
+    assert_ok(caption(&s, captions, &err));
+    assert_true(captions[0].cut);
+    assert_int_equal(captions[0].n_tokens, 0); /* the server does not say */
     end(&s);
 }
 
@@ -712,6 +733,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_caption_is_asked_for_as_the_protocol_wants),
+        cmocka_unit_test(a_caption_that_the_server_cut_is_marked),
         cmocka_unit_test(seeds_differ_by_caption_and_repeat),
         cmocka_unit_test(prompts_share_the_captions_and_greedy_asks_each_once),
         cmocka_unit_test(answers_are_the_samples_fault_or_the_servers),

@@ -158,7 +158,8 @@ static enum status read_answer(const json_t *answer, struct arena *results, stru
     st = arena_strndup(results, json_string_value(said), json_string_length(said), &text, err);
     *out = (struct caption){.text = text,
                             .text_len = json_string_length(said),
-                            .n_tokens = (int)MIN(json_integer_value(n), (json_int_t)INT32_MAX)};
+                            .n_tokens = (int)MIN(json_integer_value(n), (json_int_t)INT32_MAX),
+                            .cut = why != NULL && strcmp(why, "length") == 0};
     return st;
 }
 
