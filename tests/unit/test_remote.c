@@ -1,5 +1,6 @@
 /* Served models against a server that says what a test has written down. */
 #include "tests/support/http_fake.h"
+#include "tests/support/oom.h"
 #include "tests/support/test.h"
 #include "worker/remote/remote.h"
 #include "worker/remote/remote_client.h"
@@ -729,6 +730,49 @@ static void tasks_keep_the_limit_and_the_first_failure_counts(void **state)
     remote_client_close(&client);
 }
 
+/* Nothing leaks and nothing is taken for an answer, whichever allocation fails; the server's own
+ * count too, and then it hangs up. */
+static void every_allocation_may_fail_once(void **state)
+{
+    static const struct http_fake_answer says[] = {MODELS, SAYS("x")};
+    static const struct http_fake_answer rows[] = {METADATA("48"), METADATA("48"), SERVER(""),
+                                                   OUTPUT("1, 4", "3,0,4,0")};
+    const struct bytes_view uid = bytes_of_string("u1");
+
+    (void)state;
+    for (unsigned n = 1;; n++) {
+        struct error err = {0};
+        struct caption captions[1];
+        struct served s, t;
+        float emb[4];
+        enum status st;
+
+        begin(&s, says, ARRAY_LEN(says));
+        begin(&t, rows, ARRAY_LEN(rows));
+        s.job = load("captioners", "tiny", http_fake_url(s.fake), ", protocol: openai");
+        t.job = load("teachers", "tiny", http_fake_url(t.fake), OIP_TEACHER);
+        oom_fail_at(n);
+        st = remote_captioner_open(&s.job->captioners[0], &s.captioner, &err);
+        if (st == ST_OK)
+            st = captioner_caption_images(s.captioner, &t.image, &uid, 1, &s.job->captioners[0].how,
+                                          &s.results, &s.scratch, captions, &err);
+        if (st == ST_OK)
+            st = remote_teacher_open(&t.job->teachers[0], &t.teacher, &err);
+        if (st == ST_OK)
+            st = teacher_embed_texts(t.teacher, &uid, 1, &t.scratch, emb, &err);
+        if (st == ST_OK)
+            assert_row(emb, 0.6F, 0, 0.8F, 0);
+        else if (st != ST_NO_MEMORY && st != ST_UNAVAILABLE)
+            fail_msg("allocation %u: %s: %s", n, status_name(st), err.message);
+        n = oom_fired() ? n : 0;
+        oom_fail_at(0);
+        end(&s);
+        end(&t);
+        if (n == 0)
+            return;
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -747,6 +791,7 @@ int main(void)
         cmocka_unit_test(an_oip_server_with_the_binary_extension_gets_raw_pixels),
         cmocka_unit_test(oip_models_and_rows_that_do_not_fit_are_named),
         cmocka_unit_test(tasks_keep_the_limit_and_the_first_failure_counts),
+        cmocka_unit_test(every_allocation_may_fail_once),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
