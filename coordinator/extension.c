@@ -40,14 +40,42 @@ static enum status other_changes(const char *stored_json, const char *current_js
     return st;
 }
 
+/* The stored configuration as this build reads it: keys that are newer than it get their defaults.
+ * One that this build cannot read stays as it is, so that the differences are named. */
+static enum status read_stored(const char *stored_json, const struct job *job, struct arena *arena,
+                               const char **text, bool *same, struct error *err)
+{
+    struct job *stored;
+    struct error ignored;
+    enum status st = job_load_text(bytes_of_string(stored_json), "stored configuration", NULL, 0,
+                                   &stored, &ignored);
+    char *copy;
+
+    *text = stored_json;
+    *same = false;
+    if (st != ST_OK)
+        return ST_OK;
+    *same = strcmp(stored->digest, job->digest) == 0;
+    st = arena_strndup(arena, stored->effective_json, strlen(stored->effective_json), &copy, err);
+    if (st == ST_OK)
+        *text = copy;
+    job_destroy(&stored);
+    return st;
+}
+
 enum status extension_begin(const struct job *job, struct catalog_job *row, const char *stored_json,
                             struct catalog *catalog, struct object_store *output,
-                            struct arena *arena, struct error *err)
+                            struct arena *arena, bool *extended, struct error *err)
 {
     const char *changes;
     struct object_written written;
-    enum status st = other_changes(stored_json, job->effective_json, arena, &changes, err);
+    bool same;
+    enum status st = read_stored(stored_json, job, arena, &stored_json, &same, err);
 
+    *extended = false;
+    if (st != ST_OK || same)
+        return st;
+    st = other_changes(stored_json, job->effective_json, arena, &changes, err);
     if (st != ST_OK)
         return st;
     if (changes[0] != '\0')
@@ -66,6 +94,7 @@ enum status extension_begin(const struct job *job, struct catalog_job *row, cons
     if (st == ST_OK)
         st = object_store_put(output, "_reinforce/job.json", bytes_of_string(job->effective_json),
                               &written, err);
+    *extended = st == ST_OK;
     if (st == ST_OK)
         row->state = CATALOG_JOB_RUNNING;
     return st;

@@ -195,8 +195,8 @@ static enum status begin(struct run *run, struct run_summary *summary, struct er
     st = catalog_job_begin(run->catalog, job->name, job->digest, job->effective_json,
                            clock_wall_ms(), &run->arena, &run->row, &stored, &conflict);
     if (st == ST_CONFLICT && stored != NULL) {
-        st = extension_begin(job, &run->row, stored, run->catalog, run->output, &run->arena, err);
-        summary->extended = st == ST_OK;
+        st = extension_begin(job, &run->row, stored, run->catalog, run->output, &run->arena,
+                             &summary->extended, err);
     } else if (st != ST_OK) {
         *err = conflict;
     }

@@ -57,7 +57,8 @@ static const char introduction[] =
     "otherwise. The other keys may change from run to run. The effective configuration, with "
     "every\n"
     "default filled in, is kept with the output as `_reinforce/job.json`; it is a valid job file\n"
-    "itself.\n";
+    "itself. A newer build, which knows more keys, goes on with a job where those have their\n"
+    "defaults.\n";
 
 static enum status append_cell(const char *text, struct byte_buf *out, struct error *err)
 {

@@ -4,6 +4,7 @@ Checklist: DR 28.
 """
 import json
 import pathlib
+import sqlite3
 import tempfile
 
 from harness import MODELS, digest_objects, dump_catalog, make_images, reinforce, require, write_job
@@ -29,6 +30,18 @@ with tempfile.TemporaryDirectory() as tmp:
     require("captions 0" in done.stdout, f"no caption is made again: {done.stdout}")
     reinforce("run", write_job(tmp / "c.yaml", tmp / "images", grown, captioners=[FIRST, SECOND],
                                teachers=TEACHERS))
+
+    # a job begun by a build that knew fewer keys: what it did not know has its default now
+    db = sqlite3.connect(grown / "catalog.sqlite")
+    config = json.loads(db.execute("select config from jobs").fetchone()[0])
+    for captioner in config["captioners"]:
+        del captioner["image_quality"]
+    db.execute("update jobs set config = ?, config_digest = ?", (json.dumps(config), "0" * 64))
+    db.commit()
+    db.close()
+    again = reinforce("run", tmp / "c.yaml", check=(0, 3))
+    require("nothing to do" in again.stdout, f"the same job under an older build: {again.stdout}")
+    reinforce("verify", grown)
 
     a, b = digest_objects(tmp / "fresh"), digest_objects(grown)
     for name in sorted(set(a) | set(b)):
