@@ -36,7 +36,7 @@ while read -r png; do
     n=$((n + 1))
 done < <(find . -name '*.png' -not -path './symbols/*' | LC_ALL=C sort)
 
-first=$(find "$out" -name '*.jpg' | LC_ALL=C sort | head -n 1)
+first=$(find "$out" -name '*.jpg' | LC_ALL=C sort | sed -n 1p)
 head -c 700 "$first" >"$out/broken-truncated.jpg"
 : >"$out/broken-empty.png"
 echo 'this is not an image' >"$out/broken-text.jpg"
