@@ -121,7 +121,7 @@ const struct command cmd_embed = {
             "cleaning and tokenizer. Rows are in the order given, float32, of unit length.\n"
             "\n"
             "Options:\n"
-            "  --model DIR         snapshot folder of a CLIP or SigLIP model\n"
+            "  --model DIR         snapshot folder of a CLIP, MobileCLIP or SigLIP model\n"
             "  --images FILE...    JPEG, PNG, WebP or GIF; array \"image_emb\" [n, D]\n"
             "  --texts-file FILE   UTF-8, one text a line; array \"text_emb\" [n, D]\n"
             "  --resize NAME       instead of the snapshot's own way: bilinear or bicubic as\n"

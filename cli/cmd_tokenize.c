@@ -130,7 +130,7 @@ const struct command cmd_tokenize = {
             "spells a special token is not taken for one.\n"
             "\n"
             "Options:\n"
-            "  --model DIR         snapshot folder of a CLIP, SigLIP or CoCa model\n"
+            "  --model DIR         snapshot folder of a CLIP, MobileCLIP, SigLIP or CoCa model\n"
             "  --texts-file FILE   UTF-8, one text a line\n"
             "  --json              prints one JSON array of arrays\n"
             "\n"

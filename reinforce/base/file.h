@@ -13,7 +13,7 @@ NODISCARD enum status file_read(const char *path, struct byte_buf *buf, struct e
 typedef enum status file_piece_fn(void *ctx, struct bytes_view piece, struct error *err);
 
 /** Reads all of `path` in pieces, through memory that does not grow with it: for hashing what is
- * larger than memory, or mapped already. */
+ * larger than memory, or mapped already. ST_NOT_FOUND; ST_UNAVAILABLE; what `each` returned. */
 NODISCARD enum status file_read_pieces(const char *path, file_piece_fn *each, void *ctx,
                                        struct error *err);
 

@@ -34,7 +34,7 @@ struct job_remote {
 /** One captioner of a job. */
 struct job_captioner {
     const char *name;
-    const char *model; /* snapshot folder */
+    const char *model; /* snapshot folder, hf://OWNER/NAME@REVISION, or a name on remote.server */
     const char *activation;
     const char *column; /* "syn_text" + suffix */
     enum job_caption_post post;

@@ -7,63 +7,63 @@
 static const double norm_eps = 1e-5;
 
 PRINTF_LIKE(3, 0)
-static void name_of(const struct conv_fold *l, char name[CONV_FOLD_MAX_NAME], const char *format,
+static void name_of(const struct conv_fold *fold, char name[CONV_FOLD_MAX_NAME], const char *format,
                     va_list args)
 {
-    int len = snprintf(name, CONV_FOLD_MAX_NAME, "%s", l->prefix);
+    int len = snprintf(name, CONV_FOLD_MAX_NAME, "%s", fold->prefix);
 
     (void)vsnprintf(name + len, CONV_FOLD_MAX_NAME - (size_t)len, format, args);
 }
 
-bool conv_fold_has(const struct conv_fold *l, const char *format, ...)
+bool conv_fold_has(const struct conv_fold *fold, const char *format, ...)
 {
     char name[CONV_FOLD_MAX_NAME];
     va_list args;
 
     va_start(args, format);
-    name_of(l, name, format, args);
+    name_of(fold, name, format, args);
     va_end(args);
-    return weights_peek(l->weights, name) != NULL;
+    return weights_peek(fold->weights, name) != NULL;
 }
 
-enum status conv_fold_get(struct conv_fold *l, const size_t *shape, const float **out,
+enum status conv_fold_get(struct conv_fold *fold, const size_t *shape, const float **out,
                           const char *format, ...)
 {
     char name[CONV_FOLD_MAX_NAME];
     va_list args;
 
     va_start(args, format);
-    name_of(l, name, format, args);
+    name_of(fold, name, format, args);
     va_end(args);
-    return weights_get(l->weights, "", name, shape, out, l->err);
+    return weights_get(fold->weights, "", name, shape, out, fold->err);
 }
 
-enum status conv_fold_begin(struct conv_fold *l, struct conv_kernel *k, size_t out, size_t in,
+enum status conv_fold_begin(struct conv_fold *fold, struct conv_kernel *k, size_t out, size_t in,
                             size_t side)
 {
     enum status st;
 
     *k = (struct conv_kernel){.out = out, .in = in, .side = side};
-    st = arena_calloc(&l->scratch, out * in * side * side, sizeof *k->w, &k->w, l->err);
-    return st == ST_OK ? arena_calloc(&l->scratch, out, sizeof *k->b, &k->b, l->err) : st;
+    st = arena_calloc(&fold->scratch, out * in * side * side, sizeof *k->w, &k->w, fold->err);
+    return st == ST_OK ? arena_calloc(&fold->scratch, out, sizeof *k->b, &k->b, fold->err) : st;
 }
 
-enum status conv_fold_norm(struct conv_fold *l, const char *at, size_t n, double **scale,
+enum status conv_fold_norm(struct conv_fold *fold, const char *at, size_t n, double **scale,
                            double **shift)
 {
     const float *w, *b, *mean, *var;
-    enum status st = conv_fold_get(l, WEIGHTS_SHAPE(n), &w, "%sweight", at);
+    enum status st = conv_fold_get(fold, WEIGHTS_SHAPE(n), &w, "%sweight", at);
 
     if (st == ST_OK)
-        st = conv_fold_get(l, WEIGHTS_SHAPE(n), &b, "%sbias", at);
+        st = conv_fold_get(fold, WEIGHTS_SHAPE(n), &b, "%sbias", at);
     if (st == ST_OK)
-        st = conv_fold_get(l, WEIGHTS_SHAPE(n), &mean, "%srunning_mean", at);
+        st = conv_fold_get(fold, WEIGHTS_SHAPE(n), &mean, "%srunning_mean", at);
     if (st == ST_OK)
-        st = conv_fold_get(l, WEIGHTS_SHAPE(n), &var, "%srunning_var", at);
+        st = conv_fold_get(fold, WEIGHTS_SHAPE(n), &var, "%srunning_var", at);
     if (st == ST_OK)
-        st = arena_alloc(&l->scratch, n * sizeof **scale, scale, l->err);
+        st = arena_alloc(&fold->scratch, n * sizeof **scale, scale, fold->err);
     if (st == ST_OK)
-        st = arena_alloc(&l->scratch, n * sizeof **shift, shift, l->err);
+        st = arena_alloc(&fold->scratch, n * sizeof **shift, shift, fold->err);
     for (size_t i = 0; i < n && st == ST_OK; i++) {
         (*scale)[i] = (double)w[i] / sqrt((double)var[i] + norm_eps);
         (*shift)[i] = (double)b[i] - (double)mean[i] * (*scale)[i];
@@ -71,11 +71,11 @@ enum status conv_fold_norm(struct conv_fold *l, const char *at, size_t n, double
     return st;
 }
 
-enum status conv_fold_add_identity(struct conv_fold *l, struct conv_kernel *k, const char *at,
+enum status conv_fold_add_identity(struct conv_fold *fold, struct conv_kernel *k, const char *at,
                                    double sign)
 {
     double *scale, *shift;
-    enum status st = conv_fold_norm(l, at, k->out, &scale, &shift);
+    enum status st = conv_fold_norm(fold, at, k->out, &scale, &shift);
 
     for (size_t o = 0; o < k->out && st == ST_OK; o++) {
         size_t i = k->in == 1 ? 0 : o; /* its own channel */
@@ -86,7 +86,7 @@ enum status conv_fold_add_identity(struct conv_fold *l, struct conv_kernel *k, c
     return st;
 }
 
-enum status conv_fold_add_conv(struct conv_fold *l, struct conv_kernel *k, size_t side,
+enum status conv_fold_add_conv(struct conv_fold *fold, struct conv_kernel *k, size_t side,
                                const char *at)
 {
     size_t edge = (k->side - side) / 2;
@@ -94,11 +94,11 @@ enum status conv_fold_add_conv(struct conv_fold *l, struct conv_kernel *k, size_
     double *scale, *shift;
     char norm[CONV_FOLD_MAX_NAME];
     enum status st =
-        conv_fold_get(l, WEIGHTS_SHAPE(k->out, k->in, side, side), &w, "%sconv.weight", at);
+        conv_fold_get(fold, WEIGHTS_SHAPE(k->out, k->in, side, side), &w, "%sconv.weight", at);
 
     (void)snprintf(norm, sizeof norm, "%sbn.", at);
     if (st == ST_OK)
-        st = conv_fold_norm(l, norm, k->out, &scale, &shift);
+        st = conv_fold_norm(fold, norm, k->out, &scale, &shift);
     if (st != ST_OK)
         return st;
     for (size_t oi = 0; oi < k->out * k->in; oi++)
@@ -111,15 +111,15 @@ enum status conv_fold_add_conv(struct conv_fold *l, struct conv_kernel *k, size_
     return ST_OK;
 }
 
-enum status conv_fold_add_plain(struct conv_fold *l, struct conv_kernel *k, const char *at)
+enum status conv_fold_add_plain(struct conv_fold *fold, struct conv_kernel *k, const char *at)
 {
     size_t n = k->in * k->side * k->side;
     const float *w, *b;
     enum status st =
-        conv_fold_get(l, WEIGHTS_SHAPE(k->out, k->in, k->side, k->side), &w, "%sweight", at);
+        conv_fold_get(fold, WEIGHTS_SHAPE(k->out, k->in, k->side, k->side), &w, "%sweight", at);
 
     if (st == ST_OK)
-        st = conv_fold_get(l, WEIGHTS_SHAPE(k->out), &b, "%sbias", at);
+        st = conv_fold_get(fold, WEIGHTS_SHAPE(k->out), &b, "%sbias", at);
     for (size_t i = 0; i < k->out * n && st == ST_OK; i++)
         k->w[i] += (double)w[i];
     for (size_t o = 0; o < k->out && st == ST_OK; o++)
@@ -127,39 +127,39 @@ enum status conv_fold_add_plain(struct conv_fold *l, struct conv_kernel *k, cons
     return st;
 }
 
-enum status conv_fold_add_mobile_one(struct conv_fold *l, struct conv_kernel *k, const char *at)
+enum status conv_fold_add_mobile_one(struct conv_fold *fold, struct conv_kernel *k, const char *at)
 {
     char name[CONV_FOLD_MAX_NAME];
     enum status st;
 
     (void)snprintf(name, sizeof name, "%sreparam_conv.", at);
-    if (conv_fold_has(l, "%sreparam_conv.weight", at))
-        return conv_fold_add_plain(l, k, name);
+    if (conv_fold_has(fold, "%sreparam_conv.weight", at))
+        return conv_fold_add_plain(fold, k, name);
     (void)snprintf(name, sizeof name, "%sconv_kxk.0.", at);
-    st = conv_fold_add_conv(l, k, k->side, name);
+    st = conv_fold_add_conv(fold, k, k->side, name);
     (void)snprintf(name, sizeof name, "%sconv_scale.", at);
-    if (st == ST_OK && conv_fold_has(l, "%sconv_scale.conv.weight", at))
-        st = conv_fold_add_conv(l, k, 1, name);
+    if (st == ST_OK && conv_fold_has(fold, "%sconv_scale.conv.weight", at))
+        st = conv_fold_add_conv(fold, k, 1, name);
     (void)snprintf(name, sizeof name, "%sidentity.", at);
-    if (st == ST_OK && conv_fold_has(l, "%sidentity.weight", at))
-        st = conv_fold_add_identity(l, k, name, 1);
+    if (st == ST_OK && conv_fold_has(fold, "%sidentity.weight", at))
+        st = conv_fold_add_identity(fold, k, name, 1);
     return st;
 }
 
-static enum status floats(struct conv_fold *l, size_t n, float **out)
+static enum status floats(struct conv_fold *fold, size_t n, float **out)
 {
-    return arena_alloc(l->arena, n * sizeof **out, out, l->err);
+    return arena_alloc(fold->arena, n * sizeof **out, out, fold->err);
 }
 
-enum status conv_fold_to_depthwise(struct conv_fold *l, const struct conv_kernel *k, size_t stride,
-                                   struct conv_depthwise *out)
+enum status conv_fold_to_depthwise(struct conv_fold *fold, const struct conv_kernel *k,
+                                   size_t stride, struct conv_depthwise *out)
 {
     size_t taps = k->side * k->side;
     float *w, *b;
-    enum status st = floats(l, taps * k->out, &w);
+    enum status st = floats(fold, taps * k->out, &w);
 
     if (st == ST_OK)
-        st = floats(l, k->out, &b);
+        st = floats(fold, k->out, &b);
     for (size_t c = 0; c < k->out && st == ST_OK; c++) {
         for (size_t t = 0; t < taps; t++)
             w[t * k->out + c] = (float)k->w[c * taps + t];
@@ -170,15 +170,15 @@ enum status conv_fold_to_depthwise(struct conv_fold *l, const struct conv_kernel
     return st;
 }
 
-enum status conv_fold_to_linear(struct conv_fold *l, const struct conv_kernel *k,
+enum status conv_fold_to_linear(struct conv_fold *fold, const struct conv_kernel *k,
                                 struct linear *out)
 {
     size_t taps = k->side * k->side, n = taps * k->in;
     float *w, *b;
-    enum status st = floats(l, k->out * n, &w);
+    enum status st = floats(fold, k->out * n, &w);
 
     if (st == ST_OK)
-        st = floats(l, k->out, &b);
+        st = floats(fold, k->out, &b);
     for (size_t o = 0; o < k->out && st == ST_OK; o++) {
         for (size_t i = 0; i < k->in; i++)
             for (size_t t = 0; t < taps; t++)

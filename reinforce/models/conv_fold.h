@@ -24,38 +24,38 @@ struct conv_kernel {
 };
 
 /** Whether a tensor of that name is there. */
-PRINTF_LIKE(2, 3) bool conv_fold_has(const struct conv_fold *l, const char *format, ...);
+PRINTF_LIKE(2, 3) bool conv_fold_has(const struct conv_fold *fold, const char *format, ...);
 /** The tensor of that name, of that shape, as it is stored. */
-NODISCARD PRINTF_LIKE(4, 5) enum status conv_fold_get(struct conv_fold *l, const size_t *shape,
+NODISCARD PRINTF_LIKE(4, 5) enum status conv_fold_get(struct conv_fold *fold, const size_t *shape,
                                                       const float **out, const char *format, ...);
 
 /** All zeros, to be added to. */
-NODISCARD enum status conv_fold_begin(struct conv_fold *l, struct conv_kernel *k, size_t out,
+NODISCARD enum status conv_fold_begin(struct conv_fold *fold, struct conv_kernel *k, size_t out,
                                       size_t in, size_t side);
 
 /** The batch norm `at` as y = x * scale + shift, [n] each, in scratch. */
-NODISCARD enum status conv_fold_norm(struct conv_fold *l, const char *at, size_t n, double **scale,
-                                     double **shift);
+NODISCARD enum status conv_fold_norm(struct conv_fold *fold, const char *at, size_t n,
+                                     double **scale, double **shift);
 
 /** Adds sign * a branch that is a batch norm alone. */
-NODISCARD enum status conv_fold_add_identity(struct conv_fold *l, struct conv_kernel *k,
+NODISCARD enum status conv_fold_add_identity(struct conv_fold *fold, struct conv_kernel *k,
                                              const char *at, double sign);
 /** Adds `at` + "conv.weight" (side x side, laid into the middle) through `at` + "bn.". */
-NODISCARD enum status conv_fold_add_conv(struct conv_fold *l, struct conv_kernel *k, size_t side,
+NODISCARD enum status conv_fold_add_conv(struct conv_fold *fold, struct conv_kernel *k, size_t side,
                                          const char *at);
 /** Adds `at` + "weight" and "bias", as they are. */
-NODISCARD enum status conv_fold_add_plain(struct conv_fold *l, struct conv_kernel *k,
+NODISCARD enum status conv_fold_add_plain(struct conv_fold *fold, struct conv_kernel *k,
                                           const char *at);
 /** Adds whichever branches of a MobileOne block are there, or what they were folded into before:
  * conv_kxk.0, conv_scale, identity; reparam_conv. Source: Vasu et al. 2022. */
-NODISCARD enum status conv_fold_add_mobile_one(struct conv_fold *l, struct conv_kernel *k,
+NODISCARD enum status conv_fold_add_mobile_one(struct conv_fold *fold, struct conv_kernel *k,
                                                const char *at);
 
 /** Rounds to float32 and lays out for conv_depthwise_run(); `in` is 1. */
-NODISCARD enum status conv_fold_to_depthwise(struct conv_fold *l, const struct conv_kernel *k,
+NODISCARD enum status conv_fold_to_depthwise(struct conv_fold *fold, const struct conv_kernel *k,
                                              size_t stride, struct conv_depthwise *out);
 /** The same as a product over (row, column, channel): see conv_gather(). */
-NODISCARD enum status conv_fold_to_linear(struct conv_fold *l, const struct conv_kernel *k,
+NODISCARD enum status conv_fold_to_linear(struct conv_fold *fold, const struct conv_kernel *k,
                                           struct linear *out);
 
 #endif

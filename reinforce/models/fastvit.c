@@ -156,9 +156,7 @@ static void run_stem(const struct fastvit *f, const float *pixels, struct pictur
 {
     size_t S = f->image_size, width = f->stem.out;
 
-    for (size_t i = 0; i < S * S; i++)
-        for (size_t c = 0; c < 3; c++)
-            p->other[i * 3 + c] = pixels[c * S * S + i];
+    conv_rows_from_planes(pixels, S * S, 3, p->other);
     p->side = conv_side(S, 2);
     conv_gather(p->other, S, S, 3, 3, 2, p->wide);
     ops_linear(p->x, p->wide, STEM_TAPS, f->stem.w, f->stem.b, n_pixels(p), width, STEM_TAPS);

@@ -5,34 +5,34 @@
 
 #define FOLD_BYTES ((size_t)1 << 30)
 
-static enum status load_one(struct conv_fold *l, const char *at, bool norm, size_t out_width,
+static enum status load_one(struct conv_fold *fold, const char *at, bool norm, size_t out_width,
                             size_t in, size_t side, struct linear *out)
 {
-    struct arena mark = l->scratch;
+    struct arena mark = fold->scratch;
     struct conv_kernel k;
-    enum status st = conv_fold_begin(l, &k, out_width, in, side);
+    enum status st = conv_fold_begin(fold, &k, out_width, in, side);
 
     if (st == ST_OK)
-        st = norm ? conv_fold_add_conv(l, &k, side, at) : conv_fold_add_plain(l, &k, at);
+        st = norm ? conv_fold_add_conv(fold, &k, side, at) : conv_fold_add_plain(fold, &k, at);
     if (st == ST_OK)
-        st = conv_fold_to_linear(l, &k, out);
-    arena_rewind(&l->scratch, &mark);
+        st = conv_fold_to_linear(fold, &k, out);
+    arena_rewind(&fold->scratch, &mark);
     return st;
 }
 
 enum status mci_stem_load(struct weights *weights, const char *prefix, size_t D,
                           struct arena *arena, struct mci_stem *out, struct error *err)
 {
-    struct conv_fold l = {.weights = weights, .prefix = prefix, .arena = arena, .err = err};
+    struct conv_fold fold = {.weights = weights, .prefix = prefix, .arena = arena, .err = err};
     enum status st;
 
-    arena_init(&l.scratch, FOLD_BYTES);
-    st = load_one(&l, "backbone.0.", true, D / 4, 3, 4, &out->first);
+    arena_init(&fold.scratch, FOLD_BYTES);
+    st = load_one(&fold, "backbone.0.", true, D / 4, 3, 4, &out->first);
     if (st == ST_OK)
-        st = load_one(&l, "backbone.1.", true, D / 4, D / 4, 2, &out->second);
+        st = load_one(&fold, "backbone.1.", true, D / 4, D / 4, 2, &out->second);
     if (st == ST_OK)
-        st = load_one(&l, "backbone.2.conv.", false, D, D / 4, 2, &out->embed);
-    arena_release(&l.scratch);
+        st = load_one(&fold, "backbone.2.conv.", false, D, D / 4, 2, &out->embed);
+    arena_release(&fold.scratch);
     return st;
 }
 
@@ -49,9 +49,7 @@ enum status mci_stem_run(const struct mci_stem *stem, const float *pixels, size_
     if (st == ST_OK)
         st = arena_alloc(scratch, n * C * sizeof *x, &x, err);
     if (st == ST_OK) {
-        for (size_t i = 0; i < S * S; i++)
-            for (size_t c = 0; c < 3; c++)
-                rows[i * 3 + c] = pixels[c * S * S + i];
+        conv_rows_from_planes(pixels, S * S, 3, rows);
         conv_cut(rows, S, S, 3, 4, cut);
         ops_linear(x, cut, stem->first.in, stem->first.w, stem->first.b, n, C, stem->first.in);
         ops_gelu(x, n * C);

@@ -106,6 +106,13 @@ void conv_depthwise_ref(const struct conv_depthwise *conv, const float *x, size_
         }
 }
 
+void conv_rows_from_planes(const float *planes, size_t n, size_t C, float *rows)
+{
+    for (size_t i = 0; i < n; i++)
+        for (size_t c = 0; c < C; c++)
+            rows[i * C + c] = planes[c * n + i];
+}
+
 void conv_gather(const float *x, size_t H, size_t W, size_t C, size_t kernel, size_t stride,
                  float *patches)
 {

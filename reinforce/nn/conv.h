@@ -32,6 +32,9 @@ void conv_depthwise_run(const struct conv_depthwise *conv, const float *x, size_
 void conv_depthwise_ref(const struct conv_depthwise *conv, const float *x, size_t H, size_t W,
                         float *y);
 
+/** Pixels float32 [C, n] as preprocess_tensor() leaves them to rows [n, C] out. */
+void conv_rows_from_planes(const float *planes, size_t n, size_t C, float *rows);
+
 /**
  * Lays out what a dense convolution sees, so that it is one product with [out, kernel * kernel * C]
  * (row, column, channel): patches float32 [conv_side(H) * conv_side(W), kernel * kernel * C] out.

@@ -1,20 +1,7 @@
-#include "reinforce/base/philox.h"
 #include "reinforce/nn/conv.h"
-#include "tests/support/test.h"
+#include "tests/support/floats.h"
 
 #include <stdlib.h>
-
-static float *random_floats(size_t n, uint32_t stream)
-{
-    float *out = malloc(n * sizeof *out);
-    struct philox rng;
-
-    assert_non_null(out);
-    philox_init(&rng, 5, bytes_of_string("conv"), PHILOX_STAGE_SELECT, stream);
-    for (size_t i = 0; i < n; i++)
-        out[i] = philox_f32(&rng) - 0.5f;
-    return out;
-}
 
 static void the_kernel_has_the_plain_twins_bits(void **state)
 {
@@ -30,9 +17,9 @@ static void the_kernel_has_the_plain_twins_bits(void **state)
             for (size_t k = 0; k < ARRAY_LEN(kernels); k++) {
                 size_t H = sides[s][0], W = sides[s][1], C = channels[c], K = kernels[k].kernel;
                 size_t n = conv_side(H, kernels[k].stride) * conv_side(W, kernels[k].stride) * C;
-                float *x = random_floats(H * W * C, 1), *w = random_floats(K * K * C, 2);
-                float *b = random_floats(C, 3), *got = random_floats(n, 4);
-                float *want = random_floats(n, 5);
+                float *x = random_floats(H * W * C, 1, 1), *w = random_floats(K * K * C, 2, 1);
+                float *b = random_floats(C, 3, 1), *got = random_floats(n, 4, 1);
+                float *want = random_floats(n, 5, 1);
                 const struct conv_depthwise conv = {w, b, C, K, kernels[k].stride};
 
                 conv_depthwise_run(&conv, x, H, W, got);
@@ -56,8 +43,8 @@ static void gathered_patches_are_what_a_kernel_sees(void **state)
     (void)state;
     for (size_t stride = 1; stride <= 2; stride++) {
         size_t rows = conv_side(H, stride), columns = conv_side(W, stride);
-        float *x = random_floats((size_t)H * W * C, 1);
-        float *patches = random_floats(rows * columns * K * K * C, 2);
+        float *x = random_floats((size_t)H * W * C, 1, 1);
+        float *patches = random_floats(rows * columns * K * K * C, 2, 1);
 
         conv_gather(x, H, W, C, K, stride, patches);
         for (size_t o = 0; o < rows * columns; o++)
@@ -78,7 +65,7 @@ static void gathered_patches_are_what_a_kernel_sees(void **state)
 static void cut_patches_do_not_overlap(void **state)
 {
     enum { H = 4, W = 5, C = 2, K = 2 };
-    float *x = random_floats((size_t)H * W * C, 1), patches[H / K * (W / K) * K * K * C];
+    float *x = random_floats((size_t)H * W * C, 1, 1), patches[H / K * (W / K) * K * K * C];
 
     (void)state;
     conv_cut(x, H, W, C, K, patches);

@@ -6,31 +6,10 @@
 #include "reinforce/nn/matrix.h"
 #include "reinforce/nn/ops.h"
 #include "reinforce/nn/rope.h"
-#include "tests/support/test.h"
+#include "tests/support/floats.h"
 
 #include <math.h>
 #include <stdlib.h>
-
-static float *random_floats(size_t n, uint32_t stream, float scale)
-{
-    float *out = malloc(MAX(n, (size_t)1) * sizeof *out);
-    struct philox rng;
-
-    assert_non_null(out);
-    philox_init(&rng, 5, bytes_of_string("decoder"), PHILOX_STAGE_SELECT, stream);
-    for (size_t i = 0; i < n; i++)
-        out[i] = (philox_f32(&rng) - 0.5f) * scale;
-    return out;
-}
-
-static void assert_near(const float *got, const float *want, size_t n, double tolerance,
-                        const char *what)
-{
-    for (size_t i = 0; i < n; i++)
-        if (!(fabs((double)got[i] - (double)want[i]) <= tolerance))
-            fail_msg("%s: element %zu is %.9g, want %.9g", what, i, (double)got[i],
-                     (double)want[i]);
-}
 
 static int load_blas(void **state)
 {

@@ -1,23 +1,10 @@
 /* Includes the source, to run the kernels of lesser processors too. */
-#include "reinforce/base/philox.h"
 #include "reinforce/nn/ops_rows.c"
-#include "tests/support/test.h"
+#include "tests/support/floats.h"
 
 #include <stdlib.h>
 
 enum { MAX_M = 21, MAX_N = 23 };
-
-static float *random_floats(size_t n, uint32_t stream)
-{
-    float *out = malloc(MAX(n, (size_t)1) * sizeof *out);
-    struct philox rng;
-
-    assert_non_null(out);
-    philox_init(&rng, 3, bytes_of_string("rows"), PHILOX_STAGE_SELECT, stream);
-    for (size_t i = 0; i < n; i++)
-        out[i] = philox_f32(&rng) - 0.5f;
-    return out;
-}
 
 /* Leaves in `w` only what a bfloat16 holds; the bfloat16s are the caller's. */
 static uint16_t *cut_to_bf16(float *w, size_t n)
@@ -39,8 +26,9 @@ static uint16_t *cut_to_bf16(float *w, size_t n)
 /* Buffers are exact, so that a sanitizer sees a read behind them. */
 static void check(const struct kernels *kernels, size_t M, size_t N, size_t K, bool with_bias)
 {
-    float *x = random_floats(M * K, 1), *w = random_floats(N * K, 2), *b = random_floats(N, 3);
-    float *got = random_floats(M * N, 4), *want = random_floats(M * N, 5);
+    float *x = random_floats(M * K, 1, 1), *w = random_floats(N * K, 2, 1),
+          *b = random_floats(N, 3, 1);
+    float *got = random_floats(M * N, 4, 1), *want = random_floats(M * N, 5, 1);
 
     uint16_t *halves = kernels->weight_bytes == 2 ? cut_to_bf16(w, N * K) : NULL;
 

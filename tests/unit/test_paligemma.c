@@ -1,22 +1,13 @@
 /* PaliGemma and its decoders against transformers 4.49 (tests/golden/make_paligemma.py). */
 #include "reinforce/nn/ops.h"
+#include "tests/support/floats.h"
 #include "tests/support/paligemma_golden.h"
-#include "tests/support/test.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 enum { MAX_TENSORS = 256, CAPACITY = 96 };
-
-static void assert_near(const float *got, const float *want, size_t n, double tolerance,
-                        const char *what)
-{
-    for (size_t i = 0; i < n; i++)
-        if (!(fabs((double)got[i] - (double)want[i]) <= tolerance))
-            fail_msg("%s: element %zu is %.9g, want %.9g", what, i, (double)got[i],
-                     (double)want[i]);
-}
 
 static float *floats(struct paligemma_golden *g, size_t n)
 {
