@@ -44,12 +44,13 @@ void synthetic_fill(const struct tensor *tensor, float *out)
 
     for (const char *c = tensor->name; *c != '\0'; c++)
         s = (s ^ (uint8_t)*c) * 16777619u;
-    if (ends_with(tensor->name, "proj") || ends_with(tensor->name, "text_projection"))
+    if (ends_with(tensor->name, "proj") || ends_with(tensor->name, "text_projection") ||
+        ends_with(tensor->name, "projection_layer"))
         fan = tensor->shape[0]; /* stored in, out */
     else
         for (size_t d = 1; d < tensor->rank; d++)
             fan *= tensor->shape[d];
-    if (ends_with(tensor->name, "gamma")) { /* a layer scale */
+    if (ends_with(tensor->name, "gamma") || strstr(tensor->name, "layer_scale") != NULL) {
         center = 0.1f;
         scale = 0.02f;
     } else if (tensor->rank >= 2)
@@ -63,6 +64,9 @@ void synthetic_fill(const struct tensor *tensor, float *out)
         s = 1664525u * s + 1013904223u;
         out[j] = center + scale * ((float)(s >> 8) * 0x1p-23f - 1.0f);
     }
+    if (strstr(tensor->name, "reparam") != NULL && tensor->rank == 4 && tensor->shape[1] == 1)
+        for (size_t j = fan / 2; j < count; j += fan) /* the identity, in a folded kernel */
+            out[j] += 1;
     if (tensor->rank == 0)
         out[0] = 2.6592f;
 }
