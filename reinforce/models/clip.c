@@ -12,6 +12,8 @@
  * tokens no longer pay for that once their rows leave the cache. */
 enum { PASS_TOKENS = 80 };
 
+static const float apple_largest_scale = 100; /* ml-mobileclip's own limit */
+
 static enum status load_image_head(struct weights *weights, enum naming naming,
                                    const struct vision_config *config, struct clip *clip,
                                    struct error *err)
@@ -29,6 +31,9 @@ static enum status load_image_head(struct weights *weights, enum naming naming,
     if (naming == NAMING_OPEN_CLIP) /* stored [in, out] */
         return weights_get_transposed(weights, "visual.", "proj", D, clip->dim,
                                       &clip->image_projection, err);
+    if (naming == NAMING_APPLE)
+        return weights_get_transposed(weights, "image_encoder.model.", "classifier.proj", D,
+                                      clip->dim, &clip->image_projection, err);
     if (naming == NAMING_TRANSFORMERS)
         return weights_get(weights, "", "visual_projection.weight", WEIGHTS_SHAPE(clip->dim, D),
                            &clip->image_projection, err);
@@ -47,8 +52,8 @@ static enum status load_image_tower(struct weights *weights, enum naming naming,
 
     clip->is_fastvit = config->fastvit != NULL;
     if (clip->is_fastvit)
-        return fastvit_load(weights, "visual.trunk.", config->fastvit, (size_t)config->image_size,
-                            clip->dim, &clip->fastvit, err);
+        return fastvit_load(weights, naming, config->fastvit, (size_t)config->image_size, clip->dim,
+                            &clip->fastvit, err);
     st = vit_load(weights, "", naming, config, &clip->vit, err);
     return st == ST_OK ? load_image_head(weights, naming, config, clip, err) : st;
 }
@@ -64,17 +69,21 @@ static enum status load(struct clip *clip, const struct snapshot *snapshot, stru
         naming = NAMING_OPEN_CLIP;
     else if (weights_peek(weights, "vision_model.embeddings.patch_embedding.weight") != NULL)
         naming = NAMING_TRANSFORMERS;
-    image_naming = snapshot->family == SNAPSHOT_MOBILECLIP ? NAMING_TIMM : naming;
+    image_naming = snapshot->family == SNAPSHOT_MOBILECLIP && naming == NAMING_OPEN_CLIP
+                       ? NAMING_TIMM
+                       : naming;
     if (st == ST_OK)
         st = load_image_tower(weights, image_naming, &snapshot->vision, clip, err);
     if (st == ST_OK)
         st = text_tower_load(
-            weights, naming, naming == NAMING_OPEN_CLIP ? text_tower_prefix(weights) : "",
+            weights, naming, naming == NAMING_TRANSFORMERS ? "" : text_tower_prefix(weights),
             &snapshot->text, snapshot->text.context_length, clip->dim, &clip->text, err);
     if (st == ST_OK)
         st = weights_get(weights, "", "logit_scale", WEIGHTS_SCALAR, &logit_scale, err);
     if (st == ST_OK)
         clip->logit_scale = (float)exp((double)*logit_scale);
+    if (st == ST_OK && naming == NAMING_APPLE)
+        clip->logit_scale = MIN(clip->logit_scale, apple_largest_scale);
     return st == ST_OK ? weights_check_all_used(weights, err) : st;
 }
 
@@ -201,7 +210,7 @@ static enum status encode_whole(const struct clip *clip, const int32_t *ids, siz
         st = text_tower_embed(&clip->text, row, T, 0, x, err);
     }
     if (st == ST_OK)
-        st = transformer_run_pooled(&clip->text.blocks, x, T, length - 1, scratch, err);
+        st = text_tower_run_whole(&clip->text, x, T, length - 1, scratch, err);
     if (st == ST_OK) {
         end = x + (length - 1) * D;
         ops_layer_norm(end, end, clip->text.ln_final.w, clip->text.ln_final.b,

@@ -6,6 +6,11 @@
 
 static const double norm_eps = 1e-5;
 
+const struct conv_fold_names conv_fold_timm = {"bn.",       "conv_kxk.0.", "conv_scale.",
+                                               "identity.", "mlp.",        ".gamma"};
+const struct conv_fold_names conv_fold_apple = {"bn.",       "rbr_conv.0.", "rbr_scale.",
+                                                "rbr_skip.", "convffn.",    ""};
+
 PRINTF_LIKE(3, 0)
 static void name_of(const struct conv_fold *fold, char name[CONV_FOLD_MAX_NAME], const char *format,
                     va_list args)
@@ -38,13 +43,24 @@ enum status conv_fold_get(struct conv_fold *fold, const size_t *shape, const flo
     return weights_get(fold->weights, "", name, shape, out, fold->err);
 }
 
+enum status conv_fold_get_pointwise(struct conv_fold *fold, const char *at, size_t in,
+                                    size_t out_width, struct linear *out)
+{
+    enum status st =
+        conv_fold_get(fold, WEIGHTS_SHAPE(out_width, in, 1, 1), &out->w, "%sweight", at);
+
+    out->in = in;
+    out->out = out_width;
+    return st == ST_OK ? conv_fold_get(fold, WEIGHTS_SHAPE(out_width), &out->b, "%sbias", at) : st;
+}
+
 enum status conv_fold_begin(struct conv_fold *fold, struct conv_kernel *k, size_t out, size_t in,
-                            size_t side)
+                            size_t rows, size_t columns)
 {
     enum status st;
 
-    *k = (struct conv_kernel){.out = out, .in = in, .side = side};
-    st = arena_calloc(&fold->scratch, out * in * side * side, sizeof *k->w, &k->w, fold->err);
+    *k = (struct conv_kernel){.out = out, .in = in, .rows = rows, .columns = columns};
+    st = arena_calloc(&fold->scratch, out * in * rows * columns, sizeof *k->w, &k->w, fold->err);
     return st == ST_OK ? arena_calloc(&fold->scratch, out, sizeof *k->b, &k->b, fold->err) : st;
 }
 
@@ -80,32 +96,33 @@ enum status conv_fold_add_identity(struct conv_fold *fold, struct conv_kernel *k
     for (size_t o = 0; o < k->out && st == ST_OK; o++) {
         size_t i = k->in == 1 ? 0 : o; /* its own channel */
 
-        k->w[((o * k->in + i) * k->side + k->side / 2) * k->side + k->side / 2] += sign * scale[o];
+        k->w[((o * k->in + i) * k->rows + k->rows / 2) * k->columns + k->columns / 2] +=
+            sign * scale[o];
         k->b[o] += sign * shift[o];
     }
     return st;
 }
 
-enum status conv_fold_add_conv(struct conv_fold *fold, struct conv_kernel *k, size_t side,
-                               const char *at)
+enum status conv_fold_add_conv(struct conv_fold *fold, struct conv_kernel *k, size_t rows,
+                               size_t columns, const char *at)
 {
-    size_t edge = (k->side - side) / 2;
+    size_t above = (k->rows - rows) / 2, before = (k->columns - columns) / 2;
     const float *w;
     double *scale, *shift;
     char norm[CONV_FOLD_MAX_NAME];
     enum status st =
-        conv_fold_get(fold, WEIGHTS_SHAPE(k->out, k->in, side, side), &w, "%sconv.weight", at);
+        conv_fold_get(fold, WEIGHTS_SHAPE(k->out, k->in, rows, columns), &w, "%sconv.weight", at);
 
-    (void)snprintf(norm, sizeof norm, "%sbn.", at);
+    (void)snprintf(norm, sizeof norm, "%s%s", at, fold->names->norm);
     if (st == ST_OK)
         st = conv_fold_norm(fold, norm, k->out, &scale, &shift);
     if (st != ST_OK)
         return st;
     for (size_t oi = 0; oi < k->out * k->in; oi++)
-        for (size_t r = 0; r < side; r++)
-            for (size_t c = 0; c < side; c++)
-                k->w[(oi * k->side + r + edge) * k->side + c + edge] +=
-                    scale[oi / k->in] * (double)w[(oi * side + r) * side + c];
+        for (size_t r = 0; r < rows; r++)
+            for (size_t c = 0; c < columns; c++)
+                k->w[(oi * k->rows + r + above) * k->columns + c + before] +=
+                    scale[oi / k->in] * (double)w[(oi * rows + r) * columns + c];
     for (size_t o = 0; o < k->out; o++)
         k->b[o] += shift[o];
     return ST_OK;
@@ -113,10 +130,10 @@ enum status conv_fold_add_conv(struct conv_fold *fold, struct conv_kernel *k, si
 
 enum status conv_fold_add_plain(struct conv_fold *fold, struct conv_kernel *k, const char *at)
 {
-    size_t n = k->in * k->side * k->side;
+    size_t n = k->in * k->rows * k->columns;
     const float *w, *b;
     enum status st =
-        conv_fold_get(fold, WEIGHTS_SHAPE(k->out, k->in, k->side, k->side), &w, "%sweight", at);
+        conv_fold_get(fold, WEIGHTS_SHAPE(k->out, k->in, k->rows, k->columns), &w, "%sweight", at);
 
     if (st == ST_OK)
         st = conv_fold_get(fold, WEIGHTS_SHAPE(k->out), &b, "%sbias", at);
@@ -129,19 +146,20 @@ enum status conv_fold_add_plain(struct conv_fold *fold, struct conv_kernel *k, c
 
 enum status conv_fold_add_mobile_one(struct conv_fold *fold, struct conv_kernel *k, const char *at)
 {
+    const struct conv_fold_names *names = fold->names;
     char name[CONV_FOLD_MAX_NAME];
     enum status st;
 
     (void)snprintf(name, sizeof name, "%sreparam_conv.", at);
-    if (conv_fold_has(fold, "%sreparam_conv.weight", at))
+    if (conv_fold_has(fold, "%sweight", name))
         return conv_fold_add_plain(fold, k, name);
-    (void)snprintf(name, sizeof name, "%sconv_kxk.0.", at);
-    st = conv_fold_add_conv(fold, k, k->side, name);
-    (void)snprintf(name, sizeof name, "%sconv_scale.", at);
-    if (st == ST_OK && conv_fold_has(fold, "%sconv_scale.conv.weight", at))
-        st = conv_fold_add_conv(fold, k, 1, name);
-    (void)snprintf(name, sizeof name, "%sidentity.", at);
-    if (st == ST_OK && conv_fold_has(fold, "%sidentity.weight", at))
+    (void)snprintf(name, sizeof name, "%s%s", at, names->conv);
+    st = conv_fold_add_conv(fold, k, k->rows, k->columns, name);
+    (void)snprintf(name, sizeof name, "%s%s", at, names->scale);
+    if (st == ST_OK && conv_fold_has(fold, "%sconv.weight", name))
+        st = conv_fold_add_conv(fold, k, 1, 1, name);
+    (void)snprintf(name, sizeof name, "%s%s", at, names->identity);
+    if (st == ST_OK && conv_fold_has(fold, "%sweight", name))
         st = conv_fold_add_identity(fold, k, name, 1);
     return st;
 }
@@ -154,7 +172,7 @@ static enum status floats(struct conv_fold *fold, size_t n, float **out)
 enum status conv_fold_to_depthwise(struct conv_fold *fold, const struct conv_kernel *k,
                                    size_t stride, struct conv_depthwise *out)
 {
-    size_t taps = k->side * k->side;
+    size_t taps = k->rows * k->columns;
     float *w, *b;
     enum status st = floats(fold, taps * k->out, &w);
 
@@ -166,14 +184,14 @@ enum status conv_fold_to_depthwise(struct conv_fold *fold, const struct conv_ker
         b[c] = (float)k->b[c];
     }
     if (st == ST_OK)
-        *out = (struct conv_depthwise){w, b, k->out, k->side, stride};
+        *out = (struct conv_depthwise){w, b, k->out, k->rows, k->columns, stride};
     return st;
 }
 
 enum status conv_fold_to_linear(struct conv_fold *fold, const struct conv_kernel *k,
                                 struct linear *out)
 {
-    size_t taps = k->side * k->side, n = taps * k->in;
+    size_t taps = k->rows * k->columns, n = taps * k->in;
     float *w, *b;
     enum status st = floats(fold, k->out * n, &w);
 

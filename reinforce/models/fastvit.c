@@ -115,21 +115,15 @@ static enum status attend(struct picture *p, const struct fastvit_block *block, 
 static enum status run_block(struct picture *p, const struct fastvit_block *block,
                              struct error *err)
 {
-    size_t C = p->width, T = n_pixels(p);
     enum status st = ST_OK;
 
-    if (block->mixer.w != NULL)
-        convolve(p, &block->mixer);
+    if (block->mix.mixer.w != NULL)
+        convolve(p, &block->mix.mixer);
     else
         st = attend(p, block, err);
-    if (st != ST_OK)
-        return st;
-    conv_depthwise_run(&block->mlp_conv, p->x, p->side, p->side, p->other);
-    ops_linear(p->wide, p->other, C, block->fc.w, block->fc.b, T, block->fc.out, C);
-    ops_gelu(p->wide, T * block->fc.out);
-    ops_linear(p->other, p->wide, block->fc.out, block->proj.w, block->proj.b, T, C, block->fc.out);
-    ops_add_scaled(p->x, p->other, block->mlp_scale, T, C);
-    return ST_OK;
+    if (st == ST_OK)
+        conv_mlp_run(&block->mix.mlp, p->x, p->side, p->side, p->other, p->wide);
+    return st;
 }
 
 static enum status run_stage(struct picture *p, const struct fastvit_stage *stage,
@@ -182,7 +176,8 @@ static void find_room(const struct fastvit *f, size_t *narrow, size_t *wide)
         *narrow = MAX(*narrow, side * side * stage->width);
         side = stage->down.w != NULL ? conv_side(side, 2) : side;
         for (size_t i = 0; i < stage->n_blocks; i++)
-            *wide = MAX(*wide, side * side * MAX(stage->blocks[i].fc.out, 3 * stage->width));
+            *wide =
+                MAX(*wide, side * side * MAX(stage->blocks[i].mix.mlp.fc.out, 3 * stage->width));
     }
     *narrow = MAX(*narrow, side * side * f->final_conv.C);
     *wide = MAX(*wide, 3 * f->final_conv.C);
@@ -194,7 +189,7 @@ size_t fastvit_scratch_floats(const struct fastvit *f)
 
     find_room(f, &narrow, &wide);
     for (size_t s = 0; s < f->n_stages; s++)
-        last = f->stages[s].blocks[0].mixer.w != NULL ? last / 2 : last;
+        last = f->stages[s].blocks[0].mix.mixer.w != NULL ? last / 2 : last;
     return 2 * narrow + wide + (size_t)ATTENTION_TILE * last * last * 4;
 }
 

@@ -1,7 +1,6 @@
 /*
  * FastViT-MCi, the image towers of MobileCLIP: stages of convolutional mixers, and attention where
- * the picture has become small. Source: Vasu et al. 2023 (FastViT), 2024 (MobileCLIP); timm's
- * names.
+ * the picture has become small. Source: Vasu et al. 2023 (FastViT), 2024 (MobileCLIP).
  *
  * Pictures are rows of pixels, channels together. Every branch and batch norm of the published
  * training form is folded into the convolution or product it belongs to when the tower is loaded,
@@ -10,8 +9,7 @@
 #ifndef REINFORCE_MODELS_FASTVIT_H
 #define REINFORCE_MODELS_FASTVIT_H
 
-#include "reinforce/models/transformer.h"
-#include "reinforce/nn/conv.h"
+#include "reinforce/models/rep_mixer.h"
 
 enum { FASTVIT_MAX_STAGES = 5 };
 
@@ -34,15 +32,12 @@ struct squeeze_excite {
     struct linear reduce, expand;
 };
 
-/** A mixer or attention, then an MLP behind a 7 x 7 depthwise convolution. */
+/** A 3 x 3 mixer or attention, then an MLP behind a 7 x 7 convolution. */
 struct fastvit_block {
-    struct conv_depthwise mixer; /* 3 x 3, the identity inside; w NULL: attention */
-    struct layer_norm norm;      /* w NULL: a batch norm, in qkv */
+    struct rep_mixer_block mix; /* mixer.w NULL: attention, and of `mix` the MLP alone */
+    struct layer_norm norm;     /* w NULL: a batch norm, in qkv */
     struct linear qkv, attn_out;
     const float *attn_scale; /* [C] */
-    struct conv_depthwise mlp_conv;
-    struct linear fc, proj;
-    const float *mlp_scale; /* [C] */
 };
 
 struct fastvit_stage {
@@ -67,9 +62,9 @@ struct fastvit {
     struct arena arena;
 };
 
-/** Loads the tower named `prefix` + "stem.0...". Errors name the tensor. Released by
- * fastvit_release(), also after an error. */
-NODISCARD enum status fastvit_load(struct weights *weights, const char *prefix,
+/** Loads the tower "visual.trunk." (timm) or "image_encoder.model." (Apple), in its training form
+ * or folded. Errors name the tensor. Released by fastvit_release(), also after an error. */
+NODISCARD enum status fastvit_load(struct weights *weights, enum naming naming,
                                    const struct fastvit_shape *shape, size_t image_size, size_t dim,
                                    struct fastvit *out, struct error *err);
 void fastvit_release(struct fastvit *fastvit);

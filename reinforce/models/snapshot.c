@@ -197,16 +197,10 @@ static enum status parse_activation(const char *text, enum activation *out, stru
 static enum status infer(struct snapshot *s, const enum activation *activation, struct error *err)
 {
     struct weights *weights = NULL;
-    enum status st;
+    enum status st = weights_open(s->weights_path, &weights, err);
 
-    if (activation == NULL)
-        return error_set(err, ST_INVALID,
-                         "the folder has neither open_clip_config.json nor config.json, and the "
-                         "tensors do not tell the activation: set activation to gelu or "
-                         "quick_gelu, or add the published config");
-    st = weights_open(s->weights_path, &weights, err);
     if (st == ST_OK)
-        st = snapshot_infer(weights, *activation, s, err);
+        st = snapshot_infer(weights, activation, s, err);
     weights_destroy(&weights);
     return st;
 }
@@ -221,7 +215,8 @@ static enum status read_configs(struct snapshot *s, const enum activation *activ
         st = read_json(s->dir, "config.json", &config, err);
     if (st == ST_OK)
         st = read_json(s->dir, "preprocessor_config.json", &processor, err);
-    if (open_clip == NULL && json_object_get(config, "embed_dim") != NULL) {
+    if (open_clip == NULL &&
+        (json_object_get(config, "embed_dim") != NULL || snapshot_is_apple_config(config))) {
         open_clip =
             config; /* a flat model_cfg under the other name, as Apple's snapshots have it */
         config = NULL;
@@ -282,8 +277,9 @@ const char *snapshot_describe(const struct snapshot *s, char out[SNAPSHOT_DESCRI
         (void)snprintf(out, SNAPSHOT_DESCRIBE_LEN, "%s; gemma %d, %zu x %zu", image,
                        s->decoder.generation, s->decoder.n_layers, s->decoder.width);
     else
-        (void)snprintf(out, SNAPSHOT_DESCRIBE_LEN, "%s; text %zu x %zu", image,
-                       s->text.shape.n_layers, s->text.shape.width);
+        (void)snprintf(out, SNAPSHOT_DESCRIBE_LEN, "%s; text %zu x %zu%s", image,
+                       s->text.shape.n_layers, s->text.shape.width,
+                       s->text.mixers ? ", 2 mixers" : "");
     return out;
 }
 

@@ -55,6 +55,7 @@ struct text_config {
     int32_t eos_id; /* where a text ends; SNAPSHOT_EOS_LARGEST: at its largest id */
     enum text_head head;
     bool bidirectional; /* every token sees every other, padding included */
+    bool mixers;        /* a convolutional block before the layers and one behind: MobileCLIP-S0 */
 };
 
 /** Plain data; describes, owns nothing. */

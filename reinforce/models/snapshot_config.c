@@ -115,6 +115,12 @@ void snapshot_preprocess_default(struct preprocess *pre, int size)
     memcpy(pre->std, clip_std, sizeof clip_std);
 }
 
+void snapshot_preprocess_plain(struct preprocess *pre, int size)
+{
+    *pre = (struct preprocess){
+        .size = size, .mode = PREPROCESS_SHORTEST, .filter = RESAMPLE_BILINEAR, .std = {1, 1, 1}};
+}
+
 enum status config_open_clip_preprocess(const json_t *cfg, struct preprocess *pre,
                                         struct error *err)
 {

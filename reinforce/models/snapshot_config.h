@@ -38,14 +38,24 @@ NODISCARD enum status snapshot_config_transformers(const json_t *config, const j
 
 /** OpenAI's mean and std, bicubic, shortest side: what either dialect means by silence. */
 void snapshot_preprocess_default(struct preprocess *pre, int size);
+/** Mean 0, std 1, bilinear, shortest side: most of MobileCLIP. */
+void snapshot_preprocess_plain(struct preprocess *pre, int size);
+
+/** Whether a config is in the form of apple/ml-mobileclip, with its image_cfg; and such a one read.
+ */
+bool snapshot_is_apple_config(const json_t *config);
+NODISCARD enum status snapshot_config_apple(const json_t *config, struct snapshot *out,
+                                            struct error *err);
 
 /**
- * A folder without config: sizes from the tensors' shapes under either naming, heads by the widths
- * that published models have. What leaves no trace in tensors, activation and preprocessing, is the
- * caller's and the default. ST_INVALID: not a CLIP or CoCa.
+ * A folder without config: sizes from the tensors' shapes under any naming, heads by the widths
+ * that published models have. What leaves no trace in tensors is the default, and the activation
+ * the caller's: NULL is refused, unless Apple's names tell it. ST_INVALID: no CLIP, CoCa or
+ * MobileCLIP of Apple's.
  */
-NODISCARD enum status snapshot_infer(const struct weights *weights, enum activation activation,
-                                     struct snapshot *out, struct error *err);
+NODISCARD enum status snapshot_infer(const struct weights *weights,
+                                     const enum activation *activation, struct snapshot *out,
+                                     struct error *err);
 
 /**
  * Fills in what a timm trunk's name does not say, from the tensors under "visual.trunk.": width,

@@ -19,26 +19,12 @@ const char *snapshot_family_name(enum snapshot_family family)
     return families[family]->name;
 }
 
-/* Apple's MobileCLIP v1 form, under either file name. */
-static enum status refuse_image_cfg(const json_t *config, struct error *err)
-{
-    if (json_object_get(config, "image_cfg") == NULL)
-        return ST_OK;
-    return error_set(err, ST_INVALID,
-                     "config key image_cfg is Apple's MobileCLIP v1 form, which is not supported; "
-                     "use the repository's -OpenCLIP twin");
-}
-
 enum status snapshot_config_open_clip(const json_t *config, struct snapshot *s, struct error *err)
 {
     const json_t *model = json_object_get(config, "model_cfg");
-    enum status st;
 
     if (model == NULL)
         model = config;
-    st = refuse_image_cfg(model, err);
-    if (st != ST_OK)
-        return st;
     s->naming = NAMING_OPEN_CLIP;
     s->family = SNAPSHOT_CLIP;
     for (size_t i = FIRST; i < ARRAY_LEN(families); i++)
@@ -59,10 +45,7 @@ enum status snapshot_config_transformers(const json_t *config, const json_t *pro
     const char *architecture =
         json_string_value(json_array_get(json_object_get(config, "architectures"), 0));
     char known[160] = "";
-    enum status st = refuse_image_cfg(config, err);
 
-    if (st != ST_OK)
-        return st;
     s->naming = NAMING_TRANSFORMERS;
     for (size_t i = FIRST; i < ARRAY_LEN(families); i++) {
         const struct snapshot_rules *rules = families[i];

@@ -1,3 +1,4 @@
+#include "reinforce/models/fastvit.h"
 #include "reinforce/models/snapshot_config.h"
 
 #include <stdio.h>
@@ -185,8 +186,8 @@ static enum status infer_coca(const struct weights *weights, enum activation act
                        : st;
 }
 
-enum status snapshot_infer(const struct weights *weights, enum activation activation,
-                           struct snapshot *s, struct error *err)
+static enum status infer_clip(const struct weights *weights, enum activation activation,
+                              struct snapshot *s, struct error *err)
 {
     bool native = weights_peek(weights, open_clip.conv) != NULL;
     const struct probes *probes = native ? &open_clip : &transformers;
@@ -206,4 +207,83 @@ enum status snapshot_infer(const struct weights *weights, enum activation activa
     if (st == ST_OK)
         snapshot_preprocess_default(&s->preprocess, s->vision.image_size);
     return st;
+}
+
+/* ml-mobileclip's name of an image tower: each has a width or a number of blocks of its own. */
+static enum status apple_trunk(const struct weights *weights, const char **name, struct error *err)
+{
+    static const struct {
+        const char *name, *shape;
+    } known[] = {{"mci0", "fastvit_mci0"}, {"mci1", "fastvit_mci1"}, {"mci2", "fastvit_mci2"}};
+    size_t width = 0, n_blocks = count_layers(weights, "image_encoder.model.network.4.");
+    enum status st;
+
+    *name = "vit_b16";
+    if (weights_peek(weights, "image_encoder.model.cls_token") != NULL)
+        return ST_OK;
+    st = dimension(weights, "image_encoder.model.", "head.proj", 2, 0, &width, err);
+    for (size_t i = 0; i < ARRAY_LEN(known) && st == ST_OK; i++) {
+        const struct fastvit_shape *shape = fastvit_shape_find(known[i].shape);
+
+        *name = known[i].name;
+        if (width == shape->width << shape->n_stages && n_blocks == shape->n_blocks[2])
+            return ST_OK;
+    }
+    return st != ST_OK ? st
+                       : error_set(err, ST_INVALID,
+                                   "cannot infer the architecture: an image tower with %zu blocks "
+                                   "in its third stage, %zu wide at its end, is none of Apple's",
+                                   n_blocks, width);
+}
+
+/* What ml-mobileclip's config of these tensors would be. No tensor tells heads, which are 64 wide,
+ * nor the causal mask, which is B's alone. */
+static enum status infer_apple(const struct weights *weights, struct snapshot *s, struct error *err)
+{
+    static const char text[] = "text_encoder.";
+    bool mixers = weights_peek(weights, "text_encoder.transformer.0.layer_scale") != NULL;
+    size_t layers = count_layers(weights, "text_encoder.transformer.") - (mixers ? 2 : 0);
+    size_t vocab = 0, width = 0, context = 0, mlp = 0, dim = 0;
+    const char *trunk;
+    json_t *config;
+    enum status st = apple_trunk(weights, &trunk, err);
+
+    if (st == ST_OK)
+        st = dimension(weights, text, "embedding_layer.weight", 2, 0, &vocab, err);
+    if (st == ST_OK)
+        st = dimension(weights, text, "embedding_layer.weight", 2, 1, &width, err);
+    if (st == ST_OK)
+        st = dimension(weights, text, "positional_embedding.pos_embed.pos_embed", 4, 2, &context,
+                       err);
+    if (st == ST_OK)
+        st = dimension(weights, text, "transformer.1.pre_norm_ffn.1.weight", 2, 0, &mlp, err);
+    if (st == ST_OK)
+        st = dimension(weights, text, "projection_layer", 2, 1, &dim, err);
+    if (st != ST_OK)
+        return st;
+    config =
+        json_pack("{s:I, s:{s:s}, s:{s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:s, s:b}}", "embed_dim",
+                  (json_int_t)dim, "image_cfg", "model_name", trunk, "text_cfg", "model_name",
+                  mixers ? "mct" : "base", "context_length", (json_int_t)context, "vocab_size",
+                  (json_int_t)vocab, "dim", (json_int_t)width, "n_heads_per_layer",
+                  (json_int_t)(width / 64), "n_transformer_layers", (json_int_t)layers,
+                  "ffn_multiplier_per_layer", (double)mlp / (double)width, "norm_layer",
+                  "layer_norm_fp32", "causal_masking", strcmp(trunk, "vit_b16") == 0);
+    st = config != NULL ? snapshot_config_open_clip(config, s, err)
+                        : error_set(err, ST_NO_MEMORY, "could not allocate a config");
+    json_decref(config);
+    return st;
+}
+
+enum status snapshot_infer(const struct weights *weights, const enum activation *activation,
+                           struct snapshot *s, struct error *err)
+{
+    if (weights_peek(weights, "text_encoder.embedding_layer.weight") != NULL)
+        return infer_apple(weights, s, err);
+    if (activation == NULL)
+        return error_set(err, ST_INVALID,
+                         "the folder has neither open_clip_config.json nor config.json, and the "
+                         "tensors do not tell the activation: set activation to gelu or "
+                         "quick_gelu, or add the published config");
+    return infer_clip(weights, *activation, s, err);
 }

@@ -40,7 +40,7 @@ static bool claims(const json_t *model)
     struct vision_config ignored;
     const char *trunk = trunk_of(model);
 
-    return trunk != NULL && find_trunk(trunk, &ignored);
+    return snapshot_is_apple_config(model) || (trunk != NULL && find_trunk(trunk, &ignored));
 }
 
 static enum status read_vision(const json_t *cfg, struct snapshot *s, struct error *err)
@@ -99,23 +99,18 @@ static void read_preprocess(const char *trunk, int size, struct preprocess *out)
         const char *trunk;
         enum resample_filter filter;
     } with_clip_mean[] = {
-        /* the others have mean 0, std 1 and the bilinear filter */
+        /* the others are plain */
         {"fastvit_mci3", RESAMPLE_BILINEAR},
         {"fastvit_mci4", RESAMPLE_BILINEAR},
         {"vit_large_patch14_clip_224", RESAMPLE_BICUBIC},
     };
 
-    snapshot_preprocess_default(out, size);
+    snapshot_preprocess_plain(out, size);
     for (size_t i = 0; i < ARRAY_LEN(with_clip_mean); i++)
         if (strcmp(with_clip_mean[i].trunk, trunk) == 0) {
+            snapshot_preprocess_default(out, size);
             out->filter = with_clip_mean[i].filter;
-            return;
         }
-    out->filter = RESAMPLE_BILINEAR;
-    for (size_t c = 0; c < 3; c++) {
-        out->mean[c] = 0;
-        out->std[c] = 1;
-    }
 }
 
 static enum status read_open_clip(const json_t *config, const json_t *model, struct snapshot *s,
@@ -129,8 +124,11 @@ static enum status read_open_clip(const json_t *config, const json_t *model, str
         {"cast_dtype", KEY_INERT, NULL},      {"output_dict", KEY_INERT, NULL},
         {"preprocess_cfg", KEY_INERT, NULL},
     };
-    enum status st = config_check_keys(model, "model_cfg", keys, ARRAY_LEN(keys), err);
+    enum status st;
 
+    if (snapshot_is_apple_config(model))
+        return snapshot_config_apple(model, s, err);
+    st = config_check_keys(model, "model_cfg", keys, ARRAY_LEN(keys), err);
     if (st == ST_OK)
         st = config_size(model, "embed_dim", 0, &s->embed_dim, err);
     if (st == ST_OK && s->embed_dim == 0)

@@ -1,5 +1,7 @@
 #include "reinforce/models/text_tower.h"
 
+#include "reinforce/models/conv_fold.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -18,19 +20,47 @@ static const struct tower_names transformers_names = {
     "text_projection.weight",
     "text_model.head."};
 
+static const struct tower_names apple_names = {.token = "embedding_layer.weight",
+                                               .position =
+                                                   "positional_embedding.pos_embed.pos_embed",
+                                               .blocks = "",
+                                               .ln_final = "final_layer_norm.",
+                                               .projection = "projection_layer"};
+
 enum { MAX_PREFIX = 96 };
+enum { MIXER_TAPS = 11, MIXER_RATIO = 4, MIXER_BYTES = 256 << 20 };
+
+static const struct tower_names *names_of(enum naming naming)
+{
+    switch (naming) {
+    case NAMING_OPEN_CLIP:
+    case NAMING_TIMM: /* names image towers only */
+        return &open_clip_names;
+    case NAMING_APPLE:
+        return &apple_names;
+    case NAMING_TRANSFORMERS:
+        break;
+    }
+    return &transformers_names;
+}
 
 const char *text_tower_prefix(const struct weights *weights)
 {
-    return weights_peek(weights, "text.token_embedding.weight") != NULL ? "text." : "";
+    static const char *const prefixes[] = {"text.", "text_encoder."};
+    static const char *const tokens[] = {"text.token_embedding.weight",
+                                         "text_encoder.embedding_layer.weight"};
+
+    for (size_t i = 0; i < ARRAY_LEN(prefixes); i++)
+        if (weights_peek(weights, tokens[i]) != NULL)
+            return prefixes[i];
+    return "";
 }
 
 static enum status load_head(struct weights *weights, enum naming naming, const char *prefix,
                              enum text_head head, size_t embed_dim, struct text_tower *tower,
                              struct error *err)
 {
-    const struct tower_names *names =
-        naming == NAMING_OPEN_CLIP ? &open_clip_names : &transformers_names;
+    const struct tower_names *names = names_of(naming);
     size_t D = tower->width;
     char full[MAX_PREFIX];
     struct linear linear;
@@ -51,19 +81,50 @@ static enum status load_head(struct weights *weights, enum naming naming, const 
     case TEXT_HEAD_PROJECTION:
         break;
     }
-    return naming == NAMING_OPEN_CLIP /* stored [in, out] */
+    return naming != NAMING_TRANSFORMERS /* stored [in, out] */
                ? weights_get_transposed(weights, prefix, names->projection, D, embed_dim,
                                         &tower->projection, err)
                : weights_get(weights, prefix, names->projection, WEIGHTS_SHAPE(embed_dim, D),
                              &tower->projection, err);
 }
 
+static enum status load_mixer(struct conv_fold *fold, size_t number, size_t D,
+                              struct rep_mixer_block *out)
+{
+    char at[MAX_PREFIX];
+    enum status st;
+
+    (void)snprintf(at, sizeof at, "transformer.%zu.", number);
+    st = rep_mixer_load(fold, at, D, 1, MIXER_TAPS, &out->mixer);
+    return st == ST_OK ? conv_mlp_load(fold, at, "layer_scale", D, MIXER_RATIO * D, 1, MIXER_TAPS,
+                                       &out->mlp)
+                       : st;
+}
+
+static enum status load_mixers(struct weights *weights, const char *prefix, size_t n_layers,
+                               struct text_tower *tower, struct error *err)
+{
+    struct conv_fold fold = {.weights = weights,
+                             .names = &conv_fold_apple,
+                             .prefix = prefix,
+                             .arena = &tower->arena,
+                             .err = err};
+    enum status st;
+
+    arena_init(&tower->arena, MIXER_BYTES);
+    arena_init(&fold.scratch, MIXER_BYTES);
+    st = load_mixer(&fold, 0, tower->width, &tower->before);
+    if (st == ST_OK)
+        st = load_mixer(&fold, n_layers + 1, tower->width, &tower->behind);
+    arena_release(&fold.scratch);
+    return st;
+}
+
 enum status text_tower_load(struct weights *weights, enum naming naming, const char *prefix,
                             const struct text_config *config, size_t n_positions, size_t embed_dim,
                             struct text_tower *out, struct error *err)
 {
-    const struct tower_names *names =
-        naming == NAMING_OPEN_CLIP ? &open_clip_names : &transformers_names;
+    const struct tower_names *names = names_of(naming);
     size_t D = config->shape.width;
     char full[MAX_PREFIX];
     enum status st;
@@ -73,11 +134,16 @@ enum status text_tower_load(struct weights *weights, enum naming naming, const c
     st = weights_get(weights, prefix, names->token, WEIGHTS_SHAPE(config->vocab_size, D),
                      &out->token, err);
     if (st == ST_OK)
-        st = weights_get(weights, prefix, names->position, WEIGHTS_SHAPE(n_positions, D),
+        st = weights_get(weights, prefix, names->position,
+                         naming == NAMING_APPLE ? WEIGHTS_SHAPE(1, 1, n_positions, D)
+                                                : WEIGHTS_SHAPE(n_positions, D),
                          &out->position, err);
+    if (st == ST_OK && config->mixers)
+        st = load_mixers(weights, prefix, config->shape.n_layers, out, err);
     if (st == ST_OK) {
         (void)snprintf(full, sizeof full, "%s%s", prefix, names->blocks);
-        st = transformer_load(weights, full, naming, &config->shape, &out->blocks, err);
+        st = transformer_load(weights, full, naming, config->mixers ? 1 : 0, &config->shape,
+                              &out->blocks, err);
     }
     if (st == ST_OK) {
         (void)snprintf(full, sizeof full, "%s%s", prefix, names->ln_final);
@@ -93,6 +159,7 @@ enum status text_tower_load(struct weights *weights, enum naming naming, const c
 void text_tower_release(struct text_tower *tower)
 {
     transformer_release(&tower->blocks);
+    arena_release(&tower->arena);
 }
 
 enum status text_tower_embed(const struct text_tower *tower, const int32_t *ids, size_t n,
@@ -114,4 +181,44 @@ enum status text_tower_embed(const struct text_tower *tower, const int32_t *ids,
             x[i * D + d] = token[d] + position[d];
     }
     return ST_OK;
+}
+
+/* One block over the tokens as a picture one row high. */
+static enum status run_mixer(const struct rep_mixer_block *block, float *x, size_t T,
+                             struct arena *scratch, struct error *err)
+{
+    size_t D = block->mixer.C, hidden = block->mlp.fc.out;
+    struct arena mark = *scratch;
+    float *mixed, *wide;
+    enum status st = arena_alloc(scratch, T * D * sizeof *mixed, &mixed, err);
+
+    if (st == ST_OK)
+        st = arena_alloc(scratch, T * hidden * sizeof *wide, &wide, err);
+    if (st == ST_OK) {
+        conv_depthwise_run(&block->mixer, x, 1, T, mixed);
+        conv_mlp_run(&block->mlp, mixed, 1, T, x, wide);
+        memcpy(x, mixed, T * D * sizeof *x);
+    }
+    arena_rewind(scratch, &mark);
+    return st;
+}
+
+enum status text_tower_run_whole(const struct text_tower *tower, float *x, size_t T, size_t row,
+                                 struct arena *scratch, struct error *err)
+{
+    struct arena mark = *scratch;
+    enum status st;
+
+    if (tower->before.mixer.w == NULL) {
+        st = transformer_run_pooled(&tower->blocks, x, T, row, scratch, err);
+    } else {
+        st = run_mixer(&tower->before, x, T, scratch, err);
+        if (st == ST_OK)
+            st = transformer_run(&tower->blocks, x, T, false, NULL, scratch, err);
+        arena_rewind(scratch, &mark);
+        if (st == ST_OK)
+            st = run_mixer(&tower->behind, x, T, scratch, err);
+    }
+    arena_rewind(scratch, &mark);
+    return st;
 }

@@ -20,6 +20,9 @@ static const struct block_names names_of[] = {
                              "mlp.fc1.", "mlp.fc2.", NULL, NULL},
     [NAMING_TIMM] = {"blocks.", "norm1.", "norm2.", "attn.proj.", "mlp.fc1.", "mlp.fc2.",
                      "attn.qkv.weight", "attn.qkv.bias"},
+    [NAMING_APPLE] = {"transformer.", "pre_norm_mha.0.", "pre_norm_ffn.0.",
+                      "pre_norm_mha.1.out_proj.", "pre_norm_ffn.1.", "pre_norm_ffn.4.",
+                      "pre_norm_mha.1.qkv_proj.weight", "pre_norm_mha.1.qkv_proj.bias"},
 };
 
 enum { MAX_PREFIX = 160 };
@@ -110,8 +113,8 @@ static enum status load_block(struct weights *weights, const char *prefix, enum 
 }
 
 enum status transformer_load(struct weights *weights, const char *prefix, enum naming naming,
-                             const struct transformer_shape *shape, struct transformer *out,
-                             struct error *err)
+                             size_t first, const struct transformer_shape *shape,
+                             struct transformer *out, struct error *err)
 {
     enum status st = ST_OK;
 
@@ -129,7 +132,8 @@ enum status transformer_load(struct weights *weights, const char *prefix, enum n
         return error_set(err, ST_NO_MEMORY, "could not allocate %zu layers", shape->n_layers);
     for (size_t i = 0; i < shape->n_layers && st == ST_OK; i++) {
         char layer[MAX_PREFIX];
-        int n = snprintf(layer, sizeof layer, "%s%s%zu.", prefix, names_of[naming].layer, i);
+        int n =
+            snprintf(layer, sizeof layer, "%s%s%zu.", prefix, names_of[naming].layer, first + i);
 
         st = n < (int)sizeof layer
                  ? load_block(weights, layer, naming, out, &out->blocks[i], err)

@@ -16,7 +16,8 @@ enum activation {
 enum naming {
     NAMING_OPEN_CLIP = 1,
     NAMING_TRANSFORMERS = 2,
-    NAMING_TIMM = 3, /* the image tower of open_clip's SigLIP */
+    NAMING_TIMM = 3,  /* the image tower of open_clip's SigLIP */
+    NAMING_APPLE = 4, /* apple/ml-mobileclip */
 };
 
 /** y = x w^T + b; pointers into the model's weights. */
@@ -51,12 +52,13 @@ struct transformer_shape {
 };
 
 /**
- * Loads the blocks named `prefix` + "resblocks.0." (open_clip), "layers.0." (transformers) or
- * "blocks.0." (timm). Errors name the tensor. `out` is released by transformer_release(), the
- * tensors by weights_destroy().
+ * Loads the blocks named `prefix` + "resblocks.0." (open_clip), "layers.0." (transformers),
+ * "blocks.0." (timm) or "transformer.0." (Apple); the first number is `first`. Errors name the
+ * tensor. `out` is released by transformer_release(), the tensors by weights_destroy().
  */
 NODISCARD enum status transformer_load(struct weights *weights, const char *prefix,
-                                       enum naming naming, const struct transformer_shape *shape,
+                                       enum naming naming, size_t first,
+                                       const struct transformer_shape *shape,
                                        struct transformer *out, struct error *err);
 void transformer_release(struct transformer *t);
 

@@ -32,6 +32,11 @@ static const struct vit_names timm_names = {.cls = "visual.trunk.cls_token",
                                             .ln_pre = "visual.trunk.norm_pre.",
                                             .blocks = "visual.trunk.",
                                             .ln_post = "visual.trunk.norm."};
+static const struct vit_names apple_names = {
+    .cls = "image_encoder.model.cls_token",
+    .position = "image_encoder.model.pos_embed.pos_embed.pos_embed",
+    .blocks = "image_encoder.model.",
+    .ln_post = "image_encoder.model.post_transformer_norm."};
 
 static const struct vit_names *names_of(enum naming naming)
 {
@@ -40,19 +45,21 @@ static const struct vit_names *names_of(enum naming naming)
         return &open_clip_names;
     case NAMING_TIMM:
         return &timm_names;
+    case NAMING_APPLE:
+        return &apple_names;
     case NAMING_TRANSFORMERS:
         break;
     }
     return &transformers_names;
 }
 
-static enum status load_stem(struct weights *weights, struct vit *vit, struct error *err)
+static enum status load_stem(struct weights *weights, enum naming naming, struct vit *vit,
+                             struct error *err)
 {
     enum status st;
 
     arena_init(&vit->arena, STEM_BYTES);
-    st = mci_stem_load(weights, "visual.trunk.patch_embed.", vit->width, &vit->arena, &vit->stem,
-                       err);
+    st = mci_stem_load(weights, naming, vit->width, &vit->arena, &vit->stem, err);
     vit->conv = vit->stem.embed.w;
     vit->conv_bias = vit->stem.embed.b;
     if (st == ST_OK && (vit->patch_size != MCI_STEM_PATCH ||
@@ -70,8 +77,10 @@ static struct vit_names names_in(const struct weights *weights, const char *pref
     static const char segment[] = "vision_model.";
     char full[MAX_PREFIX];
 
+    if (naming != NAMING_TRANSFORMERS || prefix[0] == '\0')
+        return names;
     (void)snprintf(full, sizeof full, "%s%s", prefix, names.conv);
-    if (naming == NAMING_TRANSFORMERS && prefix[0] != '\0' && weights_peek(weights, full) == NULL) {
+    if (weights_peek(weights, full) == NULL) {
         names.conv += sizeof segment - 1;
         names.conv_bias += sizeof segment - 1;
         names.position += sizeof segment - 1;
@@ -87,16 +96,18 @@ static enum status load_embeddings(struct weights *weights, const char *prefix, 
                                    struct error *err)
 {
     size_t D = vit->width, p = vit->patch_size, rows = vit->n_tokens - vit->bare_cls;
-    bool timm = naming == NAMING_TIMM;
-    enum status st =
-        weights_get(weights, prefix, names->position,
-                    timm ? WEIGHTS_SHAPE(1, rows, D) : WEIGHTS_SHAPE(rows, D), &vit->position, err);
+    bool timm = naming == NAMING_TIMM, apple = naming == NAMING_APPLE;
+    enum status st = weights_get(weights, prefix, names->position,
+                                 timm    ? WEIGHTS_SHAPE(1, rows, D)
+                                 : apple ? WEIGHTS_SHAPE(1, 1, rows, D)
+                                         : WEIGHTS_SHAPE(rows, D),
+                                 &vit->position, err);
 
     if (st == ST_OK && config->form != VIT_SIGLIP)
         st = weights_get(weights, prefix, names->cls,
-                         timm ? WEIGHTS_SHAPE(1, 1, D) : WEIGHTS_SHAPE(D), &vit->cls, err);
+                         timm || apple ? WEIGHTS_SHAPE(1, 1, D) : WEIGHTS_SHAPE(D), &vit->cls, err);
     if (st == ST_OK && config->form == VIT_MCI)
-        return load_stem(weights, vit, err);
+        return load_stem(weights, naming, vit, err);
     if (st == ST_OK)
         st = weights_get(weights, prefix, names->conv,
                          config->naflex_patches != 0 ? WEIGHTS_SHAPE(D, 3 * p * p)
@@ -138,7 +149,7 @@ enum status vit_load(struct weights *weights, const char *prefix, enum naming na
     if (st != ST_OK)
         return st;
     (void)snprintf(blocks, sizeof blocks, "%s%s", prefix, names->blocks);
-    return transformer_load(weights, blocks, naming, &config->shape, &out->blocks, err);
+    return transformer_load(weights, blocks, naming, 0, &config->shape, &out->blocks, err);
 }
 
 void vit_release(struct vit *vit)

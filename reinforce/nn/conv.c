@@ -34,7 +34,7 @@ static inline void run_block(const struct conv_depthwise *conv, const float *x, 
     memcpy(sum, conv->b, sizeof sum);
     for (size_t r = rows.first; r < rows.end; r++)
         for (size_t c = columns.first; c < columns.end; c++) {
-            const float *w = conv->w + (r * conv->kernel + c) * conv->C;
+            const float *w = conv->w + (r * conv->columns + c) * conv->C;
             const float *in =
                 x + ((rows.at + r - rows.first) * W + columns.at + c - columns.first) * conv->C;
 
@@ -50,7 +50,7 @@ static inline void run_rest(const struct conv_depthwise *conv, const float *x, s
     memcpy(y, conv->b, n * sizeof *y);
     for (size_t r = rows.first; r < rows.end; r++)
         for (size_t c = columns.first; c < columns.end; c++) {
-            const float *w = conv->w + (r * conv->kernel + c) * conv->C;
+            const float *w = conv->w + (r * conv->columns + c) * conv->C;
             const float *in =
                 x + ((rows.at + r - rows.first) * W + columns.at + c - columns.first) * conv->C;
 
@@ -65,15 +65,15 @@ KERNEL_CLONES void conv_depthwise_run(const struct conv_depthwise *conv, const f
     size_t rows = conv_side(H, conv->stride), columns = conv_side(W, conv->stride), C = conv->C;
 
     for (size_t r = 0; r < rows; r++) {
-        struct span in_rows = span_of(r, conv->stride, conv->kernel, H);
+        struct span in_rows = span_of(r, conv->stride, conv->rows, H);
 
         /* a block of channels all along a row: its kernel and its input rows stay near */
         for (size_t c = 0; c < C; c += BLOCK) {
-            const struct conv_depthwise part = {conv->w + c, conv->b + c, C, conv->kernel,
-                                                conv->stride};
+            const struct conv_depthwise part = {conv->w + c, conv->b + c,   C,
+                                                conv->rows,  conv->columns, conv->stride};
 
             for (size_t k = 0; k < columns; k++) {
-                struct span in_columns = span_of(k, conv->stride, conv->kernel, W);
+                struct span in_columns = span_of(k, conv->stride, conv->columns, W);
                 float *to = y + (r * columns + k) * C + c;
 
                 if (C - c >= BLOCK)
@@ -89,15 +89,15 @@ void conv_depthwise_ref(const struct conv_depthwise *conv, const float *x, size_
                         float *y)
 {
     size_t rows = conv_side(H, conv->stride), columns = conv_side(W, conv->stride);
-    ptrdiff_t pad = (ptrdiff_t)(conv->kernel / 2);
+    ptrdiff_t above = (ptrdiff_t)(conv->rows / 2), before = (ptrdiff_t)(conv->columns / 2);
 
     for (size_t o = 0; o < rows * columns; o++)
         for (size_t c = 0; c < conv->C; c++) {
             float sum = conv->b[c];
 
-            for (size_t t = 0; t < conv->kernel * conv->kernel; t++) {
-                ptrdiff_t r = (ptrdiff_t)(o / columns * conv->stride + t / conv->kernel) - pad;
-                ptrdiff_t k = (ptrdiff_t)(o % columns * conv->stride + t % conv->kernel) - pad;
+            for (size_t t = 0; t < conv->rows * conv->columns; t++) {
+                ptrdiff_t r = (ptrdiff_t)(o / columns * conv->stride + t / conv->columns) - above;
+                ptrdiff_t k = (ptrdiff_t)(o % columns * conv->stride + t % conv->columns) - before;
 
                 if (r >= 0 && k >= 0 && r < (ptrdiff_t)H && k < (ptrdiff_t)W)
                     sum += conv->w[t * conv->C + c] * x[((size_t)r * W + (size_t)k) * conv->C + c];
@@ -133,10 +133,17 @@ void conv_gather(const float *x, size_t H, size_t W, size_t C, size_t kernel, si
     }
 }
 
-void conv_cut(const float *x, size_t H, size_t W, size_t C, size_t kernel, float *patches)
+void conv_cut(const float *x, size_t H, size_t W, size_t C, size_t kernel, size_t padding,
+              float *patches)
 {
     for (size_t r = 0; r + kernel <= H; r += kernel)
         for (size_t k = 0; k + kernel <= W; k += kernel)
-            for (size_t t = 0; t < kernel; t++, patches += kernel * C)
-                memcpy(patches, x + ((r + t) * W + k) * C, kernel * C * sizeof *patches);
+            for (size_t t = 0; t < kernel; t++, patches += kernel * C) {
+                size_t zeros = r + t < padding ? kernel : k < padding ? padding - k : 0;
+                const float *row = x + (r + t < padding ? 0 : r + t - padding) * W * C;
+
+                memset(patches, 0, zeros * C * sizeof *patches);
+                memcpy(patches + zeros * C, row + (k + zeros - padding) * C,
+                       (kernel - zeros) * C * sizeof *patches);
+            }
 }

@@ -1,6 +1,6 @@
 /*
  * Convolutions over images that lie as rows of pixels, channels together: float32 [H * W, C]. One
- * by one convolutions are ops_linear(); these are the others.
+ * by one convolutions are ops_linear(); these are the others. A text is an image one row high.
  *
  * A side of n becomes (n - 1) / stride + 1 when kernels are odd and padded by kernel / 2 zeros on
  * both sides, as everything here is.
@@ -14,9 +14,9 @@
 
 /** One convolution with as many groups as channels, bias included. */
 struct conv_depthwise {
-    const float *w; /* [kernel * kernel, C]: row, column, channel */
+    const float *w; /* [rows * columns, C]: row, column, channel */
     const float *b; /* [C] */
-    size_t C, kernel, stride;
+    size_t C, rows, columns, stride;
 };
 
 /** Rows or columns after a convolution of this stride. */
@@ -42,7 +42,11 @@ void conv_rows_from_planes(const float *planes, size_t n, size_t C, float *rows)
 void conv_gather(const float *x, size_t H, size_t W, size_t C, size_t kernel, size_t stride,
                  float *patches);
 
-/** The same without padding and overlap, stride = kernel: [H / kernel * W / kernel, ...]. */
-void conv_cut(const float *x, size_t H, size_t W, size_t C, size_t kernel, float *patches);
+/**
+ * The same without overlap, stride = kernel: [H / kernel * W / kernel, ...]. The first patch begins
+ * `padding` zeros before the image; what the last ones then leave over is not seen.
+ */
+void conv_cut(const float *x, size_t H, size_t W, size_t C, size_t kernel, size_t padding,
+              float *patches);
 
 #endif

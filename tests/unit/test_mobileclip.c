@@ -1,4 +1,5 @@
-/* MobileCLIP against timm and open_clip at full size: tests/golden/make_mobileclip.py. */
+/* MobileCLIP against timm and open_clip, and against Apple's own code, at full size:
+ * tests/golden/make_mobileclip.py. */
 #include "reinforce/base/deflate.h"
 #include "reinforce/base/file.h"
 #include "reinforce/base/json.h"
@@ -21,7 +22,7 @@ static const double tolerance = 2e-6;
 struct model_case {
     const char *name;
     int side;
-    const char *trunk, *pool;
+    const char *trunk, *pool; /* pool NULL: the config has Apple's form */
     int dim, width, heads;
     bool bidirectional;
 };
@@ -34,24 +35,42 @@ static const struct model_case cases[] = {
     {"MobileCLIP2-S4", 256, "fastvit_mci4", "avg", 768, 768, 12, true},
     {"MobileCLIP-B", 224, "vit_base_mci_224", "token", 512, 512, 8, false},
     {"MobileCLIP2-L-14", 224, "vit_large_patch14_clip_224", "token", 768, 768, 12, true},
+    {"mobileclip_s0", 256, "mci0", NULL, 512, 512, 8, true},
+    {"mobileclip_s0_folded", 256, "mci0", NULL, 512, 512, 8, true},
+    {"mobileclip_s1", 256, "mci1", NULL, 512, 512, 8, true},
+    {"mobileclip_s2", 256, "mci2", NULL, 512, 512, 8, true},
+    {"mobileclip_b", 224, "vit_b16", NULL, 512, 512, 8, false},
 };
+enum { FIRST_OF_APPLE = 7 };
 
-/* open_clip_config.json as these repositories hold it. */
+/* open_clip_config.json, or Apple's config.json, as these repositories hold it. */
 static void read_config(const struct model_case *c, struct snapshot *snapshot)
 {
+    bool mixers = strcmp(c->trunk, "mci0") == 0;
     struct error err = {0};
     json_t *config;
     char text[1024];
 
-    (void)snprintf(
-        text, sizeof text,
-        "{\"model_cfg\": {\"embed_dim\": %d, \"vision_cfg\": {\"timm_model_name\": \"%s\", "
-        "\"timm_model_pretrained\": false, \"timm_pool\": \"%s\", \"timm_proj\": null, "
-        "\"timm_drop\": 0.0, \"timm_drop_path\": 0.0, \"image_size\": %d}, \"text_cfg\": "
-        "{\"context_length\": 77, \"vocab_size\": 49408, \"width\": %d, \"heads\": %d, "
-        "\"layers\": 12, \"no_causal_mask\": %s}, \"custom_text\": true}}",
-        c->dim, c->trunk, c->pool, c->side, c->width, c->heads,
-        c->bidirectional ? "true" : "false");
+    if (c->pool != NULL)
+        (void)snprintf(
+            text, sizeof text,
+            "{\"model_cfg\": {\"embed_dim\": %d, \"vision_cfg\": {\"timm_model_name\": \"%s\", "
+            "\"timm_model_pretrained\": false, \"timm_pool\": \"%s\", \"timm_proj\": null, "
+            "\"timm_drop\": 0.0, \"timm_drop_path\": 0.0, \"image_size\": %d}, \"text_cfg\": "
+            "{\"context_length\": 77, \"vocab_size\": 49408, \"width\": %d, \"heads\": %d, "
+            "\"layers\": 12, \"no_causal_mask\": %s}, \"custom_text\": true}}",
+            c->dim, c->trunk, c->pool, c->side, c->width, c->heads,
+            c->bidirectional ? "true" : "false");
+    else
+        (void)snprintf(
+            text, sizeof text,
+            "{\"embed_dim\": %d, \"image_cfg\": {\"image_size\": %d, \"model_name\": \"%s\"}, "
+            "\"text_cfg\": {\"context_length\": 77, \"vocab_size\": 49408, \"dim\": %d, "
+            "\"ffn_multiplier_per_layer\": 4.0, \"n_heads_per_layer\": %d, "
+            "\"n_transformer_layers\": %d, \"norm_layer\": \"layer_norm_fp32\", "
+            "\"causal_masking\": %s, \"model_name\": \"%s\"}}",
+            c->dim, c->side, c->trunk, c->width, c->heads, mixers ? 4 : 12,
+            c->bidirectional ? "false" : "true", mixers ? "mct" : "base");
     memset(snapshot, 0, sizeof *snapshot);
     assert_ok(json_parse(bytes_of_string(text), &config, &err));
     assert_ok(snapshot_config_open_clip(config, snapshot, &err));
@@ -184,8 +203,62 @@ static void check_model(const struct model_case *c)
 static void every_size_equals_timm_and_open_clip(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+    for (size_t i = 0; i < FIRST_OF_APPLE; i++)
         check_model(&cases[i]);
+}
+
+/* CLIP 38: under Apple's names, folded at load or before. */
+static void every_size_equals_apples_own_code(void **state)
+{
+    (void)state;
+    for (size_t i = FIRST_OF_APPLE; i < ARRAY_LEN(cases); i++)
+        check_model(&cases[i]);
+}
+
+static void apples_tensors_tell_what_their_config_says(void **state)
+{
+    struct snapshot *said = malloc(sizeof *said), *inferred = malloc(sizeof *inferred);
+    struct error err = {0};
+
+    (void)state;
+    for (size_t i = FIRST_OF_APPLE; i < ARRAY_LEN(cases); i++) {
+        struct synthetic_model *model = make_model(cases[i].name);
+        struct weights *weights;
+
+        read_config(&cases[i], said);
+        memset(inferred, 0, sizeof *inferred);
+        assert_ok(weights_create(model->tensors, model->n, &weights, &err));
+        assert_ok(snapshot_infer(weights, NULL, inferred, &err));
+        if (memcmp(said, inferred, sizeof *said) != 0)
+            fail_msg("%s", cases[i].name);
+        weights_destroy(&weights);
+        synthetic_destroy(&model);
+    }
+    free(inferred);
+    free(said);
+}
+
+/* As in ml-mobileclip, whatever is stored. */
+static void apples_logit_scale_is_at_most_100(void **state)
+{
+    const struct model_case *c = &cases[FIRST_OF_APPLE];
+    struct snapshot *snapshot = malloc(sizeof *snapshot);
+    struct synthetic_model *model = make_model(c->name);
+    struct tensor *scale = &model->tensors[model->n - 1]; /* added last */
+    struct bytes_view stored = scale->data;
+    static const float large = 4.7f;
+    struct clip *clip;
+
+    (void)state;
+    assert_string_equal(scale->name, "logit_scale");
+    read_config(c, snapshot);
+    scale->data = bytes_view_of(&large, sizeof large);
+    clip = build(snapshot, model);
+    assert_true(clip->logit_scale == 100);
+    clip_destroy(&clip);
+    scale->data = stored;
+    synthetic_destroy(&model);
+    free(snapshot);
 }
 
 /* CLIP 39 */
@@ -195,7 +268,7 @@ static void padding_counts_where_texts_are_seen_whole(void **state)
     static const struct {
         size_t model; /* index into cases */
         bool changes;
-    } expected[] = {{0, true}, {5, false}};
+    } expected[] = {{0, true}, {5, false}, {FIRST_OF_APPLE, true}, {FIRST_OF_APPLE + 4, false}};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(expected); i++) {
@@ -234,16 +307,17 @@ static void padding_counts_where_texts_are_seen_whole(void **state)
     }
 }
 
-/* A convolution the long way: double, [C_out, in, k, k] with in per group, over [H * W, C_in]. */
+/* A convolution the long way: double, [C_out, in, k, k] with in per group, over [H * W, C_in];
+ * over a picture one row high the kernel is one row high too. */
 static void add_branch(const struct weights *weights, const char *conv, const char *norm, size_t k,
-                       size_t out, size_t in, size_t stride, const float *x, size_t side,
+                       size_t out, size_t in, size_t stride, const float *x, size_t H, size_t W,
                        size_t C_in, double sign, double *y)
 {
     const struct tensor *w = conv != NULL ? weights_peek(weights, conv) : NULL;
     const float *values = w != NULL ? (const float *)(const void *)w->data.data : NULL;
     const float *bn[4];
     static const char *const parts[] = {"weight", "bias", "running_mean", "running_var"};
-    size_t sides = (side - 1) / stride + 1;
+    size_t rows = (H - 1) / stride + 1, columns = (W - 1) / stride + 1, taps = H == 1 ? k : k * k;
 
     assert_true(conv == NULL || values != NULL);
     for (size_t i = 0; i < 4; i++) {
@@ -253,19 +327,21 @@ static void add_branch(const struct weights *weights, const char *conv, const ch
         assert_non_null(weights_peek(weights, name));
         bn[i] = (const float *)(const void *)weights_peek(weights, name)->data.data;
     }
-    for (size_t p = 0; p < sides * sides; p++)
+    for (size_t p = 0; p < rows * columns; p++)
         for (size_t o = 0; o < out; o++) {
             double sum = values == NULL ? (double)x[p * C_in + o] : 0;
 
-            for (size_t t = 0; values != NULL && t < k * k; t++) {
-                ptrdiff_t r = (ptrdiff_t)(p / sides * stride + t / k) - (ptrdiff_t)(k / 2);
-                ptrdiff_t c = (ptrdiff_t)(p % sides * stride + t % k) - (ptrdiff_t)(k / 2);
+            for (size_t t = 0; values != NULL && t < taps; t++) {
+                ptrdiff_t r =
+                    (ptrdiff_t)(p / columns * stride + t / k) - (ptrdiff_t)(H == 1 ? 0 : k / 2);
+                ptrdiff_t c = (ptrdiff_t)(p % columns * stride + t % k) - (ptrdiff_t)(k / 2);
 
                 for (size_t i = 0;
-                     r >= 0 && c >= 0 && r < (ptrdiff_t)side && c < (ptrdiff_t)side && i < in; i++)
-                    sum += (double)values[(o * in + i) * k * k + t] *
-                           (double)x[((size_t)r * side + (size_t)c) * C_in +
-                                     (in == 1 ? o * C_in / out : i)];
+                     r >= 0 && c >= 0 && r < (ptrdiff_t)H && c < (ptrdiff_t)W && i < in; i++)
+                    sum +=
+                        (double)values[(o * in + i) * taps + t] *
+                        (double)
+                            x[((size_t)r * W + (size_t)c) * C_in + (in == 1 ? o * C_in / out : i)];
             }
             y[p * out + o] += sign * (((sum - (double)bn[2][o]) / sqrt((double)bn[3][o] + 1e-5)) *
                                           (double)bn[0][o] +
@@ -293,7 +369,8 @@ static void folded_modules_equal_the_sum_of_their_branches(void **state)
     struct weights *weights;
     struct arena arena;
     struct error err = {0};
-    struct conv_fold l = {.prefix = "visual.trunk.", .arena = &arena, .err = &err};
+    struct conv_fold l = {
+        .names = &conv_fold_timm, .prefix = "visual.trunk.", .arena = &arena, .err = &err};
     struct conv_depthwise depthwise;
     struct linear dense;
     float x[SIDE * SIDE * C2], doubled[SIDE * SIDE * C2], got[SIDE * SIDE * C2];
@@ -309,7 +386,8 @@ static void folded_modules_equal_the_sum_of_their_branches(void **state)
         x[i] = (float)((i * 7919) % 1000) / 500 - 1;
 
 #define BRANCH(conv, norm, k, out, in, stride, C_in, sign)                                         \
-    add_branch(weights, conv, "visual.trunk." norm, k, out, in, stride, x, SIDE, C_in, sign, want)
+    add_branch(weights, conv, "visual.trunk." norm, k, out, in, stride, x, SIDE, SIDE, C_in, sign, \
+               want)
 #define V(name) "visual.trunk." name
     /* stem: a depthwise block with a scale branch, stride 2 */
     memset(want, 0, sizeof want);
@@ -339,7 +417,7 @@ static void folded_modules_equal_the_sum_of_their_branches(void **state)
                             "stages.0.blocks.0.token_mixer.layer_scale.gamma"));
     for (size_t i = 0; i < (size_t)SIDE * SIDE * C; i++)
         mixed[i] = (double)x[i] + (double)gamma[i % C] * want[i];
-    assert_ok(load_mixer(&l, "stages.0.blocks.0.token_mixer.", C, &depthwise));
+    assert_ok(rep_mixer_load(&l, "stages.0.blocks.0.", C, 3, 3, &depthwise));
     conv_depthwise_run(&depthwise, x, SIDE, SIDE, got);
     assert_close("token mixer", got, mixed, (size_t)SIDE * SIDE * C);
 
@@ -352,7 +430,7 @@ static void folded_modules_equal_the_sum_of_their_branches(void **state)
                "stages.1.downsample.proj.0.large_conv.bn.", 7, C2, 1, 2, C, 1);
         BRANCH(V("stages.1.downsample.proj.0.small_conv.conv.weight"),
                "stages.1.downsample.proj.0.small_conv.bn.", 3, C2, 1, 2, C, 1);
-        assert_ok(load_downsample(&l, 1, false, &stage));
+        assert_ok(load_downsample(&l, &timm_names, "stages.1.downsample.proj.", false, &stage));
         for (size_t i = 0; i < (size_t)SIDE * SIDE * C; i++)
             doubled[2 * i] = doubled[2 * i + 1] = x[i];
         conv_depthwise_run(&stage.down, doubled, SIDE, SIDE, got);
@@ -360,13 +438,14 @@ static void folded_modules_equal_the_sum_of_their_branches(void **state)
     }
     /* the convolution in front of an MLP */
     {
-        struct fastvit_block block = {0};
+        struct conv_mlp mlp;
 
         memset(want, 0, sizeof want);
         BRANCH(V("stages.0.blocks.0.mlp.conv.conv.weight"), "stages.0.blocks.0.mlp.conv.bn.", 7, C,
                1, 1, C, 1);
-        assert_ok(load_mlp(&l, "stages.0.blocks.0.", "layer_scale", C, (size_t)C * 3, &block));
-        conv_depthwise_run(&block.mlp_conv, x, SIDE, SIDE, got);
+        assert_ok(
+            conv_mlp_load(&l, "stages.0.blocks.0.", "layer_scale", C, (size_t)C * 3, 7, 7, &mlp));
+        conv_depthwise_run(&mlp.conv, x, SIDE, SIDE, got);
         assert_close("MLP", got, want, (size_t)SIDE * SIDE * C);
     }
 #undef V
@@ -377,6 +456,51 @@ static void folded_modules_equal_the_sum_of_their_branches(void **state)
     synthetic_destroy(&model);
 }
 
+/* CLIP 40: the mixer over a text of MobileCLIP-S0, which has no scale branch. */
+static void a_folded_text_mixer_equals_the_sum_of_its_branches(void **state)
+{
+    enum { D = 512 };
+    static const char at[] = "text_encoder.transformer.5.";
+    struct synthetic_model *model = make_model("mobileclip_s0");
+    float *x = malloc(sizeof *x * CONTEXT * D), *got = malloc(sizeof *got * CONTEXT * D);
+    double *want = calloc((size_t)CONTEXT * D, sizeof *want);
+    struct weights *weights;
+    struct arena arena;
+    struct error err = {0};
+    struct conv_fold l = {.names = &conv_fold_apple, .prefix = "", .arena = &arena, .err = &err};
+    struct conv_depthwise mixer;
+    const float *gamma;
+
+    (void)state;
+    assert_ok(weights_create(model->tensors, model->n, &weights, &err));
+    l.weights = weights;
+    arena_init(&arena, 1 << 28);
+    arena_init(&l.scratch, 1 << 28);
+    for (size_t i = 0; i < (size_t)CONTEXT * D; i++)
+        x[i] = (float)((i * 7919) % 1000) / 500 - 1;
+#define BRANCH(conv, norm, sign)                                                                   \
+    add_branch(weights, conv, "text_encoder.transformer.5.token_mixer." norm, 11, D, 1, 1, x, 1,   \
+               CONTEXT, D, sign, want)
+    BRANCH("text_encoder.transformer.5.token_mixer.mixer.rbr_conv.0.conv.weight",
+           "mixer.rbr_conv.0.bn.", 1);
+    BRANCH(NULL, "mixer.rbr_skip.", 1);
+    BRANCH(NULL, "norm.rbr_skip.", -1);
+#undef BRANCH
+    assert_ok(conv_fold_get(&l, WEIGHTS_SHAPE(D, 1, 1), &gamma, "%stoken_mixer.layer_scale", at));
+    for (size_t i = 0; i < (size_t)CONTEXT * D; i++)
+        want[i] = (double)x[i] + (double)gamma[i % D] * want[i];
+    assert_ok(rep_mixer_load(&l, at, D, 1, 11, &mixer));
+    conv_depthwise_run(&mixer, x, 1, CONTEXT, got);
+    assert_close("text mixer", got, want, (size_t)CONTEXT * D);
+    arena_release(&l.scratch);
+    arena_release(&arena);
+    weights_destroy(&weights);
+    synthetic_destroy(&model);
+    free(want);
+    free(got);
+    free(x);
+}
+
 /* CLIP 17: each size's own row, and a preprocess_cfg before it. */
 static void preprocessing_follows_the_trunk(void **state)
 {
@@ -384,11 +508,10 @@ static void preprocessing_follows_the_trunk(void **state)
         size_t model;
         float mean_0;
         enum resample_filter filter;
-    } rows[] = {{0, 0, RESAMPLE_BILINEAR},
-                {2, 0, RESAMPLE_BILINEAR},
-                {3, 0.48145466f, RESAMPLE_BILINEAR},
-                {5, 0, RESAMPLE_BILINEAR},
-                {6, 0.48145466f, RESAMPLE_BICUBIC}};
+    } rows[] = {{0, 0, RESAMPLE_BILINEAR},           {2, 0, RESAMPLE_BILINEAR},
+                {3, 0.48145466f, RESAMPLE_BILINEAR}, {5, 0, RESAMPLE_BILINEAR},
+                {6, 0.48145466f, RESAMPLE_BICUBIC},  {7, 0, RESAMPLE_BILINEAR},
+                {11, 0, RESAMPLE_BILINEAR}};
     struct snapshot *snapshot = malloc(sizeof *snapshot);
 
     (void)state;
@@ -407,7 +530,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(preprocessing_follows_the_trunk),
         cmocka_unit_test(folded_modules_equal_the_sum_of_their_branches),
+        cmocka_unit_test(a_folded_text_mixer_equals_the_sum_of_its_branches),
+        cmocka_unit_test(apples_tensors_tell_what_their_config_says),
+        cmocka_unit_test(apples_logit_scale_is_at_most_100),
         cmocka_unit_test(every_size_equals_timm_and_open_clip),
+        cmocka_unit_test(every_size_equals_apples_own_code),
         cmocka_unit_test(padding_counts_where_texts_are_seen_whole),
     };
 

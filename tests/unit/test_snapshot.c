@@ -241,7 +241,7 @@ static void unsupported_config_keys_are_refused_by_name(void **state)
         {"", "\"heads\":7", "", "text_cfg"},
         {"", "", "\"init_logit_bias\":-10", "init_logit_bias"},
         {"", "", "\"quick_gelu\":\"yes\"", "quick_gelu"},
-        {"", "", "\"image_cfg\":{\"model_name\":\"mci0\"}", "image_cfg"},
+        {"", "", "\"image_cfg\":{\"model_name\":\"mci0\"}", "vision_cfg"},
     };
 
     (void)state;
@@ -298,8 +298,6 @@ static void other_transformers_models_are_refused(void **state)
         {"{\"model_type\":\"clip\",\"vision_config\":{\"hidden_act\":\"gelu_new\"}}", "gelu_new"},
         {"{\"model_type\":\"clip\",\"vision_config\":{\"num_channels\":1}}", "num_channels"},
         {"{\"model_type\":\"clip\",\"vision_config\":{\"layer_norm_eps\":-1}}", "layer_norm_eps"},
-        {"{\"image_cfg\":{\"model_name\":\"mci0\"},\"text_cfg\":{\"model_name\":\"mct\"}}",
-         "MobileCLIP v1"},
     };
 
     (void)state;
@@ -313,6 +311,115 @@ static void other_transformers_models_are_refused(void **state)
         st = snapshot_config_transformers(json, NULL, &s, &err);
         if (st != ST_INVALID || strstr(err.message, cases[i].named) == NULL)
             fail_msg("%s: %s \"%s\"", cases[i].config, status_name(st), err.message);
+        json_decref(json);
+    }
+}
+
+#define APPLE_TEXT                                                                                 \
+    "\"context_length\":77,\"vocab_size\":49408,\"dim\":512,\"ffn_multiplier_per_layer\":4.0,"     \
+    "\"n_heads_per_layer\":8,\"norm_layer\":\"layer_norm_fp32\""
+
+/* MobileCLIP's first models: Apple's config.json, which no open_clip reads. */
+static void apples_mobileclip_configs_are_read(void **state)
+{
+    static const struct {
+        const char *config, *described;
+        bool bidirectional, mixers;
+    } cases[] = {
+        {"{\"embed_dim\":512,\"image_cfg\":{\"image_size\":256,\"model_name\":\"mci0\"},"
+         "\"text_cfg\":{" APPLE_TEXT ",\"n_transformer_layers\":4,\"causal_masking\":false,"
+         "\"model_name\":\"mct\"}}",
+         "fastvit_mci0, 256 px; text 4 x 512, 2 mixers", true, true},
+        {"{\"embed_dim\":512,\"image_cfg\":{\"image_size\":256,\"model_name\":\"mci2\"},"
+         "\"text_cfg\":{" APPLE_TEXT ",\"n_transformer_layers\":12,\"causal_masking\":false,"
+         "\"model_name\":\"base\"}}",
+         "fastvit_mci2, 256 px; text 12 x 512", true, false},
+        {"{\"embed_dim\":512,\"image_cfg\":{\"model_name\":\"vit_b16\"},\"text_cfg\":{"
+         "\"ffn_multiplier_per_layer\":[4,4],\"n_heads_per_layer\":[8,8],\"norm_layer\":"
+         "\"layer_norm\",\"n_transformer_layers\":2,\"causal_masking\":true,\"model_name\":"
+         "\"base\"}}",
+         "vit 12 x 768, patch 16, 224 px; text 2 x 512", false, false},
+    };
+    struct snapshot s;
+    char described[SNAPSHOT_DESCRIBE_LEN];
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        assert_int_equal(make_folder(NULL), 0);
+        add_weights("open_clip_model.safetensors");
+        add("config.json", cases[i].config);
+        read_folder(&s);
+        assert_int_equal(s.family, SNAPSHOT_MOBILECLIP);
+        assert_int_equal(s.naming, NAMING_APPLE);
+        assert_string_equal(snapshot_describe(&s, described), cases[i].described);
+        assert_int_equal(s.text.shape.mlp_width, 2048);
+        assert_int_equal(s.text.bidirectional, cases[i].bidirectional);
+        assert_int_equal(s.text.mixers, cases[i].mixers);
+        assert_int_equal(remove_folder(NULL), 0);
+    }
+}
+
+static void unsupported_keys_of_apples_configs_are_refused_by_name(void **state)
+{
+    static const struct {
+        const char *image, *text, *model, *named;
+    } cases[] = {
+        {"\"model_name\":\"mci3\"", "\"model_name\":\"base\"", "", "mci3"},
+        {"", "\"model_name\":\"base\"", "", "image_cfg.model_name"},
+        {"\"model_name\":\"mci1\",\"image_size\":100", "\"model_name\":\"base\"", "", "100"},
+        {"\"model_name\":\"mci1\",\"depth\":1", "\"model_name\":\"base\"", "", "image_cfg.depth"},
+        {"\"model_name\":\"mci1\"", "\"model_name\":\"rnn\"", "", "rnn"},
+        {"\"model_name\":\"mci1\"", "\"dim\":512", "", "text_cfg.model_name"},
+        {"\"model_name\":\"mci1\"", "\"model_name\":\"mct\",\"causal_masking\":true", "",
+         "causal_masking"},
+        {"\"model_name\":\"mci1\"", "\"model_name\":\"base\",\"no_pos_embedding\":true", "",
+         "no_pos_embedding"},
+        {"\"model_name\":\"mci1\"", "\"model_name\":\"base\",\"pool\":1", "", "text_cfg.pool"},
+        {"\"model_name\":\"mci1\"", "\"model_name\":\"base\"", "\"embed_dim\":0,", "embed_dim"},
+        {"\"model_name\":\"mci1\"", "\"model_name\":\"base\"", "\"quick_gelu\":true,",
+         "quick_gelu"},
+    };
+    static const struct {
+        const char *text, *named;
+    } texts[] = {
+        {"\"ffn_multiplier_per_layer\":[4,3],\"n_heads_per_layer\":8", "ffn_multiplier_per_layer"},
+        {"\"ffn_multiplier_per_layer\":4,\"n_heads_per_layer\":[]", "n_heads_per_layer"},
+        {"\"ffn_multiplier_per_layer\":4,\"n_heads_per_layer\":8.5,\"norm_layer\":\"layer_norm\"",
+         "n_heads_per_layer"},
+        {"\"ffn_multiplier_per_layer\":4,\"n_heads_per_layer\":7,\"norm_layer\":\"layer_norm\"",
+         "7 heads"},
+        {"\"ffn_multiplier_per_layer\":4,\"n_heads_per_layer\":8,\"norm_layer\":\"rms_norm\"",
+         "rms_norm"},
+    };
+    char config[1024];
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases) + ARRAY_LEN(texts); i++) {
+        const char *named;
+        json_t *json = NULL;
+        struct snapshot s = {0};
+        struct error err = {0};
+        enum status st;
+
+        if (i < ARRAY_LEN(cases)) {
+            named = cases[i].named;
+            (void)snprintf(config, sizeof config,
+                           "{%s%s\"image_cfg\":{%s},\"text_cfg\":{\"ffn_multiplier_per_layer\":4,"
+                           "\"n_heads_per_layer\":8,\"norm_layer\":\"layer_norm\",%s}}",
+                           cases[i].model,
+                           strstr(cases[i].model, "embed_dim") != NULL ? "" : "\"embed_dim\":512,",
+                           cases[i].image, cases[i].text);
+        } else {
+            named = texts[i - ARRAY_LEN(cases)].named;
+            (void)snprintf(config, sizeof config,
+                           "{\"embed_dim\":512,\"image_cfg\":{\"model_name\":\"mci1\"},"
+                           "\"text_cfg\":{\"model_name\":\"base\",%s}}",
+                           texts[i - ARRAY_LEN(cases)].text);
+        }
+        assert_ok(json_parse(bytes_of_string(config), &json, &err));
+        st = snapshot_config_open_clip(json, &s, &err);
+        if (st != ST_INVALID || strstr(err.message, named) == NULL)
+            fail_msg("%s: %s \"%s\"", config, status_name(st), err.message);
         json_decref(json);
     }
 }
@@ -679,31 +786,58 @@ static void architecture_is_inferred_from_shapes(void **state)
         "H-14", 1024, 378, 14, 32, 1280, 16, 5120, 24, 1024, 16, ACTIVATION_QUICK_GELU};
     static const struct architecture want_b32 = {"B-32", 512,  224, 32,  12, 768,
                                                  12,     3072, 12,  512, 8,  ACTIVATION_GELU};
+    const enum activation gelu = ACTIVATION_GELU, quick_gelu = ACTIVATION_QUICK_GELU;
     struct weights *weights = NULL;
     struct snapshot s = {0};
     struct error err = {0};
 
     (void)state;
     assert_ok(weights_create(h14, ARRAY_LEN(h14), &weights, &err));
-    assert_ok(snapshot_infer(weights, ACTIVATION_QUICK_GELU, &s, &err));
+    assert_ok(snapshot_infer(weights, &quick_gelu, &s, &err));
     check_architecture(&s, &want_h14, "inferred");
     assert_int_equal(s.naming, NAMING_OPEN_CLIP);
     weights_destroy(&weights);
     assert_ok(weights_create(b32, ARRAY_LEN(b32), &weights, &err));
-    assert_ok(snapshot_infer(weights, ACTIVATION_GELU, &s, &err));
+    assert_ok(snapshot_infer(weights, &gelu, &s, &err));
     check_architecture(&s, &want_b32, "inferred");
     assert_int_equal(s.naming, NAMING_TRANSFORMERS);
     weights_destroy(&weights);
     assert_ok(weights_create(coca, ARRAY_LEN(coca), &weights, &err));
-    assert_ok(snapshot_infer(weights, ACTIVATION_GELU, &s, &err));
+    assert_ok(snapshot_infer(weights, &gelu, &s, &err));
     assert_int_equal(s.family, SNAPSHOT_COCA);
     assert_int_equal(s.text.context_length, 76);
     assert_int_equal(s.vision.pooler_queries, 256);
     assert_int_equal(s.multimodal.shape.n_layers, 12);
     weights_destroy(&weights);
     assert_ok(weights_create(coca, 6, &weights, &err));
-    assert_status(snapshot_infer(weights, ACTIVATION_GELU, &s, &err), ST_INVALID);
+    assert_status(snapshot_infer(weights, &gelu, &s, &err), ST_INVALID);
     weights_destroy(&weights);
+}
+
+/* A tower of Apple's that is not published, or half of one; test_mobileclip.c has those that are.
+ */
+static void tensors_of_no_published_mobileclip_are_refused(void **state)
+{
+    static const struct tensor tower[] = {
+        {"text_encoder.embedding_layer.weight", TENSOR_F32, 2, {49408, 512}, {0}},
+        {"image_encoder.model.head.proj", TENSOR_F32, 2, {1024, 512}, {0}},
+        {"image_encoder.model.network.4.11.layer_scale", TENSOR_F32, 3, {256, 1, 1}, {0}},
+    };
+    static const struct {
+        size_t n;
+        const char *named;
+    } cases[] = {{1, "head.proj"}, {2, "0 blocks"}, {3, "12 blocks"}};
+    struct weights *weights = NULL;
+    struct snapshot s = {0};
+    struct error err = {0};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        assert_ok(weights_create(tower, cases[i].n, &weights, &err));
+        assert_status(snapshot_infer(weights, NULL, &s, &err), ST_INVALID);
+        assert_non_null(strstr(err.message, cases[i].named));
+        weights_destroy(&weights);
+    }
 }
 
 int main(void)
@@ -715,6 +849,8 @@ int main(void)
         cmocka_unit_test(unsupported_config_keys_are_refused_by_name),
         cmocka_unit_test(default_values_of_unsupported_keys_are_accepted),
         cmocka_unit_test(other_transformers_models_are_refused),
+        cmocka_unit_test(apples_mobileclip_configs_are_read),
+        cmocka_unit_test(unsupported_keys_of_apples_configs_are_refused_by_name),
         cmocka_unit_test(preprocessing_comes_from_the_config),
         cmocka_unit_test(preprocessor_config_of_transformers_is_read),
         cmocka_unit_test(siglip_configs_fill_in_defaults),
@@ -723,6 +859,7 @@ int main(void)
         cmocka_unit_test(weights_and_tokenizer_are_found_in_order),
         cmocka_unit_test(digest_covers_config_tokenizer_and_weights),
         cmocka_unit_test(architecture_is_inferred_from_shapes),
+        cmocka_unit_test(tensors_of_no_published_mobileclip_are_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
