@@ -7,6 +7,7 @@
 #include "reinforce/models/fastvit_load.c" /* its folding, module by module */
 #include "reinforce/models/snapshot_config.h"
 #include "reinforce/nn/ops.h"
+#include "tests/support/oom.h"
 #include "tests/support/synthetic_weights.h"
 #include "tests/support/test.h"
 
@@ -236,6 +237,46 @@ static void apples_tensors_tell_what_their_config_says(void **state)
     }
     free(inferred);
     free(said);
+}
+
+/* Loading and one text of S0 under Apple's names: both towers fold into arenas of their own. */
+static void every_failed_allocation_is_reported(void **state)
+{
+    static const int32_t ids[] = {49406, 320, 49407};
+    const struct model_case *c = &cases[FIRST_OF_APPLE + 1];
+    struct snapshot *snapshot = malloc(sizeof *snapshot);
+    struct synthetic_model *model = make_model(c->name);
+    const int32_t *row = ids;
+    size_t n_ids = ARRAY_LEN(ids);
+    float out[MAX_DIM];
+    unsigned n = 0;
+    bool fired;
+
+    (void)state;
+    read_config(c, snapshot);
+    do {
+        struct weights *weights = NULL;
+        struct clip *clip = NULL;
+        struct arena scratch;
+        struct error err = {0};
+        enum status st;
+
+        arena_init(&scratch, 64 << 20);
+        oom_fail_at(++n);
+        st = weights_create(model->tensors, model->n, &weights, &err);
+        if (st == ST_OK)
+            st = clip_create(snapshot, &weights, &clip, &err);
+        if (st == ST_OK)
+            st = clip_encode_texts(clip, &row, &n_ids, 1, &scratch, out, &err);
+        fired = oom_fired();
+        oom_fail_at(0);
+        assert_int_equal(st, fired ? ST_NO_MEMORY : ST_OK);
+        clip_destroy(&clip);
+        arena_release(&scratch);
+    } while (fired);
+    assert_true(n > 20);
+    synthetic_destroy(&model);
+    free(snapshot);
 }
 
 /* As in ml-mobileclip, whatever is stored. */
@@ -533,6 +574,7 @@ int main(void)
         cmocka_unit_test(a_folded_text_mixer_equals_the_sum_of_its_branches),
         cmocka_unit_test(apples_tensors_tell_what_their_config_says),
         cmocka_unit_test(apples_logit_scale_is_at_most_100),
+        cmocka_unit_test(every_failed_allocation_is_reported),
         cmocka_unit_test(every_size_equals_timm_and_open_clip),
         cmocka_unit_test(every_size_equals_apples_own_code),
         cmocka_unit_test(padding_counts_where_texts_are_seen_whole),
