@@ -25,21 +25,21 @@ static enum status read_image(const json_t *cfg, struct vision_config *out, stru
         .shape = {12, 768, 12, 3072, ACTIVATION_GELU, 1e-5f},
         .form = VIT_MCI};
     const char *name = json_string_value(json_object_get(cfg, "model_name"));
-    bool known = name != NULL && strcmp(name, "vit_b16") == 0;
+    bool is_vit = name != NULL && strcmp(name, "vit_b16") == 0;
     enum status st = config_check_keys(cfg, "image_cfg", keys, ARRAY_LEN(keys), err);
 
     if (st != ST_OK)
         return st;
-    *out = known ? vit_b16 : (struct vision_config){0};
-    for (size_t i = 0; i < ARRAY_LEN(trunks) && name != NULL && !known; i++)
+    *out = is_vit ? vit_b16 : (struct vision_config){.shape.activation = ACTIVATION_GELU};
+    for (size_t i = 0; i < ARRAY_LEN(trunks) && name != NULL && !is_vit; i++)
         if (strcmp(name, trunks[i].name) == 0)
             out->fastvit = fastvit_shape_find(trunks[i].fastvit);
-    if (!known && out->fastvit == NULL)
+    if (!is_vit && out->fastvit == NULL)
         return error_set(err, ST_INVALID,
                          "config key image_cfg.model_name = \"%.30s\" is none of mci0, mci1, mci2 "
                          "and vit_b16",
                          name != NULL ? name : "(not a string)");
-    st = config_side(cfg, "image_size", known ? 224 : 256, &out->image_size, err);
+    st = config_side(cfg, "image_size", is_vit ? 224 : 256, &out->image_size, err);
     if (st == ST_OK && out->image_size % 32 != 0)
         st = error_set(err, ST_INVALID, "config key image_cfg.image_size = %d is no multiple of 32",
                        out->image_size);

@@ -26,7 +26,8 @@ static const char *trunk_of(const json_t *model)
 
 static bool find_trunk(const char *name, struct vision_config *out)
 {
-    *out = (struct vision_config){.fastvit = fastvit_shape_find(name)};
+    *out = (struct vision_config){.fastvit = fastvit_shape_find(name),
+                                  .shape.activation = ACTIVATION_GELU};
     for (size_t i = 0; i < ARRAY_LEN(transformers) && out->fastvit == NULL; i++)
         if (strcmp(transformers[i].name, name) == 0) {
             *out = transformers[i].config;

@@ -543,7 +543,7 @@ static void a_folded_text_mixer_equals_the_sum_of_its_branches(void **state)
 }
 
 /* CLIP 17: each size's own row, and a preprocess_cfg before it. */
-static void preprocessing_follows_the_trunk(void **state)
+static void preprocessing_and_activation_follow_the_trunk(void **state)
 {
     static const struct {
         size_t model;
@@ -562,6 +562,7 @@ static void preprocessing_follows_the_trunk(void **state)
         assert_true(snapshot->preprocess.mean[0] == rows[i].mean_0);
         assert_int_equal(snapshot->preprocess.filter, rows[i].filter);
         assert_int_equal(snapshot->preprocess.mode, PREPROCESS_SHORTEST);
+        assert_int_equal(snapshot->vision.shape.activation, ACTIVATION_GELU);
     }
     free(snapshot);
 }
@@ -569,7 +570,7 @@ static void preprocessing_follows_the_trunk(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(preprocessing_follows_the_trunk),
+        cmocka_unit_test(preprocessing_and_activation_follow_the_trunk),
         cmocka_unit_test(folded_modules_equal_the_sum_of_their_branches),
         cmocka_unit_test(a_folded_text_mixer_equals_the_sum_of_its_branches),
         cmocka_unit_test(apples_tensors_tell_what_their_config_says),
