@@ -30,6 +30,15 @@ static void print_caption(const char *path, const struct caption *caption)
     (void)printf("\t%.4f\n", caption->score);
 }
 
+static json_t *ids_json(const struct caption *caption)
+{
+    json_t *ids = json_array();
+
+    for (size_t i = 0; i < caption->n_ids; i++)
+        (void)json_array_append_new(ids, json_integer(caption->ids[i]));
+    return ids;
+}
+
 static enum status append_caption(json_t *list, const struct caption *caption, struct arena *arena,
                                   struct error *err)
 {
@@ -39,12 +48,14 @@ static enum status append_caption(json_t *list, const struct caption *caption, s
 
     if (st != ST_OK)
         return st;
-    return tool_json_append(list,
-                            json_pack("{s:o, s:i, s:f, s:s, s:o*}", "text", tool_json_text(text),
-                                      "n_tokens", caption->n_tokens, "log_probability",
-                                      caption->score, "stop", caption->cut ? "length" : "end",
-                                      "places", places),
-                            err);
+    return tool_json_append(
+        list,
+        json_pack("{s:o, s:o*, s:i, s:o*, s:f, s:f, s:s, s:o*}", "text", tool_json_text(text),
+                  "prompt", caption->prompt.data != NULL ? tool_json_text(caption->prompt) : NULL,
+                  "n_tokens", caption->n_tokens, "tokens", ids_json(caption), "log_probability",
+                  caption->score, "sum_log_probability", caption->log_prob_sum, "stop",
+                  caption_stop_name(caption->stop), "places", places),
+        err);
 }
 
 /* Prints the captions of one image, or appends them to `all` when that is wanted. */

@@ -1,4 +1,5 @@
 #include "cli/command.h"
+#include "coordinator/model_record.h"
 #include "coordinator/output.h"
 #include "reinforce/base/file.h"
 #include "reinforce/base/utf8.h"
@@ -139,6 +140,23 @@ static enum status write_views(struct inspection *in, const struct augment_confi
     return st;
 }
 
+/* To each caption what its record says of it: prompt, tokens, stop. */
+static void join_caption_facts(json_t *captions, const json_t *columns)
+{
+    json_t *caption;
+    size_t i;
+
+    json_array_foreach(captions, i, caption)
+    {
+        const char *column = json_string_value(json_object_get(caption, "column"));
+        json_int_t index = json_integer_value(json_object_get(caption, "index"));
+        json_t *facts = json_array_get(json_object_get(columns, column), (size_t)index);
+
+        if (json_is_object(facts))
+            (void)json_object_update_missing(caption, facts);
+    }
+}
+
 /* Adds what only the shard knows: parameters, embedding shapes, provenance. */
 static enum status add_record(struct inspection *in, json_t *object, struct error *err)
 {
@@ -162,12 +180,33 @@ static enum status add_record(struct inspection *in, json_t *object, struct erro
     (void)json_object_set_new(object, "image_bytes", json_integer((json_int_t)record.image.len));
     (void)json_object_set_new(object, "param_aug", views);
     (void)json_object_set_new(object, "embeddings", embeddings);
+    join_caption_facts(json_object_get(object, "captions"),
+                       json_object_get(record.meta, "captioning"));
     if (record.meta != NULL)
         (void)json_object_set(object, "meta", record.meta);
     if (st == ST_OK && in->views_dir != NULL)
         st = write_views(in, &config, &record, err);
     record_release(&record);
     return st;
+}
+
+/* What made the dataset, as its own record says. One of an older build may have none. */
+static enum status add_models(struct output *out, json_t *object, struct error *err)
+{
+    struct bytes_view body;
+    json_t *models = NULL;
+    enum status st =
+        object_store_get(out->store, MODEL_RECORD_KEY, 1u << 20, &out->arena, &body, err);
+
+    if (st == ST_NOT_FOUND)
+        return ST_OK;
+    if (st == ST_OK)
+        st = json_parse(body, &models, err);
+    if (st != ST_OK)
+        return st;
+    return json_object_set_new(object, "models", models) == 0
+               ? ST_OK
+               : error_set(err, ST_NO_MEMORY, "could not keep the models");
 }
 
 static json_t *models_json(const struct output *out, const char *list)
@@ -180,6 +219,35 @@ static json_t *models_json(const struct output *out, const char *list)
         (void)json_array_append(names, json_object_get(model, "model"));
     }
     return names;
+}
+
+/* "asked "caption en", 12 tokens, end, sum of log-probabilities -23.1234", as far as known. */
+static void print_facts(const json_t *caption)
+{
+    const json_t *prompt = json_object_get(caption, "prompt");
+    const json_t *tokens = json_object_get(caption, "tokens");
+    const json_t *stop = json_object_get(caption, "stop");
+    const json_t *sum = json_object_get(caption, "sum_log_probability");
+    const char *between = "      ";
+
+    if (prompt != NULL) {
+        (void)printf("%sasked \"%s\"", between, json_string_value(prompt));
+        between = ", ";
+    }
+    if (tokens != NULL) {
+        (void)printf("%s%zu tokens", between, json_array_size(tokens));
+        between = ", ";
+    }
+    if (stop != NULL) {
+        (void)printf("%sstop: %s", between, json_string_value(stop));
+        between = ", ";
+    }
+    if (sum != NULL) {
+        (void)printf("%ssum of log-probabilities %.4f", between, json_real_value(sum));
+        between = ", ";
+    }
+    if (between[0] == ',')
+        (void)printf("\n");
 }
 
 static void print_text(const json_t *sample)
@@ -211,6 +279,7 @@ static void print_text(const json_t *sample)
                      json_string_value(json_object_get(caption, "column")),
                      json_integer_value(json_object_get(caption, "index")),
                      json_string_value(json_object_get(caption, "text")));
+        print_facts(caption);
         json_object_foreach(json_object_get(caption, "scores"), teacher, score)(void)
             printf("      %-24s %.4f\n", teacher, json_real_value(score));
     }
@@ -239,7 +308,9 @@ static enum status inspect_sample(struct inspection *in, struct error *err)
             in->shard = json_integer_value(json_object_get(sample, "shard"));
             (void)json_object_set_new(sample, "captioners", models_json(&in->out, "captioners"));
             (void)json_object_set_new(sample, "teachers", models_json(&in->out, "teachers"));
-            st = add_record(in, sample, err);
+            st = add_models(&in->out, sample, err);
+            if (st == ST_OK)
+                st = add_record(in, sample, err);
         }
         if (st == ST_OK && !in->json)
             print_text(sample);
@@ -347,8 +418,9 @@ const struct command cmd_inspect = {
     .help = "Without --uid lists samples of the dataset at OUT and how each ended. With --uid\n"
             "shows all that is known of one: its state and reason, every caption with its\n"
             "score under every teacher (the mean cosine of the caption and the sample's\n"
-            "views), the augmentation parameters of every view, the shapes of the stored\n"
-            "embeddings, and the models that made them.\n"
+            "views) and what is known of its making (prompt, tokens, why it ended, sum of\n"
+            "log-probabilities), the augmentation parameters of every view, the shapes of\n"
+            "the stored embeddings, and the models that made them.\n"
             "\n"
             "Options:\n"
             "  --uid UID     the sample\n"

@@ -16,6 +16,23 @@ static enum status add(json_t *list, const char *name, const char *model, const 
     return ST_OK;
 }
 
+/* What the job file does not say of how a captioner runs. */
+static enum status add_settings(json_t *list, const struct captioner_info *info, struct error *err)
+{
+    json_t *entry = json_array_get(list, json_array_size(list) - 1), *settings;
+    int failed = 0;
+
+    if (info->weights_type != NULL)
+        failed |= json_object_set_new(entry, "weights_type", json_string(info->weights_type));
+    if (info->has_caps) {
+        settings = json_pack("{s:f, s:f, s:I}", "attention_cap", info->attention_cap, "final_cap",
+                             info->final_cap, "sliding_window", (json_int_t)info->sliding_window);
+        failed |= json_object_update_new(entry, settings);
+    }
+    return failed == 0 ? ST_OK
+                       : error_set(err, ST_NO_MEMORY, "could not allocate the record of models");
+}
+
 static enum status describe(const struct engine *engine, json_t *record, struct error *err)
 {
     const struct job *job = engine->job;
@@ -30,6 +47,8 @@ static enum status describe(const struct engine *engine, json_t *record, struct 
 
         st = add(captioners, job->captioners[i].name, job->captioners[i].model, info->family,
                  info->weights_digest, err);
+        if (st == ST_OK)
+            st = add_settings(captioners, info, err);
     }
     for (size_t i = 0; i < engine->n_teachers && st == ST_OK; i++) {
         const struct teacher_info *info = teacher_info(engine->teachers[i]);

@@ -10,7 +10,13 @@
 /**
  * Writes name, model, family and identity (teacher_info.weights_digest) of every model:
  *
- *   {"captioners": [{"name", "model", "family", "digest"}], "teachers": [...]}
+ *   {"captioners": [{"name", "model", "family", "digest", "weights_type", "attention_cap",
+ *                    "final_cap", "sliding_window"}],
+ *    "teachers": [{"name", "model", "family", "digest"}]}
+ *
+ * weights_type is what the decoder multiplies with, absent where it is not known; caps and window
+ * are what Gemma's decoder runs with (0: none), absent for others. How captions are drawn stands in
+ * the job (_reinforce/job.json), what was said of each in the samples (worker/caption_facts.h).
  *
  * A model of that name that was another one in an earlier run of the job is a line in the log:
  * bytes of local weights do not change by themselves, but servers are updated.

@@ -2,7 +2,7 @@
 
 #include "reinforce/base/clock.h"
 #include "reinforce/text/clean.h"
-#include "reinforce/text/locations.h"
+#include "worker/caption_facts.h"
 
 #include <stdio.h>
 
@@ -27,39 +27,6 @@ static struct bytes_view post_process(enum job_caption_post post, struct bytes_v
     else if (post == JOB_POST_FIRST_SENTENCE)
         out = clean_first_sentence(text);
     return out;
-}
-
-/* What a detector's captions point at, as the record's "places": {column: [[...] per caption]}. */
-static enum status keep_places(struct sample *sample, const char *column,
-                               const struct bytes_view *texts, size_t n, struct error *err)
-{
-    json_t *list = json_array(), *all;
-    bool any = false;
-    enum status st = ST_OK;
-
-    for (size_t i = 0; i < n && st == ST_OK; i++) {
-        json_t *places = NULL;
-
-        st = locations_json(texts[i], &sample->arena, &places, err);
-        any = any || places != NULL;
-        if (st == ST_OK && json_array_append_new(list, places != NULL ? places : json_array()) != 0)
-            st = error_set(err, ST_NO_MEMORY, "could not allocate places");
-    }
-    if (st != ST_OK || !any) {
-        json_decref(list);
-        return st;
-    }
-    if (sample->record.meta == NULL)
-        sample->record.meta = json_object();
-    all = json_object_get(sample->record.meta, "places");
-    if (!json_is_object(all)) {
-        all = json_object();
-        if (json_object_set_new(sample->record.meta, "places", all) != 0)
-            all = NULL;
-    }
-    return json_object_set_new(all, column, list) == 0
-               ? ST_OK
-               : error_set(err, ST_NO_MEMORY, "could not allocate places");
 }
 
 /* Stores N captions as a column of the record and as catalog rows. */
@@ -99,7 +66,7 @@ static enum status keep_captions(struct sample *sample, const struct job_caption
     column.texts = texts;
     sample->captions = rows;
     sample->n_captions += n;
-    st = keep_places(sample, spec->column, texts, n, err);
+    st = caption_facts_keep(&sample->record, spec->column, captions, texts, n, &sample->arena, err);
     if (st != ST_OK)
         return st;
     return record_set_column(&sample->record, &column, &sample->arena, err);

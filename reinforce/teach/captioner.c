@@ -42,6 +42,43 @@ void caption_options_default(struct caption_options *how)
                                     .mask_pad = true};
 }
 
+const char *caption_stop_name(enum caption_stop stop)
+{
+    if (stop == CAPTION_STOP_UNKNOWN)
+        return NULL;
+    return stop == CAPTION_STOP_END ? "end" : "length";
+}
+
+enum status caption_prompts(const struct caption_options *how, const char *otherwise,
+                            struct bytes_view prompts[CAPTION_MAX_PROMPTS], size_t *n_prompts,
+                            struct error *err)
+{
+    const char *text = how->prompt != NULL && how->prompt[0] != '\0' ? how->prompt : otherwise;
+    size_t end = strlen(text);
+
+    while (end > 0 && text[end - 1] == '\n')
+        end--;
+    *n_prompts = 0;
+    for (size_t begin = 0; begin <= end;) {
+        size_t len = MIN(strcspn(text + begin, "\n"), end - begin);
+
+        if (*n_prompts == CAPTION_MAX_PROMPTS)
+            return error_set(err, ST_INVALID, "prompt has more than %d lines",
+                             (int)CAPTION_MAX_PROMPTS);
+        prompts[(*n_prompts)++] = bytes_view_of(text + begin, len);
+        begin += len + 1;
+    }
+    if (*n_prompts > (size_t)how->n_captions)
+        return error_set(err, ST_INVALID, "%zu prompts share %d captions", *n_prompts,
+                         how->n_captions);
+    return ST_OK;
+}
+
+size_t caption_prompt_of(const struct caption_options *how, size_t n_prompts, size_t caption)
+{
+    return caption * n_prompts / (size_t)how->n_captions;
+}
+
 enum status caption_options_check(const struct caption_options *how,
                                   const struct captioner_info *info, struct error *err)
 {

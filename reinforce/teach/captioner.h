@@ -57,16 +57,34 @@ struct captioner_info {
     bool takes_prompt;
     struct preprocess preprocess;
     char weights_digest[65];
+    const char *weights_type; /* of the decoder's matrices in products: "F32", "BF16"; static; NULL:
+                                 not known */
+    bool has_caps;            /* Gemma's; what it runs with, 0: without */
+    double attention_cap, final_cap;
+    size_t sliding_window;
 };
 
-/** One caption; the text lives in the call's arena, is exactly what the model said, and is
- * NUL-terminated. */
+enum { CAPTION_MAX_PROMPTS = 64 };
+
+/** Why a caption is over. */
+enum caption_stop {
+    CAPTION_STOP_UNKNOWN = 0, /* a server did not say */
+    CAPTION_STOP_END = 1,     /* the model ended it */
+    CAPTION_STOP_LENGTH = 2,  /* cut by max_tokens */
+};
+
+/** One caption; text and ids live in the call's arena. The text is exactly what the model said, and
+ * is NUL-terminated. */
 struct caption {
     const char *text;
     size_t text_len;
-    int n_tokens; /* emitted, end included */
-    bool cut;     /* by max_tokens: the model had not ended */
-    double score; /* mean log-probability of the emitted tokens */
+    struct bytes_view prompt; /* what was asked; as long as caption_options.prompt; NULL: nothing */
+    int n_tokens;             /* emitted, end included */
+    const int32_t *ids;       /* that the model chose, its own end last; NULL: not known */
+    size_t n_ids;
+    double log_prob_sum; /* of these ids; NaN: not known */
+    double score;        /* their mean log-probability; NaN: not known */
+    enum caption_stop stop;
 };
 
 /** One kind of captioner; threads and purity as for teachers. */
@@ -101,6 +119,19 @@ struct captioner { /* first member of each kind's own struct */
 bool captioner_is_family(int family);
 
 void caption_options_default(struct caption_options *how);
+
+/** "end", "length"; NULL for CAPTION_STOP_UNKNOWN. Stored. */
+const char *caption_stop_name(enum caption_stop stop);
+
+/**
+ * The lines of how->prompt, or of `otherwise` when there is none; line ends at the end count for
+ * nothing. They borrow. Caption i of an image has prompt caption_prompt_of(). ST_INVALID: more than
+ * CAPTION_MAX_PROMPTS, or than captions.
+ */
+NODISCARD enum status caption_prompts(const struct caption_options *how, const char *otherwise,
+                                      struct bytes_view prompts[CAPTION_MAX_PROMPTS],
+                                      size_t *n_prompts, struct error *err);
+size_t caption_prompt_of(const struct caption_options *how, size_t n_prompts, size_t caption);
 
 /** ST_INVALID names the option that cannot be, for this captioner. */
 NODISCARD enum status caption_options_check(const struct caption_options *how,

@@ -51,6 +51,7 @@ static enum status coca_open(const struct captioner_options *options, struct cap
     }
     memcpy(own->base.info.family, "coca", sizeof "coca");
     own->base.info.context_length = (int)own->coca.context_length;
+    own->base.info.weights_type = tensor_dtype_name(TENSOR_F32);
     own->base.info.preprocess = snapshot.preprocess;
     *out = &own->base;
     return ST_OK;
@@ -90,21 +91,13 @@ struct coca_decoding {
 };
 
 /* Text as the model said it: decoded ids, nothing trimmed. */
-static enum status say(void *context, const int32_t *ids, int n_ids, double log_prob_sum,
-                       int n_drawn, struct arena *results, struct caption *out, struct error *err)
+static enum status say(void *context, const int32_t *ids, int n_ids, struct arena *results,
+                       char **text, size_t *text_len, struct error *err)
 {
     const struct coca_decoding *d = context;
-    char *text;
-    size_t len;
-    enum status st = tokenizer_decode(d->own->text.tokenizer, ids, (size_t)n_ids, true, results,
-                                      &text, &len, err);
 
-    if (st == ST_OK)
-        *out = (struct caption){.text = text,
-                                .text_len = len,
-                                .n_tokens = n_ids - 1,
-                                .score = n_drawn > 0 ? log_prob_sum / (double)n_drawn : 0};
-    return st;
+    return tokenizer_decode(d->own->text.tokenizer, ids, (size_t)n_ids, true, results, text,
+                            text_len, err);
 }
 
 static enum status step(void *context, const struct decode_sequence *rows, size_t n, float *logits,

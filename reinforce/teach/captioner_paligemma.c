@@ -11,7 +11,6 @@
 
 enum {
     MAX_ROWS = 16, /* decoded together: more gain nothing on processors, and each has its cache */
-    MAX_PROMPTS = 64,
     MAX_NEW_TOKENS = 512,
     PREFIX_TOKENS = 128, /* of text, in the estimate of memory: the most in pre-training */
 };
@@ -124,6 +123,11 @@ static enum status paligemma_open(const struct captioner_options *options, struc
     memcpy(info->family, "paligemma", sizeof "paligemma");
     info->context_length = 1 + MAX_NEW_TOKENS + 1; /* the newline, what is said, the end */
     info->takes_prompt = true;
+    info->weights_type = tensor_dtype_name(own->model.gemma.layers[0].q.dtype);
+    info->has_caps = true;
+    info->attention_cap = (double)own->model.gemma.config.attention_cap;
+    info->final_cap = (double)own->model.gemma.config.final_cap;
+    info->sliding_window = own->model.gemma.config.window;
     info->preprocess = snapshot.preprocess;
     *out = &own->base;
     return ST_OK;
@@ -140,7 +144,7 @@ struct prompt {
 struct decoding {
     const struct paligemma_captioner *own;
     const struct image *image_b;
-    struct prompt prompts[MAX_PROMPTS];
+    struct prompt prompts[CAPTION_MAX_PROMPTS];
     size_t n_prompts, per_image;
     size_t image, prompt; /* of row 0; SIZE_MAX: none yet */
     size_t image_of_tokens;
@@ -168,26 +172,6 @@ static enum status encode_prompt(const struct paligemma_captioner *own, struct b
     memcpy(out->ids + 1, ids, n * sizeof *ids);
     out->ids[n + 1] = own->newline;
     return ST_OK;
-}
-
-/* One prompt a line; newlines at the end count for nothing. */
-static enum status read_prompts(struct decoding *d, const char *text, struct arena *scratch,
-                                struct error *err)
-{
-    size_t len = strlen(text);
-    enum status st = ST_OK;
-
-    while (len > 0 && text[len - 1] == '\n')
-        len--;
-    for (size_t begin = 0, end; begin <= len && st == ST_OK; begin = end + 1) {
-        for (end = begin; end < len && text[end] != '\n';)
-            end++;
-        if (d->n_prompts == MAX_PROMPTS)
-            return error_set(err, ST_INVALID, "prompt has more than %d lines", (int)MAX_PROMPTS);
-        st = encode_prompt(d->own, bytes_view_of(text + begin, end - begin), scratch,
-                           &d->prompts[d->n_prompts++], err);
-    }
-    return st;
 }
 
 static enum status encode_image(struct decoding *d, size_t image, struct error *err)
@@ -277,27 +261,19 @@ static enum status step(void *context, const struct decode_sequence *rows, size_
 }
 
 /* Everything that was said between the newline and the end; places as their literal text. */
-static enum status say(void *context, const int32_t *ids, int n_ids, double log_prob_sum,
-                       int n_drawn, struct arena *results, struct caption *out, struct error *err)
+static enum status say(void *context, const int32_t *ids, int n_ids, struct arena *results,
+                       char **text, size_t *text_len, struct error *err)
 {
     enum { UNKNOWN = 3 }; /* <pad>, <eos>, <bos>, <unk> */
     const struct decoding *d = context;
     const struct gemma_config *config = &d->own->model.gemma.config;
     int32_t said[1 + MAX_NEW_TOKENS + 1];
-    size_t n = 0, len;
-    char *text;
-    enum status st;
+    size_t n = 0;
 
     for (int i = 1; i < n_ids; i++)
         if (ids[i] > UNKNOWN && !(i + 1 == n_ids && ids[i] == config->other_end_id))
             said[n++] = ids[i];
-    st = tokenizer_decode(d->own->tokenizer, said, n, false, results, &text, &len, err);
-    if (st == ST_OK)
-        *out = (struct caption){.text = text,
-                                .text_len = len,
-                                .n_tokens = n_ids - 1,
-                                .score = n_drawn > 0 ? log_prob_sum / (double)n_drawn : 0};
-    return st;
+    return tokenizer_decode(d->own->tokenizer, said, n, false, results, text, text_len, err);
 }
 
 /* As many rows as half of the free scratch has room for: at least one, at most MAX_ROWS. */
@@ -390,8 +366,7 @@ static enum status paligemma_caption_images(const struct captioner *captioner,
                                             struct arena *results, struct arena *scratch,
                                             struct caption *captions, struct error *err)
 {
-    const char *prompt =
-        how->prompt != NULL && how->prompt[0] != '\0' ? how->prompt : default_prompt;
+    struct bytes_view prompts[CAPTION_MAX_PROMPTS];
     struct arena mark = *scratch;
     struct decoding *d;
     enum status st = caption_options_check(how, &captioner->info, err);
@@ -407,13 +382,15 @@ static enum status paligemma_caption_images(const struct captioner *captioner,
     d->image_b = image_b;
     d->scratch = scratch;
     d->image = d->image_of_tokens = SIZE_MAX;
-    st = read_prompts(d, prompt, scratch, err);
-    if (st == ST_OK && d->n_prompts > (size_t)how->n_captions)
-        st = error_set(err, ST_INVALID, "%zu prompts share %d captions", d->n_prompts,
-                       how->n_captions);
+    st = caption_prompts(how, default_prompt, prompts, &d->n_prompts, err);
+    for (size_t p = 0; p < d->n_prompts && st == ST_OK; p++)
+        st = encode_prompt(d->own, prompts[p], scratch, &d->prompts[p], err);
     d->per_image = how->strategy == CAPTION_GREEDY ? d->n_prompts : (size_t)how->n_captions;
     if (st == ST_OK)
         st = decode(d, uid_b, B, how, results, captions, err);
+    for (size_t i = 0; i < B * (size_t)how->n_captions && st == ST_OK; i++)
+        captions[i].prompt =
+            prompts[caption_prompt_of(how, d->n_prompts, i % (size_t)how->n_captions)];
     arena_rewind(scratch, &mark);
     return st;
 }

@@ -61,19 +61,44 @@ static enum status refill(struct decoding *d, struct error *err)
     return st;
 }
 
+/* What is known of a sequence whose first `n_drawn` ids behind the start the model chose. */
+static enum status say(const struct decode_model *model, const int32_t *ids, int n_ids, int n_drawn,
+                       double log_prob_sum, struct arena *results, struct caption *out,
+                       struct error *err)
+{
+    size_t bytes = (size_t)n_drawn * sizeof *ids;
+    int32_t *chosen;
+    char *text;
+    enum status st = model->say(model->context, ids, n_ids, results, &text, &out->text_len, err);
+
+    if (st == ST_OK)
+        st = arena_alloc(results, bytes, &chosen, err);
+    if (st != ST_OK)
+        return st;
+    memcpy(chosen, ids + 1, bytes);
+    *out = (struct caption){.text = text,
+                            .text_len = out->text_len,
+                            .n_tokens = n_ids - 1,
+                            .ids = chosen,
+                            .n_ids = (size_t)n_drawn,
+                            .log_prob_sum = log_prob_sum,
+                            .score = n_drawn > 0 ? log_prob_sum / n_drawn : 0};
+    return ST_OK;
+}
+
 /* A finished row becomes a caption, or begins again if it came out empty. */
 static enum status finish_row(struct decoding *d, size_t i, struct arena *results,
                               struct caption *captions, struct error *err)
 {
     struct decode_sequence *sequence = &d->rows[i];
     struct caption *out = &captions[sequence->image * d->per_image + sequence->caption];
+    const struct sampler_row *row = &sequence->row;
     enum status st =
-        d->model->say(d->model->context, sequence->row.ids, sequence->row.n_ids,
-                      sequence->row.log_prob_sum, sequence->row.n_drawn, results, out, err);
+        say(d->model, row->ids, row->n_ids, row->n_drawn, row->log_prob_sum, results, out, err);
 
     if (st != ST_OK)
         return st;
-    out->cut = sequence->row.n_drawn + 1 < sequence->row.n_ids;
+    out->stop = row->n_drawn + 1 < row->n_ids ? CAPTION_STOP_LENGTH : CAPTION_STOP_END;
     if (d->how->strategy == CAPTION_SAMPLE && sequence->redraw < MAX_REDRAWS &&
         clean_trim(bytes_view_of(out->text, out->text_len)).len == 0) {
         sequence->redraw++;
@@ -200,9 +225,9 @@ enum status decode_say_best(const struct decode_model *model, const struct beam_
     for (int i = 0; i < n_wanted && st == ST_OK; i++) {
         const struct beam_hypothesis *h = &best[i < n ? i : 0];
 
-        st = model->say(model->context, h->ids, h->n_ids, h->log_prob_sum, h->n_ids - 1, results,
-                        &captions[i], err);
-        captions[i].cut = !h->ended;
+        st =
+            say(model, h->ids, h->n_ids, h->n_ids - 1, h->log_prob_sum, results, &captions[i], err);
+        captions[i].stop = h->ended ? CAPTION_STOP_END : CAPTION_STOP_LENGTH;
     }
     return st;
 }

@@ -17,9 +17,10 @@ struct decode_sequence {
     struct sampler_row row;
 };
 
-/** `ids` of a finished sequence, the start first, as a text in `results`; the model's own rules. */
-typedef enum status decode_say_fn(void *context, const int32_t *ids, int n_ids, double log_prob_sum,
-                                  int n_drawn, struct arena *results, struct caption *out,
+/** `ids` of a finished sequence, the start first, as a NUL-terminated text in `results`; the
+ * model's own rules. */
+typedef enum status decode_say_fn(void *context, const int32_t *ids, int n_ids,
+                                  struct arena *results, char **text, size_t *text_len,
                                   struct error *err);
 
 /** What decodes. Plain data. */

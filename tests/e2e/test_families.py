@@ -104,6 +104,20 @@ with tempfile.TemporaryDirectory() as tmp:
     for column, n in (("syn_text", 2), ("syn_text_pali", 2), ("syn_text_served", 1)):
         texts = [c for c in record["captions"] if c["column"] == column]
         require(len(texts) == n, f"{column}: {texts}")
+    # PALI 35: what is known of a caption's making, and nothing that is not
+    known = {(c["column"], c["index"]): set(c) - {"column", "index", "text", "scores"} for c in record["captions"]}
+    drawn = {"log_probability", "sum_log_probability", "stop", "tokens"}
+    require(known == {("text", 0): {"log_probability"},
+                      ("syn_text", 0): drawn, ("syn_text", 1): drawn,
+                      ("syn_text_pali", 0): drawn | {"prompt"}, ("syn_text_pali", 1): drawn | {"prompt"},
+                      ("syn_text_served", 0): {"log_probability", "stop", "prompt"}}, known)
+    asked = [c["prompt"] for c in record["captions"] if c["column"] == "syn_text_pali"]
+    require(asked == ["caption en", "caption de"], asked)
+    require(next(c for c in record["captions"] if c["column"] == "syn_text_served")["log_probability"] is None, record)
+    coca, pali, served = record["models"]["captioners"]
+    require(coca["weights_type"] == "F32" and "attention_cap" not in coca, coca)
+    require([pali[k] for k in ("weights_type", "attention_cap", "final_cap", "sliding_window")] == ["BF16", 3, 0, 0], pali)
+    require("weights_type" not in served, served)
     loader = ROOT / "tests" / "integration" / "load_with_trainer.py"
     done = subprocess.run([sys.executable, loader, tmp / "one", "--reinforce", BINARY, "--samples", "2"],
                           capture_output=True, text=True, env=dict(os.environ))

@@ -120,6 +120,25 @@ struct fake_teacher *fake_teacher_create(size_t dim, int size, int context_lengt
     return own;
 }
 
+static enum status add_facts(const struct caption_options *how, size_t i, bool cut,
+                             struct arena *results, struct caption *caption, struct error *err)
+{
+    int32_t *ids;
+    enum status st = arena_calloc(results, 2, sizeof *ids, &ids, err);
+
+    if (st != ST_OK)
+        return st;
+    ids[0] = 7;
+    ids[1] = (int32_t)i;
+    if (how->prompt != NULL)
+        caption->prompt = bytes_of_string(how->prompt);
+    caption->ids = ids;
+    caption->n_ids = 2;
+    caption->log_prob_sum = 2 * caption->score;
+    caption->stop = cut ? CAPTION_STOP_LENGTH : CAPTION_STOP_END;
+    return ST_OK;
+}
+
 static enum status fake_caption_images(const struct captioner *captioner,
                                        const struct image *image_b, const struct bytes_view *uid_b,
                                        size_t B, const struct caption_options *how,
@@ -147,8 +166,13 @@ static enum status fake_caption_images(const struct captioner *captioner,
 
             st = arena_strndup(results, text, (size_t)n, &copy, err);
             if (st == ST_OK)
-                captions[b * N + i] = (struct caption){
-                    .text = copy, .text_len = (size_t)n, .n_tokens = n, .score = -1 - (double)i};
+                captions[b * N + i] = (struct caption){.text = copy,
+                                                       .text_len = (size_t)n,
+                                                       .n_tokens = n,
+                                                       .log_prob_sum = NAN,
+                                                       .score = -1 - (double)i};
+            if (st == ST_OK && own->facts)
+                st = add_facts(how, i, i + 1 == N, results, &captions[b * N + i], err);
         }
         if (st != ST_OK)
             return st;

@@ -30,9 +30,11 @@ struct fake_teacher {
 /** Reads views of `size` and the first `context_length` bytes of a text. */
 struct fake_teacher *fake_teacher_create(size_t dim, int size, int context_length);
 
-/** Caption i of an image is "WxH <digest of its pixels> <uid> <i>". */
+/** Caption i of an image is "WxH <digest of its pixels> <uid> <i>"; with `facts` it is known to be
+ * the ids 7, i, chosen at log-probability -1 - i each, the last one cut. */
 struct fake_captioner {
     struct captioner base;
+    bool facts;
     enum fake_fault fault;
     const char *trap; /* images whose uid contains it meet the fault */
     atomic_llong n_calls;

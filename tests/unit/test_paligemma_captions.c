@@ -122,6 +122,47 @@ static void greedy_captions_are_the_references(void **state)
         }
 }
 
+/* PALI 35: prompt, ids, sum of log-probabilities and the reason of the end, however it was drawn */
+static void a_caption_carries_how_it_was_made(void **state)
+{
+    static const enum caption_strategy strategies[] = {CAPTION_GREEDY, CAPTION_SAMPLE, CAPTION_BEAM,
+                                                       CAPTION_BEAM_BIG_VISION};
+
+    (void)state;
+    for (size_t s = 0; s < ARRAY_LEN(strategies); s++) {
+        struct caption_options how = greedy("caption en\n\nocr");
+        struct tokenizer *tokenizer;
+        struct fixture f;
+        struct error err = {0};
+
+        how.strategy = strategies[s];
+        how.n_captions = 6;
+        how.max_tokens = 8;
+        open_fixture(&f, paligemma_golden_dirs[1]);
+        assert_ok(
+            tokenizer_open(paligemma_golden_dirs[1], TOKENIZER_RULES_OF_FILE, &tokenizer, &err));
+        caption(&f, &how, 0, 2);
+        for (size_t i = 0; i < 12; i++) {
+            static const char *const prompts[] = {"caption en", "", "ocr"};
+            const struct caption *c = &f.captions[i];
+            bool ended = c->stop == CAPTION_STOP_END;
+            char *text;
+            size_t len;
+
+            assert_true(bytes_equal(c->prompt, bytes_of_string(prompts[i % 6 / 2])));
+            assert_true(c->n_ids > 0 && c->log_prob_sum < 0);
+            assert_true(fabs(c->log_prob_sum / (double)c->n_ids - c->score) < 1e-12);
+            assert_true(ended == (c->ids[c->n_ids - 1] == 1)); /* <eos> */
+            assert_true(ended || c->stop == CAPTION_STOP_LENGTH);
+            assert_ok(tokenizer_decode(tokenizer, c->ids, c->n_ids - ended, false, &f.results,
+                                       &text, &len, &err));
+            assert_string_equal(text, c->text);
+        }
+        tokenizer_destroy(&tokenizer);
+        close_fixture(&f);
+    }
+}
+
 /* PALI 25, for sampling: alone, in company, and in whatever row became free */
 static void captions_do_not_depend_on_their_company(void **state)
 {
@@ -515,6 +556,7 @@ int main(void)
         cmocka_unit_test(one_beam_is_greedy_where_no_end_competes),
         cmocka_unit_test(as_many_tokens_are_said_as_asked_for),
         cmocka_unit_test(the_final_cap_changes_scores_only),
+        cmocka_unit_test(a_caption_carries_how_it_was_made),
         cmocka_unit_test(a_second_end_of_the_config_ends_a_text),
         cmocka_unit_test(configs_that_contradict_the_model_are_refused),
         cmocka_unit_test(a_model_that_does_not_fit_is_refused_with_its_sizes),

@@ -142,7 +142,11 @@ static void a_caption_is_asked_for_as_the_protocol_wants(void **state)
     assert_string_equal(captions[0].text, " a dog\n"); /* exactly as it said */
     assert_int_equal(captions[0].text_len, 7);
     assert_int_equal(captions[0].n_tokens, 3);
-    assert_false(captions[0].cut);
+    assert_int_equal(captions[0].stop, CAPTION_STOP_END);
+    assert_true(
+        bytes_equal(captions[0].prompt, bytes_of_string("Describe this image in one sentence.")));
+    assert_null(captions[0].ids); /* what a server does not say is not made up */
+    assert_true(isnan(captions[0].score) && isnan(captions[0].log_prob_sum));
     assert_non_null(strstr(http_fake_request(s.fake, 0), "GET /models HTTP"));
     assert_non_null(strstr(http_fake_request(s.fake, 2), "POST /chat/completions HTTP"));
     assert_non_null(strstr(http_fake_request(s.fake, 2), "Authorization: Bearer s3cret"));
@@ -177,7 +181,7 @@ static void a_caption_that_the_server_cut_is_marked(void **state)
     begin(&s, answers, ARRAY_LEN(answers));
     assert_ok(open_captioner(&s, "", &err));
     assert_ok(caption(&s, captions, &err));
-    assert_true(captions[0].cut);
+    assert_int_equal(captions[0].stop, CAPTION_STOP_LENGTH);
     assert_int_equal(captions[0].n_tokens, 0); /* the server does not say */
     end(&s);
 }
@@ -225,8 +229,11 @@ static void prompts_share_the_captions_and_greedy_asks_each_once(void **state)
         &s, ", count: 4, strategy: greedy, prompt: \"first \\u00e9\\nsecond\\n\"", &err));
     assert_ok(caption(&s, captions, &err));
     assert_int_equal(http_fake_count(s.fake), 4);
-    for (size_t i = 0; i < 4; i++)
+    for (size_t i = 0; i < 4; i++) {
         assert_string_equal(captions[i].text, i < 2 ? "one" : "two");
+        assert_true(
+            bytes_equal(captions[i].prompt, bytes_of_string(i < 2 ? "first \xc3\xa9" : "second")));
+    }
     request = body_of(&s, 2);
     assert_string_equal(json_string_value(json_object_get(part_of(request, 1), "text")),
                         "first \xc3\xa9");

@@ -5,9 +5,10 @@
 #include "worker/remote/openai.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 
-enum { MAX_PROMPTS = 64, PROBE_SIDE = 224, PROBE_BYTES = 64 << 20, CONTEXT_LENGTH = 1 << 20 };
+enum { PROBE_SIDE = 224, PROBE_BYTES = 64 << 20, CONTEXT_LENGTH = 1 << 20 };
 
 static const char default_prompt[] = "Describe this image in one sentence.";
 
@@ -23,36 +24,11 @@ struct asking {
     const struct openai_captioner *own;
     const struct caption_options *how;
     const struct bytes_view *uid_b;
-    struct bytes_view prompts[MAX_PROMPTS];
+    struct bytes_view prompts[CAPTION_MAX_PROMPTS];
     size_t n_prompts, per_image; /* answers per image */
     struct byte_buf *images;     /* [B]: data URLs in quotes */
     json_t **answers;            /* [B, per_image] */
 };
-
-/* One prompt a line; line ends at the end count for nothing. */
-static enum status read_prompts(const struct caption_options *how, struct asking *a,
-                                struct error *err)
-{
-    const char *text = how->prompt != NULL && how->prompt[0] != '\0' ? how->prompt : default_prompt;
-    size_t end = strlen(text);
-
-    while (end > 0 && text[end - 1] == '\n')
-        end--;
-    a->n_prompts = 0;
-    for (size_t begin = 0; begin <= end;) {
-        size_t len = strcspn(text + begin, "\n");
-
-        len = MIN(len, end - begin);
-        if (a->n_prompts == MAX_PROMPTS)
-            return error_set(err, ST_INVALID, "prompt has more than %d lines", (int)MAX_PROMPTS);
-        a->prompts[a->n_prompts++] = bytes_view_of(text + begin, len);
-        begin += len + 1;
-    }
-    if (a->n_prompts > (size_t)how->n_captions)
-        return error_set(err, ST_INVALID, "%zu prompts share %d captions", a->n_prompts,
-                         how->n_captions);
-    return ST_OK;
-}
 
 /* Scaled down to what the job allows, as a data URL. */
 static enum status write_image(const struct job_captioner *spec, const struct image *image,
@@ -140,6 +116,16 @@ static enum status ask(void *ctx, size_t i, struct error *err)
     return st;
 }
 
+/* A model's own end and a stop string are both "stop"; what else ends an answer is no end of it. */
+static enum caption_stop stop_of(const char *finish_reason)
+{
+    if (finish_reason != NULL && strcmp(finish_reason, "stop") == 0)
+        return CAPTION_STOP_END;
+    if (finish_reason != NULL && strcmp(finish_reason, "length") == 0)
+        return CAPTION_STOP_LENGTH;
+    return CAPTION_STOP_UNKNOWN;
+}
+
 static enum status read_answer(const json_t *answer, struct arena *results, struct caption *out,
                                struct error *err)
 {
@@ -159,7 +145,9 @@ static enum status read_answer(const json_t *answer, struct arena *results, stru
     *out = (struct caption){.text = text,
                             .text_len = json_string_length(said),
                             .n_tokens = (int)MIN(json_integer_value(n), (json_int_t)INT32_MAX),
-                            .cut = why != NULL && strcmp(why, "length") == 0};
+                            .log_prob_sum = (double)NAN, /* servers do not say */
+                            .score = (double)NAN,
+                            .stop = stop_of(why)};
     return st;
 }
 
@@ -173,7 +161,7 @@ static enum status openai_caption(const struct captioner *captioner, const struc
     struct asking a = {.own = own, .how = how, .uid_b = uid_b};
     struct arena mark = *scratch;
     size_t N = (size_t)how->n_captions;
-    enum status st = read_prompts(how, &a, err);
+    enum status st = caption_prompts(how, default_prompt, a.prompts, &a.n_prompts, err);
 
     if (st != ST_OK)
         return st;
@@ -190,9 +178,11 @@ static enum status openai_caption(const struct captioner *captioner, const struc
     }
     if (st == ST_OK)
         st = remote_client_each(own->client, B * a.per_image, ask, &a, err);
-    for (size_t i = 0; i < B * N && st == ST_OK; i++)
+    for (size_t i = 0; i < B * N && st == ST_OK; i++) {
         st = read_answer(a.answers[i / N * a.per_image + i % N * a.per_image / N], results,
                          &captions[i], err);
+        captions[i].prompt = a.prompts[caption_prompt_of(how, a.n_prompts, i % N)];
+    }
     for (size_t b = 0; b < B; b++)
         byte_buf_release(&a.images[b]);
     for (size_t i = 0; i < B * a.per_image; i++)
@@ -247,7 +237,8 @@ enum status captioner_openai_open(const struct job_captioner *spec, struct capti
 {
     struct openai_captioner *own = calloc(1, sizeof *own);
     struct captioner_info *info;
-    struct asking prompts;
+    struct bytes_view prompts[CAPTION_MAX_PROMPTS];
+    size_t n_prompts;
     enum status st;
 
     *out = NULL;
@@ -259,7 +250,7 @@ enum status captioner_openai_open(const struct job_captioner *spec, struct capti
     memcpy(info->family, "openai", sizeof "openai");
     info->context_length = CONTEXT_LENGTH; /* the server knows */
     info->takes_prompt = true;
-    st = read_prompts(&spec->how, &prompts, err);
+    st = caption_prompts(&spec->how, default_prompt, prompts, &n_prompts, err);
     if (st == ST_OK)
         st = remote_client_open(&spec->remote, &own->client, err);
     if (st == ST_OK)
