@@ -68,6 +68,14 @@ static bool is_plain(const char *text, size_t len)
     return true;
 }
 
+/* An id of git's, which cannot be taken for "refs". */
+static bool is_commit(const char *text)
+{
+    size_t len = strlen(text);
+
+    return is_plain(text, len) && strspn(text, "0123456789abcdef") == len;
+}
+
 static enum status parse_model(const char *model, struct pull *p, struct error *err)
 {
     const char *at = strchr(model, '@'), *slash = strchr(model, '/');
@@ -143,12 +151,25 @@ static bool find_pulled(struct pull *p)
     return found;
 }
 
+static enum status read_listing(struct pull *p, struct bytes_view body, struct error *err)
+{
+    const char *commit;
+    enum status st = json_parse(body, &p->listing, err);
+
+    if (st != ST_OK)
+        return st;
+    commit = json_string_value(json_object_get(p->listing, "sha"));
+    if (commit == NULL || !is_commit(commit))
+        return error_set(err, ST_CORRUPT, "the hub's answer names no commit");
+    (void)snprintf(p->commit, sizeof p->commit, "%s", commit);
+    return ST_OK;
+}
+
 static enum status fetch_listing(struct pull *p, struct error *err)
 {
     char url[1024];
     const struct http_request request = {.method = "GET", .url = url, .follow_redirects = true};
     struct http_response response;
-    const char *commit;
     enum status st;
 
     if (snprintf(url, sizeof url, "%s/api/models/%s/revision/%s?blobs=true", p->endpoint, p->id,
@@ -156,17 +177,11 @@ static enum status fetch_listing(struct pull *p, struct error *err)
         return error_set(err, ST_INVALID, "the endpoint \"%.60s...\" is too long", p->endpoint);
     st = http_run(p->http, &request, MAX_LISTING_BYTES, NULL, NULL, &response, err);
     if (st == ST_OK)
-        st = json_parse(byte_buf_view(&response.body), &p->listing, err);
+        st = read_listing(p, byte_buf_view(&response.body), err);
     if (st == ST_INVALID && (response.status == 401 || response.status == 403))
         error_add_context(err, "the hub wants a token that may read this model: set HF_TOKEN");
     http_response_release(&response);
-    if (st != ST_OK)
-        return st;
-    commit = json_string_value(json_object_get(p->listing, "sha"));
-    if (commit == NULL || !is_plain(commit, strlen(commit)))
-        return error_set(err, ST_CORRUPT, "the hub's answer names no commit");
-    (void)snprintf(p->commit, sizeof p->commit, "%s", commit);
-    return ST_OK;
+    return st;
 }
 
 /* Keeps the files that a snapshot is read from. */
@@ -191,7 +206,7 @@ static enum status choose_files(struct pull *p, struct error *err)
     }
     for (size_t i = 0; i < n; i++) {
         const json_t *file = json_array_get(siblings, i), *lfs = json_object_get(file, "lfs");
-        const json_t *bytes = json_object_get(lfs != NULL ? lfs : file, "size");
+        const json_t *bytes = json_object_get(json_is_object(lfs) ? lfs : file, "size");
 
         if (!snapshot_is_part(names, n, i))
             continue;
@@ -477,23 +492,19 @@ enum status hub_pull(const struct hub_options *options, const char *model, char 
     return st == ST_OK ? run(&p, model, dir, err) : st;
 }
 
-enum status hub_verify(const char *dir, size_t *n_files, struct error *err)
+/* The files that `mark`, the text of pulled.json, names, against it. */
+static enum status check_marks(const char *dir, struct bytes_view mark, size_t *n_files,
+                               struct error *err)
 {
-    char path[PATH_MAX];
-    struct byte_buf text;
-    json_t *mark = NULL, *entry;
+    json_t *root = NULL, *files, *entry;
     const char *name;
-    enum status st = ST_OK;
+    char path[PATH_MAX];
+    enum status st = json_parse(mark, &root, err);
 
-    *n_files = 0;
-    byte_buf_init(&text, MAX_LISTING_BYTES);
-    if (snprintf(path, sizeof path, "%s/pulled.json", dir) >= (int)sizeof path)
-        st = too_long(err);
-    else if (access(path, R_OK) == 0)
-        st = file_read(path, &text, err);
-    if (st == ST_OK && text.len > 0)
-        st = json_parse(byte_buf_view(&text), &mark, err);
-    json_object_foreach(json_object_get(mark, "files"), name, entry)
+    files = json_object_get(root, "files");
+    if (st == ST_OK && json_object_size(files) == 0)
+        st = error_set(err, ST_CORRUPT, "pulled.json names no files");
+    json_object_foreach(files, name, entry)
     {
         struct hub_file file = {.name = name,
                                 .sha256 = json_string_value(json_object_get(entry, "sha256"))};
@@ -506,7 +517,25 @@ enum status hub_verify(const char *dir, size_t *n_files, struct error *err)
             st = check_file(path, &file, err);
         *n_files += st == ST_OK;
     }
-    json_decref(mark);
+    json_decref(root);
+    return st;
+}
+
+enum status hub_verify(const char *dir, size_t *n_files, struct error *err)
+{
+    char path[PATH_MAX];
+    struct byte_buf text;
+    enum status st;
+
+    *n_files = 0;
+    if (snprintf(path, sizeof path, "%s/pulled.json", dir) >= (int)sizeof path)
+        return too_long(err);
+    if (access(path, R_OK) != 0)
+        return ST_OK;
+    byte_buf_init(&text, MAX_LISTING_BYTES);
+    st = file_read(path, &text, err);
+    if (st == ST_OK)
+        st = check_marks(dir, byte_buf_view(&text), n_files, err);
     byte_buf_release(&text);
     return st;
 }

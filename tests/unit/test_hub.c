@@ -187,6 +187,7 @@ static void what_the_hub_refuses_is_said(void **state)
         {{.status = 200, .body = "<html>"}, ST_CORRUPT, "", "a/b"},
         {{.status = 200, .body = "{}"}, ST_CORRUPT, "names no commit", "a/b"},
         {{.status = 200, .body = "{\"sha\": \"../..\"}"}, ST_CORRUPT, "names no commit", "a/b"},
+        {{.status = 200, .body = "{\"sha\": \"refs\"}"}, ST_CORRUPT, "names no commit", "a/b"},
         {{.status = 200, .body = "{\"sha\": \"1\", \"siblings\": [{\"rfilename\": \"a.md\"}]}"},
          ST_NOT_FOUND,
          "no weights",
@@ -207,6 +208,55 @@ static void what_the_hub_refuses_is_said(void **state)
             strstr(err.message, "hf_secret") != NULL)
             fail_msg("case %zu: %s: %s", i, err.context, err.message);
         teardown(&f);
+    }
+}
+
+static void a_pulled_folder_is_checked_against_its_mark(void **state)
+{
+    static const struct {
+        const char *mark; /* %s: digest of `weights`; NULL: not pulled */
+        enum status want;
+        size_t n_files;
+        const char *message;
+    } cases[] = {
+        {NULL, ST_OK, 0, ""},
+        {"{\"files\": {\"m\": {\"sha256\": \"%s\"}}}", ST_OK, 1, ""},
+        {"{\"files\": {\"m\": {\"sha256\": \"00\"}}}", ST_CORRUPT, 0, "another digest"},
+        {"{\"files\": {\"n\": {\"sha256\": \"%s\"}}}", ST_NOT_FOUND, 0, "/n"},
+        {"{\"files\": {\"../m\": {\"sha256\": \"%s\"}}}", ST_CORRUPT, 0, "no file"},
+        {"{\"files\": {\"m\": {}}}", ST_CORRUPT, 0, "no file and digest"},
+        {"{\"files\": {}}", ST_CORRUPT, 0, "names no files"},
+        {"[]", ST_CORRUPT, 0, "names no files"},
+        {"", ST_CORRUPT, 0, ""},
+    };
+    char hex[SHA256_HEX_LEN + 1];
+
+    (void)state;
+    sha256_of(bytes_of_string(weights), hex);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct temp_folder folder;
+        struct error err = {0};
+        char path[PATH_MAX], mark[256];
+        size_t n_files = 7;
+        enum status st;
+
+        temp_folder_init(&folder);
+        (void)snprintf(path, sizeof path, "%s/m", folder.path);
+        assert_ok(file_write_atomic(path, bytes_of_string(weights), &err));
+        if (cases[i].mark != NULL) {
+            const char *digest = strstr(cases[i].mark, "%s");
+            size_t before = digest != NULL ? (size_t)(digest - cases[i].mark) : 0;
+
+            (void)snprintf(mark, sizeof mark, "%.*s%s%s", (int)before, cases[i].mark,
+                           digest != NULL ? hex : "", digest != NULL ? digest + 2 : cases[i].mark);
+            (void)snprintf(path, sizeof path, "%s/pulled.json", folder.path);
+            assert_ok(file_write_atomic(path, bytes_of_string(mark), &err));
+        }
+        st = hub_verify(folder.path, &n_files, &err);
+        if (st != cases[i].want || n_files != cases[i].n_files ||
+            strstr(st == ST_OK ? "" : err.message, cases[i].message) == NULL)
+            fail_msg("case %zu: %s: %s", i, status_name(st), err.message);
+        temp_folder_release(&folder);
     }
 }
 
@@ -236,6 +286,7 @@ int main(void)
         cmocka_unit_test(a_pull_that_was_cut_off_is_taken_up_again),
         cmocka_unit_test(a_file_with_another_digest_is_refused_and_thrown_away),
         cmocka_unit_test(what_the_hub_refuses_is_said),
+        cmocka_unit_test(a_pulled_folder_is_checked_against_its_mark),
         cmocka_unit_test(names_that_are_none_are_refused),
     };
 
