@@ -355,7 +355,7 @@ static enum status work(struct run *run, struct run_summary *summary, struct err
 
     run->engine = run->options->engine;
     if (run->engine == NULL) {
-        st = engine_open(run->job, &run->loaded, err);
+        st = engine_open(run->job, run->options->stop, &run->loaded, err);
         run->engine = run->loaded;
     }
     if (st == ST_OK)

@@ -9,7 +9,12 @@
 #include <stdlib.h>
 #include <zmq.h>
 
-enum { MAX_HELD = 4, HELLO_TIMEOUT_MS = 10000, MAX_MESSAGE_BYTES = 1 << 16 };
+enum {
+    MAX_HELD = 4,
+    HELLO_TIMEOUT_MS = 10000,
+    MAX_MESSAGE_BYTES = 1 << 16,
+    RELEASED_PAUSE_MS = 2000, /* a lease was handed back: word that all stops is on its way */
+};
 
 struct agent {
     const struct agent_options *options;
@@ -197,7 +202,9 @@ static enum status report_ended(struct agent *agent, struct error *err)
         message.u.lease_result.samples_quarantined = atomic_load(&work->samples_quarantined);
         memcpy(message.u.lease_result.why, work->why, sizeof work->why);
         st = send_message(agent, &message, err);
-        agent->ask_at_ms = 0; /* it may have been the last of the job */
+        agent->ask_at_ms = work->outcome == WIRE_OUTCOME_RELEASED
+                               ? clock_monotonic_ms() + RELEASED_PAUSE_MS
+                               : 0; /* it may have been the last of the job */
         for (size_t i = 0; i < agent->n_held; i++)
             if (agent->held[i] == work)
                 agent->held[i--] = agent->held[--agent->n_held];

@@ -6,10 +6,10 @@
 
 #include <stdlib.h>
 
-static enum status open_teacher(const struct job_teacher *spec, struct teacher **out,
-                                struct error *err)
+static enum status open_teacher(const struct job_teacher *spec, const atomic_bool *stop,
+                                struct teacher **out, struct error *err)
 {
-    const struct hub_options hub = {0};
+    const struct hub_options hub = {.stop = stop};
     char dir[PATH_MAX];
     const struct teacher_options options = {
         .model_dir = dir,
@@ -20,15 +20,15 @@ static enum status open_teacher(const struct job_teacher *spec, struct teacher *
     enum status st;
 
     if (spec->remote.server != NULL)
-        return remote_teacher_open(spec, out, err);
+        return remote_teacher_open(spec, stop, out, err);
     st = hub_resolve(&hub, spec->model, dir, err);
     return st == ST_OK ? teacher_open(&options, out, err) : st;
 }
 
-static enum status open_captioner(const struct job_captioner *spec, struct captioner **out,
-                                  struct error *err)
+static enum status open_captioner(const struct job_captioner *spec, const atomic_bool *stop,
+                                  struct captioner **out, struct error *err)
 {
-    const struct hub_options hub = {0};
+    const struct hub_options hub = {.stop = stop};
     char dir[PATH_MAX];
     const struct captioner_options options = {.model_dir = dir,
                                               .activation = spec->activation,
@@ -38,17 +38,18 @@ static enum status open_captioner(const struct job_captioner *spec, struct capti
     enum status st;
 
     if (spec->remote.server != NULL)
-        return remote_captioner_open(spec, out, err);
+        return remote_captioner_open(spec, stop, out, err);
     st = hub_resolve(&hub, spec->model, dir, err);
     return st == ST_OK ? captioner_open(&options, out, err) : st;
 }
 
-static enum status open_models(const struct job *job, struct teacher **teachers,
-                               struct captioner **captioners, struct error *err)
+static enum status open_models(const struct job *job, const atomic_bool *stop,
+                               struct teacher **teachers, struct captioner **captioners,
+                               struct error *err)
 {
     for (size_t i = 0; i < job->n_teachers; i++) {
         const char *name = job->teachers[i].name;
-        enum status st = open_teacher(&job->teachers[i], &teachers[i], err);
+        enum status st = open_teacher(&job->teachers[i], stop, &teachers[i], err);
 
         if (st != ST_OK) {
             error_add_context(err, "teacher \"%s\"", name);
@@ -59,7 +60,7 @@ static enum status open_models(const struct job *job, struct teacher **teachers,
     }
     for (size_t i = 0; i < job->n_captioners; i++) {
         const char *name = job->captioners[i].name;
-        enum status st = open_captioner(&job->captioners[i], &captioners[i], err);
+        enum status st = open_captioner(&job->captioners[i], stop, &captioners[i], err);
 
         if (st != ST_OK) {
             error_add_context(err, "captioner \"%s\"", name);
@@ -81,7 +82,8 @@ static void close_models(const struct job *job, struct teacher **teachers,
         teacher_close(&teachers[i]);
 }
 
-enum status engine_open(const struct job *job, struct engine **out, struct error *err)
+enum status engine_open(const struct job *job, const atomic_bool *stop, struct engine **out,
+                        struct error *err)
 {
     struct teacher **teachers = calloc(job->n_teachers + 1, sizeof(struct teacher *));
     struct captioner **captioners = calloc(job->n_captioners + 1, sizeof(struct captioner *));
@@ -91,7 +93,7 @@ enum status engine_open(const struct job *job, struct engine **out, struct error
     if (teachers == NULL || captioners == NULL)
         st = error_set(err, ST_NO_MEMORY, "could not allocate the engine");
     if (st == ST_OK)
-        st = open_models(job, teachers, captioners, err);
+        st = open_models(job, stop, teachers, captioners, err);
     if (st == ST_OK)
         st = engine_create(job, teachers, captioners, out, err);
     if (st != ST_OK)

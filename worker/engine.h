@@ -5,6 +5,8 @@
 
 #include "reinforce/job/job.h"
 
+#include <stdatomic.h>
+
 struct engine {
     const struct job *job; /* must outlive the engine */
     size_t n_teachers;
@@ -18,8 +20,13 @@ struct engine {
     struct augment_config augment; /* what views are drawn with; .size resolved */
 };
 
-/** Loads every model of the job. Errors name teacher or captioner, its folder and the reason. */
-NODISCARD enum status engine_open(const struct job *job, struct engine **out, struct error *err);
+/**
+ * Loads every model of the job. Errors name teacher or captioner, its folder and the reason. `stop`
+ * outlives the engine, may be NULL: once it is true, what waits for a hub or a server gives up with
+ * ST_CANCELLED, here and in every later call of a served model.
+ */
+NODISCARD enum status engine_open(const struct job *job, const atomic_bool *stop,
+                                  struct engine **out, struct error *err);
 
 /**
  * The same with models that are open already, as many as the job names and in its order. ST_OK: the

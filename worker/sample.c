@@ -43,6 +43,7 @@ void sample_fail(struct sample *sample, enum sample_stage stage, const char *rea
 {
     sample->failed = true;
     sample->retry = status_is_retryable(err->code);
+    sample->undone = err->code == ST_CANCELLED;
     sample->failed_stage = stage;
     (void)snprintf(sample->reason, sizeof sample->reason, "%s", reason);
     (void)snprintf(sample->detail, sizeof sample->detail, "%s%s%s", err->context,

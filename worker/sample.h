@@ -59,6 +59,7 @@ struct sample {
 
     bool failed; /* this sample is quarantined */
     bool retry;  /* not its fault: the lease must be tried again */
+    bool undone; /* its work was stopped: the lease ends in front of it */
     enum sample_stage failed_stage;
     char reason[48];
     char detail[256];
@@ -71,7 +72,7 @@ void sample_reset(struct sample *sample);
 void sample_release(struct sample *sample);
 
 /** Records why this sample ends here: quarantined, or (retryable causes) that the whole lease must
- * be tried again. */
+ * be tried again, or (ST_CANCELLED) that it was stopped and nothing is known of it. */
 void sample_fail(struct sample *sample, enum sample_stage stage, const char *reason,
                  const struct error *err);
 

@@ -114,7 +114,8 @@ static enum status caption_batch(const struct stage_context *context, size_t whi
 }
 
 /* After a batch that failed: so that one sample costs one sample. A server that is away for one is
- * away for the rest, whose waits are saved: their lease has failed already. */
+ * away for the rest, whose waits are saved: their lease has failed already. So it is with a stop.
+ */
 static void caption_one_by_one(const struct stage_context *context, size_t which,
                                struct sample **batch, size_t B, struct arena *scratch,
                                struct arena *results)
@@ -122,7 +123,7 @@ static void caption_one_by_one(const struct stage_context *context, size_t which
     for (size_t b = 0; b < B; b++) {
         struct error err = {.code = caption_batch(context, which, &batch[b], 1, scratch, results)};
 
-        if (!status_is_retryable(err.code))
+        if (!status_is_retryable(err.code) && err.code != ST_CANCELLED)
             continue;
         (void)snprintf(err.message, sizeof err.message, "%s", batch[b]->detail);
         while (++b < B)

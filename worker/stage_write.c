@@ -29,7 +29,8 @@ struct writer {
     size_t n_ring;
     uint64_t next_seq;
     struct part part;
-    bool broken; /* the current lease cannot be finished: its samples are let go */
+    bool broken;  /* the current lease cannot be finished: its samples are let go */
+    bool stopped; /* it ends in front of a sample whose work was stopped */
     struct error why;
 };
 
@@ -223,12 +224,13 @@ static void end_lease(struct writer *writer, const struct sample *sample)
     struct error err = writer->why;
     enum status st = writer->broken ? err.code : ST_OK;
 
-    work->outcome = sample->end;
-    if (st == ST_OK && sample->end == WIRE_OUTCOME_FAILED) {
+    /* The reader was stopped like a lost one; what is there is committed and the rest goes back. */
+    work->outcome = writer->stopped ? WIRE_OUTCOME_RELEASED : sample->end;
+    if (st == ST_OK && work->outcome == WIRE_OUTCOME_FAILED) {
         st = error_set(&err, ST_UNAVAILABLE, "%s", sample->detail);
-    } else if (st == ST_OK && sample->end != WIRE_OUTCOME_LOST) {
+    } else if (st == ST_OK && work->outcome != WIRE_OUTCOME_LOST) {
         st = commit_part(writer, work, &err);
-        if (st == ST_OK && sample->end == WIRE_OUTCOME_DONE)
+        if (st == ST_OK && work->outcome == WIRE_OUTCOME_DONE)
             st = commit_shard(writer, work, &err);
     }
     if (st != ST_OK) {
@@ -239,7 +241,7 @@ static void end_lease(struct writer *writer, const struct sample *sample)
                work->lease.shard, work->lease.epoch, work->why);
     }
     part_reset(writer);
-    writer->broken = false;
+    writer->broken = writer->stopped = false;
     writer->stage->done(writer->stage->done_ctx, work);
 }
 
@@ -250,6 +252,11 @@ static void take_sample(struct writer *writer, struct sample *sample)
 
     if (writer->broken || atomic_load(&sample->work->abandoned))
         return;
+    if (sample->undone) {
+        writer->stopped = true;
+        atomic_store(&sample->work->abandoned, true);
+        return;
+    }
     if (sample->retry) {
         st = error_set(&err, ST_UNAVAILABLE, "sample %" PRId64 ": %s", sample->index,
                        sample->detail);

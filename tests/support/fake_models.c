@@ -35,6 +35,8 @@ static enum status fail_as(enum fake_fault fault, struct error *err)
         return error_set(err, ST_INVALID, "a fake model refuses");
     if (fault == FAKE_AWAY)
         return error_set(err, ST_UNAVAILABLE, "a fake model is away");
+    if (fault == FAKE_STOPPED)
+        return error_set(err, ST_CANCELLED, "a fake model was stopped");
     return ST_OK;
 }
 

@@ -16,6 +16,7 @@ enum fake_fault {
     FAKE_LONG = 4,    /* teachers: the row has length 2 */
     FAKE_EMPTY = 5,   /* captioners: the image's last caption is white space */
     FAKE_PLACES = 6,  /* captioners: the image's last caption names a place */
+    FAKE_STOPPED = 7, /* the call fails with ST_CANCELLED */
 };
 
 /** The engine closes it. Set the trap before the pipeline starts. */

@@ -565,6 +565,49 @@ static void a_drained_shard_keeps_what_was_read(void **state)
     small_run_release(&run);
 }
 
+/* A drain stops what waits for a server: samples in front of the first that was stopped are
+ * committed, the others are as if never begun, and the bytes are those of a run in peace. */
+static void a_stopped_model_call_leaves_its_sample_undone(void **state)
+{
+    enum { N = 25, AT = 11 };
+    struct small_run whole;
+
+    (void)state;
+    small_run_init(&whole, NULL);
+    small_run_put_samples(&whole, "s", N);
+    small_run_plan(&whole);
+    small_run_work(&whole, 1, WIRE_OUTCOME_DONE);
+    for (int teacher = 0; teacher < 2; teacher++) {
+        struct small_sample samples[SMALL_RUN_MAX_SAMPLES];
+        struct small_run run;
+        struct error err = {0};
+
+        small_run_init(&run, NULL);
+        if (teacher) {
+            run.teachers[1]->fault = FAKE_STOPPED;
+            run.teachers[1]->trap = "caption of s-011";
+        } else {
+            run.captioner->fault = FAKE_STOPPED;
+            run.captioner->trap = "s-011";
+        }
+        small_run_put_samples(&run, "s", N);
+        small_run_plan(&run);
+        small_run_work(&run, 2, WIRE_OUTCOME_RELEASED);
+        assert_int_equal(small_run_samples(&run, samples), AT);
+        for (int i = 0; i < AT; i++)
+            assert_null(samples[i].reason);
+        run.captioner->trap = run.teachers[1]->trap = NULL;
+        assert_ok(catalog_leases_reset(run.catalog, run.row.job, &err));
+        small_run_work(&run, 2, WIRE_OUTCOME_DONE);
+        assert_int_equal(small_run_samples(&run, samples), N);
+        for (int i = 0; i < N; i++)
+            assert_null(samples[i].reason);
+        small_run_assert_same(&run, &whole, 1);
+        small_run_release(&run);
+    }
+    small_run_release(&whole);
+}
+
 /* One write after another fails, or is made and not answered for: the lease is tried again, and the
  * output is that of a run without failures; each sample has one state. */
 static void each_write_may_fail_once(void **state) /* DR 36, 38 */
@@ -687,6 +730,7 @@ int main(void)
         cmocka_unit_test(a_lease_taken_over_is_lost),
         cmocka_unit_test(bytes_do_not_depend_on_how_the_work_was_cut),
         cmocka_unit_test(a_drained_shard_keeps_what_was_read),
+        cmocka_unit_test(a_stopped_model_call_leaves_its_sample_undone),
         cmocka_unit_test(each_write_may_fail_once),
         cmocka_unit_test(a_truncated_shard_gives_its_whole_samples),
         cmocka_unit_test(a_pipeline_that_cannot_start_leaves_nothing),

@@ -1,4 +1,5 @@
 /* Served models against a server that says what a test has written down. */
+#include "reinforce/base/clock.h"
 #include "tests/support/http_fake.h"
 #include "tests/support/oom.h"
 #include "tests/support/test.h"
@@ -6,8 +7,10 @@
 #include "worker/remote/remote_client.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 enum { ARENA_BYTES = 64 << 20, SIDE = 48, MAX_ANSWERS = 8 };
 
@@ -37,6 +40,7 @@ struct served {
     struct teacher *teacher;
     struct arena results, scratch;
     struct image image;
+    atomic_bool stop;
 };
 
 static struct job *load(const char *list, const char *model, const char *url, const char *more)
@@ -82,13 +86,13 @@ static enum status open_captioner(struct served *s, const char *more, struct err
 
     (void)snprintf(keys, sizeof keys, ", protocol: openai%s", more);
     s->job = load("captioners", "tiny", http_fake_url(s->fake), keys);
-    return remote_captioner_open(&s->job->captioners[0], &s->captioner, err);
+    return remote_captioner_open(&s->job->captioners[0], &s->stop, &s->captioner, err);
 }
 
 static enum status open_teacher(struct served *s, const char *more, struct error *err)
 {
     s->job = load("teachers", "tiny", http_fake_url(s->fake), more);
-    return remote_teacher_open(&s->job->teachers[0], &s->teacher, err);
+    return remote_teacher_open(&s->job->teachers[0], &s->stop, &s->teacher, err);
 }
 
 static enum status caption(struct served *s, struct caption *captions, struct error *err)
@@ -724,7 +728,7 @@ static void tasks_keep_the_limit_and_the_first_failure_counts(void **state)
     struct error err = {0};
 
     (void)state;
-    assert_ok(remote_client_open(&spec, &client, &err));
+    assert_ok(remote_client_open(&spec, NULL, &client, &err));
     assert_ok(remote_client_each(client, 0, task, &all, &err));
     assert_ok(remote_client_each(client, 100, task, &all, &err));
     assert_int_equal(all.run, 100);
@@ -735,6 +739,52 @@ static void tasks_keep_the_limit_and_the_first_failure_counts(void **state)
     remote_client_close(&client);
     assert_null(client);
     remote_client_close(&client);
+}
+
+/* Sets `stop` when so many requests have come. */
+static void *stop_at(void *arg)
+{
+    struct served *s = arg;
+
+    while (http_fake_count(s->fake) < 3) {
+        const struct timespec slice = {.tv_nsec = 1000000};
+
+        (void)nanosleep(&slice, NULL);
+    }
+    atomic_store(&s->stop, true);
+    return NULL;
+}
+
+/* A drain: no wait for a server that asks for patience, nor for one that thinks; then no request.
+ */
+static void a_stop_ends_waits_and_requests(void **state)
+{
+    static const struct http_fake_answer cases[] = {
+        {.status = 503, .headers = "Retry-After: 50\r\n"},
+        {.status = 200, .body = "late", .delay_ms = 4000},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        const struct http_fake_answer answers[] = {MODELS, SAYS("grey"), cases[i]};
+        struct caption captions[1];
+        struct error err = {0};
+        struct served s;
+        pthread_t thread;
+        int64_t begun = clock_monotonic_ms();
+
+        begin(&s, answers, ARRAY_LEN(answers));
+        s.job = load("captioners", "tiny", http_fake_url(s.fake), ", protocol: openai");
+        s.job->captioners[0].remote.timeout_ms = 60000;
+        assert_ok(remote_captioner_open(&s.job->captioners[0], &s.stop, &s.captioner, &err));
+        assert_int_equal(pthread_create(&thread, NULL, stop_at, &s), 0);
+        assert_status(caption(&s, captions, &err), ST_CANCELLED);
+        assert_true(clock_monotonic_ms() - begun < 3500);
+        assert_int_equal(pthread_join(thread, NULL), 0);
+        assert_status(caption(&s, captions, &err), ST_CANCELLED);
+        assert_int_equal(http_fake_count(s.fake), 3);
+        end(&s);
+    }
 }
 
 /* Nothing leaks and nothing is taken for an answer, whichever allocation fails; the server's own
@@ -759,12 +809,12 @@ static void every_allocation_may_fail_once(void **state)
         s.job = load("captioners", "tiny", http_fake_url(s.fake), ", protocol: openai");
         t.job = load("teachers", "tiny", http_fake_url(t.fake), OIP_TEACHER);
         oom_fail_at(n);
-        st = remote_captioner_open(&s.job->captioners[0], &s.captioner, &err);
+        st = remote_captioner_open(&s.job->captioners[0], NULL, &s.captioner, &err);
         if (st == ST_OK)
             st = captioner_caption_images(s.captioner, &t.image, &uid, 1, &s.job->captioners[0].how,
                                           &s.results, &s.scratch, captions, &err);
         if (st == ST_OK)
-            st = remote_teacher_open(&t.job->teachers[0], &t.teacher, &err);
+            st = remote_teacher_open(&t.job->teachers[0], NULL, &t.teacher, &err);
         if (st == ST_OK)
             st = teacher_embed_texts(t.teacher, &uid, 1, &t.scratch, emb, &err);
         if (st == ST_OK)
@@ -798,6 +848,7 @@ int main(void)
         cmocka_unit_test(an_oip_server_with_the_binary_extension_gets_raw_pixels),
         cmocka_unit_test(oip_models_and_rows_that_do_not_fit_are_named),
         cmocka_unit_test(tasks_keep_the_limit_and_the_first_failure_counts),
+        cmocka_unit_test(a_stop_ends_waits_and_requests),
         cmocka_unit_test(every_allocation_may_fail_once),
     };
 

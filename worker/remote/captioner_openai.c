@@ -232,8 +232,8 @@ static enum status probe(const struct openai_captioner *own, struct error *err)
     return st;
 }
 
-enum status captioner_openai_open(const struct job_captioner *spec, struct captioner **out,
-                                  struct error *err)
+enum status captioner_openai_open(const struct job_captioner *spec, const atomic_bool *stop,
+                                  struct captioner **out, struct error *err)
 {
     struct openai_captioner *own = calloc(1, sizeof *own);
     struct captioner_info *info;
@@ -252,7 +252,7 @@ enum status captioner_openai_open(const struct job_captioner *spec, struct capti
     info->takes_prompt = true;
     st = caption_prompts(&spec->how, default_prompt, prompts, &n_prompts, err);
     if (st == ST_OK)
-        st = remote_client_open(&spec->remote, &own->client, err);
+        st = remote_client_open(&spec->remote, stop, &own->client, err);
     if (st == ST_OK)
         st = openai_find_model(own->client, spec->model, info->weights_digest, err);
     if (st == ST_OK)

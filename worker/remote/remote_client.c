@@ -14,8 +14,8 @@ struct remote_client {
     int concurrency;
 };
 
-enum status remote_client_open(const struct job_remote *spec, struct remote_client **out,
-                               struct error *err)
+enum status remote_client_open(const struct job_remote *spec, const atomic_bool *stop,
+                               struct remote_client **out, struct error *err)
 {
     const char *token = NULL;
     struct remote_client *client;
@@ -45,6 +45,7 @@ enum status remote_client_open(const struct job_remote *spec, struct remote_clie
     options.backoff_max_ms = BACKOFF_MAX_MS;
     options.max_connections = spec->concurrency;
     options.bearer = token;
+    options.stop = stop;
     st = client->server != NULL ? http_open(&options, &client->http, err)
                                 : error_set(err, ST_NO_MEMORY, "could not allocate a client");
     if (st != ST_OK)

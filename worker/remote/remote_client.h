@@ -6,15 +6,18 @@
 #include "reinforce/job/job.h"
 #include "storage/http/http.h"
 
+#include <stdatomic.h>
+
 /* Requests hold images in base64 or pixels as text; answers hold rows. */
 enum { REMOTE_MAX_REQUEST = 1 << 30, REMOTE_MAX_ANSWER = 64 << 20 };
 
 struct remote_client;
 
-/** *out is the caller's; `spec` is read during the call. ST_INVALID: the token's variable is not
- * set; ST_NO_MEMORY. Any number of threads may use a client at once. */
-NODISCARD enum status remote_client_open(const struct job_remote *spec, struct remote_client **out,
-                                         struct error *err);
+/** *out is the caller's; `spec` is read during the call. `stop` outlives the client, may be NULL:
+ * once it is true, waits and requests end with ST_CANCELLED within a second. ST_INVALID: the
+ * token's variable is not set; ST_NO_MEMORY. Any number of threads may use a client at once. */
+NODISCARD enum status remote_client_open(const struct job_remote *spec, const atomic_bool *stop,
+                                         struct remote_client **out, struct error *err);
 void remote_client_close(struct remote_client **client);
 
 /** GET of server + path. *out is the caller's. Errors as http_run() has them, and ST_CORRUPT. */
@@ -27,6 +30,7 @@ NODISCARD enum status remote_client_get(struct remote_client *client, const char
  *
  * ST_INVALID  the server finds this request wrong: 400, 413, 415, 422
  * ST_CORRUPT  an answer that is no UTF-8, or no JSON though it begins like it (NaN is none)
+ * ST_CANCELLED  stopped
  * ST_UNAVAILABLE, ST_TIMEOUT  everything else
  */
 NODISCARD enum status remote_client_post(struct remote_client *client, const char *path,

@@ -178,7 +178,7 @@ static enum status probe(struct remote_teacher *own, struct error *err)
     return st;
 }
 
-enum status remote_teacher_create(const struct job_teacher *spec,
+enum status remote_teacher_create(const struct job_teacher *spec, const atomic_bool *stop,
                                   const struct remote_teacher_protocol *protocol,
                                   struct teacher **out, struct error *err)
 {
@@ -200,7 +200,7 @@ enum status remote_teacher_create(const struct job_teacher *spec,
     if (st == ST_OK)
         st = job_parse_triple(spec->std, info->preprocess.std, err);
     if (st == ST_OK)
-        st = remote_client_open(&spec->remote, &own->client, err);
+        st = remote_client_open(&spec->remote, stop, &own->client, err);
     if (st == ST_OK)
         st = protocol->find(own, err);
     if (st == ST_OK)

@@ -38,7 +38,7 @@ struct remote_teacher {
     bool texts_in_rows; /* oip: texts are [n, 1], not [n] */
 };
 
-NODISCARD enum status remote_teacher_create(const struct job_teacher *spec,
+NODISCARD enum status remote_teacher_create(const struct job_teacher *spec, const atomic_bool *stop,
                                             const struct remote_teacher_protocol *protocol,
                                             struct teacher **out, struct error *err);
 

@@ -315,8 +315,8 @@ static const struct remote_teacher_protocol oip = {
     .ask_texts = oip_ask_texts,
 };
 
-enum status teacher_oip_open(const struct job_teacher *spec, struct teacher **out,
-                             struct error *err)
+enum status teacher_oip_open(const struct job_teacher *spec, const atomic_bool *stop,
+                             struct teacher **out, struct error *err)
 {
-    return remote_teacher_create(spec, &oip, out, err);
+    return remote_teacher_create(spec, stop, &oip, out, err);
 }

@@ -5,6 +5,8 @@
 
 #include "reinforce/job/job.h"
 
+#include <stdatomic.h>
+
 /**
  * Views are sent as FP32 [n, 3, size, size], normalised here with the job's mean and std; texts as
  * BYTES. With a server that names the extension "binary_tensor_data" the pixels go behind the JSON
@@ -12,7 +14,7 @@
  *
  * Source: Open Inference Protocol, HTTP/REST, and Triton's binary tensor data extension.
  */
-NODISCARD enum status teacher_oip_open(const struct job_teacher *spec, struct teacher **out,
-                                       struct error *err);
+NODISCARD enum status teacher_oip_open(const struct job_teacher *spec, const atomic_bool *stop,
+                                       struct teacher **out, struct error *err);
 
 #endif

@@ -200,8 +200,8 @@ static const struct remote_teacher_protocol openai = {
     .check = openai_check,
 };
 
-enum status teacher_openai_open(const struct job_teacher *spec, struct teacher **out,
-                                struct error *err)
+enum status teacher_openai_open(const struct job_teacher *spec, const atomic_bool *stop,
+                                struct teacher **out, struct error *err)
 {
-    return remote_teacher_create(spec, &openai, out, err);
+    return remote_teacher_create(spec, stop, &openai, out, err);
 }

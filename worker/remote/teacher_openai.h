@@ -4,9 +4,11 @@
 
 #include "reinforce/job/job.h"
 
+#include <stdatomic.h>
+
 /** Views are sent as PNG in data URLs, in the form that the job's image_form names. Rows are scaled
  * to unit length. See remote.h. */
-NODISCARD enum status teacher_openai_open(const struct job_teacher *spec, struct teacher **out,
-                                          struct error *err);
+NODISCARD enum status teacher_openai_open(const struct job_teacher *spec, const atomic_bool *stop,
+                                          struct teacher **out, struct error *err);
 
 #endif
