@@ -8,7 +8,7 @@ step() { printf '\n== %s (%d s)\n' "$1" "$SECONDS"; }
 
 step "packages"
 deploy/install_packages.sh build images libcmocka-dev clang-14 clang-tidy-14 clang-format-14 libclang-rt-14-dev \
-    python3 python3-venv python3-numpy python3-pil python3-torch python3-torchvision zstd
+    python3 python3-venv libpython3.11 python3-numpy python3-pil python3-torch python3-torchvision zstd
 # Some machines have npm from elsewhere, which Debian's package would clash with.
 command -v npm >/dev/null || deploy/install_packages.sh npm
 data=$PWD/build/test-data
@@ -23,6 +23,9 @@ served=build/served-venv # servers of models; not beside Debian's numpy and torc
 [ -x $served/bin/python ] || /usr/bin/python3 -m venv $served
 $served/bin/python -c 'import mlserver, xllamacpp, gguf' 2>/dev/null ||
     $served/bin/pip install -q 'mlserver==1.7.1' 'xllamacpp==2026.10.11549' 'gguf==0.19.0'
+triton=build/triton-venv # Debian's Python: the server links its library; 60 MB, which no GPU is needed for
+[ -x $triton/bin/python ] || /usr/bin/python3 -m venv $triton
+$triton/bin/python -c 'import pytriton' 2>/dev/null || $triton/bin/pip install -q 'nvidia-pytriton==0.7.0'
 export REINFORCE_TEST_DATA=$data
 
 step "format"

@@ -1,6 +1,7 @@
-"""Models served by real servers on this machine: llama.cpp (OpenAI's protocol) and MLServer (Open Inference Protocol v2).
+"""Models served by real servers on this machine: llama.cpp (OpenAI's protocol), MLServer and Triton (Open Inference Protocol v2).
 
-They live in build/served-venv, which tests/run.sh makes; without it the test is skipped. Captions and embeddings that come
+They live in build/served-venv and build/triton-venv, which tests/run.sh makes; without the first the test is skipped, without the
+other Triton is left out. Captions and embeddings that come
 back are compared with what the models must say; what cannot work is refused before any sample.
 """
 import contextlib
@@ -25,6 +26,7 @@ from harness import BINARY, MODELS, ROOT, dump_catalog, reinforce, require, writ
 
 SERVED = ROOT / "tests/e2e/served"
 PYTHON = ROOT / "build/served-venv/bin/python"
+TRITON_PYTHON = ROOT / "build/triton-venv/bin/python"
 sys.path.insert(0, str(SERVED / "clip"))
 import clip_math  # noqa: E402
 
@@ -71,6 +73,11 @@ def mlserver(tmp, port, sleep_s=0):
                   env=env, cwd=tmp)
 
 
+def triton(tmp, port):
+    return served([TRITON_PYTHON, SERVED / "triton_server.py", port, tmp / "triton"], f"http://127.0.0.1:{port}/v2/models/tiny-clip-text/ready",
+                  tmp / "triton.log")
+
+
 def make_corpus(folder, n):
     """Pictures as large as the views, which are then the pictures themselves; one text that the server refuses."""
     folder.mkdir()
@@ -97,16 +104,16 @@ def check_rows(got, want, what):
     require(got.shape == want.shape and abs(got - want).max() < 1e-5, f"{what}: {got} is not {want}")
 
 
-def check_output(out, n, captions, first_dim):
+def check_output(out, n, captions, first_dim, refused=("p03",)):
     """Rows under tiny-clip are what its maths says of picture, caption and synthetic captions."""
     mean, std = np.array([0.4, 0.5, 0.6], np.float32), np.array([0.3, 0.2, 0.25], np.float32)
     samples = members(out)
-    require(len(samples) == n - 1 and "p03" not in samples, f"{len(samples)} samples of {n}, one of them refused")
+    require(len(samples) == n - len(refused) and not samples.keys() & set(refused), f"{len(samples)} samples of {n}, refused: {refused}")
     for uid, files in samples.items():
         arrays = np.load(io.BytesIO(files["npz"]))
         pixels = np.asarray(Image.open(io.BytesIO(files["png"]))).astype(np.float32) / 255
         pixels = ((pixels - mean) / std).transpose(2, 0, 1)[None]
-        syn = json.loads(files["syn.json"])
+        syn = json.loads(files.get("syn.json", "{}"))
         check_rows(arrays["image_emb"][:, first_dim:], clip_math.image_rows(np.repeat(pixels, 2, 0)), f"{uid} views")
         check_rows(arrays["text_emb"][:, first_dim:], clip_math.text_rows([files["txt"].decode()]), f"{uid} text")
         for column in captions:
@@ -131,6 +138,17 @@ def check_outage(tmp, write, elsewhere, want):
     this_run = int(re.search(r"this run\s+(\d+) samples", again.stdout).group(1))
     require(0 < this_run <= len(want) - 1, f"what was committed is not asked for again: {again.stdout}")
     require(members(tmp / "four") == want, "the same samples as without an outage")
+
+
+def check_triton(tmp, job, teacher, n):
+    """Pixels go raw behind the JSON, several views to a request; texts have a model of their own."""
+    port = free_port()
+    with triton(tmp, port):
+        url = f"http://127.0.0.1:{port}"
+        extensions = json.load(urllib.request.urlopen(f"{url}/v2"))["extensions"]
+        require("binary_tensor_data" in extensions, f"Triton takes raw tensors: {extensions}")
+        reinforce("run", job("triton", [], [{**teacher, "server": url, "text_model": "tiny-clip-text", "batch": 8}], threads=2), check=(0,))
+    check_output(tmp / "triton", n, [], 0, refused=())
 
 
 def main():
@@ -189,6 +207,9 @@ def main():
         check_outage(tmp, lambda served_at: job("four", [greedy], [{**teacher, "server": served_at, "max_tries": 1}], max_attempts=1,
                                                 part_samples=2), f"http://127.0.0.1:{oip}", runs[0])
 
+        if TRITON_PYTHON.exists():
+            check_triton(tmp, job, teacher, n)
+
         embedder = {"model": "tiny", "protocol": "openai", "server": f"http://127.0.0.1:{embed}/v1", "token_env": "SERVER_TOKEN", "image_size": 32}
         dead = f"http://127.0.0.1:{free_port()}/v1"
         for name, models, reason in [
@@ -206,7 +227,8 @@ def main():
             done = reinforce("run", job(name, *models), check=(1, 2))
             require(reason in done.stderr, f"{name}: {done.stderr}")
             require(not list((tmp / name).glob("*.tar")), f"{name}: nothing is written")
-        print(f"{len(said)} captions by llama.cpp, {n - 1} samples under MLServer: {sorted(said)[:3]}")
+        triton_did = f"{n} under Triton" if TRITON_PYTHON.exists() else "Triton is not there"
+        print(f"{len(said)} captions by llama.cpp, {n - 1} samples under MLServer, {triton_did}: {sorted(said)[:3]}")
 
 
 if not PYTHON.exists():
