@@ -2,6 +2,7 @@
 #include "cli/tool_io.h"
 #include "reinforce/models/snapshot.h"
 #include "reinforce/teach/clip_text.h"
+#include "reinforce/teach/paligemma_text.h"
 #include "reinforce/teach/siglip_text.h"
 
 #include <getopt.h>
@@ -9,26 +10,34 @@
 
 /* What the model's family does with a text. */
 struct rows {
-    bool is_siglip;
+    size_t n_image_tokens; /* in front of a row; PaliGemma's */
     struct clip_text clip;
     struct siglip_text siglip;
+    struct paligemma_text paligemma;
 };
 
 static enum status rows_open(const struct snapshot *snapshot, struct rows *rows, struct error *err)
 {
-    rows->is_siglip = snapshot->family == SNAPSHOT_SIGLIP || snapshot->family == SNAPSHOT_SIGLIP2;
-    return rows->is_siglip
-               ? siglip_text_open(snapshot, TEACHER_CLEAN_AUTO, false, &rows->siglip, err)
-               : clip_text_open(snapshot, TEACHER_CLEAN_AUTO, false, snapshot->text.context_length,
-                                &rows->clip, err);
+    size_t grid = (size_t)(snapshot->vision.image_size / MAX(snapshot->vision.patch_size, 1));
+
+    if (snapshot->family == SNAPSHOT_SIGLIP || snapshot->family == SNAPSHOT_SIGLIP2)
+        return siglip_text_open(snapshot, TEACHER_CLEAN_AUTO, false, &rows->siglip, err);
+    if (snapshot->family != SNAPSHOT_PALIGEMMA)
+        return clip_text_open(snapshot, TEACHER_CLEAN_AUTO, false, snapshot->text.context_length,
+                              &rows->clip, err);
+    rows->n_image_tokens = grid * grid;
+    return paligemma_text_open(snapshot, &rows->paligemma, err);
 }
 
 static enum status rows_get(const struct rows *rows, struct bytes_view line, struct arena *arena,
                             int32_t **ids, size_t *n, struct error *err)
 {
     *n = rows->siglip.context;
-    return rows->is_siglip ? siglip_text_row(&rows->siglip, line, arena, ids, err)
-                           : clip_text_row(&rows->clip, line, arena, ids, n, err);
+    if (rows->siglip.tokenizer != NULL)
+        return siglip_text_row(&rows->siglip, line, arena, ids, err);
+    if (rows->paligemma.tokenizer != NULL)
+        return paligemma_text_row(&rows->paligemma, line, arena, ids, n, err);
+    return clip_text_row(&rows->clip, line, arena, ids, n, err);
 }
 
 /* One row of ids, printed, or appended to `all` when that is wanted. */
@@ -43,6 +52,8 @@ static enum status tokenize_line(const struct rows *rows, struct bytes_view line
     if (st != ST_OK)
         return st;
     if (all == NULL) {
+        if (rows->n_image_tokens > 0)
+            (void)printf("<image>*%zu ", rows->n_image_tokens);
         for (size_t i = 0; i < n; i++)
             (void)printf("%s%d", i > 0 ? " " : "", (int)ids[i]);
         (void)putchar('\n');
@@ -51,10 +62,13 @@ static enum status tokenize_line(const struct rows *rows, struct bytes_view line
     row = json_array();
     for (size_t i = 0; i < n && st == ST_OK; i++)
         st = tool_json_append(row, json_integer(ids[i]), err);
-    if (st == ST_OK)
-        return tool_json_append(all, row, err);
-    json_decref(row);
-    return st;
+    if (st != ST_OK) {
+        json_decref(row);
+        return st;
+    }
+    if (rows->n_image_tokens > 0)
+        row = json_pack("{s:I, s:o}", "image_tokens", (json_int_t)rows->n_image_tokens, "ids", row);
+    return tool_json_append(all, row, err);
 }
 
 static enum status tokenize(const char *model, const char *path, bool json, struct error *err)
@@ -85,6 +99,7 @@ static enum status tokenize(const char *model, const char *path, bool json, stru
     json_decref(all);
     clip_text_close(&rows.clip);
     siglip_text_close(&rows.siglip);
+    paligemma_text_close(&rows.paligemma);
     arena_release(&work);
     arena_release(&arena);
     return st;
@@ -129,10 +144,16 @@ const struct command cmd_tokenize = {
             "without padding, which counts for SigLIP only and is printed there. Text that\n"
             "spells a special token is not taken for one.\n"
             "\n"
+            "For PaliGemma each line is a prompt: <image>*N stands for the N tokens of an\n"
+            "image, behind them come <bos>, the prompt, in which <loc0042> is a token, and a\n"
+            "newline.\n"
+            "\n"
             "Options:\n"
-            "  --model DIR         snapshot folder of a CLIP, MobileCLIP, SigLIP or CoCa model\n"
+            "  --model DIR         snapshot folder of a CLIP, MobileCLIP, SigLIP, CoCa or\n"
+            "                      PaliGemma model\n"
             "  --texts-file FILE   UTF-8, one text a line\n"
-            "  --json              prints one JSON array of arrays\n"
+            "  --json              prints one JSON array of arrays; for PaliGemma, of objects\n"
+            "                      with \"image_tokens\" and \"ids\"\n"
             "\n"
             "Examples:\n"
             "  reinforce tokenize --model models/DFN2B-CLIP-ViT-L-14 --texts-file captions.txt\n"

@@ -5,7 +5,7 @@
 #include "reinforce/models/paligemma.h"
 #include "reinforce/nn/gemm.h"
 #include "reinforce/teach/decode_rows.h"
-#include "reinforce/text/tokenizer.h"
+#include "reinforce/teach/paligemma_text.h"
 
 #include <stdlib.h>
 
@@ -21,15 +21,14 @@ struct paligemma_captioner {
     struct captioner base;
     struct weights *weights;
     struct paligemma model;
-    struct tokenizer *tokenizer;
-    int32_t bos, newline;
+    struct paligemma_text text;
 };
 
 static void paligemma_close(struct captioner *captioner)
 {
     struct paligemma_captioner *own = CONTAINER_OF(captioner, struct paligemma_captioner, base);
 
-    tokenizer_destroy(&own->tokenizer);
+    paligemma_text_close(&own->text);
     paligemma_release(&own->model);
     weights_destroy(&own->weights);
     free(own);
@@ -59,24 +58,6 @@ static enum status check_memory(const struct snapshot *snapshot, size_t limit, s
                      (double)needed / 1e9, (double)memory.weights / 1e9, (double)memory.cache / 1e9,
                      (double)memory.activations / 1e9, (double)available / 1e9,
                      limit > 0 ? "allowed" : "available");
-}
-
-static enum status open_tokenizer(struct paligemma_captioner *own, const struct snapshot *snapshot,
-                                  struct error *err)
-{
-    size_t V = snapshot->decoder.vocab_size;
-    enum status st = tokenizer_open(snapshot->dir, TOKENIZER_RULES_OF_FILE, &own->tokenizer, err);
-
-    if (st != ST_OK)
-        return st;
-    own->bos = tokenizer_token_id(own->tokenizer, "<bos>");
-    own->newline = tokenizer_token_id(own->tokenizer, "\n");
-    if (own->bos < 0 || own->newline < 0 || (size_t)own->bos >= V || (size_t)own->newline >= V)
-        return error_set(err, ST_INVALID, "the tokenizer has no <bos> or no newline of Gemma's");
-    if (tokenizer_vocab_size(own->tokenizer) < V)
-        return error_set(err, ST_INVALID, "the tokenizer has %zu ids, the model says %zu",
-                         tokenizer_vocab_size(own->tokenizer), V);
-    return ST_OK;
 }
 
 /* As it was trained, unless asked otherwise. */
@@ -114,7 +95,7 @@ static enum status paligemma_open(const struct captioner_options *options, struc
         st = paligemma_load(&snapshot, own->weights, &own->model, err);
     }
     if (st == ST_OK)
-        st = open_tokenizer(own, &snapshot, err);
+        st = paligemma_text_open(&snapshot, &own->text, err);
     if (st != ST_OK) {
         error_add_context(err, "model \"%s\"", options->model_dir);
         paligemma_close(&own->base);
@@ -153,26 +134,6 @@ struct decoding {
     struct gemma_decoder decoder;
     struct arena *scratch;
 };
-
-static enum status encode_prompt(const struct paligemma_captioner *own, struct bytes_view text,
-                                 struct arena *scratch, struct prompt *out, struct error *err)
-{
-    /* the job's author wrote it: <loc0042> is a token */
-    const struct tokenizer_encoding how = {.special_tokens_in_text = true};
-    int32_t *ids;
-    size_t n;
-    enum status st = tokenizer_encode(own->tokenizer, text, &how, scratch, &ids, &n, err);
-
-    if (st == ST_OK)
-        st = arena_alloc(scratch, (n + 2) * sizeof *ids, &out->ids, err);
-    if (st != ST_OK)
-        return st;
-    out->n = n + 2;
-    out->ids[0] = own->bos;
-    memcpy(out->ids + 1, ids, n * sizeof *ids);
-    out->ids[n + 1] = own->newline;
-    return ST_OK;
-}
 
 static enum status encode_image(struct decoding *d, size_t image, struct error *err)
 {
@@ -273,7 +234,7 @@ static enum status say(void *context, const int32_t *ids, int n_ids, struct aren
     for (int i = 1; i < n_ids; i++)
         if (ids[i] > UNKNOWN && !(i + 1 == n_ids && ids[i] == config->other_end_id))
             said[n++] = ids[i];
-    return tokenizer_decode(d->own->tokenizer, said, n, false, results, text, text_len, err);
+    return tokenizer_decode(d->own->text.tokenizer, said, n, false, results, text, text_len, err);
 }
 
 /* As many rows as half of the free scratch has room for: at least one, at most MAX_ROWS. */
@@ -325,7 +286,7 @@ static enum status decode(struct decoding *d, const struct bytes_view *uid_b, si
     const struct decode_model model = {
         .context = d,
         .vocab_size = config->vocab_size,
-        .start = d->own->newline,
+        .start = d->own->text.newline,
         .end = config->end_id,
         .pad = config->other_end_id >= 0 ? config->other_end_id : config->end_id,
         .begin = begin,
@@ -384,7 +345,8 @@ static enum status paligemma_caption_images(const struct captioner *captioner,
     d->image = d->image_of_tokens = SIZE_MAX;
     st = caption_prompts(how, default_prompt, prompts, &d->n_prompts, err);
     for (size_t p = 0; p < d->n_prompts && st == ST_OK; p++)
-        st = encode_prompt(d->own, prompts[p], scratch, &d->prompts[p], err);
+        st = paligemma_text_row(&d->own->text, prompts[p], scratch, &d->prompts[p].ids,
+                                &d->prompts[p].n, err);
     d->per_image = how->strategy == CAPTION_GREEDY ? d->n_prompts : (size_t)how->n_captions;
     if (st == ST_OK)
         st = decode(d, uid_b, B, how, results, captions, err);

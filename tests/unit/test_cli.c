@@ -301,6 +301,26 @@ static void tokenize_prints_the_rows_that_models_read(void **state)
                      f->out_text);
 }
 
+/* PALI 15: image tokens, <bos>, the prompt, a newline; ids of the reference (golden.json) */
+static void tokenize_lays_out_prompts_of_paligemma(void **state)
+{
+    struct fixture *f = *state;
+    char path[128];
+    json_t *rows;
+
+    write_text(f, "prompts", "caption en\ndetect dog ; cat\n", path);
+    run_ok(f, "tokenize", "--model", "tests/golden/models/paligemma_small", "--texts-file", path);
+    assert_string_equal(f->out_text,
+                        "<image>*16 2 373 427 7\n<image>*16 2 412 489 266 293 492 7\n");
+    run_ok(f, "tokenize", "--model", "tests/golden/models/paligemma_small", "--texts-file", path,
+           "--json");
+    rows = answer(f);
+    assert_int_equal(json_integer_value(json_object_get(json_array_get(rows, 1), "image_tokens")),
+                     16);
+    assert_int_equal(json_array_size(json_object_get(json_array_get(rows, 1), "ids")), 7);
+    json_decref(rows);
+}
+
 /* DR 16: the seeded lists of Annex A, and the fallback crop. */
 static void augment_draws_as_seeded_torch(void **state)
 {
@@ -620,6 +640,7 @@ int main(void)
         TEST(version_and_job_reference_are_printed),
         TEST(a_wrong_job_file_ends_with_2_and_its_line),
         TEST(tokenize_prints_the_rows_that_models_read),
+        TEST(tokenize_lays_out_prompts_of_paligemma),
         TEST(augment_draws_as_seeded_torch),
         TEST(augment_repeats_a_jobs_views),
         TEST(preprocess_writes_what_the_tower_reads),

@@ -1,6 +1,7 @@
 /* PaliGemma as a captioner against transformers 4.49 (tests/golden/make_paligemma.py). */
 #include "reinforce/base/file.h"
 #include "reinforce/teach/captioner.h"
+#include "reinforce/teach/paligemma_text.h"
 #include "reinforce/text/tokenizer.h"
 #include "tests/support/oom.h"
 #include "tests/support/paligemma_golden.h"
@@ -212,8 +213,7 @@ static void a_prompt_is_the_same_with_newlines_behind_it(void **state)
  * token */
 static void prompts_become_the_references_ids(void **state)
 {
-    const struct tokenizer_encoding how = {.special_tokens_in_text = true};
-    struct tokenizer *tokenizer;
+    struct paligemma_text text;
     struct paligemma_golden g;
     struct error err = {0};
     int32_t want[64], *got;
@@ -221,24 +221,24 @@ static void prompts_become_the_references_ids(void **state)
 
     (void)state;
     paligemma_golden_open(&g, paligemma_golden_dirs[0]);
-    assert_ok(tokenizer_open(g.snapshot.dir, TOKENIZER_RULES_OF_FILE, &tokenizer, &err));
+    assert_ok(paligemma_text_open(&g.snapshot, &text, &err));
     for (size_t p = 0; p < PALIGEMMA_N_PROMPTS; p++) {
         struct bytes_view prompt = bytes_of_string(golden_text(g.words, "prompts", p));
 
         while (prompt.len > 0 && prompt.data[prompt.len - 1] == '\n')
             prompt.len--;
         n_want = paligemma_golden_prompt(&g, p, want);
-        assert_ok(tokenizer_encode(tokenizer, prompt, &how, &g.arena, &got, &n, &err));
-        assert_int_equal(n + 2, n_want);
+        assert_ok(paligemma_text_row(&text, prompt, &g.arena, &got, &n, &err));
+        assert_int_equal(n, n_want);
         assert_int_equal(want[0], 2);
-        assert_memory_equal(got, want + 1, n * sizeof *got);
-        assert_int_equal(want[n + 1], tokenizer_token_id(tokenizer, "\n"));
+        assert_memory_equal(got, want, n * sizeof *got);
+        assert_int_equal(want[n - 1], tokenizer_token_id(text.tokenizer, "\n"));
     }
-    assert_ok(tokenizer_encode(tokenizer, bytes_of_string("caption <loc0042><seg007>"), &how,
-                               &g.arena, &got, &n, &err));
-    assert_int_equal(got[n - 2], tokenizer_token_id(tokenizer, "<loc0042>"));
-    assert_int_equal(got[n - 1], tokenizer_token_id(tokenizer, "<seg007>"));
-    tokenizer_destroy(&tokenizer);
+    assert_ok(paligemma_text_row(&text, bytes_of_string("caption <loc0042><seg007>"), &g.arena,
+                                 &got, &n, &err));
+    assert_int_equal(got[n - 3], tokenizer_token_id(text.tokenizer, "<loc0042>"));
+    assert_int_equal(got[n - 2], tokenizer_token_id(text.tokenizer, "<seg007>"));
+    paligemma_text_close(&text);
     paligemma_golden_close(&g);
 }
 
