@@ -592,7 +592,7 @@ static void a_stopped_model_call_leaves_its_sample_undone(void **state)
         }
         small_run_put_samples(&run, "s", N);
         small_run_plan(&run);
-        small_run_work(&run, 2, WIRE_OUTCOME_RELEASED);
+        small_run_work(&run, 1, WIRE_OUTCOME_RELEASED); /* threads may overtake each other */
         assert_int_equal(small_run_samples(&run, samples), AT);
         for (int i = 0; i < AT; i++)
             assert_null(samples[i].reason);
