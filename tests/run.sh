@@ -23,7 +23,7 @@ served=build/served-venv # servers of models; not beside Debian's numpy and torc
 [ -x $served/bin/python ] || /usr/bin/python3 -m venv $served
 $served/bin/python -c 'import mlserver, xllamacpp, gguf' 2>/dev/null ||
     $served/bin/pip install -q 'mlserver==1.7.1' 'xllamacpp==2026.10.11549' 'gguf==0.19.0'
-triton=build/triton-venv # Debian's Python: the server links its library; 60 MB, which no GPU is needed for
+triton=build/triton-venv # Debian's Python, whose library the server links; no GPU is needed
 [ -x $triton/bin/python ] || /usr/bin/python3 -m venv $triton
 $triton/bin/python -c 'import pytriton' 2>/dev/null || $triton/bin/pip install -q 'nvidia-pytriton==0.7.0'
 export REINFORCE_TEST_DATA=$data
