@@ -2,15 +2,25 @@
 
 #include "reinforce/base/clock.h"
 #include "reinforce/base/parse.h"
+#include "storage/http/address.h"
 
 #include <curl/curl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
+#include <sys/socket.h>
 #include <time.h>
 
-enum { MAX_REDIRECTS = 5, MAX_ERROR_BODY = 4096, SLICE_MS = 50, SHOWN_BODY = 80, SHOWN_PATH = 90 };
+enum {
+    MAX_REDIRECTS = 5,
+    MAX_ERROR_BODY = 4096,
+    MAX_HEADERS = 64 << 10,
+    MAX_HEADER_LINE = 8192, /* session tokens are long */
+    SLICE_MS = 50,
+    SHOWN_BODY = 80,
+    SHOWN_PATH = 90,
+};
 
 struct http {
     struct http_options options;
@@ -18,23 +28,27 @@ struct http {
     pthread_mutex_t lock; /* guards what follows; held for a push or a pop only */
     pthread_cond_t free_handle;
     CURL **idle; /* [max_connections] */
-    size_t n_idle;
+    size_t n_idle, n_handles;
+    size_t limit;  /* requests at once: n_handles, less after throttling */
+    size_t n_good; /* answers since the limit last changed */
 };
 
 /* One try, as libcurl's callbacks see it. */
 struct attempt {
-    const struct http *http;
+    struct http *http;
     const struct http_request *request;
     CURL *curl;
     size_t max_body;
     http_body_fn *each;
     void *ctx;
     struct http_response *response;
-    struct byte_buf refusal; /* the beginning of an error's body */
-    uint64_t skip;           /* bytes of a whole answer that a range request did not want */
-    bool begun;              /* a piece went to `each` */
-    bool cut;                /* ended by us: `err` says why */
-    int64_t retry_after_ms;  /* -1: not said */
+    uint64_t skip; /* bytes of a whole answer that a range request did not want */
+    uint64_t left; /* how many it still wants */
+    bool begun;    /* a piece went to `each` */
+    bool cut;      /* ended by us: `err` says why */
+    bool enough;   /* ended by us: the range is here */
+    char refused_address[ADDRESS_TEXT_BYTES]; /* a private one; "": none */
+    int64_t retry_after_ms;                   /* -1: not said */
     struct error *err;
 };
 
@@ -69,15 +83,17 @@ enum status http_open(const struct http_options *options, struct http **out, str
     (void)pthread_cond_init(&http->free_handle, NULL);
     http->idle = calloc((size_t)MAX(options->max_connections, 1), sizeof(CURL *));
     http->bearer = options->bearer != NULL ? strdup(options->bearer) : NULL;
+    http->n_handles = (size_t)MAX(options->max_connections, 1);
+    http->limit = http->n_handles;
     *out = http;
     if (http->idle != NULL && (options->bearer == NULL || http->bearer != NULL)) {
-        while (http->n_idle < (size_t)MAX(options->max_connections, 1)) {
+        while (http->n_idle < http->n_handles) {
             http->idle[http->n_idle] = curl_easy_init();
             if (http->idle[http->n_idle] == NULL)
                 break;
             http->n_idle++;
         }
-        if (http->n_idle == (size_t)MAX(options->max_connections, 1))
+        if (http->n_idle == http->n_handles)
             return ST_OK;
     }
     http_close(out);
@@ -104,7 +120,7 @@ static CURL *take_handle(struct http *http)
     CURL *curl;
 
     (void)pthread_mutex_lock(&http->lock);
-    while (http->n_idle == 0)
+    while (http->n_handles - http->n_idle >= http->limit)
         (void)pthread_cond_wait(&http->free_handle, &http->lock);
     curl = http->idle[--http->n_idle];
     (void)pthread_mutex_unlock(&http->lock);
@@ -117,6 +133,22 @@ static void give_handle(struct http *http, CURL *curl)
     (void)pthread_mutex_lock(&http->lock);
     http->idle[http->n_idle++] = curl;
     (void)pthread_cond_signal(&http->free_handle);
+    (void)pthread_mutex_unlock(&http->lock);
+}
+
+/* A server that throttles gets half as many requests at once, and one more for every round of good
+ * answers afterwards. */
+static void adapt(struct http *http, int status)
+{
+    (void)pthread_mutex_lock(&http->lock);
+    if (status == 429 || status == 503) {
+        http->limit = MAX(http->limit / 2, (size_t)1);
+        http->n_good = 0;
+    } else if (http->limit < http->n_handles && ++http->n_good > http->limit) {
+        http->limit++;
+        http->n_good = 0;
+        (void)pthread_cond_signal(&http->free_handle);
+    }
     (void)pthread_mutex_unlock(&http->lock);
 }
 
@@ -193,6 +225,7 @@ static size_t on_header(char *line, size_t size, size_t n, void *context)
     struct bytes_view value;
 
     if (len >= 5 && memcmp(line, "HTTP/", 5) == 0) { /* one answer of a row of redirects */
+        byte_buf_reset(&r->headers);
         r->etag[0] = '\0';
         r->content_length = 0;
         a->retry_after_ms = -1;
@@ -206,7 +239,8 @@ static size_t on_header(char *line, size_t size, size_t n, void *context)
     } else if (header_is(line, len, "retry-after", &value)) {
         a->retry_after_ms = parse_retry_after(value);
     }
-    return len;
+    a->cut = byte_buf_append(&r->headers, line, len, a->err) != ST_OK;
+    return a->cut ? 0 : len;
 }
 
 static int status_of(CURL *curl)
@@ -225,11 +259,12 @@ static size_t on_body(char *data, size_t size, size_t n, void *context)
     enum status st = ST_OK;
 
     if (status < 200 || status > 299) {
-        size_t room = MAX_ERROR_BODY - a->refusal.len;
+        size_t room = MAX_ERROR_BODY - a->response->refusal.len;
         struct error ignored;
 
-        if (byte_buf_append(&a->refusal, piece.data, MIN(piece.len, room), &ignored) != ST_OK)
-            byte_buf_reset(&a->refusal); /* the status says enough */
+        if (byte_buf_append(&a->response->refusal, piece.data, MIN(piece.len, room), &ignored) !=
+            ST_OK)
+            byte_buf_reset(&a->response->refusal); /* the status says enough */
         return size * n;
     }
     if (status == 200 && a->skip > 0) { /* the server knows no ranges */
@@ -238,6 +273,7 @@ static size_t on_body(char *data, size_t size, size_t n, void *context)
         a->skip -= skipped;
         piece = bytes_view_of(piece.data + skipped, piece.len - skipped);
     }
+    piece.len = (size_t)MIN((uint64_t)piece.len, a->left);
     if (piece.len == 0)
         return size * n;
     if (a->each != NULL) {
@@ -249,7 +285,22 @@ static size_t on_body(char *data, size_t size, size_t n, void *context)
         st = byte_buf_append(&a->response->body, piece.data, piece.len, a->err);
     }
     a->cut = st != ST_OK;
-    return a->cut ? 0 : size * n;
+    a->left -= piece.len;
+    a->enough = a->left == 0 && status == 200;
+    return a->cut || a->enough ? 0 : size * n;
+}
+
+/* Called with the address a name has led to, of every host of a row of redirects. */
+static curl_socket_t open_socket(void *context, curlsocktype purpose, struct curl_sockaddr *to)
+{
+    struct attempt *a = context;
+
+    (void)purpose;
+    if (address_is_private(&to->addr)) {
+        address_text(&to->addr, a->refused_address);
+        return CURL_SOCKET_BAD;
+    }
+    return socket(to->family, to->socktype | SOCK_CLOEXEC, to->protocol);
 }
 
 static int on_progress(void *context, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
@@ -263,21 +314,27 @@ static int on_progress(void *context, curl_off_t a, curl_off_t b, curl_off_t c, 
 static struct curl_slist *headers_of(const struct http_request *request, bool *ok)
 {
     struct curl_slist *list = curl_slist_append(NULL, "Expect:"); /* no wait for 100-continue */
-    char line[1024];
+    char line[MAX_HEADER_LINE];
+    int n;
 
     *ok = list != NULL;
     for (size_t i = 0; i < request->n_headers + 1 && *ok; i++) {
         struct curl_slist *longer;
 
-        if (i == request->n_headers && request->range_begin == 0)
+        if (i == request->n_headers && request->range_begin == 0 && request->range_len == 0)
             break;
-        if (i == request->n_headers)
-            (void)snprintf(line, sizeof line, "Range: bytes=%llu-",
-                           (unsigned long long)request->range_begin);
+        if (i < request->n_headers)
+            n = snprintf(line, sizeof line, "%s: %s", request->headers[i].name,
+                         request->headers[i].value);
+        else if (request->range_len == 0)
+            n = snprintf(line, sizeof line, "Range: bytes=%llu-",
+                         (unsigned long long)request->range_begin);
         else
-            (void)snprintf(line, sizeof line, "%s: %s", request->headers[i].name,
-                           request->headers[i].value);
-        longer = curl_slist_append(list, line);
+            n = snprintf(line, sizeof line, "Range: bytes=%llu-%llu",
+                         (unsigned long long)request->range_begin,
+                         (unsigned long long)(request->range_begin + request->range_len - 1));
+        *ok = n >= 0 && (size_t)n < sizeof line;
+        longer = *ok ? curl_slist_append(list, line) : NULL;
         *ok = longer != NULL;
         list = *ok ? longer : list;
     }
@@ -309,6 +366,14 @@ static void set_options(struct attempt *a, struct curl_slist *headers)
     (void)curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION, on_progress);
     (void)curl_easy_setopt(c, CURLOPT_XFERINFODATA, a);
     (void)curl_easy_setopt(c, CURLOPT_NOPROGRESS, 0L);
+    if (o->ca_file != NULL)
+        (void)curl_easy_setopt(c, CURLOPT_CAINFO, o->ca_file);
+    if (o->direct || o->public_only)
+        (void)curl_easy_setopt(c, CURLOPT_PROXY, "");
+    if (o->public_only) {
+        (void)curl_easy_setopt(c, CURLOPT_OPENSOCKETFUNCTION, open_socket);
+        (void)curl_easy_setopt(c, CURLOPT_OPENSOCKETDATA, a);
+    }
     if (a->http->bearer != NULL) { /* libcurl keeps it from other hosts of a redirect */
         (void)curl_easy_setopt(c, CURLOPT_HTTPAUTH, (long)CURLAUTH_BEARER);
         (void)curl_easy_setopt(c, CURLOPT_XOAUTH2_BEARER, a->http->bearer);
@@ -334,15 +399,16 @@ static enum status refused(struct attempt *a, const char *target)
 {
     int status = a->response->status;
     char said[SHOWN_BODY + 1];
-    size_t n = MIN(a->refusal.len, (size_t)SHOWN_BODY);
+    size_t n = MIN(a->response->refusal.len, (size_t)SHOWN_BODY);
     enum status st = status == 404 || status == 410                  ? ST_NOT_FOUND
                      : status == 409 || status == 412                ? ST_CONFLICT
                      : is_worth_another_try(status) || status >= 500 ? ST_UNAVAILABLE
                                                                      : ST_INVALID;
 
     for (size_t i = 0; i < n; i++)
-        said[i] =
-            a->refusal.data[i] >= ' ' && a->refusal.data[i] < 0x7f ? (char)a->refusal.data[i] : ' ';
+        said[i] = a->response->refusal.data[i] >= ' ' && a->response->refusal.data[i] < 0x7f
+                      ? (char)a->response->refusal.data[i]
+                      : ' ';
     said[n] = '\0';
     return error_set(a->err, st, "%s %s: status %d%s%s", a->request->method, target, status,
                      n > 0 ? ", " : "", said);
@@ -356,6 +422,11 @@ static enum status broken(struct attempt *a, CURLcode code, const char *target)
                      : code == CURLE_OUT_OF_MEMORY ? ST_NO_MEMORY
                                                    : ST_UNAVAILABLE;
 
+    if (a->refused_address[0] != '\0')
+        return error_set(a->err, ST_INVALID,
+                         "%s %s: its address %s is private, and inputs are read from public ones "
+                         "alone",
+                         a->request->method, target, a->refused_address);
     if (code == CURLE_ABORTED_BY_CALLBACK)
         return error_set(a->err, ST_CANCELLED, "%s %s was given up", a->request->method, target);
     return error_set(a->err, st, "%s %s: %s", a->request->method, target, curl_easy_strerror(code));
@@ -372,10 +443,15 @@ static enum status try_once(struct attempt *a, const char *target, bool *again)
     enum status st = ST_OK;
 
     r->status = 0;
+    r->content_length = 0;
+    r->has_length = false;
     byte_buf_reset(&r->body);
-    byte_buf_reset(&a->refusal);
+    byte_buf_reset(&a->response->refusal);
     a->retry_after_ms = -1;
     a->skip = a->request->range_begin;
+    a->left = a->request->range_len > 0 ? a->request->range_len : UINT64_MAX;
+    a->enough = false;
+    a->refused_address[0] = '\0';
     headers = headers_of(a->request, &ok);
     if (!ok) {
         curl_slist_free_all(headers);
@@ -385,14 +461,17 @@ static enum status try_once(struct attempt *a, const char *target, bool *again)
     code = curl_easy_perform(a->curl);
     r->status = status_of(a->curl);
     if (curl_easy_getinfo(a->curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length) == CURLE_OK &&
-        length > 0)
+        length >= 0) {
         r->content_length = (uint64_t)length;
+        r->has_length = true;
+    }
     curl_slist_free_all(headers);
     if (a->cut) {
         *again = false;
         return a->err->code;
     }
-    if (code != CURLE_OK) {
+    adapt(a->http, r->status);
+    if (code != CURLE_OK && !a->enough) {
         st = broken(a, code, target);
         *again = !a->begun && (st == ST_UNAVAILABLE || st == ST_TIMEOUT);
     } else if (r->status < 200 || r->status > 299) {
@@ -443,7 +522,8 @@ enum status http_run(struct http *http, const struct http_request *request, size
 
     memset(response, 0, sizeof *response);
     byte_buf_init(&response->body, MAX(max_body, (size_t)1));
-    byte_buf_init(&attempt.refusal, MAX_ERROR_BODY);
+    byte_buf_init(&response->refusal, MAX_ERROR_BODY);
+    byte_buf_init(&response->headers, MAX_HEADERS);
     describe(request, target);
     attempt.curl = take_handle(http);
     for (bool again = true; again;) {
@@ -461,11 +541,30 @@ enum status http_run(struct http *http, const struct http_request *request, size
                     response);
     }
     give_handle(http, attempt.curl);
-    byte_buf_release(&attempt.refusal);
     return st;
 }
 
 void http_response_release(struct http_response *response)
 {
     byte_buf_release(&response->body);
+    byte_buf_release(&response->refusal);
+    byte_buf_release(&response->headers);
+}
+
+bool http_response_header(const struct http_response *response, const char *name,
+                          struct bytes_view *value)
+{
+    const char *text = (const char *)response->headers.data;
+    size_t len = response->headers.len;
+
+    while (len > 0) {
+        const char *end = memchr(text, '\n', len);
+        size_t n = end != NULL ? (size_t)(end - text) + 1 : len;
+
+        if (header_is(text, n, name, value))
+            return true;
+        text += n;
+        len -= n;
+    }
+    return false;
 }

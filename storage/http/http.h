@@ -20,6 +20,10 @@ struct http_options {
     int backoff_max_ms; /* a server's Retry-After counts up to this too */
     int max_connections; /* requests at once; callers beyond wait their turn */
     const char *bearer;  /* token for the Authorization header of the first host only; NULL: none */
+    const char *ca_file; /* certificates to trust, PEM; NULL: the system's */
+    bool direct;         /* no proxy, whatever the environment says */
+    bool public_only;    /* connect to no address that is private (address.h); implies `direct`, as
+                            a proxy would hide where a name leads */
     const atomic_bool *stop; /* true: give up between tries with ST_CANCELLED; may be NULL */
 };
 
@@ -35,6 +39,7 @@ struct http_request {
     size_t n_headers;
     struct bytes_view body;
     uint64_t range_begin;  /* bytes to skip; 0: the whole */
+    uint64_t range_len;    /* how many from there at most; 0: to the end */
     bool follow_redirects; /* over http and https, at most 5 times; the token stays with its host */
 };
 
@@ -44,11 +49,14 @@ typedef enum status http_body_fn(void *ctx, struct bytes_view piece, struct erro
 /** What came back. Zeroed before use, http_response_release() afterwards. */
 struct http_response {
     int status;              /* of the last try; 0: none arrived */
-    struct byte_buf body;    /* unless a callback took it; of errors too, up to its limit */
+    struct byte_buf body;    /* unless a callback took it */
+    struct byte_buf refusal; /* the beginning of an error's body */
+    struct byte_buf headers; /* of the last answer, as they came: http_response_header() */
     char etag[128];          /* without quotes and W/ */
     char linked_etag[128];   /* X-Linked-Etag, of the first answer of a redirect */
     char commit[64];         /* X-Repo-Commit, the same */
-    uint64_t content_length; /* 0: not said */
+    uint64_t content_length; /* 0 also when `has_length` is not set */
+    bool has_length;         /* the server said how long the answer is */
     int tries;
     int64_t waited_ms; /* in back-off */
 };
@@ -62,7 +70,8 @@ void http_close(struct http **http);
 
 /**
  * Runs one request to its end. Tries again on 408, 425, 429, 500, 502, 503, 504 and when the
- * connection fails, times out or breaks off, as long as no piece of a body went to `each`.
+ * connection fails, times out or breaks off, as long as no piece of a body went to `each`. Answers
+ * 429 and 503 halve how many requests run at once, answers that are good let them grow again.
  *
  * ST_OK       an answer in 200..299
  * ST_NOT_FOUND 404 or 410; ST_INVALID other 4xx, and URLs that are none; ST_CONFLICT 409 and 412;
@@ -74,5 +83,9 @@ NODISCARD enum status http_run(struct http *http, const struct http_request *req
                                size_t max_body, http_body_fn *each, void *ctx,
                                struct http_response *response, struct error *err);
 void http_response_release(struct http_response *response);
+
+/** Value of a header of the last answer, by name whatever its case; until release. */
+bool http_response_header(const struct http_response *response, const char *name,
+                          struct bytes_view *value);
 
 #endif

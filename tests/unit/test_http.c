@@ -1,8 +1,11 @@
 #include "reinforce/base/clock.h"
+#include "storage/http/address.h"
 #include "storage/http/http.h"
 #include "tests/support/http_fake.h"
 #include "tests/support/test.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <stdio.h>
 
 enum { MAX_BODY = 1 << 16 };
@@ -190,6 +193,34 @@ static void a_range_is_asked_for_and_a_whole_answer_skipped_into(void **state)
     http_close(&http);
 }
 
+static void a_range_ends_where_it_was_asked_to(void **state)
+{
+    static const struct http_fake_answer answers[] = {
+        {.status = 206, .body = "234", .headers = "Content-Range: bytes 2-4/8\r\n"},
+        {.status = 200, .body = "01234567"}};
+    struct http *http = client(1, NULL);
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(answers); i++) {
+        struct http_fake *fake = http_fake_create(&answers[i], 1);
+        const struct http_request request = {
+            .method = "GET", .url = http_fake_url(fake), .range_begin = 2, .range_len = 3};
+        struct http_response response;
+        struct bytes_view value;
+        struct error err = {0};
+
+        assert_ok(http_run(http, &request, MAX_BODY, NULL, NULL, &response, &err));
+        assert_true(bytes_equal(byte_buf_view(&response.body), bytes_of_string("234")));
+        assert_non_null(strstr(http_fake_request(fake, 0), "Range: bytes=2-4\r\n"));
+        assert_int_equal(http_response_header(&response, "content-range", &value), i == 0);
+        assert_true(i == 1 || bytes_equal(value, bytes_of_string("bytes 2-4/8")));
+        assert_false(http_response_header(&response, "Content", &value));
+        http_response_release(&response);
+        http_fake_destroy(&fake);
+    }
+    http_close(&http);
+}
+
 /* What a callback has taken cannot be taken back: no second try then. */
 static void a_body_that_breaks_off_is_not_begun_again(void **state)
 {
@@ -244,6 +275,115 @@ static void limits_and_stops_are_kept(void **state)
     http_fake_destroy(&fake);
 }
 
+static void address_of(const char *text, struct sockaddr_storage *out)
+{
+    struct sockaddr_in v4 = {.sin_family = AF_INET};
+    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6};
+
+    memset(out, 0, sizeof *out);
+    if (inet_pton(AF_INET, text, &v4.sin_addr) == 1)
+        memcpy(out, &v4, sizeof v4);
+    else if (inet_pton(AF_INET6, text, &v6.sin6_addr) == 1)
+        memcpy(out, &v6, sizeof v6);
+    else
+        fail_msg("\"%s\" is no address", text);
+}
+
+static void private_addresses_are_told_from_public_ones(void **state)
+{
+    static const char *const private[] = {
+        "0.0.0.0",
+        "10.0.0.1",
+        "100.64.0.1",
+        "100.127.255.255",
+        "127.0.0.1",
+        "127.9.9.9",
+        "169.254.169.254",
+        "172.16.0.1",
+        "172.31.255.255",
+        "192.0.0.8",
+        "192.168.0.1",
+        "198.19.255.255",
+        "224.0.0.1",
+        "240.0.0.1",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "fe80::1",
+        "fc00::1",
+        "fd12:3456::1",
+        "fec0::1",
+        "ff02::1",
+        "::ffff:10.0.0.1",
+        "::ffff:127.0.0.1",
+        "::127.0.0.1",
+        "2001::1",
+        "64:ff9b::a00:1",
+        "64:ff9b::7f00:1",
+        "2002:7f00:1::",
+        "2001:db8::1",
+        "2002:a00:1::1",
+        "64:ff9b:1::1",
+        "fd00:ec2::254",
+        "3fff::1",
+        "100::1",
+        "192.0.2.7",
+    };
+    static const char *const public[] = {
+        "1.1.1.1",         "9.255.255.255",    "11.0.0.0",        "100.63.255.255", "100.128.0.0",
+        "169.253.255.255", "172.15.0.1",       "172.32.0.1",      "192.0.1.1",      "192.167.0.1",
+        "198.17.0.1",      "198.20.0.1",       "223.255.0.1",     "2600::1",        "2a00:1450::1",
+        "::ffff:8.8.8.8",  "64:ff9b::808:808", "2002:808:808::1",
+    };
+    struct sockaddr_storage address;
+    char text[ADDRESS_TEXT_BYTES];
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(private); i++) {
+        address_of(private[i], &address);
+        if (!address_is_private((struct sockaddr *)&address))
+            fail_msg("%s is let through", private[i]);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(public); i++) {
+        address_of(public[i], &address);
+        if (address_is_private((struct sockaddr *)&address))
+            fail_msg("%s is refused", public[i]);
+    }
+    address_text((struct sockaddr *)&address, text);
+    assert_string_equal(text, "2002:808:808::1");
+    memset(&address, 0, sizeof address);
+    address.ss_family = AF_UNIX;
+    assert_true(address_is_private((struct sockaddr *)&address));
+}
+
+/* Checked where the connection is made: also of names, and of what a redirect names. */
+static void a_public_client_connects_to_no_private_address(void **state)
+{
+    static const struct http_fake_answer yes = {.status = 200, .body = "secret"};
+    struct http_fake *fake = http_fake_create(&yes, 1);
+    struct http_options options;
+    struct http *http;
+    struct http_response response;
+    struct error err = {0};
+    char named[64];
+
+    (void)state;
+    http_options_default(&options);
+    options.public_only = true;
+    assert_ok(http_open(&options, &http, &err));
+    (void)snprintf(named, sizeof named, "http://localhost%s/", strrchr(http_fake_url(fake), ':'));
+    assert_status(get(http, http_fake_url(fake), &response, &err), ST_INVALID);
+    assert_non_null(strstr(err.message, "127.0.0.1 is private"));
+    http_response_release(&response);
+    assert_status(get(http, named, &response, &err), ST_INVALID);
+    assert_non_null(strstr(err.message, " is private"));
+    assert_int_equal(response.tries, 1);
+    http_response_release(&response);
+    assert_int_equal(http_fake_count(fake), 0);
+    http_close(&http);
+    http_fake_destroy(&fake);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -251,6 +391,9 @@ int main(void)
         cmocka_unit_test(headers_are_kept_and_a_redirect_keeps_its_own),
         cmocka_unit_test(a_post_carries_its_headers_and_body),
         cmocka_unit_test(a_range_is_asked_for_and_a_whole_answer_skipped_into),
+        cmocka_unit_test(a_range_ends_where_it_was_asked_to),
+        cmocka_unit_test(private_addresses_are_told_from_public_ones),
+        cmocka_unit_test(a_public_client_connects_to_no_private_address),
         cmocka_unit_test(a_body_that_breaks_off_is_not_begun_again),
         cmocka_unit_test(limits_and_stops_are_kept),
     };
