@@ -493,7 +493,7 @@ static int64_t backoff_ms(const struct http_options *o, int n_failed, int64_t re
     return MIN(MAX(wait, retry_after_ms), (int64_t)o->backoff_max_ms);
 }
 
-static void wait_ms(const struct http *http, int64_t ms, struct http_response *response)
+static void wait_ms(const struct http *http, int64_t ms)
 {
     int64_t until = clock_monotonic_ms() + ms;
 
@@ -503,7 +503,11 @@ static void wait_ms(const struct http *http, int64_t ms, struct http_response *r
 
         (void)nanosleep(&slice, NULL);
     }
-    response->waited_ms += ms;
+}
+
+void http_back_off(const struct http *http, int n_failed)
+{
+    wait_ms(http, backoff_ms(&http->options, n_failed, -1));
 }
 
 enum status http_run(struct http *http, const struct http_request *request, size_t max_body,
@@ -536,9 +540,12 @@ enum status http_run(struct http *http, const struct http_request *request, size
         curl_easy_reset(attempt.curl);
         response->tries++;
         again = again && response->tries < MAX(http->options.max_tries, 1);
-        if (again)
-            wait_ms(http, backoff_ms(&http->options, response->tries, attempt.retry_after_ms),
-                    response);
+        if (again) {
+            int64_t ms = backoff_ms(&http->options, response->tries, attempt.retry_after_ms);
+
+            wait_ms(http, ms);
+            response->waited_ms += ms;
+        }
     }
     give_handle(http, attempt.curl);
     return st;
@@ -567,4 +574,18 @@ bool http_response_header(const struct http_response *response, const char *name
         len -= n;
     }
     return false;
+}
+
+int64_t http_response_date_ms(const struct http_response *response)
+{
+    struct bytes_view value;
+    char text[64];
+    time_t when = -1;
+
+    if (http_response_header(response, "date", &value) && value.len < sizeof text) {
+        memcpy(text, value.data, value.len);
+        text[value.len] = '\0';
+        when = curl_getdate(text, NULL);
+    }
+    return when > 0 ? (int64_t)when * 1000 : 0;
 }

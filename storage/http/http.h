@@ -84,8 +84,15 @@ NODISCARD enum status http_run(struct http *http, const struct http_request *req
                                struct http_response *response, struct error *err);
 void http_response_release(struct http_response *response);
 
+/** Waits as run() does between tries, after `n_failed` of them: for answers that only their reader
+ * can tell from a success. */
+void http_back_off(const struct http *http, int n_failed);
+
 /** Value of a header of the last answer, by name whatever its case; until release. */
 bool http_response_header(const struct http_response *response, const char *name,
                           struct bytes_view *value);
+
+/** What the server's clock said, in milliseconds since 1970; 0: it did not say. */
+int64_t http_response_date_ms(const struct http_response *response);
 
 #endif

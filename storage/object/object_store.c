@@ -7,7 +7,9 @@ enum {
     HASH_CHUNK_BYTES = 1 << 20,
 };
 
-static const struct object_store_ops *const kinds[] = {&object_store_file, &object_store_mem};
+static const struct object_store_ops *const kinds[] = {&object_store_file, &object_store_mem,
+                                                       &object_store_s3, &object_store_http,
+                                                       &object_store_https};
 
 /* Length of "scheme" in "scheme:rest", or 0. A slash or dot before the colon makes it a path. */
 static size_t scheme_len(const char *url)
@@ -78,6 +80,13 @@ static enum status prefix_check(const char *prefix, struct error *err)
 
 enum status object_store_open(const char *url, struct object_store **out, struct error *err)
 {
+    return object_store_open_with(url, NULL, out, err);
+}
+
+enum status object_store_open_with(const char *url, const struct object_store_options *options,
+                                   struct object_store **out, struct error *err)
+{
+    static const struct object_store_options defaults = {.endpoint = NULL};
     size_t len = scheme_len(url);
     const char *scheme = len > 0 ? url : "file";
     const char *rest = len > 0 ? url + len + 1 : url;
@@ -93,14 +102,20 @@ enum status object_store_open(const char *url, struct object_store **out, struct
         assert(ops->open != NULL && ops->head != NULL && ops->read_range != NULL &&
                ops->put != NULL && ops->join != NULL && ops->list != NULL && ops->remove != NULL &&
                ops->close != NULL);
-        st = ops->open(rest, out, err);
+        st = ops->open(rest, options != NULL ? options : &defaults, out, err);
         assert((st == ST_OK) == (*out != NULL));
         return st;
     }
     return error_set(err, ST_INVALID,
-                     "\"%.*s\" in \"%.100s\" is not a kind of object store; known are file: and "
-                     "mem: (for a folder with a colon in its name write \"./%.40s\")",
+                     "\"%.*s\" in \"%.70s\" is not a kind of object store; known are file:, s3:, "
+                     "http:, https: and mem: (for a folder with a colon in its name write "
+                     "\"./%.40s\")",
                      (int)MIN(len, (size_t)SCHEME_MAX_BYTES), url, url, url);
+}
+
+bool object_store_is_remote(const struct object_store *s)
+{
+    return s->ops->remote;
 }
 
 enum status object_store_head(struct object_store *s, const char *key, struct object_info *info,

@@ -6,6 +6,8 @@
 #include "reinforce/base/bytes.h"
 #include "reinforce/base/sha256.h"
 
+#include <stdatomic.h>
+
 /* Limits every kind keeps, so that a job moves from a folder to a bucket unchanged. */
 #define OBJECT_KEY_MAX          1024              /* bytes, as S3 */
 #define OBJECT_KEY_PART_MAX     255               /* bytes between slashes, as file systems */
@@ -18,6 +20,26 @@ struct object_info {
         *key; /* relative to the store's URL, "/" between folders; until the callback returns */
     uint64_t bytes;
     char etag[80]; /* changes when the object does: size-mtime for files, ETag for S3 */
+};
+
+/** How stores behind a network are reached; others take no notice. Strings are borrowed for the
+ * call that opens. NULL and 0 are defaults; what a job leaves open the environment says (the
+ * standard AWS_* variables), then the profile. */
+struct object_store_options {
+    const char *endpoint;   /* "https://store:9000"; NULL: as said above, last AWS's own */
+    const char *region;     /* NULL: as said above, last us-east-1 */
+    const char *addressing; /* "path", "virtual"; NULL or "auto": virtual for AWS, path elsewhere */
+    const char *profile;    /* of ~/.aws; named here it goes before the environment */
+    bool anonymous;         /* send no signature */
+    bool allow_private;     /* http(s): also from private addresses */
+    size_t part_bytes;      /* of an upload in parts and a range read in parts; 0: 8 MiB */
+    int connections;        /* at once; 0: 16 */
+    int max_tries;          /* of one request; 0: 8 */
+    int list_keys;          /* of one page; 0: 1000, the most there is */
+    bool sole_writer; /* no other process writes here: sweep() aborts every upload it finds, not
+                         only those where nothing has come for stale_ms */
+    int64_t stale_ms; /* 0: an hour */
+    const atomic_bool *stop; /* true: requests are given up with ST_CANCELLED; may be NULL */
 };
 
 /** What was written: goes into the catalog. */
@@ -33,11 +55,13 @@ typedef enum status object_list_fn(void *ctx, const struct object_info *info, st
 /** One kind of store. A store may be used by many threads at once. Keys are relative, without "..",
  * "." or "//". */
 struct object_store_ops {
-    const char *scheme; /* "file", "mem" */
+    const char *scheme; /* "file", "mem", "s3", "http", "https" */
+    bool remote;        /* a request takes a while: readers ask ahead */
 
     /* Required. `url` without the scheme. On ST_OK *out owns its resources until close(). Creates
      * nothing. */
-    enum status (*open)(const char *url, struct object_store **out, struct error *err);
+    enum status (*open)(const char *url, const struct object_store_options *options,
+                        struct object_store **out, struct error *err);
     /* Required. Fills bytes and etag (key is not set). ST_NOT_FOUND. */
     enum status (*head)(struct object_store *s, const char *key, struct object_info *info,
                         struct error *err);
@@ -76,12 +100,19 @@ struct object_store { /* first member of each kind's own struct */
 NODISCARD enum status object_key_check(const char *key, struct error *err);
 
 /**
- * "file:/data/x", "file:///data/x", "/data/x" or "x" (a local folder, as written: no %xx), or
- * "mem:name" (in this process, until its last handle is closed; for tests). *out is the caller's.
+ * "file:/data/x", "file:///data/x", "/data/x" or "x" (a local folder, as written: no %xx),
+ * "mem:name" (in this process, until its last handle is closed; for tests), "s3://bucket/prefix",
+ * or "https://host/path" (reading alone, of objects whose names are known). *out is the caller's.
  * ST_INVALID names an unknown scheme.
  */
 NODISCARD enum status object_store_open(const char *url, struct object_store **out,
                                         struct error *err);
+/** The same with options, which may be NULL: all defaults. */
+NODISCARD enum status object_store_open_with(const char *url,
+                                             const struct object_store_options *options,
+                                             struct object_store **out, struct error *err);
+/** Whether a request takes long enough that readers should ask ahead. */
+bool object_store_is_remote(const struct object_store *s);
 NODISCARD enum status object_store_head(struct object_store *s, const char *key,
                                         struct object_info *info, struct error *err);
 NODISCARD enum status object_store_read_range(struct object_store *s, const char *key,
@@ -101,7 +132,8 @@ NODISCARD enum status object_store_list(struct object_store *s, const char *pref
                                         object_list_fn *each, void *ctx, struct error *err);
 NODISCARD enum status object_store_remove(struct object_store *s, const char *key,
                                           struct error *err);
-/** Removes what unfinished writes of dead processes have left under `prefix`; safe at any time. */
+/** Removes what unfinished writes of dead processes have left under `prefix`; safe at any time (for
+ * S3 see object_store_options.sole_writer). */
 NODISCARD enum status object_store_sweep(struct object_store *s, const char *prefix,
                                          size_t *n_removed, struct error *err);
 /** Reads the object again and hashes it: for verify. ST_CONFLICT when it was replaced meanwhile. */
@@ -112,5 +144,8 @@ void object_store_close(struct object_store **s);
 /* Named by the dispatcher alone. */
 extern const struct object_store_ops object_store_file;
 extern const struct object_store_ops object_store_mem;
+extern const struct object_store_ops object_store_s3;
+extern const struct object_store_ops object_store_http;
+extern const struct object_store_ops object_store_https;
 
 #endif

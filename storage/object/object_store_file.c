@@ -44,12 +44,14 @@ static struct file_store *self(struct object_store *s)
     return (struct file_store *)(void *)s;
 }
 
-static enum status file_open(const char *url, struct object_store **out, struct error *err)
+static enum status file_open(const char *url, const struct object_store_options *options,
+                             struct object_store **out, struct error *err)
 {
     char here[PATH_MAX] = "";
     struct file_store *store;
     size_t bytes, len;
 
+    (void)options;
     if (strncmp(url, "//", 2) == 0) {
         if (url[2] != '/')
             return error_set(err, ST_INVALID,

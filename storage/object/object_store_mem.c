@@ -111,10 +111,12 @@ static struct mem_space *space_join(const char *name)
     return space;
 }
 
-static enum status mem_open(const char *url, struct object_store **out, struct error *err)
+static enum status mem_open(const char *url, const struct object_store_options *options,
+                            struct object_store **out, struct error *err)
 {
     struct mem_store *store = calloc(1, sizeof *store);
 
+    (void)options;
     if (store != NULL) {
         store->base.ops = &object_store_mem;
         (void)pthread_mutex_lock(&spaces_lock);

@@ -5,7 +5,7 @@
 #   ceph.sh down DIR    ends the processes it started, by their ids, and removes DIR
 #   ceph.sh with COMMAND...   runs COMMAND with such a server and its variables, and takes the server down again
 #
-# Needs Debian's radosgw, ceph-mon and ceph-osd. Any number may run at once; nothing outside of DIR is touched.
+# Needs Debian's radosgw, ceph-mon and ceph-osd; `with` ends with 77 where they are not. Any number may run at once; nothing outside of DIR is touched.
 set -euo pipefail
 
 free_port() {
@@ -115,6 +115,7 @@ down() { # DIR
 
 with() {
     local dir status=0
+    command -v radosgw >/dev/null || { echo "skipped: no radosgw (Debian's radosgw, ceph-mon, ceph-osd)" >&2; exit 77; }
     dir=$(mktemp -d)
     trap 'down "'"$dir"'"' EXIT
     up "$dir" || { tail -n 20 "$dir"/log/*.out >&2; exit 1; }
