@@ -1,6 +1,7 @@
 #include "coordinator/estimate.h"
 
 #include "coordinator/planner.h"
+#include "coordinator/storage.h"
 #include "storage/format/dataset.h"
 
 #include <errno.h>
@@ -87,10 +88,12 @@ static enum status survey(const struct job *job, struct estimate *estimate, stru
 {
     struct arena arena;
     struct plan plan = {.job = job, .arena = &arena};
+    struct object_store_options options;
     enum status st;
 
     arena_init(&arena, ARENA_BYTES);
-    st = input_open(job->input.url, &arena, &plan.input, err);
+    storage_input_options(job, &options);
+    st = input_open(job->input.url, &options, &arena, &plan.input, err);
     if (st == ST_OK)
         st = object_store_open(job->output.url, &plan.output, err);
     if (st == ST_OK)

@@ -11,6 +11,7 @@ enum { MAX_URLS = 1 << 24, MANIFEST_MAX_BYTES = 1 << 30, NUMBER_LEN = 18 };
 /* URLs while they are gathered; everything lives in the arena. */
 struct url_list {
     struct arena *arena;
+    const struct object_store_options *options;
     const char **urls;
     size_t n, capacity;
 };
@@ -233,7 +234,7 @@ static enum status add_info(struct url_list *list, const char *url, size_t folde
 }
 
 /* Opens the folder that is the first `len` bytes of a URL. */
-static enum status open_folder(const char *url, size_t len, struct arena *arena,
+static enum status open_folder(const struct url_list *list, const char *url, size_t len,
                                struct object_store **store, struct error *err)
 {
     char *folder;
@@ -241,8 +242,9 @@ static enum status open_folder(const char *url, size_t len, struct arena *arena,
 
     if (len > 1 && url[len - 1] == '/' && url[len - 2] != ':' && url[len - 2] != '/')
         len--;
-    st = arena_strndup(arena, url, len, &folder, err);
-    return st == ST_OK ? object_store_open(len > 0 ? folder : ".", store, err) : st;
+    st = arena_strndup(list->arena, url, len, &folder, err);
+    return st == ST_OK ? object_store_open_with(len > 0 ? folder : ".", list->options, store, err)
+                       : st;
 }
 
 static enum status read_manifest(struct url_list *list, const char *url, struct error *err)
@@ -250,7 +252,7 @@ static enum status read_manifest(struct url_list *list, const char *url, struct 
     size_t folder_len = (size_t)(base_name(url) - url);
     struct object_store *store = NULL;
     struct bytes_view body = {0};
-    enum status st = open_folder(url, folder_len, list->arena, &store, err);
+    enum status st = open_folder(list, url, folder_len, &store, err);
 
     if (st == ST_OK)
         st = object_store_get(store, base_name(url), MANIFEST_MAX_BYTES, list->arena, &body, err);
@@ -329,7 +331,7 @@ static enum status open_list(struct url_list *list, struct input *out, struct er
     if (st != ST_OK)
         return st;
     folder_len = common_folder(list);
-    st = open_folder(list->urls[0], folder_len, list->arena, &out->store, err);
+    st = open_folder(list, list->urls[0], folder_len, &out->store, err);
     for (size_t i = 0; i < list->n && st == ST_OK; i++) {
         list->urls[i] += folder_len;
         if (folder_len == 0 && strchr(list->urls[i], ':') != NULL)
@@ -343,16 +345,17 @@ static enum status open_list(struct url_list *list, struct input *out, struct er
     return st;
 }
 
-enum status input_open(const char *url, struct arena *arena, struct input *out, struct error *err)
+enum status input_open(const char *url, const struct object_store_options *options,
+                       struct arena *arena, struct input *out, struct error *err)
 {
-    struct url_list list = {.arena = arena};
+    struct url_list list = {.arena = arena, .options = options};
     bool everything = strchr(url, '{') == NULL && strstr(url, "::") == NULL && !is_manifest(url) &&
                       input_format(url) == NULL;
     enum status st;
 
     *out = (struct input){0};
     if (everything)
-        return object_store_open(url, &out->store, err);
+        return object_store_open_with(url, options, &out->store, err);
     st = gather(&list, url, err);
     if (st == ST_OK)
         st = open_list(&list, out, err);

@@ -20,11 +20,12 @@ struct input {
  *
  * The objects of a list share one store, which is opened at the folder they have in common. Keys
  * live in `arena`, the store is the caller's: input_close(). ST_INVALID: a pattern or manifest that
- * cannot be read, an object named twice, a name whose format we do not know. ST_NOT_FOUND and
+ * cannot be read, an object named twice, a name whose format we do not know. `options` of the store
+ * may be NULL. ST_NOT_FOUND and
  * ST_CORRUPT of a manifest, with its line. Whether the objects are there is the planner's to see.
  */
-NODISCARD enum status input_open(const char *url, struct arena *arena, struct input *out,
-                                 struct error *err);
+NODISCARD enum status input_open(const char *url, const struct object_store_options *options,
+                                 struct arena *arena, struct input *out, struct error *err);
 void input_close(struct input *input);
 
 /** The dataset format that a name's suffix says: "webdataset", "jsonl", ...; NULL: not a shard.

@@ -6,6 +6,7 @@
 #include "coordinator/output.h"
 #include "coordinator/planner.h"
 #include "coordinator/side_objects.h"
+#include "coordinator/storage.h"
 #include "reinforce/base/clock.h"
 #include "reinforce/base/file.h"
 #include "reinforce/base/file_lock.h"
@@ -92,6 +93,11 @@ enum status local_run_catalog_url(const struct job *job, struct arena *arena, co
     return st;
 }
 
+static bool is_sqlite(const char *catalog_url)
+{
+    return strncmp(catalog_url, "sqlite:", 7) == 0;
+}
+
 /* SQLite means one process: it is locked, and with that every lease of an earlier process is dead.
  */
 static enum status lock_catalog(struct run *run, struct error *err)
@@ -99,7 +105,7 @@ static enum status lock_catalog(struct run *run, struct error *err)
     char path[PATH_MAX], *slash;
     enum status st;
 
-    if (strncmp(run->catalog_url, "sqlite:", 7) != 0)
+    if (!is_sqlite(run->catalog_url))
         return ST_OK;
     if (snprintf(path, sizeof path, "%s.lock", run->catalog_url + 7) >= (int)sizeof path)
         return error_set(err, ST_INVALID, "catalog.url \"%s\" is too long", run->catalog_url);
@@ -179,13 +185,18 @@ static enum status begin(struct run *run, struct run_summary *summary, struct er
 {
     const struct job *job = run->job;
     const char *stored = NULL;
+    struct object_store_options stores;
     struct error conflict;
+    size_t n_swept;
     enum status st = local_run_catalog_url(job, &run->arena, &run->catalog_url, err);
 
+    storage_input_options(job, &stores);
     if (st == ST_OK)
-        st = input_open(job->input.url, &run->arena, &run->input, err);
+        st = input_open(job->input.url, &stores, &run->arena, &run->input, err);
+    /* SQLite is locked below: then nobody else writes. */
+    storage_output_options(job, st == ST_OK && is_sqlite(run->catalog_url), &stores);
     if (st == ST_OK)
-        st = object_store_open(job->output.url, &run->output, err);
+        st = object_store_open_with(job->output.url, &stores, &run->output, err);
     if (st == ST_OK)
         st = lock_catalog(run, err);
     if (st == ST_OK)
@@ -202,6 +213,10 @@ static enum status begin(struct run *run, struct run_summary *summary, struct er
     }
     if (st == ST_OK)
         st = check_output(run, err);
+    /* What a killed run has left of uploads costs money; that asking needs the rights of the end
+     * shows here, before anything is computed. */
+    if (st == ST_OK && object_store_is_remote(run->output))
+        st = object_store_sweep(run->output, "", &n_swept, err);
     if (st == ST_OK && run->row.state == CATALOG_JOB_PLANNING)
         st = plan(run, err);
     if (st == ST_OK && run->lock.fd >= 0)

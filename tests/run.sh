@@ -18,8 +18,8 @@ tests/integration/fetch_clip_vocab.sh "$data"
 tests/integration/fetch_gemma_tokenizers.sh "$data"
 venv=build/test-venv
 [ -x $venv/bin/python ] || /usr/bin/python3 -m venv --system-site-packages $venv
-$venv/bin/python -c 'import webdataset, huggingface_hub' 2>/dev/null ||
-    $venv/bin/pip install -q 'webdataset==0.2.86' 'huggingface_hub==0.28.1'
+$venv/bin/python -c 'import webdataset, huggingface_hub, boto3' 2>/dev/null ||
+    $venv/bin/pip install -q 'webdataset==0.2.86' 'huggingface_hub==0.28.1' 'boto3==1.44.8'
 served=build/served-venv # servers of models; not beside Debian's numpy and torch, which theirs would break
 [ -x $served/bin/python ] || /usr/bin/python3 -m venv $served
 $served/bin/python -c 'import mlserver, xllamacpp, gguf' 2>/dev/null ||

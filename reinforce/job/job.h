@@ -76,6 +76,8 @@ struct job {
         bool
             require_caption; /* quarantine samples without a real caption: the trainers skip them */
         int64_t shard_samples; /* for inputs that are cut into shards: folders, plain JSONL */
+        const char *profile;   /* of ~/.aws; NULL: as the environment says */
+        bool anonymous;        /* requests are not signed */
     } input;
 
     struct {
@@ -83,7 +85,18 @@ struct job {
         const char *format; /* "webdataset", "jsonl", "jsonl.gz", "jsonl.zst" */
         const char *layout; /* "current", "legacy" */
         enum record_dtype embedding_dtype;
+        const char *profile; /* of ~/.aws; NULL: as the environment says */
     } output;
+
+    struct {                           /* how stores behind a network are reached */
+        const char *endpoint, *region; /* NULL: as the environment or a profile says */
+        const char *addressing;        /* "auto", "path", "virtual" */
+        bool allow_private;            /* http(s): from private addresses too */
+        int64_t part_bytes;
+        int connections; /* at once, per store */
+        int max_tries;   /* of one request */
+        int64_t stale_ms;
+    } storage;
 
     struct {
         const char *url; /* default: sqlite: beside the output */

@@ -353,6 +353,25 @@ static enum status check_output(const struct job *job, const struct yaml_tree *r
     return ST_OK;
 }
 
+/* A password in a URL would end in the catalog and in logs. */
+static enum status check_storage(const struct job *job, const struct yaml_tree *root,
+                                 struct error *err)
+{
+    const char *endpoint = job->storage.endpoint;
+
+    if (endpoint == NULL)
+        return ST_OK;
+    if (strncmp(endpoint, "http://", 7) != 0 && strncmp(endpoint, "https://", 8) != 0)
+        (void)error_set(err, ST_INVALID, "begins with neither http:// nor https://");
+    else if (strpbrk(endpoint, "@?#") != NULL)
+        (void)error_set(err, ST_INVALID,
+                        "has a user, query or fragment in it; keys come from AWS_ACCESS_KEY_ID and "
+                        "AWS_SECRET_ACCESS_KEY or a profile");
+    else
+        return ST_OK;
+    return refused_at(root, "storage", -1, "endpoint", err);
+}
+
 enum status job_check(const struct job *job, const struct yaml_tree *root, struct error *err)
 {
     enum status st = check_name(job->name, root, "", -1, err);
@@ -363,6 +382,8 @@ enum status job_check(const struct job *job, const struct yaml_tree *root, struc
         st = check_views(job, root, err);
     if (st == ST_OK)
         st = check_output(job, root, err);
+    if (st == ST_OK)
+        st = check_storage(job, root, err);
     if (st == ST_OK && job->workers.memory_bytes < job->workers.max_sample_bytes) {
         (void)error_set(err, ST_INVALID,
                         "the largest sample allowed (input.max_sample) would not fit; raise this "

@@ -8,6 +8,8 @@ static const struct job_option_name input_formats[] = {
     {"auto", 0}, {"webdataset", 1}, {"jsonl", 2}, {"folder", 3}, {NULL, 0}};
 static const struct job_option_name output_formats[] = {
     {"webdataset", 0}, {"jsonl", 1}, {"jsonl.gz", 2}, {"jsonl.zst", 3}, {NULL, 0}};
+static const struct job_option_name addressings[] = {
+    {"auto", 0}, {"path", 1}, {"virtual", 2}, {NULL, 0}};
 static const struct job_option_name layouts[] = {{"current", 0}, {"legacy", 1}, {NULL, 0}};
 static const struct job_option_name dtypes[] = {
     {"float32", RECORD_F32}, {"bfloat16", RECORD_BF16}, {NULL, 0}};
@@ -99,7 +101,8 @@ static const struct job_option input_options[] = {
     TEXT("url", JOB(input.url), NULL, true,
          "Where the images are: a folder, a dataset's folder or file, a pattern such as "
          "data/{00000..00099}.tar, several of these joined by \"::\", or the manifest.jsonl or "
-         "info.json of an earlier job."),
+         "info.json of an earlier job; local, s3://bucket/... or https://host/... (named objects "
+         "alone)."),
     CHOICE("format", JOB(input.format), "auto", input_formats, true,
            "How they are stored; auto looks at suffixes and first bytes."),
     INT("shard_samples", JOB(input.shard_samples), "1000", 1, 1000000, true,
@@ -108,10 +111,15 @@ static const struct job_option input_options[] = {
          "Quarantine samples without a real caption, since trainers skip them; false: take them."),
     BYTES("max_sample", JOB(workers.max_sample_bytes), "256MiB", KIB, 16 * GIB, true,
           "A sample of more bytes, all members together, is quarantined."),
+    TEXT("profile", JOB(input.profile), "", false,
+         "S3: the profile of ~/.aws with key, region and endpoint; default: as AWS_PROFILE says."),
+    BOOL("anonymous", JOB(input.anonymous), "false", false,
+         "S3: send requests without a signature, as public buckets allow."),
 };
 
 static const struct job_option output_options[] = {
-    TEXT("url", JOB(output.url), NULL, false, "The folder the reinforced dataset is written to."),
+    TEXT("url", JOB(output.url), NULL, false,
+         "Where the reinforced dataset is written to: a folder, or s3://bucket/prefix."),
     CHOICE("format", JOB(output.format), "webdataset", output_formats, true,
            "How it is stored; trainers read webdataset."),
     CHOICE("layout", JOB(output.layout), "current", layouts, true,
@@ -119,6 +127,32 @@ static const struct job_option output_options[] = {
            "the synthetic rows to text_emb and allows one column, syn_text."),
     ENUM("embedding_dtype", JOB(output.embedding_dtype), "float32", dtypes, true,
          "Element type of stored embeddings: float32 in npz members, bfloat16 in pth.gz members."),
+    TEXT("profile", JOB(output.profile), "", false,
+         "S3: the profile of ~/.aws with key, region and endpoint; default: as AWS_PROFILE says."),
+};
+
+static const struct job_option storage_options[] = {
+    TEXT("endpoint", JOB(storage.endpoint), "", false,
+         "S3: where the store is, such as https://minio.example:9000; default: as "
+         "AWS_ENDPOINT_URL_S3 or a profile says, else AWS's own."),
+    TEXT("region", JOB(storage.region), "", false,
+         "S3: the region requests are signed for; default: as AWS_REGION or a profile says, else "
+         "us-east-1."),
+    CHOICE("addressing", JOB(storage.addressing), "auto", addressings, false,
+           "S3: whether the bucket is named in the path or in the host; auto: in the host for AWS, "
+           "in the path elsewhere."),
+    BYTES("part_size", JOB(storage.part_bytes), "8MiB", 5 * MIB, 512 * MIB, false,
+          "S3: what is longer is sent and read in parts of so many bytes, side by side."),
+    INT("connections", JOB(storage.connections), "16", 1, 1024, false,
+        "Requests at once, for each of input and output; fewer while a store throttles."),
+    INT("max_tries", JOB(storage.max_tries), "8", 1, 100, false,
+        "Tries of one request, with growing pauses or those the server asks for."),
+    DURATION("stale_upload", JOB(storage.stale_ms), "1h", 1, 86400000, false,
+             "S3: an unfinished upload where nothing has come for so long is thrown away; those of "
+             "a run that is the only writer at once."),
+    BOOL("allow_private", JOB(storage.allow_private), "false", false,
+         "Read http and https inputs from private addresses too (127.0.0.1, 10.x, a cloud's "
+         "metadata service); false protects the network the job runs in from URLs in data."),
 };
 
 static const struct job_option catalog_options[] = {
@@ -322,6 +356,9 @@ const struct job_section job_sections[] = {
     SECTION("", top_options, "Which job this is."),
     SECTION("input", input_options, "What is read."),
     SECTION("output", output_options, "What is written."),
+    SECTION("storage", storage_options,
+            "How object stores and the web are reached; keys to sign with come from the "
+            "environment or files alone."),
     SECTION("catalog", catalog_options, "Where the job's state is kept."),
     SECTION("image", image_options, "Which images are taken."),
     SECTION("views", view_options,

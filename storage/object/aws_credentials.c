@@ -351,7 +351,7 @@ static enum status fetch(struct aws_credentials *c, struct aws_key *key, struct 
         err, ST_INVALID,
         "no key to sign with: neither AWS_ACCESS_KEY_ID, a profile, a web identity nor "
         "a machine's identity has one; set AWS_ACCESS_KEY_ID and "
-        "AWS_SECRET_ACCESS_KEY, or storage.anonymous");
+        "AWS_SECRET_ACCESS_KEY, or input.anonymous");
 }
 
 static bool is_good_for(const struct aws_key *key, int64_t ms)

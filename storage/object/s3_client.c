@@ -276,6 +276,21 @@ static bool mended(struct s3_client *client, const struct s3_error *said, const 
     return false;
 }
 
+/* A refused HEAD has no body that says why; a GET of one byte has. ST_OK: it was let through, so
+ * the HEAD may be tried again. */
+static enum status ask_why(struct s3_client *client, const struct s3_request *request,
+                           struct http_response *response, struct error *err)
+{
+    struct s3_request probe = *request;
+    enum status st;
+
+    probe.method = "GET";
+    probe.range_len = 1;
+    http_response_release(response);
+    st = s3_call(client, &probe, 1 << 10, NULL, NULL, response, err);
+    return response->status == 416 ? ST_OK : st; /* it is empty */
+}
+
 enum status s3_call(struct s3_client *client, const struct s3_request *request, size_t max_body,
                     http_body_fn *each, void *ctx, struct http_response *response,
                     struct error *err)
@@ -290,6 +305,15 @@ enum status s3_call(struct s3_client *client, const struct s3_request *request, 
         if (st == ST_OK)
             return st;
         st = explain(client, request, response, &said, st, err);
+        if (strcmp(request->method, "HEAD") == 0 && !has_mended &&
+            (response->status == 400 || response->status == 403)) {
+            has_mended = true;
+            st = ask_why(client, request, response, err);
+            if (st != ST_OK)
+                return st;
+            http_response_release(response);
+            continue;
+        }
         /* S3 says 400 to a body that came too slowly, which HTTP's rules would not try again. */
         if (!(!has_mended && mended(client, &said, &key, response)) &&
             !(strcmp(said.code, "RequestTimeout") == 0 && tries < client->max_tries))

@@ -99,9 +99,11 @@ static enum status is_virtual(const struct object_store_options *options,
                               const struct s3_config *config, bool own_endpoint, bool *out,
                               struct error *err)
 {
-    const char *style = pick(config, options->addressing,
-                             aws_profile_get(&config->profile, "s3.addressing_style"), NULL);
+    const char *given = options->addressing, *style;
 
+    if (given != NULL && strcmp(given, "auto") == 0) /* a profile may know better */
+        given = NULL;
+    style = pick(config, given, aws_profile_get(&config->profile, "s3.addressing_style"), NULL);
     if (style == NULL || strcmp(style, "auto") == 0) {
         /* AWS's certificate names one label, and path style is what every other store has. */
         *out = !own_endpoint && strchr(config->bucket, '.') == NULL &&

@@ -67,13 +67,18 @@ def reinforce(*args, check=(0, 3), **kwargs):
 
 
 def digest_objects(output):
-    """SHA-256 of every object a user sees, by name; of info.json without its date, which is the job's own."""
+    """SHA-256 of every object of a folder that a user sees, by name."""
+    return digest_bodies((str(path.relative_to(output)), path.read_bytes)
+                         for path in sorted(output.rglob("*")) if path.is_file())
+
+
+def digest_bodies(objects):
+    """The same of (name, function that reads it) pairs; of info.json without its date, which is the job's own."""
     digests = {}
-    for path in sorted(output.rglob("*")):
-        name = str(path.relative_to(output))
-        if not path.is_file() or name.startswith(("_reinforce/", "catalog.sqlite")):
+    for name, read in objects:
+        if name.startswith(("_reinforce/", "catalog.sqlite")):
             continue
-        body = path.read_bytes()
+        body = read()
         if name == "info.json":
             info = json.loads(body)
             del info["date"]

@@ -17,7 +17,7 @@ static void check_case(const struct url_case *c)
     size_t n = 0;
 
     arena_init(&arena, 1 << 20);
-    if (input_open(c->url, &arena, &input, &err) != ST_OK)
+    if (input_open(c->url, NULL, &arena, &input, &err) != ST_OK)
         fail_msg("\"%s\": %s", c->url, err.message);
     while (c->keys[n] != NULL)
         n++;
@@ -44,6 +44,10 @@ static void a_url_names_a_folder_an_object_a_pattern_or_a_list(void **state)
         {"data/b/x.tar::data/a/y.jsonl", {"a/y.jsonl", "b/x.tar"}},
         {"a.tar::b/c.tar", {"a.tar", "b/c.tar"}},
         {"/d/a/1.tar::/d/ab/1.tar", {"a/1.tar", "ab/1.tar"}},
+        {"s3://bucket/data/{0..1}.tar", {"0.tar", "1.tar"}},
+        {"s3://bucket/1.tar::s3://bucket/b/1.tar", {"1.tar", "b/1.tar"}},
+        {"https://host/data/{a,b}.jsonl.gz", {"a.jsonl.gz", "b.jsonl.gz"}},
+        {"s3://bucket/data", {NULL}},
     };
 
     (void)state;
@@ -75,7 +79,7 @@ static void what_cannot_be_read_is_refused_with_the_reason(void **state)
         struct error err = {0};
 
         arena_init(&arena, 1 << 20);
-        if (input_open(cases[i].url, &arena, &input, &err) != ST_INVALID)
+        if (input_open(cases[i].url, NULL, &arena, &input, &err) != ST_INVALID)
             fail_msg("\"%s\" was taken: %s", cases[i].url, err.message);
         if (strstr(err.message, cases[i].reason) == NULL)
             fail_msg("\"%s\": %s", cases[i].url, err.message);
@@ -143,7 +147,7 @@ static void a_broken_manifest_is_refused_by_line(void **state)
 
         (void)snprintf(url, sizeof url, "mem:in/%s", cases[i].name);
         arena_init(&arena, 1 << 20);
-        assert_true(input_open(url, &arena, &input, &err) != ST_OK);
+        assert_true(input_open(url, NULL, &arena, &input, &err) != ST_OK);
         if (strstr(err.message, cases[i].reason) == NULL ||
             strstr(err.context, cases[i].where) == NULL)
             fail_msg("case %zu: %s: %s", i, err.context, err.message);

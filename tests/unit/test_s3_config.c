@@ -194,7 +194,7 @@ static void a_place_is_what_job_environment_and_profile_say(void **state)
          ""},
         /* a profile the job names goes before the environment */
         {{NULL},
-         {.profile = "cluster"},
+         {.profile = "cluster", .addressing = "auto"},
          "//bucket",
          "http://bucket.store:9000",
          "/base",

@@ -1,0 +1,30 @@
+#include "coordinator/storage.h"
+
+static void common(const struct job *job, struct object_store_options *options)
+{
+    *options = (struct object_store_options){
+        .endpoint = job->storage.endpoint,
+        .region = job->storage.region,
+        .addressing = job->storage.addressing,
+        .allow_private = job->storage.allow_private,
+        .part_bytes = (size_t)job->storage.part_bytes,
+        .connections = job->storage.connections,
+        .max_tries = job->storage.max_tries,
+        .stale_ms = job->storage.stale_ms,
+    };
+}
+
+void storage_input_options(const struct job *job, struct object_store_options *options)
+{
+    common(job, options);
+    options->profile = job->input.profile;
+    options->anonymous = job->input.anonymous;
+}
+
+void storage_output_options(const struct job *job, bool sole_writer,
+                            struct object_store_options *options)
+{
+    common(job, options);
+    options->profile = job->output.profile;
+    options->sole_writer = sole_writer;
+}
