@@ -28,13 +28,53 @@ enum status dataset_stream_open(struct dataset_stream *stream, struct object_sto
     return ST_OK;
 }
 
+/* Asks for the block at `offset`. Without memory or threads to spare it is read when it is needed.
+ */
+static void ask_ahead(struct dataset_stream *stream, uint64_t offset)
+{
+    struct error why;
+
+    if (offset == stream->size || !object_store_is_remote(stream->store))
+        return;
+    if (stream->ahead != NULL || read_ahead_create(stream->store, stream->key, stream->capacity,
+                                                   &stream->ahead, &why) == ST_OK)
+        read_ahead_begin(stream->ahead, offset,
+                         (size_t)MIN((uint64_t)stream->capacity, stream->size - offset));
+}
+
+/* The next block, and the one behind it asked for: but not yet behind the first, which may be all
+ * that somebody wants to see. */
+static enum status step_on(struct dataset_stream *stream, uint64_t offset, struct error *err)
+{
+    size_t want = (size_t)MIN((uint64_t)stream->capacity, stream->size - offset);
+    bool found = false, is_first = stream->len == 0 && stream->ahead == NULL;
+    enum status st = ST_OK;
+
+    if (stream->ahead != NULL)
+        st = read_ahead_take(stream->ahead, offset, &stream->buffer, &want, &found, err);
+    if (st == ST_OK && !found)
+        st = object_store_read_range(stream->store, stream->key, offset, want, stream->buffer, err);
+    if (st != ST_OK)
+        return st;
+    stream->begin = offset;
+    stream->len = want;
+    if (!is_first)
+        ask_ahead(stream, offset + want);
+    return ST_OK;
+}
+
 static enum status fill(struct dataset_stream *stream, uint64_t offset, size_t at_least,
                         struct error *err)
 {
-    bool steps_on = offset == stream->begin + stream->len;
-    size_t want = steps_on ? stream->capacity : MAX(at_least, (size_t)JUMP_BYTES);
+    size_t want = MAX(at_least, (size_t)JUMP_BYTES);
     enum status st;
 
+    if (offset == stream->begin + stream->len) {
+        st = step_on(stream, offset, err);
+        if (st != ST_OK)
+            stream->len = 0;
+        return st;
+    }
     want = (size_t)MIN((uint64_t)MIN(want, stream->capacity), stream->size - offset);
     stream->len = 0;
     st = object_store_read_range(stream->store, stream->key, offset, want, stream->buffer, err);
@@ -90,6 +130,7 @@ enum status dataset_stream_view(struct dataset_stream *stream, uint64_t offset,
 
 void dataset_stream_close(struct dataset_stream *stream)
 {
+    read_ahead_destroy(&stream->ahead);
     free(stream->buffer);
     free(stream->key);
     memset(stream, 0, sizeof *stream);

@@ -2,7 +2,7 @@
 #ifndef REINFORCE_STORAGE_DATASET_STREAM_H
 #define REINFORCE_STORAGE_DATASET_STREAM_H
 
-#include "storage/object/object_store.h"
+#include "storage/object/read_ahead.h"
 
 struct dataset_stream {
     struct object_store *store; /* borrowed */
@@ -12,6 +12,7 @@ struct dataset_stream {
     size_t capacity;
     uint64_t begin; /* offset of buffer[0] */
     size_t len;
+    struct read_ahead *ahead; /* of remote stores, from the first step on; NULL: none */
 };
 
 enum { DATASET_STREAM_BYTES = 4 << 20 };

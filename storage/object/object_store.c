@@ -59,6 +59,13 @@ enum status object_key_check(const char *key, struct error *err)
     return ST_OK;
 }
 
+enum status object_too_large(const char *key, uint64_t bytes, size_t max_bytes, struct error *err)
+{
+    return error_set(err, ST_INVALID,
+                     "object \"%.150s\" has %llu bytes, more than the %zu allowed here", key,
+                     (unsigned long long)bytes, max_bytes);
+}
+
 /* A prefix is the beginning of a key: cut anywhere, also behind a slash. */
 static enum status prefix_check(const char *prefix, struct error *err)
 {
@@ -144,13 +151,15 @@ enum status object_store_get(struct object_store *s, const char *key, size_t max
     enum status st;
 
     memset(body, 0, sizeof *body);
+    if (s->ops->get != NULL) {
+        st = object_key_check(key, err);
+        return st == ST_OK ? s->ops->get(s, key, max_bytes, arena, body, err) : st;
+    }
     st = object_store_head(s, key, &info, err);
     if (st != ST_OK)
         return st;
     if (info.bytes > max_bytes)
-        return error_set(err, ST_INVALID,
-                         "object \"%s\" has %llu bytes, more than the %zu allowed here", key,
-                         (unsigned long long)info.bytes, max_bytes);
+        return object_too_large(key, info.bytes, max_bytes, err);
     st = arena_alloc(arena, (size_t)info.bytes, &data, err);
     if (st == ST_OK)
         st = s->ops->read_range(s, key, 0, (size_t)info.bytes, data, err);

@@ -69,6 +69,10 @@ struct object_store_ops {
      * shorter. May block. */
     enum status (*read_range)(struct object_store *s, const char *key, uint64_t offset, size_t len,
                               void *out, struct error *err);
+    /* Optional; NULL means head() and read_range(). As object_store_get(), where one request does.
+     */
+    enum status (*get)(struct object_store *s, const char *key, size_t max_bytes,
+                       struct arena *arena, struct bytes_view *body, struct error *err);
     /* Required. Atomic and durable: a reader sees all the old bytes or all the new ones. */
     enum status (*put)(struct object_store *s, const char *key, struct bytes_view body,
                        struct object_written *written, struct error *err);
@@ -98,6 +102,9 @@ struct object_store { /* first member of each kind's own struct */
 /** ST_INVALID says why `key` cannot name an object: empty, absolute, "." or ".." or empty parts,
  * too long. Everything else is allowed, byte for byte. */
 NODISCARD enum status object_key_check(const char *key, struct error *err);
+
+/** What get() says of an object of `bytes` that is larger than its reader allows: ST_INVALID. */
+enum status object_too_large(const char *key, uint64_t bytes, size_t max_bytes, struct error *err);
 
 /**
  * "file:/data/x", "file:///data/x", "/data/x" or "x" (a local folder, as written: no %xx),

@@ -74,6 +74,15 @@ static enum status s3_read_range(struct object_store *s, const char *key, uint64
     return st == ST_OK ? s3_read(client_of(s), full, NULL, offset, len, out, err) : st;
 }
 
+static enum status s3_store_get(struct object_store *s, const char *key, size_t max_bytes,
+                                struct arena *arena, struct bytes_view *body, struct error *err)
+{
+    char full[FULL_KEY];
+    enum status st = full_key(client_of(s), key, full, err);
+
+    return st == ST_OK ? s3_get(client_of(s), full, max_bytes, arena, body, err) : st;
+}
+
 static enum status s3_store_put(struct object_store *s, const char *key, struct bytes_view body,
                                 struct object_written *written, struct error *err)
 {
@@ -304,6 +313,7 @@ const struct object_store_ops object_store_s3 = {
     .open = s3_open,
     .head = s3_store_head,
     .read_range = s3_read_range,
+    .get = s3_store_get,
     .put = s3_store_put,
     .join = s3_store_join,
     .list = s3_list,

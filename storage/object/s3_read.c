@@ -1,5 +1,6 @@
 #include "storage/object/s3_read.h"
 
+#include "reinforce/base/parse.h"
 #include "storage/object/parallel.h"
 #include "storage/object/range_read.h"
 
@@ -96,4 +97,59 @@ enum status s3_read(struct s3_client *client, const char *key, const char *etag,
         stretches.etag = info.etag;
     return parallel_run((len + client->part_bytes - 1) / client->part_bytes, client->connections,
                         read_one, &stretches, err);
+}
+
+/* How long the object is that an answer holds the beginning of. */
+static uint64_t total_bytes(const struct http_response *response)
+{
+    uint64_t said = response->has_length ? response->content_length : response->body.len;
+    struct bytes_view value; /* "bytes 0-99/1234" */
+    const uint8_t *slash = NULL;
+    char text[24];
+    int64_t total;
+    struct error ignored;
+
+    if (response->status == 416)
+        return 0;
+    if (response->status == 206 && http_response_header(response, "content-range", &value))
+        slash = memchr(value.data, '/', value.len);
+    if (slash == NULL)
+        return said;
+    (void)snprintf(text, sizeof text, "%.*s", (int)(value.data + value.len - slash - 1),
+                   (const char *)slash + 1);
+    return parse_i64(text, 0, INT64_MAX, &total, &ignored) == ST_OK ? (uint64_t)total : said;
+}
+
+enum status s3_get(struct s3_client *client, const char *key, size_t max_bytes, struct arena *arena,
+                   struct bytes_view *body, struct error *err)
+{
+    size_t first = MAX(MIN(client->part_bytes, max_bytes), (size_t)1), got;
+    const struct s3_request request = {.method = "GET", .key = key, .range_len = first};
+    struct http_response response;
+    struct object_info info;
+    uint64_t total;
+    uint8_t *data = NULL;
+    enum status st = s3_call(client, &request, first, NULL, NULL, &response, err);
+
+    if (response.status == 416) { /* nothing has no range */
+        st = s3_head(client, key, &info, err);
+        if (st == ST_OK && info.bytes != 0)
+            st = error_set(err, ST_CONFLICT, "s3://%s/%.80s was replaced while it was read",
+                           client->config.bucket, key);
+    }
+    got = response.body.len;
+    total = total_bytes(&response);
+    if (st == ST_OK && total > max_bytes)
+        st = object_too_large(key, total, max_bytes, err);
+    if (st == ST_OK)
+        st = arena_alloc(arena, (size_t)total, &data, err);
+    if (st == ST_OK && got > 0)
+        memcpy(data, response.body.data, got);
+    if (st == ST_OK && total > got)
+        st = s3_read(client, key, response.etag[0] != '\0' ? response.etag : NULL, got,
+                     (size_t)total - got, data + got, err);
+    http_response_release(&response);
+    if (st == ST_OK)
+        *body = bytes_view_of(data, (size_t)total);
+    return st;
 }

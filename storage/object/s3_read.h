@@ -13,4 +13,8 @@ NODISCARD enum status s3_head(struct s3_client *client, const char *key, struct 
 NODISCARD enum status s3_read(struct s3_client *client, const char *key, const char *etag,
                               uint64_t offset, size_t len, void *out, struct error *err);
 
+/** All of `key`, as object_store_get(): in one request when it is no longer than a part. */
+NODISCARD enum status s3_get(struct s3_client *client, const char *key, size_t max_bytes,
+                             struct arena *arena, struct bytes_view *body, struct error *err);
+
 #endif

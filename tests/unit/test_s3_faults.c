@@ -229,7 +229,43 @@ static void a_body_that_breaks_off_is_gone_on_with(void **state)
     close_it(&f);
 }
 
-/* "abcdef" in parts of four bytes: MD5 of "abcd", of "ef", and of both of these. */
+/* What is there at once, what takes a second request, what is nothing, and what is too much. */
+static void an_object_is_got_in_one_request(void **state)
+{
+    static const struct http_fake_answer answers[] = {
+        {.status = 206, .body = "abc", .headers = "Content-Range: bytes 0-2/3\r\n"},
+        {.status = 206, .body = "abcd", .headers = "Content-Range: bytes 0-3/6\r\n" ETAG("v")},
+        {.status = 206, .body = "ef", .headers = "Content-Range: bytes 4-5/6\r\n" ETAG("v")},
+        {.status = 200, .body = "abcdef"}, /* knows no ranges */
+        {.status = 200, .body = "abcdef"},
+        {.status = 416, .body = ERROR("InvalidRange")},
+        {.status = 200},
+        {.status = 206, .body = "abcd", .headers = "Content-Range: bytes 0-3/99\r\n"},
+        {.status = 404, .body = ERROR("NoSuchKey")},
+    };
+    static const char *const want[] = {"abc", "abcdef", "abcdef", ""};
+    struct fixture f;
+    struct arena arena;
+    struct bytes_view body;
+    struct error err = {0};
+
+    (void)state;
+    arena_init(&arena, 1 << 16);
+    open_at(&f, answers, ARRAY_LEN(answers), 4);
+    for (size_t i = 0; i < ARRAY_LEN(want); i++) {
+        assert_ok(object_store_get(f.store, "k", 50, &arena, &body, &err));
+        if (!bytes_equal(body, bytes_of_string(want[i])))
+            fail_msg("case %zu: \"%.*s\"", i, (int)body.len, (const char *)body.data);
+    }
+    assert_status(object_store_get(f.store, "k", 50, &arena, &body, &err), ST_INVALID);
+    assert_non_null(strstr(err.message, "has 99 bytes, more than the 50 allowed"));
+    assert_status(object_store_get(f.store, "k", 50, &arena, &body, &err), ST_NOT_FOUND);
+    assert_int_equal(http_fake_count(f.fake), ARRAY_LEN(answers));
+    arena_release(&arena);
+    close_it(&f);
+}
+
+/* of "abcd", the first of "abcdef" in parts of four bytes */
 #define ABCD_MD5 "e2fc714c4727ee9395f324cd2e7f331f"
 
 static void an_upload_that_fails_is_thrown_away(void **state)
@@ -372,6 +408,7 @@ int main(void)
         cmocka_unit_test(a_request_is_signed_with_digests_and_session),
         cmocka_unit_test(a_clock_that_is_wrong_is_set_by_the_servers),
         cmocka_unit_test(a_body_that_breaks_off_is_gone_on_with),
+        cmocka_unit_test(an_object_is_got_in_one_request),
         cmocka_unit_test(an_upload_that_fails_is_thrown_away),
         cmocka_unit_test(a_completion_is_asked_for_until_it_is_certain),
         cmocka_unit_test(a_listing_that_lies_is_refused),
