@@ -5,6 +5,7 @@
 enum {
     SCHEME_MAX_BYTES = 16,
     HASH_CHUNK_BYTES = 1 << 20,
+    REMOTE_CHUNK_BYTES = 32 << 20, /* read in pieces side by side */
 };
 
 static const struct object_store_ops *const kinds[] = {&object_store_file, &object_store_mem,
@@ -224,6 +225,7 @@ enum status object_store_hash(struct object_store *s, const char *key, struct ob
     struct object_info before, after;
     struct sha256 *hash = NULL;
     uint8_t *chunk = NULL;
+    size_t chunk_bytes = s->ops->remote ? REMOTE_CHUNK_BYTES : HASH_CHUNK_BYTES;
     enum status st;
 
     memset(found, 0, sizeof *found);
@@ -233,13 +235,14 @@ enum status object_store_hash(struct object_store *s, const char *key, struct ob
     st = sha256_create(&hash, err);
     if (st != ST_OK)
         goto out;
-    chunk = malloc(HASH_CHUNK_BYTES);
+    chunk_bytes = (size_t)MIN((uint64_t)chunk_bytes, MAX(before.bytes, (uint64_t)1));
+    chunk = malloc(chunk_bytes);
     if (chunk == NULL) {
-        st = error_set(err, ST_NO_MEMORY, "could not allocate %d bytes", HASH_CHUNK_BYTES);
+        st = error_set(err, ST_NO_MEMORY, "could not allocate %zu bytes", chunk_bytes);
         goto out;
     }
     for (uint64_t at = 0; at < before.bytes;) {
-        size_t len = (size_t)MIN(before.bytes - at, (uint64_t)HASH_CHUNK_BYTES);
+        size_t len = (size_t)MIN(before.bytes - at, (uint64_t)chunk_bytes);
 
         st = s->ops->read_range(s, key, at, len, chunk, err);
         if (st != ST_OK)

@@ -220,7 +220,7 @@ enum status s3_multipart_copy(struct s3_multipart *upload, size_t i, const struc
 static enum status expected_etag(const struct s3_multipart *upload, size_t n, char etag[80],
                                  struct error *err)
 {
-    uint8_t *all = malloc(n * S3_MD5_BYTES), md5[S3_MD5_BYTES];
+    uint8_t *all = malloc(MAX(n, (size_t)1) * S3_MD5_BYTES), md5[S3_MD5_BYTES];
     char hex[MD5_HEX];
     enum status st;
 
