@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_REQUESTS = 256, MAX_REQUEST_BYTES = 4 << 20, WAIT_MS = 20 };
+enum { MAX_REQUESTS = 256, MAX_REQUEST_BYTES = 8 << 20, WAIT_MS = 20 };
 
 struct http_fake {
     const struct http_fake_answer *answers;

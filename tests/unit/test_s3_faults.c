@@ -330,6 +330,49 @@ static void a_completion_is_asked_for_until_it_is_certain(void **state)
     close_it(&f);
 }
 
+/* The copy is refused for good: the joined object is made again, of bytes that are sent. */
+static void a_store_that_cannot_copy_is_sent_the_bytes(void **state)
+{
+    enum { PART = 5 << 20 };
+    static char part[PART + 1];
+    static const char *const keys[] = {"part"};
+    const struct http_fake_answer head = {.status = 200, .body = part, .headers = ETAG("v")},
+                                  begun = {.status = 200, .body = BEGUN},
+                                  range = {.status = 206, .body = part, .headers = ETAG("v")},
+                                  put = {.status = 200, .headers = ETAG("opaque")},
+                                  gone = {.status = 204};
+    const struct http_fake_answer answers[] = {
+        head,
+        begun,
+        range,
+        put,
+        {.status = 501, .body = ERROR("NotImplemented")},
+        gone,
+        head,
+        begun,
+        range,
+        put,
+        put,
+        {.status = 200, .body = COMPLETED},
+        {.status = 200, .body = part, .body_len = PART + 1},
+    };
+    struct fixture f;
+    struct object_written written;
+    struct error err = {0};
+
+    (void)state;
+    memset(part, 'p', PART);
+    open_at(&f, answers, ARRAY_LEN(answers), PART);
+    assert_ok(object_store_join(f.store, keys, 1, bytes_of_string("!"), "k", &written, &err));
+    assert_int_equal(written.bytes, PART + 1);
+    assert_int_equal(http_fake_count(f.fake), ARRAY_LEN(answers));
+    assert_non_null(strstr(http_fake_request(f.fake, 4), "x-amz-copy-source: /bucket/p/part\r\n"));
+    assert_non_null(strstr(http_fake_request(f.fake, 4), "x-amz-copy-source-if-match: \"v\"\r\n"));
+    assert_non_null(strstr(http_fake_request(f.fake, 9), "PUT /bucket/p/k?partNumber=1&"));
+    assert_non_null(strstr(http_fake_request(f.fake, 9), "Content-Length: 5242880\r\n"));
+    close_it(&f);
+}
+
 static enum status ignore_key(void *ctx, const struct object_info *info, struct error *err)
 {
     (void)info, (void)err;
@@ -411,6 +454,7 @@ int main(void)
         cmocka_unit_test(an_object_is_got_in_one_request),
         cmocka_unit_test(an_upload_that_fails_is_thrown_away),
         cmocka_unit_test(a_completion_is_asked_for_until_it_is_certain),
+        cmocka_unit_test(a_store_that_cannot_copy_is_sent_the_bytes),
         cmocka_unit_test(a_listing_that_lies_is_refused),
         cmocka_unit_test(the_web_is_read_and_nothing_else),
     };
