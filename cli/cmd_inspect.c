@@ -1,4 +1,5 @@
 #include "cli/command.h"
+#include "cli/store_args.h"
 #include "coordinator/model_record.h"
 #include "coordinator/output.h"
 #include "reinforce/base/file.h"
@@ -380,7 +381,9 @@ static int run(int argc, char **argv)
     static const struct option options[] = {{"uid", required_argument, NULL, 'u'},
                                             {"views", required_argument, NULL, 'V'},
                                             {"json", no_argument, NULL, 'j'},
+                                            STORE_ARGS_OPTIONS,
                                             {NULL, 0, NULL, 0}};
+    struct object_store_options store = {.endpoint = NULL};
     struct inspection in = {0};
     struct error err = {0};
     enum status st;
@@ -394,7 +397,7 @@ static int run(int argc, char **argv)
             in.views_dir = optarg;
         else if (c == 'j')
             in.json = true;
-        else
+        else if (!store_args_take(c, optarg, &store))
             return EXIT_USAGE;
     }
     if (optind + 1 != argc)
@@ -402,7 +405,7 @@ static int run(int argc, char **argv)
     if (in.views_dir != NULL && in.uid == NULL)
         return command_usage(&cmd_inspect, "--views needs --uid");
     in.url = argv[optind];
-    st = output_open(in.url, &in.out, &err);
+    st = output_open(in.url, &store, &in.out, &err);
     if (st == ST_OK) {
         st = in.uid != NULL ? inspect_sample(&in, &err) : inspect_dataset(&in, &err);
         output_close(&in.out);
@@ -426,8 +429,7 @@ const struct command cmd_inspect = {
             "  --uid UID     the sample\n"
             "  --views DIR   replays every view, from the stored image and parameters, into\n"
             "                DIR/view-N.png\n"
-            "  --json        prints JSON\n"
-            "\n"
+            "  --json        prints JSON\n" STORE_ARGS_HELP "\n"
             "Examples:\n"
             "  reinforce inspect build/quickstart/dataset\n"
             "  reinforce inspect build/quickstart/dataset --uid animals-marsupials-koala \\\n"

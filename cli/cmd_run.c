@@ -1,5 +1,6 @@
 #include "cli/command.h"
 #include "cli/job_args.h"
+#include "cli/store_args.h"
 #include "coordinator/local_run.h"
 
 #include <inttypes.h>
@@ -60,6 +61,7 @@ static enum status print_reasons(const struct job *job, struct error *err)
 static enum status print_summary(const struct job *job, const struct run_summary *s,
                                  struct error *err)
 {
+    static const char *const next[] = {"verify", "inspect"};
     const struct run_progress *p = &s->progress;
     double seconds = (double)MAX(p->elapsed_ms, (int64_t)1) / 1000;
     char bytes[32], elapsed[32], pixels[32];
@@ -92,9 +94,11 @@ static enum status print_summary(const struct job *job, const struct run_summary
     if (p->catalog.samples_quarantined > 0)
         (void)printf("  quarantined by reason\n");
     st = print_reasons(job, err);
-    if (st == ST_OK)
-        (void)printf("next:\n  reinforce verify %s\n  reinforce inspect %s\n", job->output.url,
-                     job->output.url);
+    for (size_t i = 0; i < ARRAY_LEN(next) && st == ST_OK; i++) {
+        (void)printf("%s  reinforce %s", i == 0 ? "next:\n" : "", next[i]);
+        store_args_print(job);
+        (void)printf(" %s\n", job->output.url);
+    }
     return st;
 }
 

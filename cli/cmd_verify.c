@@ -1,5 +1,6 @@
 #include "cli/command.h"
 #include "cli/job_args.h"
+#include "cli/store_args.h"
 #include "coordinator/output.h"
 
 #include <getopt.h>
@@ -41,7 +42,7 @@ static int print_json(const char *url, const struct output_verdict *verdict, jso
     return code;
 }
 
-static int verify(const char *url, bool json)
+static int verify(const char *url, const struct object_store_options *store, bool json)
 {
     struct report report = {.problems = json ? json_array() : NULL};
     struct output_verdict verdict;
@@ -49,7 +50,7 @@ static int verify(const char *url, bool json)
     struct error err = {0};
     char bytes[32];
     int code = EXIT_DONE;
-    enum status st = output_open(url, &out, &err);
+    enum status st = output_open(url, store, &out, &err);
 
     if (st == ST_OK) {
         st = output_verify(&out, print_problem, &report, &verdict, &err);
@@ -78,19 +79,22 @@ static int verify(const char *url, bool json)
 
 static int run(int argc, char **argv)
 {
-    static const struct option options[] = {{"json", no_argument, NULL, 'j'}, {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"json", no_argument, NULL, 'j'}, STORE_ARGS_OPTIONS, {NULL, 0, NULL, 0}};
+    struct object_store_options store = {.endpoint = NULL};
     bool json = false;
     int c;
 
     optind = 1;
     while ((c = command_next_option(&cmd_verify, argc, argv, "", options)) != -1) {
-        if (c != 'j')
+        if (c == 'j')
+            json = true;
+        else if (!store_args_take(c, optarg, &store))
             return EXIT_USAGE;
-        json = true;
     }
     if (optind + 1 != argc)
         return command_usage(&cmd_verify, "give one output folder");
-    return verify(argv[optind], json);
+    return verify(argv[optind], &store, json);
 }
 
 /* clang-format off: as it is printed */
@@ -103,10 +107,11 @@ const struct command cmd_verify = {
             "the catalog does not know.\n"
             "\n"
             "Options:\n"
-            "  --json   prints one JSON object: output, objects, samples, bytes, problems\n"
-            "\n"
+            "  --json        prints one JSON object: output, objects, samples, bytes, "
+            "problems\n" STORE_ARGS_HELP "\n"
             "Examples:\n"
             "  reinforce verify build/quickstart/dataset\n"
+            "  reinforce verify s3://datasets/reinforced\n"
             "\n"
             "Exit codes:\n"
             "  0  everything agrees\n"

@@ -29,7 +29,8 @@ bool output_is_shard(const char *key, const char *extension)
            len > n && strcmp(key + len - n, extension) == 0;
 }
 
-enum status output_open(const char *url, struct output *out, struct error *err)
+enum status output_open(const char *url, const struct object_store_options *options,
+                        struct output *out, struct error *err)
 {
     char beside[1200];
     const char *catalog, *config, *name;
@@ -38,7 +39,7 @@ enum status output_open(const char *url, struct output *out, struct error *err)
 
     memset(out, 0, sizeof *out);
     arena_init(&out->arena, ARENA_BYTES);
-    st = object_store_open(url, &out->store, err);
+    st = object_store_open_with(url, options, &out->store, err);
     if (st == ST_OK)
         st = object_store_get(out->store, "_reinforce/job.json", JSON_MAX_BYTES, &out->arena, &body,
                               err);

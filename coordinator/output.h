@@ -18,9 +18,10 @@ struct output {
 /**
  * Opens the dataset at `url` through the job it carries in _reinforce/job.json. A catalog that was
  * not configured is looked for beside the dataset, so that a folder may be moved. ST_NOT_FOUND: no
- * dataset of ours there.
+ * dataset of ours there. `options` of the store may be NULL.
  */
-NODISCARD enum status output_open(const char *url, struct output *out, struct error *err);
+NODISCARD enum status output_open(const char *url, const struct object_store_options *options,
+                                  struct output *out, struct error *err);
 void output_close(struct output *out);
 
 /** Text value of the configuration by section and key, or `otherwise`. */

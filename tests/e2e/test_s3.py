@@ -107,6 +107,14 @@ with tempfile.TemporaryDirectory() as tmp:
     left = [upload["Key"] for upload in s3.list_multipart_uploads(Bucket="datasets").get("Uploads", [])]
     require(left == ["other/shard"], f"uploads are left over: {left}")
 
+    # The job file says where the store is, and what is proposed next works as it is printed.
+    environment = {name: value for name, value in os.environ.items() if name not in ("AWS_ENDPOINT_URL_S3", "AWS_REGION")}
+    job = bucket_job("told", storage={"endpoint": os.environ["AWS_ENDPOINT_URL_S3"], "region": "us-east-1"})
+    told = reinforce("run", job, env=environment)
+    proposed = [line.split() for line in told.stdout.splitlines() if line.startswith("  reinforce verify")]
+    require(proposed and "--endpoint" in proposed[0], f"what is next: {told.stdout}")
+    reinforce(*proposed[0][1:], check=(0,), env=environment)
+
     wrong = reinforce("run", bucket_job("wrong"), check=None, env={**os.environ, "AWS_SECRET_ACCESS_KEY": "wrong"})
     require(wrong.returncode in (1, 2) and "403 SignatureDoesNotMatch" in wrong.stderr
             and "AWS_SECRET_ACCESS_KEY" in wrong.stderr, f"a wrong secret: {wrong.returncode} {wrong.stderr}")
