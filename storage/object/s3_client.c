@@ -14,6 +14,7 @@ enum {
     DEFAULT_TRIES = 8,
     MAX_KEYS = 1000,
     ANSWER_MS = 10 * 60 * 1000, /* for one part on a slow line */
+    STALL_MS = 60 * 1000,       /* a copy inside the store takes a while without a byte */
     MAX_URL = 16 << 10,
     MAX_OWN_HEADERS = 6,
     SHOWN_KEY = 70,
@@ -75,6 +76,7 @@ enum status s3_client_open(const char *url, const struct object_store_options *o
     if (st == ST_OK) {
         http_options_default(&http);
         http.timeout_ms = ANSWER_MS;
+        http.stall_ms = STALL_MS;
         http.max_tries = out->max_tries;
         http.max_connections = (int)out->connections;
         http.ca_file = out->config.ca_file;

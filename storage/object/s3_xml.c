@@ -85,6 +85,10 @@ enum status s3_xml_read(struct bytes_view xml, s3_xml_fn *each, void *ctx, struc
     struct reading r = {.each = each, .ctx = ctx, .st = ST_OK, .err = err};
     enum status st = ST_OK;
 
+    while (xml.len > 0 && memchr(" \t\r\n", xml.data[0], 4) != NULL) {
+        xml.data++; /* AWS keeps a slow answer's connection alive with blanks */
+        xml.len--;
+    }
     if (xml.len > INT_MAX)
         return error_set(err, ST_CORRUPT, "an answer of %zu bytes", xml.len);
     r.parser = XML_ParserCreate("UTF-8");

@@ -268,6 +268,8 @@ static void impossible_combinations_are_refused_with_reason_and_next_step(void *
         {{"captioners[1]={model: m/coca, column: syn_text_b}"}, "captioners[1]", "own `name`"},
         {{"teachers[2].model=x/clip-a"}, "teachers[2]", "own `name`"},
         {{"captioners[0].column=text"}, "captioners[0].column", "does not begin with syn_text"},
+        {{"storage.endpoint=minio:9000"}, "storage.endpoint", "begins with neither http://"},
+        {{"storage.endpoint=http://me:secret@h"}, "storage.endpoint", "keys come from"},
         {{"captioners[0].column=syn_text_emb"}, "captioners[0].column", "embedding"},
         {{"captioners[0].column=syn_text.b"}, "captioners[0].column", "not a column name"},
         {{"captioners[0].min_tokens=30"}, "captioners[0].min_tokens", "not below max_tokens"},

@@ -101,6 +101,10 @@ static void a_success_may_be_an_error(void **state)
     assert_ok(s3_answer_etag(
         bytes_of_string("<CopyPartResult><ETag>\"abc\"</ETag></CopyPartResult>"), etag, &err));
     assert_string_equal(etag, "abc");
+    assert_ok(s3_answer_etag(bytes_of_string("\r\n  <?xml version=\"1.0\"?>\n"
+                                             "<CopyPartResult><ETag>d</ETag></CopyPartResult>"),
+                             etag, &err));
+    assert_string_equal(etag, "d");
     assert_status(
         s3_answer_etag(bytes_of_string("<Error><Code>InternalError</Code></Error>"), etag, &err),
         ST_UNAVAILABLE);
