@@ -47,6 +47,7 @@ struct run {
     struct arena arena;
     struct input input;
     struct object_store *output;
+    bool is_known; /* the output holds this job's configuration already */
     const char *catalog_url;
     struct catalog *catalog;
     struct file_lock lock;
@@ -151,6 +152,7 @@ static enum status check_output(struct run *run, struct error *err)
         st = json_parse(body, &found, err);
     if (st != ST_OK)
         return st;
+    run->is_known = true;
     name = json_string_value(json_object_get(found, "name"));
     if (name == NULL || strcmp(name, run->job->name) != 0)
         st = error_set(
@@ -170,9 +172,15 @@ static enum status plan(struct run *run, struct error *err)
     struct object_written written;
     enum status st = planner_run(&plan, err);
 
-    if (st == ST_OK)
+    /* Another job may have begun here since check_output() looked. */
+    if (st == ST_OK && run->is_known)
         st = object_store_put(run->output, JOB_OBJECT, bytes_of_string(run->job->effective_json),
                               &written, err);
+    else if (st == ST_OK)
+        st = object_store_put_new(run->output, JOB_OBJECT,
+                                  bytes_of_string(run->job->effective_json), &written, err);
+    if (st == ST_CONFLICT)
+        error_add_context(err, "another job begins in this output");
     if (st == ST_OK)
         st = catalog_plan_commit(run->catalog, run->row.job, plan.shards, plan.n_shards, err);
     if (st == ST_OK)

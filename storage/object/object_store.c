@@ -176,7 +176,17 @@ enum status object_store_put(struct object_store *s, const char *key, struct byt
 
     memset(written, 0, sizeof *written);
     st = object_key_check(key, err);
-    return st == ST_OK ? s->ops->put(s, key, body, written, err) : st;
+    return st == ST_OK ? s->ops->put(s, key, body, false, written, err) : st;
+}
+
+enum status object_store_put_new(struct object_store *s, const char *key, struct bytes_view body,
+                                 struct object_written *written, struct error *err)
+{
+    enum status st;
+
+    memset(written, 0, sizeof *written);
+    st = object_key_check(key, err);
+    return st == ST_OK ? s->ops->put(s, key, body, true, written, err) : st;
 }
 
 enum status object_store_join(struct object_store *s, const char *const *part_keys, size_t n_parts,

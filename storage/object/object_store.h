@@ -73,9 +73,10 @@ struct object_store_ops {
      */
     enum status (*get)(struct object_store *s, const char *key, size_t max_bytes,
                        struct arena *arena, struct bytes_view *body, struct error *err);
-    /* Required. Atomic and durable: a reader sees all the old bytes or all the new ones. */
+    /* Required. Atomic and durable: a reader sees all the old bytes or all the new ones. With
+     * `only_new` as object_store_put_new(). */
     enum status (*put)(struct object_store *s, const char *key, struct bytes_view body,
-                       struct object_written *written, struct error *err);
+                       bool only_new, struct object_written *written, struct error *err);
     /* Required. key = the parts' bytes in order, then `tail`. Atomic and durable; parts stay. */
     enum status (*join)(struct object_store *s, const char *const *part_keys, size_t n_parts,
                         struct bytes_view tail, const char *key, struct object_written *written,
@@ -132,6 +133,12 @@ NODISCARD enum status object_store_get(struct object_store *s, const char *key, 
 NODISCARD enum status object_store_put(struct object_store *s, const char *key,
                                        struct bytes_view body, struct object_written *written,
                                        struct error *err);
+/** The same unless `key` is there: then ST_CONFLICT, and nothing has changed. Of several writers at
+ * once one succeeds; but in a store without conditional writes (some that speak S3) the last may
+ * win, so nothing may rest on this alone. */
+NODISCARD enum status object_store_put_new(struct object_store *s, const char *key,
+                                           struct bytes_view body, struct object_written *written,
+                                           struct error *err);
 NODISCARD enum status object_store_join(struct object_store *s, const char *const *part_keys,
                                         size_t n_parts, struct bytes_view tail, const char *key,
                                         struct object_written *written, struct error *err);

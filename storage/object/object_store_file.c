@@ -37,6 +37,7 @@ struct file_write {
     const char *key;
     char temporary[64];
     uint64_t bytes;
+    bool only_new; /* whatever is there stays */
 };
 
 static struct file_store *self(struct object_store *s)
@@ -220,6 +221,27 @@ static enum status write_bytes(const struct file_store *store, struct file_write
     return ST_OK;
 }
 
+/* Gives the temporary file its name. -1 with errno; EEXIST: only a new object may have it. */
+static int take_name(const struct file_write *w)
+{
+    struct stat info;
+
+    if (!w->only_new)
+        return renameat(w->folder_fd, w->temporary, w->folder_fd, w->leaf);
+    if (linkat(w->folder_fd, w->temporary, w->folder_fd, w->leaf, 0) == 0) {
+        (void)unlinkat(w->folder_fd, w->temporary, 0);
+        return 0;
+    }
+    if (errno != EPERM && errno != EOPNOTSUPP && errno != ENOSYS)
+        return -1;
+    /* A file system without links: as near as it gets. */
+    if (fstatat(w->folder_fd, w->leaf, &info, AT_SYMLINK_NOFOLLOW) == 0) {
+        errno = EEXIST;
+        return -1;
+    }
+    return renameat(w->folder_fd, w->temporary, w->folder_fd, w->leaf);
+}
+
 /* Ends the write, well when `st` is ST_OK: durable under its name, or gone without trace. */
 static enum status write_end(const struct file_store *store, struct file_write *w,
                              uint64_t expected_bytes, enum status st, struct error *err)
@@ -234,11 +256,16 @@ static enum status write_end(const struct file_store *store, struct file_write *
         st = error_set(err, ST_UNAVAILABLE, "\"%s/%s\" has %llu bytes after %llu were written",
                        store->root, w->key, (unsigned long long)info.st_size,
                        (unsigned long long)expected_bytes);
-    if (st == ST_OK && renameat(w->folder_fd, w->temporary, w->folder_fd, w->leaf) != 0)
-        st = errno == EISDIR ? error_set(err, ST_CONFLICT,
-                                         "\"%s/%s\" is a folder: an object cannot take its name",
-                                         store->root, w->key)
-                             : write_fail(store, w, "could not rename to", errno, err);
+    if (st == ST_OK && take_name(w) != 0) {
+        if (errno == EISDIR)
+            st =
+                error_set(err, ST_CONFLICT, "\"%s/%s\" is a folder: an object cannot take its name",
+                          store->root, w->key);
+        else if (errno == EEXIST)
+            st = error_set(err, ST_CONFLICT, "\"%s/%s\" is there already", store->root, w->key);
+        else
+            st = write_fail(store, w, "could not rename to", errno, err);
+    }
     if (st != ST_OK)
         (void)unlinkat(w->folder_fd, w->temporary, 0);
     else if (fsync(w->folder_fd) != 0)
@@ -249,7 +276,7 @@ static enum status write_end(const struct file_store *store, struct file_write *
 }
 
 static enum status file_put(struct object_store *s, const char *key, struct bytes_view body,
-                            struct object_written *written, struct error *err)
+                            bool only_new, struct object_written *written, struct error *err)
 {
     struct file_store *store = self(s);
     struct file_write w;
@@ -257,6 +284,7 @@ static enum status file_put(struct object_store *s, const char *key, struct byte
 
     if (st != ST_OK)
         return st;
+    w.only_new = only_new;
     st = write_bytes(store, &w, body, err);
     st = write_end(store, &w, body.len, st, err);
     if (st == ST_OK) {

@@ -180,9 +180,9 @@ static enum status read_only(struct object_store *s, struct error *err)
 }
 
 static enum status web_put(struct object_store *s, const char *key, struct bytes_view body,
-                           struct object_written *written, struct error *err)
+                           bool only_new, struct object_written *written, struct error *err)
 {
-    (void)key, (void)body, (void)written;
+    (void)key, (void)body, (void)only_new, (void)written;
     return read_only(s, err);
 }
 

@@ -210,9 +210,9 @@ static enum status put_locked(struct mem_space *space, const char *key, uint8_t 
     return ST_OK;
 }
 
-static enum status mem_join(struct object_store *s, const char *const *part_keys, size_t n_parts,
-                            struct bytes_view tail, const char *key, struct object_written *written,
-                            struct error *err)
+static enum status join(struct object_store *s, const char *const *part_keys, size_t n_parts,
+                        struct bytes_view tail, const char *key, bool only_new,
+                        struct object_written *written, struct error *err)
 {
     struct mem_space *space = space_of(s);
     size_t len = 0, done = 0;
@@ -220,6 +220,10 @@ static enum status mem_join(struct object_store *s, const char *const *part_keys
     enum status st = ST_OK;
 
     (void)pthread_mutex_lock(&space->lock);
+    if (only_new && find(space, key) != NULL) {
+        st = error_set(err, ST_CONFLICT, "object \"%s\" is in mem:%s already", key, space->name);
+        goto out;
+    }
     for (size_t i = 0; i < n_parts; i++) {
         const struct mem_object *part = find(space, part_keys[i]);
 
@@ -251,10 +255,17 @@ out:
     return st;
 }
 
-static enum status mem_put(struct object_store *s, const char *key, struct bytes_view body,
-                           struct object_written *written, struct error *err)
+static enum status mem_join(struct object_store *s, const char *const *part_keys, size_t n_parts,
+                            struct bytes_view tail, const char *key, struct object_written *written,
+                            struct error *err)
 {
-    return mem_join(s, NULL, 0, body, key, written, err);
+    return join(s, part_keys, n_parts, tail, key, false, written, err);
+}
+
+static enum status mem_put(struct object_store *s, const char *key, struct bytes_view body,
+                           bool only_new, struct object_written *written, struct error *err)
+{
+    return join(s, NULL, 0, body, key, only_new, written, err);
 }
 
 static enum status mem_list(struct object_store *s, const char *prefix, object_list_fn *each,

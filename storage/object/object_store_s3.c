@@ -84,13 +84,13 @@ static enum status s3_store_get(struct object_store *s, const char *key, size_t 
 }
 
 static enum status s3_store_put(struct object_store *s, const char *key, struct bytes_view body,
-                                struct object_written *written, struct error *err)
+                                bool only_new, struct object_written *written, struct error *err)
 {
     char full[FULL_KEY];
     enum status st = full_key(client_of(s), key, full, err);
 
     if (st == ST_OK)
-        st = s3_put(client_of(s), full, body, err);
+        st = s3_put(client_of(s), full, body, only_new, err);
     if (st == ST_OK) {
         written->bytes = body.len;
         sha256_of(body, written->sha256);

@@ -20,6 +20,7 @@ struct s3_client {
     int64_t stale_ms;
     atomic_llong skew_ms; /* how far the server's clock is ahead of ours, once it has complained */
     atomic_bool no_copy;  /* the store cannot copy on its side */
+    atomic_bool no_condition; /* nor write on a condition */
 };
 
 struct s3_request {

@@ -74,7 +74,7 @@ static enum status join_small(struct join *join, struct bytes_view tail, const c
     if (st == ST_OK && tail.len > 0)
         memcpy(body + at, tail.data, tail.len);
     if (st == ST_OK)
-        st = s3_put(join->client, key, bytes_view_of(body, total), err);
+        st = s3_put(join->client, key, bytes_view_of(body, total), false, err);
     if (st == ST_OK) {
         written->bytes = total;
         sha256_of(bytes_view_of(body, total), written->sha256);

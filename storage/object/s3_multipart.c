@@ -53,19 +53,28 @@ static enum status wrong_etag(const struct s3_client *client, const char *key, c
                      client->config.bucket, key, etag, want);
 }
 
+/* Whether `key` was written by an earlier try of ours, whose answer was lost. */
+static bool is_ours(struct s3_client *client, const char *key, const char *etag)
+{
+    struct object_info found = {.bytes = 0};
+    struct error why;
+
+    return s3_head(client, key, &found, &why) == ST_OK && strcmp(found.etag, etag) == 0;
+}
+
 /* One PUT of `body`, of an object or a part of one. */
 static enum status put_body(struct s3_client *client, const char *key,
                             const struct http_header *query, size_t n_query, struct bytes_view body,
-                            struct s3_part *part, bool *opaque, struct error *err)
+                            bool only_new, struct s3_part *part, bool *opaque, struct error *err)
 {
     char base64[MD5_BASE64], hex[MD5_HEX];
-    const struct http_header headers[] = {{"Content-MD5", base64}};
+    const struct http_header headers[] = {{"Content-MD5", base64}, {"If-None-Match", "*"}};
     const struct s3_request request = {.method = "PUT",
                                        .key = key,
                                        .query = query,
                                        .n_query = n_query,
                                        .headers = headers,
-                                       .n_headers = ARRAY_LEN(headers),
+                                       .n_headers = only_new ? 2 : 1,
                                        .body = body};
     struct http_response response;
     enum status st = md5_of(body, part->md5, err);
@@ -81,6 +90,10 @@ static enum status put_body(struct s3_client *client, const char *key,
         *opaque = is_opaque(&response, part->etag);
         if (!*opaque && strcmp(part->etag, hex) != 0)
             st = wrong_etag(client, key, part->etag, hex, err);
+    } else if (only_new && response.status == 501) {
+        atomic_store(&client->no_condition, true);
+    } else if (only_new && st == ST_CONFLICT && response.tries > 1 && is_ours(client, key, hex)) {
+        st = ST_OK;
     }
     http_response_release(&response);
     return st;
@@ -141,8 +154,8 @@ enum status s3_multipart_put(struct s3_multipart *upload, size_t i, struct bytes
 
     assert(i < upload->max_parts);
     (void)snprintf(number, sizeof number, "%zu", i + 1);
-    st = put_body(upload->client, upload->key, query, ARRAY_LEN(query), body, &upload->parts[i],
-                  &opaque, err);
+    st = put_body(upload->client, upload->key, query, ARRAY_LEN(query), body, false,
+                  &upload->parts[i], &opaque, err);
     if (opaque)
         atomic_store(&upload->opaque, true);
     return st;
@@ -339,17 +352,33 @@ static enum status put_piece(void *ctx, size_t i, struct error *err)
                             err);
 }
 
-enum status s3_put(struct s3_client *client, const char *key, struct bytes_view body,
+static enum status refuse_present(struct s3_client *client, const char *key, struct error *err)
+{
+    struct object_info info = {.bytes = 0};
+    enum status st = s3_head(client, key, &info, err);
+
+    if (st == ST_OK)
+        return error_set(err, ST_CONFLICT, "s3://%s/%.150s is there already", client->config.bucket,
+                         key);
+    return st == ST_NOT_FOUND ? ST_OK : st;
+}
+
+enum status s3_put(struct s3_client *client, const char *key, struct bytes_view body, bool only_new,
                    struct error *err)
 {
     struct pieces pieces = {.body = body};
     struct s3_part part = {.bytes = 0};
     bool opaque = false;
     size_t n;
-    enum status st;
+    enum status st = only_new ? refuse_present(client, key, err) : ST_OK;
 
+    if (st != ST_OK)
+        return st;
     if (body.len <= client->part_bytes) {
-        st = put_body(client, key, NULL, 0, body, &part, &opaque, err);
+        only_new = only_new && !atomic_load(&client->no_condition);
+        st = put_body(client, key, NULL, 0, body, only_new, &part, &opaque, err);
+        if (st != ST_OK && only_new && atomic_load(&client->no_condition))
+            st = put_body(client, key, NULL, 0, body, false, &part, &opaque, err);
         if (st == ST_CORRUPT) { /* what stands there is nobody's */
             const struct s3_request remove = {.method = "DELETE", .key = key};
             struct error why;

@@ -61,8 +61,9 @@ NODISCARD enum status s3_multipart_end(struct s3_multipart *upload, size_t n, en
 NODISCARD enum status s3_multipart_abort(struct s3_client *client, const char *key, const char *id,
                                          struct error *err);
 
-/** Puts `body` in one request, or in parts side by side when it is long, and confirms it. */
+/** Puts `body` in one request, or in parts side by side when it is long, and confirms it. With
+ * `only_new` ST_CONFLICT when `key` is there, as far as the store can tell. */
 NODISCARD enum status s3_put(struct s3_client *client, const char *key, struct bytes_view body,
-                             struct error *err);
+                             bool only_new, struct error *err);
 
 #endif

@@ -38,10 +38,13 @@ static enum status verdict(enum status done, bool fail, const char *key, struct 
 }
 
 static enum status flaky_put(struct object_store *s, const char *key, struct bytes_view body,
-                             struct object_written *written, struct error *err)
+                             bool only_new, struct object_written *written, struct error *err)
 {
     bool skip, fail = must_fail(own(s), &skip);
-    enum status st = skip ? ST_OK : object_store_put(own(s)->behind, key, body, written, err);
+    struct object_store *behind = own(s)->behind;
+    enum status st = skip       ? ST_OK
+                     : only_new ? object_store_put_new(behind, key, body, written, err)
+                                : object_store_put(behind, key, body, written, err);
 
     return verdict(st, fail, key, err);
 }

@@ -152,6 +152,23 @@ static void a_put_replaces_the_whole_object_and_its_etag(struct object_store *s)
     assert_ok(object_store_remove(s, "k/replaced", &err));
 }
 
+static void a_new_object_is_not_written_over(struct object_store *s)
+{
+    struct object_written written;
+    struct error err = {0};
+
+    assert_ok(object_store_put_new(s, "new/object", bytes_of_string("first"), &written, &err));
+    assert_int_equal(written.bytes, 5);
+    assert_status(object_store_put_new(s, "new/object", bytes_of_string("second"), &written, &err),
+                  ST_CONFLICT);
+    assert_non_null(strstr(err.message, "new/object"));
+    expect(s, "new/object", bytes_of_string("first"));
+    assert_ok(object_store_remove(s, "new/object", &err));
+    assert_ok(object_store_put_new(s, "new/object", bytes_of_string("third"), &written, &err));
+    expect(s, "new/object", bytes_of_string("third"));
+    assert_ok(object_store_remove(s, "new/object", &err));
+}
+
 static void keys_are_bytes_within_rules(struct object_store *s)
 {
     static const char *const good[] = {
@@ -308,7 +325,7 @@ static void another_handle_sees_the_same_and_sweeping_spares_it(struct object_st
 struct racer {
     struct object_store *store;
     int id;
-    atomic_int *n_torn;
+    atomic_int *n_counted;
 };
 
 /* Writes one shared key as a block of its own letter, and objects of its own in a folder that keeps
@@ -341,26 +358,58 @@ static void *race(void *arg)
             failed = body.data[i] != body.data[0];
     }
     if (failed)
-        (void)atomic_fetch_add(racer->n_torn, 1);
+        (void)atomic_fetch_add(racer->n_counted, 1);
     arena_release(&arena);
     free(block);
     return NULL;
+}
+
+static void *be_first(void *arg)
+{
+    struct racer *racer = arg;
+    struct object_written written;
+    struct error err;
+    char own[32];
+    enum status st;
+
+    (void)snprintf(own, sizeof own, "of %d", racer->id);
+    st = object_store_put_new(racer->store, "race/first", bytes_of_string(own), &written, &err);
+    if (st == ST_OK)
+        (void)atomic_fetch_add(racer->n_counted, 1);
+    return NULL;
+}
+
+static void of_many_that_write_a_new_object_one_is_first(struct object_store *s)
+{
+    struct racer racers[N_THREADS];
+    pthread_t threads[N_THREADS];
+    atomic_int n_first = 0;
+    struct error err = {0};
+
+    for (int i = 0; i < N_THREADS; i++) {
+        racers[i] = (struct racer){.store = s, .id = i, .n_counted = &n_first};
+        assert_int_equal(pthread_create(&threads[i], NULL, be_first, &racers[i]), 0);
+    }
+    for (int i = 0; i < N_THREADS; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    assert_int_equal(atomic_load(&n_first), 1);
+    assert_ok(object_store_remove(s, "race/first", &err));
 }
 
 static void many_threads_never_see_half_an_object(struct object_store *s)
 {
     struct racer racers[N_THREADS];
     pthread_t threads[N_THREADS];
-    atomic_int n_torn = 0;
+    atomic_int n_counted = 0;
     struct error err = {0};
 
     for (int i = 0; i < N_THREADS; i++) {
-        racers[i] = (struct racer){.store = s, .id = i, .n_torn = &n_torn};
+        racers[i] = (struct racer){.store = s, .id = i, .n_counted = &n_counted};
         assert_int_equal(pthread_create(&threads[i], NULL, race, &racers[i]), 0);
     }
     for (int i = 0; i < N_THREADS; i++)
         assert_int_equal(pthread_join(threads[i], NULL), 0);
-    assert_int_equal(atomic_load(&n_torn), 0);
+    assert_int_equal(atomic_load(&n_counted), 0);
     expect_list(s, "", "race/shared\n");
     assert_ok(object_store_remove(s, "race/shared", &err));
 }
@@ -374,10 +423,12 @@ void object_store_contract(const char *url)
     what_is_not_there_is_not_found(s);
     bytes_come_back_whole_and_in_ranges(s);
     a_put_replaces_the_whole_object_and_its_etag(s);
+    a_new_object_is_not_written_over(s);
     keys_are_bytes_within_rules(s);
     listings_are_in_byte_order_of_whole_keys(s);
     joining_appends_parts_in_order_and_keeps_them(s);
     another_handle_sees_the_same_and_sweeping_spares_it(s, url);
+    of_many_that_write_a_new_object_one_is_first(s);
     many_threads_never_see_half_an_object(s);
     expect_list(s, "", "");
     object_store_close(&s);
