@@ -85,7 +85,8 @@ enum status s3_xml_read(struct bytes_view xml, s3_xml_fn *each, void *ctx, struc
     struct reading r = {.each = each, .ctx = ctx, .st = ST_OK, .err = err};
     enum status st = ST_OK;
 
-    while (xml.len > 0 && memchr(" \t\r\n", xml.data[0], 4) != NULL) {
+    while (xml.len > 0 && (xml.data[0] == ' ' || xml.data[0] == '\t' || xml.data[0] == '\r' ||
+                           xml.data[0] == '\n')) {
         xml.data++; /* AWS keeps a slow answer's connection alive with blanks */
         xml.len--;
     }
