@@ -16,6 +16,7 @@ enum {
     MAX_ANSWER = 1 << 20,
     MD5_BASE64 = 25, /* with NUL */
     MD5_HEX = 33,
+    MAX_SAID_FAILED = 5, /* times a store may say "200, but it failed" */
 };
 
 static enum status md5_of(struct bytes_view data, uint8_t md5[S3_MD5_BYTES], struct error *err)
@@ -99,7 +100,8 @@ static enum status put_body(struct s3_client *client, const char *key,
     return st;
 }
 
-/* Confirms that `key` is there with this length and, unless it is NULL, this ETag. */
+/* Confirms that `key` is there with this length and, unless it is NULL, this ETag. What is there
+ * may be another writer's by now, so nothing is removed. */
 static enum status confirm(struct s3_client *client, const char *key, uint64_t bytes,
                            const char *etag, struct error *err)
 {
@@ -177,9 +179,6 @@ static enum status copy_once(struct s3_multipart *upload, const struct s3_reques
     return st;
 }
 
-/* Calls until the store does not say "200, but it failed". */
-#define MAX_SAID_FAILED 5
-
 enum status s3_multipart_copy(struct s3_multipart *upload, size_t i, const struct s3_copy *copy,
                               struct error *err)
 {
@@ -248,7 +247,9 @@ static enum status expected_etag(const struct s3_multipart *upload, size_t n, ch
     return st;
 }
 
-static enum status complete_once(struct s3_multipart *upload, struct bytes_view list,
+/* *etag: as the store says it, "" where it does not (Ceph) or where it says nothing of the bytes.
+ */
+static enum status complete_once(struct s3_multipart *upload, struct bytes_view list, char etag[80],
                                  struct error *err)
 {
     const struct http_header query[] = {{"uploadId", upload->id}};
@@ -258,11 +259,12 @@ static enum status complete_once(struct s3_multipart *upload, struct bytes_view 
                                        .n_query = ARRAY_LEN(query),
                                        .body = list};
     struct http_response response;
-    char ignored[80]; /* Ceph says none: confirm() asks */
     enum status st = s3_call(upload->client, &request, MAX_ANSWER, NULL, NULL, &response, err);
 
     if (st == ST_OK)
-        st = s3_answer_etag(byte_buf_view(&response.body), ignored, err);
+        st = s3_answer_etag(byte_buf_view(&response.body), etag, err);
+    if (st == ST_OK && is_opaque(&response, etag))
+        etag[0] = '\0';
     http_response_release(&response);
     return st;
 }
@@ -271,7 +273,7 @@ static enum status complete(struct s3_multipart *upload, size_t n, struct error 
 {
     struct s3_client *client = upload->client;
     struct byte_buf list;
-    char want[80];
+    char etag[80] = "", want[80];
     uint64_t bytes = 0;
     bool opaque = atomic_load(&upload->opaque);
     enum status st;
@@ -290,7 +292,7 @@ static enum status complete(struct s3_multipart *upload, size_t n, struct error 
     if (st == ST_OK)
         st = expected_etag(upload, n, want, err);
     for (int tries = 1; st == ST_OK; tries++) {
-        st = complete_once(upload, byte_buf_view(&list), err);
+        st = complete_once(upload, byte_buf_view(&list), etag, err);
         if (st != ST_UNAVAILABLE || tries == MAX_SAID_FAILED)
             break;
         http_back_off(client->http, tries);
@@ -308,7 +310,11 @@ static enum status complete(struct s3_multipart *upload, size_t n, struct error 
                                "s3://%s/%.80s: the upload was thrown away by somebody else",
                                client->config.bucket, upload->key);
     }
-    return st == ST_OK ? confirm(client, upload->key, bytes, opaque ? NULL : want, err) : st;
+    if (st == ST_OK && etag[0] != '\0' && !opaque && strcmp(etag, want) != 0)
+        st = wrong_etag(client, upload->key, etag, want, err);
+    if (st != ST_OK)
+        return st;
+    return confirm(client, upload->key, bytes, opaque || etag[0] != '\0' ? NULL : want, err);
 }
 
 enum status s3_multipart_abort(struct s3_client *client, const char *key, const char *id,

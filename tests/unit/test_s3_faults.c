@@ -265,8 +265,10 @@ static void an_object_is_got_in_one_request(void **state)
     close_it(&f);
 }
 
-/* of "abcd", the first of "abcdef" in parts of four bytes */
-#define ABCD_MD5 "e2fc714c4727ee9395f324cd2e7f331f"
+/* "abcdef" in parts of four bytes: MD5 of "abcd", of "ef", and the ETag of both */
+#define EF_MD5    "feb78cc258bdc76867354f01c22dbe43"
+#define BOTH_ETAG "fa40dffba3d56c6098e0477379f300bd-2"
+#define ABCD_MD5  "e2fc714c4727ee9395f324cd2e7f331f"
 
 static void an_upload_that_fails_is_thrown_away(void **state)
 {
@@ -419,6 +421,62 @@ static enum status ignore_key(void *ctx, const struct object_info *info, struct 
     return ST_OK;
 }
 
+/* The ETag of an object in parts is known beforehand; Ceph says it to a HEAD alone. */
+static void an_object_of_parts_has_the_etag_of_its_bytes(void **state)
+{
+    const struct http_fake_answer begun = {.status = 200, .body = BEGUN},
+                                  abcd = {.status = 200, .headers = ETAG(ABCD_MD5)},
+                                  ef = {.status = 200, .headers = ETAG(EF_MD5)};
+    const struct {
+        struct http_fake_answer answers[5];
+        enum status want;
+    } cases[] = {
+        {{begun,
+          abcd,
+          ef,
+          {.status = 200, .body = "<AResult><ETag>\"" BOTH_ETAG "\"</ETag></AResult>"},
+          {.status = 200, .body = "abcdef"}},
+         ST_OK},
+        {{begun,
+          abcd,
+          ef,
+          {.status = 200, .body = "<AResult><ETag>\"" ABCD_MD5 "-2\"</ETag></AResult>"}},
+         ST_CORRUPT},
+        {{begun,
+          abcd,
+          ef,
+          {.status = 200, .body = "<AResult><ETag></ETag></AResult>"},
+          {.status = 200, .body = "abcdef", .headers = ETAG(BOTH_ETAG)}},
+         ST_OK},
+        {{begun,
+          abcd,
+          ef,
+          {.status = 200, .body = "<AResult></AResult>"},
+          {.status = 200, .body = "abcdef", .headers = ETAG(ABCD_MD5 "-2")}},
+         ST_CORRUPT},
+        {{begun,
+          abcd,
+          ef,
+          {.status = 200, .body = "<AResult></AResult>"},
+          {.status = 200, .body = "abcde"}},
+         ST_CORRUPT},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct fixture f;
+        struct object_written written;
+        struct error err = {0};
+        enum status st;
+
+        open_at(&f, cases[i].answers, cases[i].answers[4].status != 0 ? 5 : 4, 4);
+        st = object_store_put(f.store, "k", bytes_of_string("abcdef"), &written, &err);
+        if (st != cases[i].want)
+            fail_msg("case %zu: %s: %s", i, status_name(st), err.message);
+        close_it(&f);
+    }
+}
+
 static void a_listing_that_lies_is_refused(void **state)
 {
     static const struct http_fake_answer answers[] = {
@@ -494,6 +552,7 @@ int main(void)
         cmocka_unit_test(an_upload_that_fails_is_thrown_away),
         cmocka_unit_test(a_completion_is_asked_for_until_it_is_certain),
         cmocka_unit_test(a_store_that_cannot_copy_is_sent_the_bytes),
+        cmocka_unit_test(an_object_of_parts_has_the_etag_of_its_bytes),
         cmocka_unit_test(a_new_object_is_put_on_a_condition),
         cmocka_unit_test(a_listing_that_lies_is_refused),
         cmocka_unit_test(the_web_is_read_and_nothing_else),
