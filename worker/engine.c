@@ -34,7 +34,9 @@ static enum status open_captioner(const struct job_captioner *spec, const atomic
                                               .activation = spec->activation,
                                               .no_attention_cap = !spec->attention_cap,
                                               .final_cap = spec->final_cap,
-                                              .sliding_window = spec->sliding_window};
+                                              .sliding_window = spec->sliding_window,
+                                              .matrices = spec->weights,
+                                              .kv_type = spec->kv_cache};
     enum status st;
 
     if (spec->remote.server != NULL)

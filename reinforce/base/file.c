@@ -164,6 +164,18 @@ enum status file_map_open(const char *path, struct file_map *map, struct error *
     return st;
 }
 
+void file_drop_pages(struct bytes_view mapped)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), skip = (uintptr_t)mapped.data % page;
+    union {
+        const uint8_t *in;
+        void *out;
+    } cast = {.in = mapped.data - skip};
+
+    if (mapped.len > 0)
+        (void)madvise(cast.out, mapped.len + skip, MADV_DONTNEED); /* POSIX's does nothing here */
+}
+
 void file_map_close(struct file_map *map)
 {
     union {

@@ -34,4 +34,8 @@ struct file_map {
 NODISCARD enum status file_map_open(const char *path, struct file_map *map, struct error *err);
 void file_map_close(struct file_map *map);
 
+/** Pages of a map, or of a part of it, that need not stay in memory: reading them reads the file
+ * again. Advice, which cannot fail. */
+void file_drop_pages(struct bytes_view mapped);
+
 #endif

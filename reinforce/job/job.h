@@ -39,6 +39,8 @@ struct job_captioner {
     const char *column; /* "syn_text" + suffix */
     enum job_caption_post post;
     bool attention_cap, final_cap, sliding_window; /* PaliGemma 2 */
+    enum matrix_form weights;                      /* PaliGemma */
+    enum kv_type kv_cache;                         /* PaliGemma */
     struct caption_options how;
     struct job_remote remote;
     int image_side;           /* served: longest side that is sent, pixels; 0: as it is */

@@ -153,10 +153,17 @@ static enum status check_served_captioner(const struct job_captioner *captioner,
     enum status st =
         check_remote(&captioner->remote, captioner->activation, root, "captioners", index, err);
 
-    if (st != ST_OK || captioner->remote.server == NULL || captioner->how.strategy < CAPTION_BEAM)
+    if (st != ST_OK || captioner->remote.server == NULL)
         return st;
-    (void)error_set(err, ST_INVALID, "servers know no beam search; use greedy or top_p");
-    return refused_at(root, "captioners", index, "strategy", err);
+    if (captioner->how.strategy >= CAPTION_BEAM) {
+        (void)error_set(err, ST_INVALID, "servers know no beam search; use greedy or top_p");
+        return refused_at(root, "captioners", index, "strategy", err);
+    }
+    if (captioner->weights == MATRIX_STORED && captioner->kv_cache == KV_FLOAT32)
+        return ST_OK;
+    (void)error_set(err, ST_INVALID, "is the server's business; leave the key out");
+    return refused_at(root, "captioners", index,
+                      captioner->weights != MATRIX_STORED ? "weights" : "kv_cache", err);
 }
 
 static enum status check_served_teacher(const struct job_teacher *teacher,

@@ -135,7 +135,7 @@ static enum status load_text(const struct snapshot *s, struct weights *weights, 
         st = weights_get(weights, "text.", "cls_emb", WEIGHTS_SHAPE(width), &c->cls_embedding, err);
     if (st == ST_OK)
         st = transformer_load(weights, "text.transformer.", NAMING_OPEN_CLIP, 0, &s->text.shape,
-                              &c->text, err);
+                              MATRIX_STORED, &c->text, err);
     if (st == ST_OK)
         st = layer_norm_load(weights, "text.ln_final.", width, &c->ln_final, err);
     if (st == ST_OK)
@@ -155,7 +155,7 @@ static enum status load_decoder(const struct snapshot *s, struct weights *weight
                          "multimodal_cfg.width %zu must equal text_cfg.width %zu and embed_dim %zu",
                          width, s->text.shape.width, c->embed_dim);
     st = transformer_load(weights, "text_decoder.", NAMING_OPEN_CLIP, 0, &s->multimodal.shape,
-                          &c->decoder, err);
+                          MATRIX_STORED, &c->decoder, err);
     if (st != ST_OK)
         return st;
     c->cross = calloc(c->decoder.n_layers + 1, sizeof *c->cross);
@@ -381,6 +381,18 @@ enum status coca_embed_text(const struct coca *c, const int32_t *ids, size_t n, 
     return st;
 }
 
+static enum status init_cache(struct kv_cache *cache, const struct transformer *t, size_t max_rows,
+                              size_t capacity, struct arena *arena, struct error *err)
+{
+    const struct kv_shape shape = {.n_layers = t->n_layers,
+                                   .n_heads = t->n_heads,
+                                   .head_dim = t->width / t->n_heads,
+                                   .n_rows = max_rows,
+                                   .capacity = capacity};
+
+    return kv_cache_init(cache, &shape, arena, err);
+}
+
 enum status coca_decoder_init(struct coca_decoder *d, const struct coca *coca, size_t max_rows,
                               size_t capacity, struct arena *arena, struct error *err)
 {
@@ -392,11 +404,9 @@ enum status coca_decoder_init(struct coca_decoder *d, const struct coca *coca, s
     if (capacity > coca->context_length)
         return error_set(err, ST_INVALID, "rows of %zu tokens, the model takes up to %zu", capacity,
                          coca->context_length);
-    st = kv_cache_init(&d->text, coca->text.n_layers, coca->text.width, max_rows, capacity, arena,
-                       err);
+    st = init_cache(&d->text, &coca->text, max_rows, capacity, arena, err);
     if (st == ST_OK)
-        st = kv_cache_init(&d->decoder, coca->decoder.n_layers, coca->decoder.width, max_rows,
-                           capacity, arena, err);
+        st = init_cache(&d->decoder, &coca->decoder, max_rows, capacity, arena, err);
     if (st == ST_OK)
         st = arena_alloc(arena, (step + max_rows * D) * sizeof *d->scratch, &d->scratch, err);
     d->coca = coca;

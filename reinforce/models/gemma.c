@@ -77,7 +77,7 @@ static enum status load_layer(struct weights *weights, const char *prefix,
 
     for (size_t i = 0; i < ARRAY_LEN(matrices) && st == ST_OK; i++)
         st = matrix_load(weights, prefix, matrices[i].name, matrices[i].out, matrices[i].in,
-                         matrices[i].to, err);
+                         c->matrices, matrices[i].to, err);
     return st;
 }
 
@@ -95,7 +95,8 @@ static enum status load_table(struct weights *weights, const char *prefix, struc
     table = weights_peek(weights, name);
     if (table != NULL && table->rank == 2)
         rows = MAX(rows, table->shape[0]);
-    st = matrix_load(weights, prefix, "embed_tokens.weight", rows, g->config.width, &all, err);
+    st = matrix_load(weights, prefix, "embed_tokens.weight", rows, g->config.width,
+                     g->config.matrices, &all, err);
     g->embedding = matrix_first_rows(&all, g->config.vocab_size);
     return st;
 }
@@ -169,14 +170,11 @@ static void add_half(const struct gemma_config *c, const float *norm_post, float
     ops_add(x, made, T * c->width);
 }
 
-static struct attention attention_of(const struct gemma_config *c, size_t layer, const float *q,
-                                     const struct kv_cache *cache, size_t row)
+static struct attention attention_of(const struct gemma_config *c, size_t layer, const float *q)
 {
     return (struct attention){.q = q,
-                              .k = kv_cache_k(cache, layer, row),
-                              .v = kv_cache_v(cache, layer, row),
                               .q_stride = c->n_heads * c->head_dim,
-                              .kv_stride = cache->width,
+                              .kv_stride = c->n_kv_heads * c->head_dim,
                               .n_heads = c->n_heads,
                               .head_dim = c->head_dim,
                               .causal = true,
@@ -191,6 +189,7 @@ struct work {
     float *normed; /* [T, D] */
     float *q;      /* [T, n_heads * head_dim] */
     float *mixed;  /* [T, n_heads * head_dim] */
+    float *k, *v;  /* [T, n_kv_heads * head_dim]: exact ones, whatever the cache keeps */
     float *gate;   /* [ROW_TILE, f] */
     float *up;     /* [ROW_TILE, f] */
 };
@@ -198,13 +197,16 @@ struct work {
 static enum status work_init(const struct gemma_config *c, size_t T, struct arena *scratch,
                              struct work *work, struct error *err)
 {
-    size_t q = c->n_heads * c->head_dim, tile = MIN(T, (size_t)ROW_TILE);
+    size_t q = c->n_heads * c->head_dim, kv = c->n_kv_heads * c->head_dim,
+           tile = MIN(T, (size_t)ROW_TILE);
     const struct {
         float **to;
         size_t n;
     } parts[] = {{&work->normed, T * c->width},
                  {&work->q, T * q},
                  {&work->mixed, T * q},
+                 {&work->k, T * kv},
+                 {&work->v, T * kv},
                  {&work->gate, tile * c->mlp_width},
                  {&work->up, tile * c->mlp_width}};
     enum status st = ST_OK;
@@ -216,10 +218,15 @@ static enum status work_init(const struct gemma_config *c, size_t T, struct aren
 
 size_t gemma_prefill_bytes(const struct gemma_config *c, size_t T)
 {
-    size_t q = c->n_heads * c->head_dim, tile = MIN(T, (size_t)ROW_TILE);
-    size_t panel = MAX((size_t)MATRIX_PANEL, 16 * MAX(c->mlp_width, MAX(c->width, q)));
+    size_t q = c->n_heads * c->head_dim, kv = c->n_kv_heads * c->head_dim;
+    size_t tile = MIN(T, (size_t)ROW_TILE), widest = MAX(c->width, q);
+    size_t product =
+        c->matrices == MATRIX_INT8
+            ? MAX(int8_rows_floats(T, widest), int8_rows_floats(tile, c->mlp_width))
+            : MAX((size_t)MATRIX_PANEL, 16 * MAX(c->mlp_width, widest)); /* a widened panel */
 
-    return (T * (c->width + 2 * q) + 2 * tile * c->mlp_width + MAX(panel, ATTENTION_TILE * T)) *
+    return (T * (c->width + 2 * q + 2 * kv) + 2 * tile * c->mlp_width +
+            MAX(product, ATTENTION_TILE * T)) *
            sizeof(float);
 }
 
@@ -246,17 +253,19 @@ static enum status run_mlp(const struct gemma *g, const struct gemma_layer *laye
     return st;
 }
 
-/* The queries' side of a layer: attention over keys that are in the cache, and the MLP. */
+/* The queries' side of a layer: attention over the keys that are made, and the MLP. */
 static enum status finish_layer(const struct gemma *g, size_t i, float *x, size_t T,
-                                size_t n_prefix, const struct kv_cache *cache, size_t row,
-                                const struct work *work, struct arena *scratch, struct error *err)
+                                size_t n_prefix, const struct work *work, struct arena *scratch,
+                                struct error *err)
 {
     const struct gemma_config *c = &g->config;
     const struct gemma_layer *layer = &g->layers[i];
-    struct attention attention = attention_of(c, i, work->q, cache, row);
+    struct attention attention = attention_of(c, i, work->q);
     struct arena mark = *scratch;
     enum status st = matrix_product(&layer->q, work->q, work->normed, T, scratch, err);
 
+    attention.k = work->k;
+    attention.v = work->v;
     attention.Tq = attention.Tk = T;
     attention.n_prefix = n_prefix;
     for (size_t t = 0; t < T && st == ST_OK; t++)
@@ -283,63 +292,81 @@ enum status gemma_prefill(const struct gemma *g, float *x, size_t T, size_t n_pr
     const struct gemma_config *c = &g->config;
     struct arena mark = *scratch;
     struct work work;
-    enum status st =
-        T <= cache->capacity
-            ? work_init(c, T, scratch, &work, err)
-            : error_set(err, ST_INVALID, "%zu tokens, the cache holds %zu", T, cache->capacity);
+    enum status st = T <= cache->shape.capacity
+                         ? work_init(c, T, scratch, &work, err)
+                         : error_set(err, ST_INVALID, "%zu tokens, the cache holds %zu", T,
+                                     cache->shape.capacity);
 
     for (size_t i = 0; i < c->n_layers && st == ST_OK; i++) {
-        float *k = kv_cache_k(cache, i, row), *v = kv_cache_v(cache, i, row);
-
         ops_rms_norm(work.normed, x, g->layers[i].norm_attention, c->eps, T, c->width);
-        st = matrix_product(&g->layers[i].k, k, work.normed, T, scratch, err);
+        st = matrix_product(&g->layers[i].k, work.k, work.normed, T, scratch, err);
         if (st == ST_OK)
-            st = matrix_product(&g->layers[i].v, v, work.normed, T, scratch, err);
+            st = matrix_product(&g->layers[i].v, work.v, work.normed, T, scratch, err);
         for (size_t t = 0; t < T && st == ST_OK; t++)
-            rope_turn(&g->rope, k + t * cache->width, c->n_kv_heads, t);
+            rope_turn(&g->rope, work.k + t * cache->width, c->n_kv_heads, t);
+        if (st == ST_OK)
+            kv_cache_put(cache, i, row, 0, T, work.k, work.v);
         if (st == ST_OK && (finish || i + 1 < c->n_layers))
-            st = finish_layer(g, i, x, T, n_prefix, cache, row, &work, scratch, err);
+            st = finish_layer(g, i, x, T, n_prefix, &work, scratch, err);
     }
     arena_rewind(scratch, &mark);
     return st;
 }
 
-void gemma_head(const struct gemma *g, float *x, size_t M, float *logits)
+size_t gemma_rows_floats(const struct gemma_config *c, size_t M)
+{
+    size_t widest = MAX(MAX(c->mlp_width, c->width), c->n_heads * c->head_dim);
+
+    return c->matrices == MATRIX_INT8 ? int8_rows_floats(M, widest) : 0;
+}
+
+void gemma_head(const struct gemma *g, float *x, size_t M, float *logits, float *scratch)
 {
     const struct gemma_config *c = &g->config;
 
     ops_rms_norm(x, x, g->norm, c->eps, M, c->width);
-    matrix_product_rows(&g->embedding, logits, x, M);
+    matrix_product_rows(&g->embedding, logits, x, M, scratch);
     if (c->final_cap > 0)
         ops_soft_cap(logits, M * c->vocab_size, 1, c->final_cap);
 }
 
-/* Floats of one step: x, normed [M, D]; q, mixed [M, h c]; k, v [M, kv c]; gate, up [M, f]; scores.
- */
+/* Floats of one step: x, normed [M, D]; q, mixed [M, h c]; k, v [M, kv c]; gate, up [M, f]; scores;
+ * what products need. */
 static size_t step_floats(const struct gemma_config *c, size_t M, size_t capacity)
 {
     return M * (2 * c->width + 2 * (c->n_heads + c->n_kv_heads) * c->head_dim + 2 * c->mlp_width) +
-           capacity;
+           capacity + gemma_rows_floats(c, M);
+}
+
+static struct kv_shape cache_shape(const struct gemma_config *c, size_t n_rows, size_t capacity)
+{
+    return (struct kv_shape){.type = c->kv_type,
+                             .n_layers = c->n_layers,
+                             .n_heads = c->n_kv_heads,
+                             .head_dim = c->head_dim,
+                             .n_rows = n_rows,
+                             .capacity = capacity};
 }
 
 size_t gemma_decoder_bytes(const struct gemma_config *c, size_t max_rows, size_t capacity)
 {
-    return kv_cache_bytes(c->n_layers, c->n_kv_heads * c->head_dim, max_rows, capacity) +
-           step_floats(c, max_rows, capacity) * sizeof(float);
+    const struct kv_shape shape = cache_shape(c, max_rows, capacity);
+
+    return kv_cache_bytes(&shape) + step_floats(c, max_rows, capacity) * sizeof(float);
 }
 
 enum status gemma_decoder_init(struct gemma_decoder *d, const struct gemma *g, size_t max_rows,
                                size_t capacity, struct arena *arena, struct error *err)
 {
     const struct gemma_config *c = &g->config;
+    const struct kv_shape shape = cache_shape(c, max_rows, capacity);
     enum status st;
 
     *d = (struct gemma_decoder){.gemma = g, .max_rows = max_rows};
     if (capacity > c->context_length)
         return error_set(err, ST_INVALID, "sequences of %zu tokens, the model takes up to %zu",
                          capacity, c->context_length);
-    st = kv_cache_init(&d->cache, c->n_layers, c->n_kv_heads * c->head_dim, max_rows, capacity,
-                       arena, err);
+    st = kv_cache_init(&d->cache, &shape, arena, err);
     return st == ST_OK ? arena_alloc(arena, step_floats(c, max_rows, capacity) * sizeof(float),
                                      &d->scratch, err)
                        : st;
@@ -355,31 +382,30 @@ static void step_layer(struct gemma_decoder *d, size_t i, float *x, size_t M, co
     size_t wide = c->n_heads * c->head_dim, kv = c->n_kv_heads * c->head_dim;
     float *normed = scratch, *q = normed + M * c->width, *mixed = q + M * wide,
           *k = mixed + M * wide, *v = k + M * kv, *gate = v + M * kv, *up = gate + M * c->mlp_width,
-          *scores = up + M * c->mlp_width;
+          *scores = up + M * c->mlp_width, *more = scores + d->cache.shape.capacity;
 
     ops_rms_norm(normed, x, layer->norm_attention, c->eps, M, c->width);
-    matrix_product_rows(&layer->q, q, normed, M);
-    matrix_product_rows(&layer->k, k, normed, M);
-    matrix_product_rows(&layer->v, v, normed, M);
+    matrix_product_rows(&layer->q, q, normed, M, more);
+    matrix_product_rows(&layer->k, k, normed, M, more);
+    matrix_product_rows(&layer->v, v, normed, M, more);
     for (size_t m = 0; m < M; m++) {
-        struct attention attention = attention_of(c, i, q + m * wide, &d->cache, row[m]);
-        size_t at = position[m] * kv;
+        struct attention attention = attention_of(c, i, q + m * wide);
 
         rope_turn(&g->rope, q + m * wide, c->n_heads, position[m]);
         rope_turn(&g->rope, k + m * kv, c->n_kv_heads, position[m]);
-        memcpy(kv_cache_k(&d->cache, i, row[m]) + at, k + m * kv, kv * sizeof *k);
-        memcpy(kv_cache_v(&d->cache, i, row[m]) + at, v + m * kv, kv * sizeof *v);
+        kv_cache_put(&d->cache, i, row[m], position[m], 1, k + m * kv, v + m * kv);
+        kv_cache_attend(&d->cache, i, row[m], &attention);
         attention.Tq = 1;
         attention.Tk = position[m] + 1;
         attention_cached(&attention, mixed + m * wide, scores);
     }
-    matrix_product_rows(&layer->o, normed, mixed, M);
+    matrix_product_rows(&layer->o, normed, mixed, M, more);
     add_half(c, layer->norm_attention_post, x, normed, M);
     ops_rms_norm(normed, x, layer->norm_mlp, c->eps, M, c->width);
-    matrix_product_rows(&layer->gate, gate, normed, M);
-    matrix_product_rows(&layer->up, up, normed, M);
+    matrix_product_rows(&layer->gate, gate, normed, M, more);
+    matrix_product_rows(&layer->up, up, normed, M, more);
     ops_gelu_tanh_gate(gate, up, M * c->mlp_width);
-    matrix_product_rows(&layer->down, normed, gate, M);
+    matrix_product_rows(&layer->down, normed, gate, M, more);
     add_half(c, layer->norm_mlp_post, x, normed, M);
 }
 
@@ -398,5 +424,5 @@ void gemma_decoder_step(struct gemma_decoder *d, size_t M, const size_t *row,
     }
     for (size_t i = 0; i < g->config.n_layers; i++)
         step_layer(d, i, x, M, row, position, x + M * D);
-    gemma_head(g, x, M, logits);
+    gemma_head(g, x, M, logits, x + M * D);
 }

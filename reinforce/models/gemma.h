@@ -19,8 +19,10 @@ struct gemma_config {
     size_t window;         /* layers 0, 2, 4, ... see so many keys back; 0: all */
     float eps;
     double rope_base;
-    int32_t end_id;       /* ends a text */
-    int32_t other_end_id; /* ends it too, as <end_of_turn> of tuned models; -1: none */
+    int32_t end_id;            /* ends a text */
+    int32_t other_end_id;      /* ends it too, as <end_of_turn> of tuned models; -1: none */
+    enum matrix_form matrices; /* how they are kept */
+    enum kv_type kv_type;      /* how keys and values are */
 };
 
 struct gemma_layer {
@@ -29,7 +31,7 @@ struct gemma_layer {
     struct matrix q, k, v, o, gate, up, down;
 };
 
-/** Immutable after loading; matrices stay as stored in the weights. */
+/** Immutable after loading. */
 struct gemma {
     struct gemma_config config;
     struct matrix embedding; /* [V, D]: the head too */
@@ -72,8 +74,12 @@ NODISCARD enum status gemma_prefill(const struct gemma *g, float *x, size_t T, s
                                     struct arena *scratch, struct error *err);
 size_t gemma_prefill_bytes(const struct gemma_config *config, size_t T);
 
-/** logits float32 [M, V] of rows x [M, D] that have passed all layers; x is changed (normed). */
-void gemma_head(const struct gemma *g, float *x, size_t M, float *logits);
+/** logits float32 [M, V] of rows x [M, D] that have passed all layers; x is changed (normed).
+ * scratch: gemma_rows_floats(). */
+void gemma_head(const struct gemma *g, float *x, size_t M, float *logits, float *scratch);
+
+/** Floats of scratch for products of M rows of different samples. */
+size_t gemma_rows_floats(const struct gemma_config *config, size_t M);
 
 /** Sequences that are decoded token by token, and their memory. */
 struct gemma_decoder {

@@ -31,7 +31,8 @@ static enum status load_linear(struct weights *weights, const char *prefix, cons
 /* Rows of a stacked projection. */
 static struct linear rows_of(const struct linear *stack, size_t first, size_t n)
 {
-    return (struct linear){stack->w + first * stack->in, stack->b + first, stack->in, n};
+    return (struct linear){
+        .w = stack->w + first * stack->in, .b = stack->b + first, .in = stack->in, .out = n};
 }
 
 static enum status load_attention(struct weights *weights, const char *prefix, enum naming naming,

@@ -61,7 +61,10 @@ enum status paligemma_load(const struct snapshot *snapshot, struct weights *weig
     for (size_t i = 0; i < ARRAY_LEN(generations); i++)
         if (weights_peek(weights, generations[i].table) != NULL)
             names = &generations[i];
-    st = vit_load(weights, names->vision, NAMING_TRANSFORMERS, &snapshot->vision, &p->vision, err);
+    st = weights_check_finite(weights, err); /* reads all: before anything is allocated */
+    if (st == ST_OK)
+        st = vit_load(weights, names->vision, NAMING_TRANSFORMERS, &snapshot->vision, &p->vision,
+                      err);
     if (st == ST_OK)
         st = linear_load(weights, names->projector, p->vision.width, decoder->width, &p->projector,
                          err);
@@ -71,8 +74,8 @@ enum status paligemma_load(const struct snapshot *snapshot, struct weights *weig
         st = check_head(weights, names, decoder->vocab_size, err);
     if (st == ST_OK)
         st = weights_check_all_used(weights, err);
-    if (st == ST_OK)
-        st = weights_check_finite(weights, err);
+    if (decoder->matrices == MATRIX_INT8)
+        weights_drop_pages(weights);
     p->n_image_tokens = p->vision.n_tokens;
     if (st != ST_OK)
         paligemma_release(p);
@@ -163,18 +166,47 @@ static size_t copied_bytes(const struct snapshot *s, const struct weights *weigh
     return floats * sizeof(float);
 }
 
+/* Matrices of the tower's blocks, of the decoder and its head; the rest of the parameters are
+ * floats. What the files hold is not kept in memory. */
+static size_t int8_bytes(const struct snapshot *s)
+{
+    const struct transformer_shape *tower = &s->vision.shape;
+    const struct gemma_config *c = &s->decoder;
+    size_t V = tower->width, D = c->width, f = c->mlp_width;
+    size_t q = c->n_heads * c->head_dim, kv = c->n_kv_heads * c->head_dim;
+    size_t block = int8_matrix_bytes(3 * V, V) + int8_matrix_bytes(V, V) +
+                   int8_matrix_bytes(tower->mlp_width, V) + int8_matrix_bytes(V, tower->mlp_width);
+    size_t layer = int8_matrix_bytes(q, D) + 2 * int8_matrix_bytes(kv, D) +
+                   int8_matrix_bytes(D, q) + 2 * int8_matrix_bytes(f, D) + int8_matrix_bytes(D, f);
+    size_t quantized = tower->n_layers * (4 * V * V + 2 * V * tower->mlp_width) +
+                       c->n_layers * (2 * q * D + 2 * kv * D + 3 * f * D) + c->vocab_size * D;
+
+    return tower->n_layers * block + c->n_layers * layer + int8_matrix_bytes(c->vocab_size, D) +
+           (paligemma_n_parameters(s) - quantized) * sizeof(float);
+}
+
+static size_t weights_bytes(const struct snapshot *s, const struct weights *weights)
+{
+    return s->decoder.matrices == MATRIX_INT8
+               ? int8_bytes(s)
+               : weights_stored_bytes(weights, TENSOR_F32) +
+                     weights_stored_bytes(weights, TENSOR_BF16) +
+                     weights_stored_bytes(weights, TENSOR_F16) + copied_bytes(s, weights);
+}
+
 void paligemma_memory(const struct snapshot *s, const struct weights *weights, size_t rows,
                       size_t capacity, struct paligemma_memory *out)
 {
     const struct transformer_shape *tower = &s->vision.shape;
     size_t n = n_patches(&s->vision), side = (size_t)s->vision.image_size;
+    size_t product = s->vision.matrices == MATRIX_INT8
+                         ? int8_rows_floats(n, MAX(tower->width, tower->mlp_width))
+                         : 0;
     size_t encode = n * (3 * tower->width + MAX(3 * tower->width, tower->mlp_width)) +
-                    ATTENTION_TILE * n + 3 * side * side;
+                    MAX(ATTENTION_TILE * n, product) + 3 * side * side;
 
     *out = (struct paligemma_memory){
-        .weights = weights_stored_bytes(weights, TENSOR_F32) +
-                   weights_stored_bytes(weights, TENSOR_BF16) +
-                   weights_stored_bytes(weights, TENSOR_F16) + copied_bytes(s, weights),
+        .weights = weights_bytes(s, weights),
         .cache = gemma_decoder_bytes(&s->decoder, rows, capacity) +
                  rows * s->decoder.vocab_size * sizeof(float),
         .activations = 2 * capacity * s->decoder.width * sizeof(float) +

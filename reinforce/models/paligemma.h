@@ -14,7 +14,8 @@ struct paligemma {
 };
 
 /**
- * Loads what `snapshot` describes under any of the published namings. The caller destroys `weights`
+ * Loads what `snapshot` describes under any of the published namings; its decoder and vision say in
+ * which form. The caller destroys `weights`
  * after paligemma_release(). ST_NOT_FOUND or ST_INVALID name a missing, mis-shaped or surplus
  * tensor, a head that is not the table, a weight that is not finite.
  */
@@ -43,7 +44,8 @@ size_t paligemma_n_parameters(const struct snapshot *snapshot);
 
 /** Bytes that a loaded model and a decoding of `rows` sequences of `capacity` positions take. */
 struct paligemma_memory {
-    size_t weights;     /* as kept: bfloat16 of the decoder as stored, of the tower widened too */
+    size_t weights;     /* as kept: bfloat16 of the decoder as stored, of the tower widened too; or
+                           int8 of both, and nothing of the files */
     size_t cache;       /* keys and values, logits, activations of a step */
     size_t activations; /* of encoding one image and prefilling one sequence */
 };

@@ -40,7 +40,8 @@ struct vision_config {
     size_t pooler_heads, pooler_queries; /* CoCa's attentional pooler; 0: none */
     enum vit_form form;
     const struct fastvit_shape *fastvit; /* the tower is one of these; NULL: a transformer */
-    size_t naflex_patches; /* most patches of an image of any aspect ratio; 0: square images */
+    size_t naflex_patches;     /* most patches of an image of any aspect ratio; 0: square images */
+    enum matrix_form matrices; /* PaliGemma's: how its blocks are kept */
 };
 
 enum text_head {

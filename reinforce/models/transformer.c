@@ -57,9 +57,27 @@ enum status linear_load(struct weights *weights, const char *prefix, size_t in, 
                : st;
 }
 
+/* linear_load(), or the same with the matrix in int8. */
+static enum status load_linear(struct weights *weights, const char *prefix, enum matrix_form form,
+                               size_t in, size_t out_width, struct linear *out, struct error *err)
+{
+    static const char *const w_name[] = {"weight"};
+    enum status st;
+
+    if (form == MATRIX_STORED)
+        return linear_load(weights, prefix, in, out_width, out, err);
+    out->in = in;
+    out->out = out_width;
+    st = int8_matrix_load(weights, prefix, w_name, 1, out_width, in, &out->int8, err);
+    return st == ST_OK
+               ? weights_get(weights, prefix, "bias", WEIGHTS_SHAPE(out_width), &out->b, err)
+               : st;
+}
+
+/* One fused tensor, or three as one. */
 static enum status load_qkv(struct weights *weights, const char *prefix,
-                            const struct block_names *names, size_t D, struct linear *out,
-                            struct error *err)
+                            const struct block_names *names, enum matrix_form form, size_t D,
+                            struct linear *out, struct error *err)
 {
     static const char *const w_names[] = {"self_attn.q_proj.weight", "self_attn.k_proj.weight",
                                           "self_attn.v_proj.weight"};
@@ -70,20 +88,25 @@ static enum status load_qkv(struct weights *weights, const char *prefix,
     out->in = D;
     out->out = 3 * D;
     if (names->qkv_weight != NULL) {
-        st = weights_get(weights, prefix, names->qkv_weight, WEIGHTS_SHAPE(3 * D, D), &out->w, err);
+        st = form == MATRIX_INT8 ? int8_matrix_load(weights, prefix, &names->qkv_weight, 1, 3 * D,
+                                                    D, &out->int8, err)
+                                 : weights_get(weights, prefix, names->qkv_weight,
+                                               WEIGHTS_SHAPE(3 * D, D), &out->w, err);
         return st == ST_OK ? weights_get(weights, prefix, names->qkv_bias, WEIGHTS_SHAPE(3 * D),
                                          &out->b, err)
                            : st;
     }
-    st = weights_get_stacked(weights, prefix, w_names, 3, WEIGHTS_SHAPE(D, D), &out->w, err);
+    st = form == MATRIX_INT8
+             ? int8_matrix_load(weights, prefix, w_names, 3, D, D, &out->int8, err)
+             : weights_get_stacked(weights, prefix, w_names, 3, WEIGHTS_SHAPE(D, D), &out->w, err);
     return st == ST_OK
                ? weights_get_stacked(weights, prefix, b_names, 3, WEIGHTS_SHAPE(D), &out->b, err)
                : st;
 }
 
 static enum status load_block(struct weights *weights, const char *prefix, enum naming naming,
-                              const struct transformer *t, struct transformer_block *block,
-                              struct error *err)
+                              enum matrix_form form, const struct transformer *t,
+                              struct transformer_block *block, struct error *err)
 {
     const struct block_names *names = &names_of[naming];
     char name[MAX_PREFIX];
@@ -92,11 +115,11 @@ static enum status load_block(struct weights *weights, const char *prefix, enum 
     if (st == ST_OK)
         st = layer_norm_load(weights, name, t->width, &block->ln_1, err);
     if (st == ST_OK)
-        st = load_qkv(weights, prefix, names, t->width, &block->qkv, err);
+        st = load_qkv(weights, prefix, names, form, t->width, &block->qkv, err);
     if (st == ST_OK)
         st = join(name, prefix, names->attn_out, err);
     if (st == ST_OK)
-        st = linear_load(weights, name, t->width, t->width, &block->attn_out, err);
+        st = load_linear(weights, name, form, t->width, t->width, &block->attn_out, err);
     if (st == ST_OK)
         st = join(name, prefix, names->ln_2, err);
     if (st == ST_OK)
@@ -104,17 +127,17 @@ static enum status load_block(struct weights *weights, const char *prefix, enum 
     if (st == ST_OK)
         st = join(name, prefix, names->fc, err);
     if (st == ST_OK)
-        st = linear_load(weights, name, t->width, t->mlp_width, &block->fc, err);
+        st = load_linear(weights, name, form, t->width, t->mlp_width, &block->fc, err);
     if (st == ST_OK)
         st = join(name, prefix, names->proj, err);
     if (st == ST_OK)
-        st = linear_load(weights, name, t->mlp_width, t->width, &block->proj, err);
+        st = load_linear(weights, name, form, t->mlp_width, t->width, &block->proj, err);
     return st;
 }
 
 enum status transformer_load(struct weights *weights, const char *prefix, enum naming naming,
                              size_t first, const struct transformer_shape *shape,
-                             struct transformer *out, struct error *err)
+                             enum matrix_form form, struct transformer *out, struct error *err)
 {
     enum status st = ST_OK;
 
@@ -136,7 +159,7 @@ enum status transformer_load(struct weights *weights, const char *prefix, enum n
             snprintf(layer, sizeof layer, "%s%s%zu.", prefix, names_of[naming].layer, first + i);
 
         st = n < (int)sizeof layer
-                 ? load_block(weights, layer, naming, out, &out->blocks[i], err)
+                 ? load_block(weights, layer, naming, form, out, &out->blocks[i], err)
                  : error_set(err, ST_INVALID, "tensor prefix \"%s\" is too long", prefix);
     }
     if (st != ST_OK)
@@ -180,6 +203,28 @@ static enum status work_init(const struct transformer *t, size_t T, struct arena
     return st;
 }
 
+/* One sample's rows. */
+static enum status apply(const struct linear *l, float *y, const float *x, size_t T,
+                         struct arena *scratch, struct error *err)
+{
+    struct arena mark = *scratch;
+    struct int8_rows rows;
+    float *memory;
+    enum status st = ST_OK;
+
+    if (l->w != NULL) {
+        ops_linear(y, x, l->in, l->w, l->b, T, l->out, l->in);
+        return ST_OK;
+    }
+    st = arena_alloc(scratch, int8_rows_floats(T, l->in) * sizeof *memory, &memory, err);
+    if (st != ST_OK)
+        return st;
+    rows = int8_quantize(x, T, l->in, memory);
+    int8_product(&l->int8, l->out, y, &rows, l->b);
+    arena_rewind(scratch, &mark);
+    return ST_OK;
+}
+
 static enum status run_block(const struct transformer *t, const struct transformer_block *b,
                              float *x, size_t T, bool causal, const bool *hide_last,
                              const struct work *work, struct arena *scratch, struct error *err)
@@ -200,19 +245,24 @@ static enum status run_block(const struct transformer *t, const struct transform
     enum status st;
 
     ops_layer_norm(work->normed, x, b->ln_1.w, b->ln_1.b, t->eps, T, D);
-    ops_linear(work->wide, work->normed, D, b->qkv.w, b->qkv.b, T, 3 * D, D);
-    st = attention_run(&attention, work->mixed, scratch, err);
+    st = apply(&b->qkv, work->wide, work->normed, T, scratch, err);
+    if (st == ST_OK)
+        st = attention_run(&attention, work->mixed, scratch, err);
     arena_rewind(scratch, &mark);
+    if (st == ST_OK)
+        st = apply(&b->attn_out, work->normed, work->mixed, T, scratch, err);
     if (st != ST_OK)
         return st;
-    ops_linear(work->normed, work->mixed, D, b->attn_out.w, b->attn_out.b, T, D, D);
     ops_add(x, work->normed, T * D);
     ops_layer_norm(work->normed, x, b->ln_2.w, b->ln_2.b, t->eps, T, D);
-    ops_linear(work->wide, work->normed, D, b->fc.w, b->fc.b, T, mlp, D);
+    st = apply(&b->fc, work->wide, work->normed, T, scratch, err);
+    if (st != ST_OK)
+        return st;
     activation_apply(t->activation, work->wide, T * mlp);
-    ops_linear(work->normed, work->wide, mlp, b->proj.w, b->proj.b, T, D, mlp);
-    ops_add(x, work->normed, T * D);
-    return ST_OK;
+    st = apply(&b->proj, work->normed, work->wide, T, scratch, err);
+    if (st == ST_OK)
+        ops_add(x, work->normed, T * D);
+    return st;
 }
 
 /* Attention's second half and the MLP for M rows of any samples. */
@@ -367,18 +417,14 @@ void transformer_step(const struct transformer *t, size_t layer, float *x, size_
     ops_linear_rows(wide, normed, b->qkv.w, b->qkv.b, M, 3 * D, D);
     for (size_t m = 0; m < M; m++) {
         const float *qkv = wide + m * 3 * D;
-        float *k = kv_cache_k(cache, layer, row[m]), *v = kv_cache_v(cache, layer, row[m]);
-        const struct attention attention = {.q = qkv,
-                                            .k = k,
-                                            .v = v,
-                                            .kv_stride = D,
-                                            .Tq = 1,
-                                            .Tk = position[m] + 1,
-                                            .n_heads = t->n_heads,
-                                            .head_dim = D / t->n_heads};
+        struct attention attention = {.q = qkv,
+                                      .Tq = 1,
+                                      .Tk = position[m] + 1,
+                                      .n_heads = t->n_heads,
+                                      .head_dim = D / t->n_heads};
 
-        memcpy(k + position[m] * D, qkv + D, D * sizeof *k);
-        memcpy(v + position[m] * D, qkv + 2 * D, D * sizeof *v);
+        kv_cache_put(cache, layer, row[m], position[m], 1, qkv + D, qkv + 2 * D);
+        kv_cache_attend(cache, layer, row[m], &attention);
         attention_cached(&attention, mixed + m * D, scores);
     }
     finish_rows(t, b, x, M, normed, mixed, wide);

@@ -4,7 +4,7 @@
 #define REINFORCE_MODELS_TRANSFORMER_H
 
 #include "reinforce/nn/kv_cache.h"
-#include "reinforce/nn/weights.h"
+#include "reinforce/nn/matrix.h"
 
 enum activation {
     ACTIVATION_GELU = 1,
@@ -22,7 +22,8 @@ enum naming {
 
 /** y = x w^T + b; pointers into the model's weights. */
 struct linear {
-    const float *w, *b; /* [out, in]; [out] or NULL */
+    const float *w, *b;      /* [out, in]; [out] or NULL */
+    struct int8_matrix int8; /* instead of w if that is NULL */
     size_t in, out;
 };
 
@@ -53,12 +54,13 @@ struct transformer_shape {
 
 /**
  * Loads the blocks named `prefix` + "resblocks.0." (open_clip), "layers.0." (transformers),
- * "blocks.0." (timm) or "transformer.0." (Apple); the first number is `first`. Errors name the
- * tensor. `out` is released by transformer_release(), the tensors by weights_destroy().
+ * "blocks.0." (timm) or "transformer.0." (Apple); the first number is `first`. MATRIX_INT8 is for
+ * transformer_run() alone. Errors name the tensor. `out` is released by transformer_release(), the
+ * tensors by weights_destroy().
  */
 NODISCARD enum status transformer_load(struct weights *weights, const char *prefix,
                                        enum naming naming, size_t first,
-                                       const struct transformer_shape *shape,
+                                       const struct transformer_shape *shape, enum matrix_form form,
                                        struct transformer *out, struct error *err);
 void transformer_release(struct transformer *t);
 

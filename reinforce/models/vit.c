@@ -149,7 +149,8 @@ enum status vit_load(struct weights *weights, const char *prefix, enum naming na
     if (st != ST_OK)
         return st;
     (void)snprintf(blocks, sizeof blocks, "%s%s", prefix, names->blocks);
-    return transformer_load(weights, blocks, naming, 0, &config->shape, &out->blocks, err);
+    return transformer_load(weights, blocks, naming, 0, &config->shape, config->matrices,
+                            &out->blocks, err);
 }
 
 void vit_release(struct vit *vit)

@@ -51,6 +51,7 @@ static void mask_and_normalize(const struct attention *a, size_t t, float *score
 enum status attention_run(const struct attention *a, float *out, struct arena *scratch,
                           struct error *err)
 {
+    const float *k = a->k, *v = a->v;
     float scale = scale_of(a), *scores;
     size_t D = a->n_heads * a->head_dim, group = a->n_heads / n_kv_heads(a);
     enum status st = arena_alloc(
@@ -67,12 +68,12 @@ enum status attention_run(const struct attention *a, float *out, struct arena *s
             size_t keys = visible_keys(a, a->Tk - a->Tq + first + n - 1).end;
 
             gemm(GEMM_PLAIN, GEMM_TRANSPOSED, (int)n, (int)keys, (int)a->head_dim, 1,
-                 a->q + first * a->q_stride + h * a->head_dim, (int)a->q_stride, a->k + kv,
+                 a->q + first * a->q_stride + h * a->head_dim, (int)a->q_stride, k + kv,
                  (int)a->kv_stride, 0, scores, (int)a->Tk);
             for (size_t i = 0; i < n; i++)
                 mask_and_normalize(a, first + i, scores + i * a->Tk, scale);
             gemm(GEMM_PLAIN, GEMM_PLAIN, (int)n, (int)a->head_dim, (int)keys, 1, scores, (int)a->Tk,
-                 a->v + kv, (int)a->kv_stride, 0, out + first * D + h * a->head_dim, (int)D);
+                 v + kv, (int)a->kv_stride, 0, out + first * D + h * a->head_dim, (int)D);
         }
     }
     return ST_OK;
@@ -86,19 +87,19 @@ void attention_ref(const struct attention *a, float *out)
     for (size_t h = 0; h < a->n_heads; h++) {
         for (size_t t = 0; t < a->Tq; t++) {
             const float *q = a->q + t * a->q_stride + h * a->head_dim;
-            size_t at = a->Tk - a->Tq + t;
+            size_t i = a->Tk - a->Tq + t;
             double max = -INFINITY, sum = 0;
 
             for (size_t d = 0; d < a->head_dim; d++)
                 out[t * D + h * a->head_dim + d] = 0;
             for (int pass = 0; pass < 3; pass++) {
                 for (size_t j = 0; j < a->Tk; j++) {
-                    const float *k = a->k + j * a->kv_stride + h / group * a->head_dim;
-                    const float *v = a->v + j * a->kv_stride + h / group * a->head_dim;
+                    size_t at = j * a->kv_stride + h / group * a->head_dim;
+                    const float *k = (const float *)a->k + at, *v = (const float *)a->v + at;
                     double score = 0;
 
-                    if ((a->causal && j > at && j >= a->n_prefix) ||
-                        (a->window > 0 && j + a->window <= at) ||
+                    if ((a->causal && j > i && j >= a->n_prefix) ||
+                        (a->window > 0 && j + a->window <= i) ||
                         (a->hide_last != NULL && t + 1 == a->Tq && a->hide_last[j]))
                         continue;
                     for (size_t d = 0; d < a->head_dim; d++)
@@ -121,45 +122,98 @@ void attention_ref(const struct attention *a, float *out)
     }
 }
 
-KERNEL_CLONES static float dot(const float *a, const float *b, size_t n)
+static ALWAYS_INLINE float widen(enum kv_type type, const void *data, size_t i)
+{
+    uint32_t bits;
+    float value;
+
+    if (type == KV_INT8)
+        return (float)(((const uint8_t *)data)[i] - 128);
+    if (type == KV_FLOAT32)
+        return ((const float *)data)[i];
+    bits = (uint32_t)((const uint16_t *)data)[i] << 16;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* The same lanes in the same order, whatever the type: a constant when inlined. */
+static ALWAYS_INLINE float dot_of(enum kv_type type, const float *a, const void *b, size_t n)
 {
     float lane[LANES] = {0}, sum = 0;
     size_t i = 0;
 
     for (; i + LANES <= n; i += LANES)
-        for (int l = 0; l < LANES; l++)
-            lane[l] += a[i + (size_t)l] * b[i + (size_t)l];
+        for (size_t l = 0; l < LANES; l++)
+            lane[l] += a[i + l] * widen(type, b, i + l);
     for (size_t j = i; j < n; j++)
-        lane[j - i] += a[j] * b[j];
+        lane[j - i] += a[j] * widen(type, b, j);
     for (int l = 0; l < LANES; l++)
         sum += lane[l];
     return sum;
 }
 
-KERNEL_CLONES static void add_scaled(float *out, const float *v, float weight, size_t n)
+KERNEL_CLONES static float dot(enum kv_type type, const float *a, const void *b, size_t n)
+{
+    return type == KV_FLOAT32    ? dot_of(KV_FLOAT32, a, b, n)
+           : type == KV_BFLOAT16 ? dot_of(KV_BFLOAT16, a, b, n)
+                                 : dot_of(KV_INT8, a, b, n);
+}
+
+static ALWAYS_INLINE void add_of(enum kv_type type, float *out, const void *v, float weight,
+                                 size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        out[i] += weight * v[i];
+        out[i] += weight * widen(type, v, i);
+}
+
+KERNEL_CLONES static void add_scaled(enum kv_type type, float *out, const void *v, float weight,
+                                     size_t n)
+{
+    if (type == KV_FLOAT32)
+        add_of(KV_FLOAT32, out, v, weight, n);
+    else if (type == KV_BFLOAT16)
+        add_of(KV_BFLOAT16, out, v, weight, n);
+    else
+        add_of(KV_INT8, out, v, weight, n);
+}
+
+/* The head of a position. */
+static const void *head_at(const struct attention *a, const void *data, size_t position,
+                           size_t head)
+{
+    size_t at = position * a->kv_stride + head * a->head_dim;
+
+    return (const char *)data + at * (a->kv_type == KV_FLOAT32    ? sizeof(float)
+                                      : a->kv_type == KV_BFLOAT16 ? sizeof(uint16_t)
+                                                                  : 1);
 }
 
 void attention_cached(const struct attention *a, float *out, float *scores)
 {
     struct span keys = visible_keys(a, a->Tk - 1);
-    size_t n = keys.end - keys.first, group = a->n_heads / n_kv_heads(a);
+    size_t n = keys.end - keys.first, kv_heads = n_kv_heads(a);
     float scale = scale_of(a);
 
     for (size_t h = 0; h < a->n_heads; h++) {
-        size_t kv = keys.first * a->kv_stride + h / group * a->head_dim;
+        size_t kv = h / (a->n_heads / kv_heads);
         const float *q = a->q + h * a->head_dim;
         float *to = out + h * a->head_dim;
 
-        for (size_t j = 0; j < n; j++)
-            scores[j] = dot(q, a->k + kv + j * a->kv_stride, a->head_dim);
+        for (size_t j = 0; j < n; j++) {
+            scores[j] = dot(a->kv_type, q, head_at(a, a->k, keys.first + j, kv), a->head_dim);
+            if (a->kv_type == KV_INT8)
+                scores[j] *= a->k_scale[(keys.first + j) * kv_heads + kv];
+        }
         if (a->soft_cap > 0)
             ops_soft_cap(scores, n, scale, a->soft_cap);
         ops_softmax(scores, n, a->soft_cap > 0 ? 1 : scale);
         memset(to, 0, a->head_dim * sizeof *to);
-        for (size_t j = 0; j < n; j++)
-            add_scaled(to, a->v + kv + j * a->kv_stride, scores[j], a->head_dim);
+        for (size_t j = 0; j < n; j++) {
+            float weight = scores[j];
+
+            if (a->kv_type == KV_INT8)
+                weight *= a->v_scale[(keys.first + j) * kv_heads + kv];
+            add_scaled(a->kv_type, to, head_at(a, a->v, keys.first + j, kv), weight, a->head_dim);
+        }
     }
 }

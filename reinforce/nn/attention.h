@@ -8,24 +8,33 @@
 /** Queries whose scores are held at once, per head. */
 enum { ATTENTION_TILE = 64 };
 
+/** How cached keys and values are kept. */
+enum kv_type {
+    KV_FLOAT32 = 0,
+    KV_BFLOAT16 = 1,
+    KV_INT8 = 2, /* uint8 q: scale (q - 128), a scale for each position and head */
+};
+
 /**
  * One attention; pointers are to head 0, heads lie `head_dim` apart in a row. The queries are the
  * last Tq of the Tk positions. Whatever is 0 at the end of the list is not asked for.
  */
 struct attention {
     const float *q; /* float32 [Tq, n_heads * head_dim], rows q_stride apart */
-    const float *k; /* float32 [Tk, n_kv_heads * head_dim], rows kv_stride apart */
-    const float *v;
+    const void *k;  /* float32 [Tk, n_kv_heads * head_dim], rows kv_stride elements apart */
+    const void *v;
     size_t q_stride, kv_stride;
     size_t Tq, Tk;
     size_t n_heads, head_dim;
-    bool causal;           /* the query at position i sees keys 0..i */
-    const bool *hide_last; /* [Tk] keys that the last query does not see; NULL: none */
-    size_t n_kv_heads;     /* divides n_heads, groups of queries share one; 0: n_heads */
-    size_t n_prefix;       /* causal: the first so many keys are seen by all */
-    size_t window;         /* the query at i sees key j only if i - j < window */
-    float scale;           /* of scores; 0: 1 / sqrt(head_dim) */
-    float soft_cap;        /* scores become cap * tanh(score / cap) */
+    bool causal;                    /* the query at position i sees keys 0..i */
+    const bool *hide_last;          /* [Tk] keys that the last query does not see; NULL: none */
+    size_t n_kv_heads;              /* divides n_heads, groups of queries share one; 0: n_heads */
+    size_t n_prefix;                /* causal: the first so many keys are seen by all */
+    size_t window;                  /* the query at i sees key j only if i - j < window */
+    float scale;                    /* of scores; 0: 1 / sqrt(head_dim) */
+    float soft_cap;                 /* scores become cap * tanh(score / cap) */
+    enum kv_type kv_type;           /* of k and v, for attention_cached() alone */
+    const float *k_scale, *v_scale; /* KV_INT8: [Tk, n_kv_heads] */
 };
 
 /**
@@ -41,7 +50,8 @@ void attention_ref(const struct attention *a, float *out);
 
 /**
  * The same for one query (Tq = 1) over cached keys in a fixed order of sums: depends on this row
- * alone. hide_last is not looked at. scores: scratch [Tk]. Cannot fail.
+ * alone. Keys and values of any kv_type are widened on the way. hide_last is not looked at. scores:
+ * scratch [Tk]. Cannot fail.
  */
 void attention_cached(const struct attention *a, float *out, float *scores);
 

@@ -20,6 +20,19 @@ KERNEL_CLONES void convert_bf16(const uint8_t *src, size_t n, float *out)
     }
 }
 
+KERNEL_CLONES void convert_to_bf16(const float *src, size_t n, uint16_t *out)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits, rounded;
+
+        memcpy(&bits, src + i, sizeof bits);
+        rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+        if ((bits & 0x7fffffffu) > 0x7f800000u)
+            rounded = bits >> 16 | 0x40u; /* rounding could make it infinite */
+        out[i] = (uint16_t)rounded;
+    }
+}
+
 static float half_to_float(uint32_t half)
 {
     uint32_t sign = (half & 0x8000u) << 16, exponent = half >> 10 & 31u, fraction = half & 0x3ffu;

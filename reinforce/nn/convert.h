@@ -1,4 +1,4 @@
-/* Half-width floats to float32, exactly. */
+/* Half-width floats to float32, exactly, and back. */
 #ifndef REINFORCE_NN_CONVERT_H
 #define REINFORCE_NN_CONVERT_H
 
@@ -8,6 +8,9 @@
 
 /** src n bfloat16, little endian, any alignment; out float32 [n]. Exact, NaN payloads kept. */
 void convert_bf16(const uint8_t *src, size_t n, float *out);
+
+/** out bfloat16 [n]: the nearest, ties to even; a NaN stays one. */
+void convert_to_bf16(const float *src, size_t n, uint16_t *out);
 
 /** src n IEEE half, little endian, any alignment; out float32 [n]. Exact, subnormals included. */
 void convert_f16(const uint8_t *src, size_t n, float *out);

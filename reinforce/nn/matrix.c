@@ -4,23 +4,22 @@
 #include "reinforce/nn/gemm.h"
 #include "reinforce/nn/ops.h"
 
-#include <stdio.h>
-
 enum { PANEL_MIN_ROWS = 16 };
 
 enum status matrix_load(struct weights *weights, const char *prefix, const char *name, size_t out,
-                        size_t in, struct matrix *matrix, struct error *err)
+                        size_t in, enum matrix_form form, struct matrix *matrix, struct error *err)
 {
-    const struct tensor *tensor;
     const float *floats = NULL;
-    enum status st =
-        weights_get_stored(weights, prefix, name, WEIGHTS_SHAPE(out, in), &tensor, err);
+    enum status st;
 
-    *matrix = (struct matrix){.dtype = TENSOR_BF16, .out = out, .in = in};
+    *matrix = (struct matrix){.form = form, .dtype = TENSOR_BF16, .out = out, .in = in};
+    st = weights_get_stored(weights, prefix, name, WEIGHTS_SHAPE(out, in), &matrix->stored, err);
+    if (st == ST_OK && form == MATRIX_INT8)
+        return int8_matrix_load(weights, prefix, &name, 1, out, in, &matrix->int8, err);
     if (st != ST_OK)
         return st;
-    matrix->data = tensor->data.data;
-    if (tensor->dtype == TENSOR_BF16 && (uintptr_t)matrix->data % sizeof(uint16_t) == 0)
+    matrix->data = matrix->stored->data.data;
+    if (matrix->stored->dtype == TENSOR_BF16 && (uintptr_t)matrix->data % sizeof(uint16_t) == 0)
         return ST_OK;
     st = weights_get(weights, prefix, name, WEIGHTS_SHAPE(out, in), &floats, err);
     matrix->dtype = TENSOR_F32;
@@ -45,10 +44,7 @@ struct matrix matrix_first_rows(const struct matrix *matrix, size_t out)
 
 void matrix_row(const struct matrix *matrix, size_t i, float *y)
 {
-    if (matrix->dtype == TENSOR_BF16)
-        convert_bf16(row_at(matrix, i), matrix->in, y);
-    else
-        memcpy(y, row_at(matrix, i), matrix->in * sizeof *y);
+    tensor_row(matrix->stored, i, y);
 }
 
 enum status matrix_product(const struct matrix *w, float *y, const float *x, size_t T,
@@ -59,6 +55,13 @@ enum status matrix_product(const struct matrix *w, float *y, const float *x, siz
     float *panel;
     enum status st;
 
+    if (w->form == MATRIX_INT8) {
+        st = arena_alloc(scratch, int8_rows_floats(T, w->in) * sizeof *panel, &panel, err);
+        if (st == ST_OK)
+            matrix_product_rows(w, y, x, T, panel);
+        arena_rewind(scratch, &mark);
+        return st;
+    }
     if (w->dtype == TENSOR_F32) {
         ops_linear(y, x, w->in, w->data, NULL, T, w->out, w->in);
         return ST_OK;
@@ -77,9 +80,13 @@ enum status matrix_product(const struct matrix *w, float *y, const float *x, siz
     return ST_OK;
 }
 
-void matrix_product_rows(const struct matrix *w, float *y, const float *x, size_t M)
+void matrix_product_rows(const struct matrix *w, float *y, const float *x, size_t M, float *scratch)
 {
-    if (w->dtype == TENSOR_BF16)
+    if (w->form == MATRIX_INT8) {
+        const struct int8_rows rows = int8_quantize(x, M, w->in, scratch);
+
+        int8_product(&w->int8, w->out, y, &rows, NULL);
+    } else if (w->dtype == TENSOR_BF16)
         ops_linear_rows_bf16(y, x, w->data, M, w->out, w->in);
     else
         ops_linear_rows(y, x, w->data, NULL, M, w->out, w->in);

@@ -194,33 +194,56 @@ enum status weights_get_stored(struct weights *weights, const char *prefix, cons
     return st;
 }
 
+enum status weights_alloc(struct weights *weights, size_t size, void *out_ptr, struct error *err)
+{
+    size_t bytes = 0;
+    struct block *block = NULL;
+    void *memory;
+
+    if (!__builtin_add_overflow(size, (size_t)2 * BLOCK_ALIGN - 1, &bytes))
+        block = aligned_alloc(BLOCK_ALIGN, bytes - bytes % BLOCK_ALIGN);
+    if (block == NULL)
+        return error_set(err, ST_NO_MEMORY, "could not allocate %zu bytes of weights", size);
+    block->next = weights->blocks;
+    weights->blocks = block;
+    memory = (char *)block + BLOCK_ALIGN;
+    memcpy(out_ptr, &memory, sizeof memory);
+    return ST_OK;
+}
+
 static enum status new_block(struct weights *weights, size_t n_floats, float **out,
                              struct error *err)
 {
     size_t bytes = 0;
-    struct block *block = NULL;
 
-    if (!__builtin_mul_overflow(n_floats, sizeof(float), &bytes) &&
-        !__builtin_add_overflow(bytes, (size_t)2 * BLOCK_ALIGN - 1, &bytes))
-        block = aligned_alloc(BLOCK_ALIGN, bytes - bytes % BLOCK_ALIGN);
-    if (block == NULL)
+    if (__builtin_mul_overflow(n_floats, sizeof(float), &bytes))
         return error_set(err, ST_NO_MEMORY, "could not allocate %zu float32 weights", n_floats);
-    block->next = weights->blocks;
-    weights->blocks = block;
-    *out = (float *)(void *)((char *)block + BLOCK_ALIGN);
-    return ST_OK;
+    return weights_alloc(weights, bytes, out, err);
 }
 
-static void to_f32(const struct tensor *tensor, float *out)
+static void to_f32(const struct tensor *tensor, size_t first, size_t n, float *out)
 {
-    size_t n = tensor_count(tensor);
+    const uint8_t *data = tensor->data.data + first * tensor_dtype_size(tensor->dtype);
 
     if (tensor->dtype == TENSOR_BF16)
-        convert_bf16(tensor->data.data, n, out);
+        convert_bf16(data, n, out);
     else if (tensor->dtype == TENSOR_F16)
-        convert_f16(tensor->data.data, n, out);
+        convert_f16(data, n, out);
     else
-        memcpy(out, tensor->data.data, n * sizeof *out);
+        memcpy(out, data, n * sizeof *out);
+}
+
+void tensor_row(const struct tensor *tensor, size_t i, float *row)
+{
+    to_f32(tensor, i * tensor->shape[1], tensor->shape[1], row);
+}
+
+void weights_drop_pages(struct weights *weights)
+{
+    for (size_t i = 0; weights->file != NULL && i < safetensors_n_files(weights->file); i++)
+        file_drop_pages(safetensors_file_bytes(weights->file, i));
+    if (weights->checkpoint.bytes.data != NULL)
+        file_drop_pages(weights->checkpoint.bytes);
 }
 
 enum status weights_get(struct weights *weights, const char *prefix, const char *name,
@@ -239,7 +262,7 @@ enum status weights_get(struct weights *weights, const char *prefix, const char 
     }
     st = new_block(weights, tensor_count(tensor), &copy, err);
     if (st == ST_OK) {
-        to_f32(tensor, copy);
+        to_f32(tensor, 0, tensor_count(tensor), copy);
         *out = copy;
     }
     return st;
@@ -284,7 +307,7 @@ enum status weights_get_stacked(struct weights *weights, const char *prefix,
             st = new_block(weights, n * count, &stack, err);
         }
         if (st == ST_OK)
-            to_f32(tensor, stack + i * count);
+            to_f32(tensor, 0, count, stack + i * count);
     }
     if (st == ST_OK)
         *out = stack;

@@ -48,6 +48,17 @@ NODISCARD enum status weights_get_stored(struct weights *weights, const char *pr
                                          const char *name, const size_t *shape,
                                          const struct tensor **out, struct error *err);
 
+/** Row `i` of a stored matrix, F32, F16 or BF16 of any alignment, as float32. Exact. */
+void tensor_row(const struct tensor *tensor, size_t i, float *row);
+
+/** `size` bytes, aligned to 64, until weights_destroy(): for what is made of tensors. */
+NODISCARD enum status weights_alloc(struct weights *weights, size_t size, void *out_ptr,
+                                    struct error *err);
+
+/** The mapped files are not wanted in memory for now: what is read of them again is mapped again.
+ * Nothing happens to tensors from memory. */
+void weights_drop_pages(struct weights *weights);
+
 /** The same for a matrix stored [in, out]: *out is [out, in], as every Linear of ours. */
 NODISCARD enum status weights_get_transposed(struct weights *weights, const char *prefix,
                                              const char *name, size_t in, size_t out_dim,

@@ -5,6 +5,8 @@
 #include "reinforce/base/arena.h"
 #include "reinforce/base/bytes.h"
 #include "reinforce/image/preprocess.h"
+#include "reinforce/nn/attention.h"
+#include "reinforce/nn/matrix.h"
 
 struct captioner;
 
@@ -49,6 +51,9 @@ struct captioner_options {
     bool no_attention_cap; /* run without the soft cap of attention scores */
     bool final_cap;        /* apply the config's soft cap of logits: other probabilities */
     bool sliding_window;   /* apply the config's window: other captions at 896 pixels */
+    /* PaliGemma: other than 0 is faster or smaller and gives other captions; refused by others. */
+    enum matrix_form matrices;
+    enum kv_type kv_type;
 };
 
 struct captioner_info {

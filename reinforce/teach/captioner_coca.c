@@ -31,6 +31,13 @@ static enum status coca_open(const struct captioner_options *options, struct cap
     struct snapshot snapshot;
     enum status st;
 
+    if (options->matrices != MATRIX_STORED || options->kv_type != KV_FLOAT32) {
+        free(own);
+        return error_set(err, ST_INVALID, "%s is for PaliGemma, the model \"%s\" is a coca model",
+                         options->matrices != MATRIX_STORED ? "weights: int8"
+                                                            : "a kv_cache that is not float32",
+                         options->model_dir);
+    }
     if (own == NULL)
         return error_set(err, ST_NO_MEMORY, "could not allocate a captioner");
     own->base.ops = &captioner_coca;

@@ -61,8 +61,12 @@ static enum status check_memory(const struct snapshot *snapshot, size_t limit, s
 }
 
 /* As it was trained, unless asked otherwise. */
-static void choose_settings(const struct captioner_options *options, struct gemma_config *decoder)
+static void choose_settings(const struct captioner_options *options, struct snapshot *snapshot)
 {
+    struct gemma_config *decoder = &snapshot->decoder;
+
+    decoder->matrices = snapshot->vision.matrices = options->matrices;
+    decoder->kv_type = options->kv_type;
     if (options->no_attention_cap)
         decoder->attention_cap = 0;
     if (!options->final_cap)
@@ -87,13 +91,13 @@ static enum status paligemma_open(const struct captioner_options *options, struc
     if (st == ST_OK)
         st = snapshot_read(options->model_dir, options->activation, &snapshot, err);
     if (st == ST_OK)
+        choose_settings(options, &snapshot);
+    if (st == ST_OK)
         st = check_memory(&snapshot, options->memory_limit_bytes, err);
     if (st == ST_OK)
         st = snapshot_open_weights(&snapshot, &own->weights, info->weights_digest, err);
-    if (st == ST_OK) {
-        choose_settings(options, &snapshot.decoder);
+    if (st == ST_OK)
         st = paligemma_load(&snapshot, own->weights, &own->model, err);
-    }
     if (st == ST_OK)
         st = paligemma_text_open(&snapshot, &own->text, err);
     if (st != ST_OK) {

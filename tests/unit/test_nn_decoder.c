@@ -284,13 +284,13 @@ static void bfloat16_weights_stay_so_and_give_the_products_of_their_values(void 
         struct matrix w;
 
         assert_ok(weights_create(&tensor, 1, &weights, &err));
-        assert_ok(matrix_load(weights, "", "w", N, K, &w, &err));
+        assert_ok(matrix_load(weights, "", "w", N, K, MATRIX_STORED, &w, &err));
         assert_true(w.dtype == TENSOR_BF16 && w.data == halves);
         arena_reset(&scratch);
         assert_ok(matrix_product(&w, got, x, M, &scratch, &err));
         matrix_product_ref(&w, want, x, M);
         assert_near(got, want, M * N, 1e-3, "matrix_product");
-        matrix_product_rows(&w, got, x, M);
+        matrix_product_rows(&w, got, x, M, NULL);
         ops_linear_rows_ref(want, x, wide, NULL, M, N, K);
         assert_memory_equal(got, want, M * N * sizeof *got);
         if (K == 3) {

@@ -36,6 +36,19 @@ static float *sequence(struct paligemma_golden *g, const struct paligemma *model
     return x;
 }
 
+static void init_cache(struct paligemma_golden *g, const struct gemma_config *c, size_t capacity,
+                       struct kv_cache *cache)
+{
+    const struct kv_shape shape = {.n_layers = c->n_layers,
+                                   .n_heads = c->n_kv_heads,
+                                   .head_dim = c->head_dim,
+                                   .n_rows = 1,
+                                   .capacity = capacity};
+    struct error err = {0};
+
+    assert_ok(kv_cache_init(cache, &shape, &g->arena, &err));
+}
+
 /* Logits from the newline on, all at once: [1 + n_said, V]. */
 static float *whole_logits(struct paligemma_golden *g, const struct paligemma *model, size_t k,
                            const int32_t *said, size_t n_said)
@@ -47,10 +60,10 @@ static float *whole_logits(struct paligemma_golden *g, const struct paligemma *m
     struct kv_cache cache;
     struct error err = {0};
 
-    assert_ok(
-        kv_cache_init(&cache, c->n_layers, c->n_kv_heads * c->head_dim, 1, T, &g->arena, &err));
+    init_cache(g, c, T, &cache);
     assert_ok(gemma_prefill(&model->gemma, x, T, n_prefix, &cache, 0, true, &g->scratch, &err));
-    gemma_head(&model->gemma, x + (n_prefix - 1) * c->width, 1 + n_said, logits);
+    gemma_head(&model->gemma, x + (n_prefix - 1) * c->width, 1 + n_said, logits,
+               floats(g, gemma_rows_floats(c, 1 + n_said)));
     return logits;
 }
 
@@ -213,8 +226,7 @@ static void the_last_prompt_token_changes_what_the_image_is(void **state)
     for (int i = 0; i < 2; i++) {
         x[i] = sequence(&g, &g.model, 0, NULL, 0, &n_prefix, &T);
         x[i][(T - 1) * D] += (float)i;
-        assert_ok(
-            kv_cache_init(&cache, c->n_layers, c->n_kv_heads * c->head_dim, 1, T, &g.arena, &err));
+        init_cache(&g, c, T, &cache);
         assert_ok(
             gemma_prefill(&g.model.gemma, x[i], T, n_prefix, &cache, 0, true, &g.scratch, &err));
     }
@@ -299,7 +311,7 @@ static void the_final_cap_changes_scores_and_no_choice(void **state)
                 x[d] = (float)(s >> 8) * 0x1p-23f - 1;
             }
             g.model.gemma.config.final_cap = capped ? 2 : 0;
-            gemma_head(&g.model.gemma, x, 1, logits[capped]);
+            gemma_head(&g.model.gemma, x, 1, logits[capped], NULL);
             for (size_t i = 0; i < V; i++)
                 if (logits[capped][i] > logits[capped][best[capped]])
                     best[capped] = i;
@@ -532,10 +544,8 @@ static void rows_stepped_together_have_the_bits_of_rows_alone(void **state)
         assert_ok(gemma_prefill(&g.model.gemma, x, n_prefix, n_prefix, &together.cache, row[i],
                                 false, &g.scratch, &err));
     }
-    memcpy(alone.cache.k, together.cache.k,
-           kv_cache_bytes(together.cache.n_layers, together.cache.width, ROWS, CAPACITY) / 2);
-    memcpy(alone.cache.v, together.cache.v,
-           kv_cache_bytes(together.cache.n_layers, together.cache.width, ROWS, CAPACITY) / 2);
+    memcpy(alone.cache.k, together.cache.k, kv_cache_bytes(&together.cache.shape) / 2);
+    memcpy(alone.cache.v, together.cache.v, kv_cache_bytes(&together.cache.shape) / 2);
     gemma_decoder_step(&together, ROWS, row, position, token, got);
     for (size_t i = 0; i < ROWS; i++) {
         gemma_decoder_step(&alone, 1, &row[i], &position[i], &token[i], want);
@@ -590,12 +600,20 @@ static void parameters_are_those_of_the_published_models(void **state)
     }
 }
 
-/* PALI 29: 2 L k c float32 a token */
+/* PALI 29: 2 L k c elements a token; of int8, 4 bytes more for each head of a key or value */
 static void a_cache_takes_what_the_shapes_say(void **state)
 {
+    struct kv_shape small = {KV_FLOAT32, 18, 1, 256, 1, 1},
+                    large = {KV_FLOAT32, 26, 4, 256, 3, 290};
+    size_t n = 53248 * 3 * 290;
+
     (void)state;
-    assert_int_equal(kv_cache_bytes(18, 256, 1, 1), 9216 * sizeof(float));
-    assert_int_equal(kv_cache_bytes(26, 1024, 3, 290), 53248 * sizeof(float) * 3 * 290);
+    assert_int_equal(kv_cache_bytes(&small), 9216 * sizeof(float));
+    assert_int_equal(kv_cache_bytes(&large), n * sizeof(float));
+    large.type = KV_BFLOAT16;
+    assert_int_equal(kv_cache_bytes(&large), n * 2);
+    large.type = KV_INT8;
+    assert_int_equal(kv_cache_bytes(&large), n + n / 256 * sizeof(float));
 }
 
 /* PALI 31 */

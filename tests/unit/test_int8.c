@@ -1,0 +1,409 @@
+/* Products in int8, and caches of other types than float32. */
+#include "reinforce/nn/attention.h"
+#include "reinforce/nn/convert.h"
+#include "reinforce/nn/gemm.h"
+#include "reinforce/nn/int8.h"
+#include "reinforce/nn/int8_kernels.h"
+#include "reinforce/nn/kv_cache.h"
+#include "reinforce/nn/matrix.h"
+#include "tests/support/floats.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+static void *allocate(size_t size)
+{
+    void *memory = malloc(MAX(size, (size_t)1));
+
+    assert_non_null(memory);
+    return memory;
+}
+
+/* One matrix of float32 w [N, K]; the weights own it. */
+static struct weights *load(const float *w, size_t N, size_t K, struct int8_matrix *matrix)
+{
+    static const char *const name[] = {"w"};
+    const struct tensor tensor = {"w", TENSOR_F32, 2, {N, K}, bytes_view_of(w, N * K * sizeof *w)};
+    struct weights *weights = NULL;
+    struct error err = {0};
+
+    assert_ok(weights_create(&tensor, 1, &weights, &err));
+    assert_ok(int8_matrix_load(weights, "", name, 1, N, K, matrix, &err));
+    return weights;
+}
+
+/* Every kernel, with whatever bytes: also those at which saturating instructions would saturate. */
+static void every_kernel_has_the_plain_sums(void **state)
+{
+    static const size_t quads_of[] = {1, 2, 3, 17, 2304};
+    size_t n_kernels;
+    const struct int8_kernel *kernels = int8_kernels(&n_kernels);
+
+    (void)state;
+    assert_string_equal(kernels[n_kernels - 1].name, "plain");
+    for (size_t q = 0; q < ARRAY_LEN(quads_of); q++)
+        for (size_t rows = 1; rows <= INT8_ROWS; rows++)
+            for (int extreme = 0; extreme < 3; extreme++) {
+                size_t quads = quads_of[q], n_w = quads * 4 * INT8_COLUMNS, n_x = quads * 4 * rows;
+                uint8_t *x = allocate(n_x);
+                int8_t *w = aligned_alloc(64, n_w);
+                int32_t offset[INT8_COLUMNS], got[INT8_ROWS * INT8_COLUMNS];
+                struct philox rng;
+
+                assert_non_null(w);
+                philox_init(&rng, 5, bytes_of_string("int8"), PHILOX_STAGE_SELECT, (uint32_t)rows);
+                for (size_t i = 0; i < n_x; i++)
+                    x[i] = extreme > 0 ? 255 : (uint8_t)philox_u32(&rng);
+                for (size_t i = 0; i < n_w; i++)
+                    w[i] = extreme == 0   ? (int8_t)((int)(philox_u32(&rng) & 255) - 128)
+                           : extreme == 1 ? 127
+                                          : -128;
+                for (size_t c = 0; c < INT8_COLUMNS; c++)
+                    offset[c] = (int32_t)c * 1000003 - 7;
+                for (size_t k = 0; k < n_kernels; k++) {
+                    kernels[k].tile(got, x, rows, w, offset, quads);
+                    for (size_t r = 0; r < rows; r++)
+                        for (size_t c = 0; c < INT8_COLUMNS; c++) {
+                            int64_t want = offset[c];
+
+                            for (size_t i = 0; i < 4 * quads; i++)
+                                want += x[(i / 4 * rows + r) * 4 + i % 4] *
+                                        w[(i / 4 * INT8_COLUMNS + c) * 4 + i % 4];
+                            if (got[r * INT8_COLUMNS + c] != want)
+                                fail_msg("%s, %zu quads, row %zu of %zu, column %zu: %d, not %lld",
+                                         kernels[k].name, quads, r, rows, c,
+                                         (int)got[r * INT8_COLUMNS + c], (long long)want);
+                        }
+                }
+                free(x);
+                free(w);
+            }
+}
+
+static const size_t shapes[][3] = {{1, 1, 1},      {1, 33, 5},     {3, 31, 4},
+                                   {14, 32, 64},   {15, 40, 7},    {29, 65, 130},
+                                   {260, 70, 588}, {2, 300, 4304}, {28, 96, 300}};
+
+/* Against the plain twin bit by bit, and against exact products within what rounding explains. */
+static void products_have_the_bits_of_their_plain_twin(void **state)
+{
+    (void)state;
+    for (size_t s = 0; s < ARRAY_LEN(shapes); s++)
+        for (int with_bias = 0; with_bias < 2; with_bias++) {
+            size_t T = shapes[s][0], N = shapes[s][1], K = shapes[s][2];
+            float *x = random_floats(T * K, 1, 3), *w = random_floats(N * K, 2, 0.2f),
+                  *bias = random_floats(N, 3, 1);
+            float *got = random_floats(T * N, 4, 1), *want = random_floats(T * N, 5, 1);
+            float *memory = allocate(int8_rows_floats(T, K) * sizeof *memory);
+            struct int8_matrix matrix;
+            struct weights *weights = load(w, N, K, &matrix);
+            const struct int8_rows rows = int8_quantize(x, T, K, memory);
+
+            int8_product(&matrix, N, got, &rows, with_bias ? bias : NULL);
+            int8_product_ref(&matrix, N, want, &rows, with_bias ? bias : NULL);
+            assert_memory_equal(got, want, T * N * sizeof *got);
+            for (size_t t = 0; t < T; t++)
+                for (size_t n = 0; n < N; n++) {
+                    double sum = with_bias ? (double)bias[n] : 0, bound = 1e-6;
+                    double sx = (double)rows.scale[t], sw = (double)matrix.scale[n];
+
+                    for (size_t k = 0; k < K; k++) {
+                        double a = (double)x[t * K + k], b = (double)w[n * K + k];
+
+                        sum += a * b;
+                        bound += fabs(a) * sw / 2 + fabs(b) * sx / 2 + sx * sw / 4;
+                    }
+                    assert_true(fabs((double)got[t * N + n] - sum) <= 1.0001 * bound);
+                }
+            weights_destroy(&weights);
+            free(x);
+            free(w);
+            free(bias);
+            free(got);
+            free(want);
+            free(memory);
+        }
+}
+
+/* PALI 25, for one product */
+static void a_row_has_the_same_bits_in_any_company(void **state)
+{
+    enum { T = 33, N = 45, K = 90 };
+    float *x = random_floats(T * K, 6, 3), *w = random_floats(N * K, 7, 1);
+    float *all = allocate(T * N * sizeof *all), one[N];
+    float *memory = allocate(int8_rows_floats(T, K) * sizeof *memory);
+    struct int8_matrix matrix;
+    struct weights *weights = load(w, N, K, &matrix);
+    struct int8_rows rows = int8_quantize(x, T, K, memory);
+
+    (void)state;
+    int8_product(&matrix, N, all, &rows, NULL);
+    for (size_t t = 0; t < T; t++) {
+        rows = int8_quantize(x + t * K, 1, K, memory);
+        int8_product(&matrix, N, one, &rows, NULL);
+        assert_memory_equal(one, all + t * N, sizeof one);
+        int8_product(&matrix, 7, one, &rows, NULL); /* fewer columns, too */
+        assert_memory_equal(one, all + t * N, 7 * sizeof *one);
+    }
+    weights_destroy(&weights);
+    free(x);
+    free(w);
+    free(all);
+    free(memory);
+}
+
+static void values_are_rounded_to_the_nearest_and_ties_to_even(void **state)
+{
+    static const float x[] = {127, -127, 0.5f, 1.5f, 2.5f, -0.5f, -1.5f, 126.5f, 0, -0.0f, 1.4999f};
+    static const int want[] = {127, -127, 0, 2, 2, 0, -2, 126, 0, 0, 1};
+    uint8_t q[ARRAY_LEN(x)];
+
+    (void)state;
+    assert_true(int8_quantize_vector(x, ARRAY_LEN(x), q) == 1);
+    for (size_t i = 0; i < ARRAY_LEN(x); i++)
+        assert_int_equal(q[i] - 128, want[i]);
+}
+
+/* The largest magnitude is 127 whatever it is; what cannot be divided by is 0. */
+static void no_magnitude_leaves_the_range(void **state)
+{
+    static const float largest[] = {3.4e38f, 1, 1e-20f, 0x1p-100f};
+    float x[9], y[3];
+    uint8_t q[9];
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(largest); i++) {
+        for (int k = 0; k < 9; k++)
+            x[k] = largest[i] * ((float)(k - 4) / 4);
+        assert_true(int8_quantize_vector(x, 9, q) == largest[i] / 127);
+        assert_true(q[0] == 1 && q[4] == 128 && q[8] == 255);
+    }
+    for (int k = 0; k < 9; k++)
+        x[k] = 0x1p-101f;
+    assert_true(int8_quantize_vector(x, 9, q) == 0 && q[3] == 128);
+    memset(y, 0, sizeof y);
+    assert_true(int8_quantize_vector(y, 3, q) == 0 && q[0] == 128);
+}
+
+static void a_row_that_is_not_finite_gives_nan_and_spoils_no_other(void **state)
+{
+    enum { T = 4, N = 40, K = 20 };
+    float *x = random_floats(T * K, 8, 2), *w = random_floats(N * K, 9, 1), y[T * N];
+    float *memory = allocate(int8_rows_floats(T, K) * sizeof *memory);
+    struct int8_matrix matrix;
+    struct weights *weights = load(w, N, K, &matrix);
+    struct int8_rows rows;
+
+    (void)state;
+    x[3] = NAN;
+    x[2 * K + 19] = -INFINITY;
+    for (size_t k = 0; k < K; k++)
+        x[3 * K + k] = 0;
+    rows = int8_quantize(x, T, K, memory);
+    int8_product(&matrix, N, y, &rows, NULL);
+    for (size_t n = 0; n < N; n++) {
+        assert_true(isnan(y[n]) && isnan(y[2 * N + n]));
+        assert_true(isfinite(y[N + n]) && y[3 * N + n] == 0);
+    }
+    weights_destroy(&weights);
+    free(x);
+    free(w);
+    free(memory);
+}
+
+/* Stacked tensors of any stored type are one matrix of float32 values. */
+static void stored_types_and_stacked_tensors_give_the_matrix_of_their_values(void **state)
+{
+    enum { OUT = 5, IN = 6 };
+    static const char *const names[] = {"k", "q", "v"};
+    static const enum tensor_dtype types[] = {TENSOR_F32, TENSOR_F16, TENSOR_BF16};
+    uint16_t half[3][OUT * IN];
+    float values[3 * OUT * IN], *memory = allocate(int8_rows_floats(2, IN) * sizeof *memory);
+    float *x = random_floats(2 * IN, 10, 1), got[2 * 3 * OUT], want[2 * 3 * OUT];
+    struct tensor tensors[3];
+    struct int8_matrix stacked, whole;
+    struct weights *weights = NULL, *plain;
+    const struct int8_rows rows = int8_quantize(x, 2, IN, memory);
+    struct error err = {0};
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        tensors[i] = (struct tensor){.name = names[i], .rank = 2, .shape = {OUT, IN}};
+        tensors[i].dtype = types[i];
+        for (size_t j = 0; j < OUT * IN; j++) {
+            /* 1, 1.25, 1.5, 1.75 times powers of two: exact in all three */
+            uint32_t power = (uint32_t)(j * 7 % 8), fraction = (uint32_t)((j + i) % 4);
+
+            values[i * OUT * IN + j] = ldexpf(1 + (float)fraction / 4, (int)power - 4);
+            half[i][j] = types[i] == TENSOR_F16 ? (uint16_t)((power + 11) << 10 | fraction << 8)
+                                                : (uint16_t)((power + 123) << 7 | fraction << 5);
+        }
+        tensors[i].data = types[i] == TENSOR_F32
+                              ? bytes_view_of(values + i * OUT * IN, OUT * IN * sizeof *values)
+                              : bytes_view_of(half[i], sizeof half[i]);
+    }
+    assert_ok(weights_create(tensors, 3, &weights, &err));
+    assert_ok(int8_matrix_load(weights, "", names, 3, OUT, IN, &stacked, &err));
+    plain = load(values, 3 * OUT, IN, &whole);
+    int8_product(&stacked, 3 * OUT, got, &rows, NULL);
+    int8_product(&whole, 3 * OUT, want, &rows, NULL);
+    assert_memory_equal(got, want, sizeof got);
+    weights_destroy(&weights);
+    weights_destroy(&plain);
+    free(memory);
+    free(x);
+}
+
+/* PALI 32 */
+static void weights_that_cannot_be_are_named(void **state)
+{
+    static const char *const name[] = {"w"}, *const absent[] = {"u"};
+    static const float bad[6] = {1, 2, 3, 4, INFINITY, 6};
+    const struct tensor tensor = {"w", TENSOR_F32, 2, {2, 3}, bytes_view_of(bad, sizeof bad)};
+    struct weights *weights = NULL;
+    struct int8_matrix matrix;
+    struct error err = {0};
+
+    (void)state;
+    assert_ok(weights_create(&tensor, 1, &weights, &err));
+    assert_int_equal(int8_matrix_load(weights, "", name, 1, 2, 3, &matrix, &err), ST_CORRUPT);
+    assert_non_null(strstr(err.message, "\"w\""));
+    assert_int_equal(int8_matrix_load(weights, "", absent, 1, 2, 3, &matrix, &err), ST_NOT_FOUND);
+    assert_int_equal(int8_matrix_load(weights, "", name, 1, 3, 2, &matrix, &err), ST_INVALID);
+    assert_int_equal(int8_matrix_load(weights, "", name, 1, 2, INT8_MAX_IN + 1, &matrix, &err),
+                     ST_INVALID);
+    assert_non_null(strstr(err.message, "wide"));
+    weights_destroy(&weights);
+}
+
+static void a_matrix_in_int8_multiplies_so_and_keeps_its_rows(void **state)
+{
+    enum { T = 20, N = 50, K = 70 };
+    float *x = random_floats(T * K, 11, 1), *w = random_floats(N * K, 12, 1), row[K];
+    float got[T * N], want[T * N], *memory = allocate(int8_rows_floats(T, K) * sizeof *memory);
+    const struct tensor tensor = {"w", TENSOR_F32, 2, {N, K}, bytes_view_of(w, N * K * sizeof *w)};
+    struct weights *weights = NULL;
+    struct arena scratch;
+    struct matrix matrix, first;
+    struct error err = {0};
+
+    (void)state;
+    arena_init(&scratch, 1 << 20);
+    assert_ok(weights_create(&tensor, 1, &weights, &err));
+    assert_ok(matrix_load(weights, "", "w", N, K, MATRIX_INT8, &matrix, &err));
+    assert_ok(matrix_product(&matrix, got, x, T, &scratch, &err));
+    assert_int_equal(scratch.used_bytes, 0);
+    matrix_product_rows(&matrix, want, x, T, memory);
+    assert_memory_equal(got, want, sizeof got);
+    first = matrix_first_rows(&matrix, 33);
+    matrix_product_rows(&first, got, x, 1, memory);
+    assert_memory_equal(got, want, 33 * sizeof *got);
+    matrix_row(&matrix, 17, row);
+    assert_memory_equal(row, w + 17 * K, sizeof row);
+    weights_destroy(&weights);
+    arena_release(&scratch);
+    free(x);
+    free(w);
+    free(memory);
+}
+
+static void bfloat16_is_rounded_to_the_nearest(void **state)
+{
+    static const uint32_t bits[] = {0x3f800000, 0x3f808000, 0x3f818000, 0x3f808001,
+                                    0x7f7fffff, 0xff800000, 0x7f800001, 0x00000001};
+    static const uint16_t want[] = {0x3f80, 0x3f80, 0x3f82, 0x3f81, 0x7f80, 0xff80, 0x7fc0, 0};
+    float values[ARRAY_LEN(bits)];
+    uint16_t got[ARRAY_LEN(bits)];
+
+    (void)state;
+    memcpy(values, bits, sizeof values);
+    convert_to_bf16(values, ARRAY_LEN(bits), got);
+    assert_memory_equal(got, want, sizeof got);
+}
+
+enum { LAYERS = 2, KV_HEADS = 2, HEADS = 4, DIM = 20, CAPACITY = 50, WIDTH = KV_HEADS * DIM };
+
+/* What a cache of a type makes of a value. */
+static void round_as(enum kv_type type, float *values, size_t n)
+{
+    uint16_t half;
+    uint8_t q[DIM];
+
+    for (size_t i = 0; i < n && type == KV_BFLOAT16; i++) {
+        convert_to_bf16(&values[i], 1, &half);
+        convert_bf16((const uint8_t *)&half, 1, &values[i]);
+    }
+    for (size_t i = 0; i < n && type == KV_INT8; i += DIM) {
+        float scale = int8_quantize_vector(values + i, DIM, q);
+
+        for (size_t d = 0; d < DIM; d++)
+            values[i + d] = scale * (float)(q[d] - 128);
+    }
+}
+
+/* Attention over a cache of each type, filled at once and position by position and copied from row
+ * to row, against the plain twin over the rounded keys and values. */
+static void cached_attention_reads_what_the_cache_keeps(void **state)
+{
+    float *k = random_floats(CAPACITY * WIDTH, 13, 3), *v = random_floats(CAPACITY * WIDTH, 14, 3),
+          *q = random_floats(HEADS * DIM, 15, 3);
+    float got[HEADS * DIM], want[HEADS * DIM], scores[CAPACITY];
+
+    (void)state;
+    for (int type = KV_FLOAT32; type <= KV_INT8; type++)
+        for (size_t window = 0; window < 20; window += 13) {
+            const struct kv_shape shape = {(enum kv_type)type, LAYERS, KV_HEADS, DIM, 3, CAPACITY};
+            struct attention a = {.q = q,
+                                  .q_stride = HEADS * DIM,
+                                  .Tq = 1,
+                                  .Tk = CAPACITY - 1,
+                                  .n_heads = HEADS,
+                                  .head_dim = DIM,
+                                  .causal = true,
+                                  .window = window,
+                                  .soft_cap = 5};
+            struct kv_cache cache;
+            struct arena arena;
+            struct error err = {0};
+
+            arena_init(&arena, 1 << 20);
+            assert_ok(kv_cache_init(&cache, &shape, &arena, &err));
+            kv_cache_put(&cache, 1, 0, 0, 30, k, v);
+            kv_cache_copy_row(&cache, 0, 2, 0, 30);
+            for (size_t i = 30; i < CAPACITY - 1; i++)
+                kv_cache_put(&cache, 1, 2, i, 1, k + i * WIDTH, v + i * WIDTH);
+            kv_cache_attend(&cache, 1, 2, &a);
+            attention_cached(&a, got, scores);
+            round_as(shape.type, k, CAPACITY * WIDTH);
+            round_as(shape.type, v, CAPACITY * WIDTH);
+            a.k = k;
+            a.v = v;
+            attention_ref(&a, want);
+            assert_near(got, want, HEADS * DIM, 2e-5, "attention_cached");
+            assert_true(arena.used_bytes >= kv_cache_bytes(&shape));
+            assert_true(arena.used_bytes <= kv_cache_bytes(&shape) + 4 * ARENA_ALIGN);
+            arena_release(&arena);
+        }
+    free(k);
+    free(v);
+    free(q);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_kernel_has_the_plain_sums),
+        cmocka_unit_test(products_have_the_bits_of_their_plain_twin),
+        cmocka_unit_test(a_row_has_the_same_bits_in_any_company),
+        cmocka_unit_test(values_are_rounded_to_the_nearest_and_ties_to_even),
+        cmocka_unit_test(no_magnitude_leaves_the_range),
+        cmocka_unit_test(a_row_that_is_not_finite_gives_nan_and_spoils_no_other),
+        cmocka_unit_test(stored_types_and_stacked_tensors_give_the_matrix_of_their_values),
+        cmocka_unit_test(weights_that_cannot_be_are_named),
+        cmocka_unit_test(a_matrix_in_int8_multiplies_so_and_keeps_its_rows),
+        cmocka_unit_test(bfloat16_is_rounded_to_the_nearest),
+        cmocka_unit_test(cached_attention_reads_what_the_cache_keeps),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
