@@ -5,10 +5,9 @@
  * In each round, in turns on one thread: a loop of multiply-adds on registers alone and, for every
  * shape, the product of ROWS rows (256) with random weights; for int8 (vpdpbusd and
  * reinforce/nn/int8) and for float32 (FMA and OpenBLAS). Prints medians over ROUNDS (9) of
- * operations per second and their ratios, which alone stay true when others use the machine. Few
- * ROWS are multiplied as in decoding, through ops_linear_rows().
+ * operations per second of the thread's own time and their ratios, which alone stay true when
+ * others use the machine. Few ROWS are multiplied as in decoding, through ops_linear_rows().
  */
-#include "reinforce/base/clock.h"
 #include "reinforce/base/parse.h"
 #include "reinforce/nn/gemm.h"
 #include "reinforce/nn/int8.h"
@@ -17,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { MAX_ROUNDS = 99, SUMS = 12, LOOPS = 4000000, ROWS_AT_MOST = 64 };
 
@@ -30,9 +30,13 @@ static const struct {
     {"tower fc, 1152 -> 4304", 4304, 1152}, {"tower proj, 4304 -> 1152", 1152, 4304},
 };
 
-static double seconds_since(int64_t begin)
+/* Of this thread: what others run meanwhile is not counted. */
+static double cpu_seconds(void)
 {
-    return (double)(clock_monotonic_ns() - begin) * 1e-9;
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
 static int compare(const void *a, const void *b)
@@ -55,7 +59,8 @@ static double median(double *values, size_t n)
 #define SECONDS_OF(op)                                                                             \
     KERNEL_TARGET("avx512f") static double seconds_of_##op(void)                                   \
     {                                                                                              \
-        int64_t begin = clock_monotonic_ns(), loops = LOOPS;                                       \
+        double begin = cpu_seconds();                                                              \
+        int64_t loops = LOOPS;                                                                     \
                                                                                                    \
         __asm__ volatile("vzeroall\n\t"                                                            \
                          "vpxord %%zmm30, %%zmm30, %%zmm30\n\t"                                    \
@@ -70,7 +75,7 @@ static double median(double *values, size_t n)
                          : "cc", "zmm0", "zmm1", "zmm2", "zmm3", "zmm4", "zmm5", "zmm6", "zmm7",   \
                            "zmm8", "zmm9", "zmm10", "zmm11", "zmm12", "zmm13", "zmm14", "zmm15",   \
                            "zmm30", "zmm31");                                                      \
-        return seconds_since(begin);                                                               \
+        return cpu_seconds() - begin;                                                              \
     }
 /* clang-format on */
 #if defined(KERNEL_TARGET)
@@ -126,22 +131,22 @@ static void make(struct operands *o, size_t M, size_t N, size_t K)
 /* As a model runs it: with the rows' quantisation. */
 static double time_int8(const struct operands *o)
 {
-    int64_t begin = clock_monotonic_ns();
+    double begin = cpu_seconds();
     struct int8_rows rows = int8_quantize(o->x, o->M, o->K, o->memory);
 
     int8_product(&o->quantized, o->N, o->y, &rows, NULL);
-    return 2.0 * (double)(o->M * o->N * o->K) / seconds_since(begin);
+    return 2.0 * (double)(o->M * o->N * o->K) / (cpu_seconds() - begin);
 }
 
 static double time_float(const struct operands *o)
 {
-    int64_t begin = clock_monotonic_ns();
+    double begin = cpu_seconds();
 
     if (o->M <= ROWS_AT_MOST) /* as decoding does */
         ops_linear_rows(o->y, o->x, o->w, NULL, o->M, o->N, o->K);
     else
         ops_linear(o->y, o->x, o->K, o->w, NULL, o->M, o->N, o->K);
-    return 2.0 * (double)(o->M * o->N * o->K) / seconds_since(begin);
+    return 2.0 * (double)(o->M * o->N * o->K) / (cpu_seconds() - begin);
 }
 
 int main(int argc, char **argv)

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/mman.h>
 
 size_t memory_available(void)
 {
@@ -19,4 +20,13 @@ size_t memory_available(void)
     if (file != NULL)
         (void)fclose(file);
     return bytes;
+}
+
+void memory_prefer_huge_pages(void *memory, size_t size)
+{
+    enum { PAGE = 4096, HUGE_PAGE = 2 << 20 };
+    uintptr_t skip = (PAGE - (uintptr_t)memory % PAGE) % PAGE;
+
+    if (size >= HUGE_PAGE)
+        (void)madvise((char *)memory + skip, (size - skip) / PAGE * PAGE, MADV_HUGEPAGE);
 }

@@ -8,4 +8,8 @@
  * the system does not say. */
 size_t memory_available(void);
 
+/** Asks for huge pages in [memory, memory + size), which is not touched yet: filling gigabytes page
+ * by page takes longer than what they are filled with. Advice, which cannot fail. */
+void memory_prefer_huge_pages(void *memory, size_t size);
+
 #endif

@@ -128,7 +128,7 @@ static ALWAYS_INLINE float widen(enum kv_type type, const void *data, size_t i)
     float value;
 
     if (type == KV_INT8)
-        return (float)(((const uint8_t *)data)[i] - 128);
+        return (float)((const int8_t *)data)[i];
     if (type == KV_FLOAT32)
         return ((const float *)data)[i];
     bits = (uint32_t)((const uint16_t *)data)[i] << 16;

@@ -12,7 +12,7 @@ enum { ATTENTION_TILE = 64 };
 enum kv_type {
     KV_FLOAT32 = 0,
     KV_BFLOAT16 = 1,
-    KV_INT8 = 2, /* uint8 q: scale (q - 128), a scale for each position and head */
+    KV_INT8 = 2, /* q scale: a scale for each position and head */
 };
 
 /**

@@ -7,45 +7,44 @@
 enum {
     INT8_COLUMNS = 32, /* rows of a matrix in one panel: columns of a product */
     INT8_ROWS = 14,    /* rows of x in one tile: with the panel what 32 registers hold */
-    INT8_MAX_IN = 1 << 16,
+    INT8_GROUP = 128,  /* values of a row of x that share a scale */
 };
 
 /**
- * A matrix [out, in], each row n quantised by its own largest magnitude: w = scale[n] q, q in
- * -127..127, rounded to the nearest, ties to even. Immutable; in memory of the weights it came
- * from.
+ * A matrix [out, in], each row n quantised by its own largest magnitude: w = scale[n] (q - 128), q
+ * in 1..255 (one factor of the instruction is unsigned), rounded to the nearest, ties to even.
+ * Immutable; in memory of the weights it came from.
  *
- * panels  int8 [ceil(out / 32)][ceil(in / 4)][32][4]: four of a row lie side by side, as the
- *         instruction takes them; zeros fill up
+ * panels  uint8 [ceil(out / 32)][ceil(in / 4)][32][4]: four of a row lie side by side, as the
+ *         instruction takes them
  * scale   float32 [out, filled up]
- * offset  int32 [out, filled up], -128 times the sum of row n: see struct int8_rows
  */
 struct int8_matrix {
     size_t out, in;
-    const int8_t *panels;
+    const uint8_t *panels;
     const float *scale;
-    const int32_t *offset;
 };
 
 /**
- * Rows [T, K] quantised in the same way, each by itself: x = scale (q - 128), q in 1..255, as one
- * factor of the instruction is unsigned. A row that holds a NaN or an infinity has the scale NaN,
- * and so every product of it is NaN; one whose magnitudes are all below 2^-100 has the scale 0.
+ * Rows [T, K] quantised in the same way, each of their groups by itself: x = scale q, q in
+ * -127..127. Groups, because a few values of a row are much larger than the others, and in what a
+ * gated unit makes most of all. A group that holds a NaN or an infinity has the scale NaN, and so
+ * every product of its row is NaN; one whose magnitudes are all below 2^-100 has the scale 0.
  *
- * data    tiles of INT8_ROWS rows, the last of what is left: uint8 [ceil(K / 4)][rows][4]
+ * data    tiles of INT8_ROWS rows, the last of what is left; each is groups: float32 [rows], the
+ *         scales, int32 [rows], the sums of q times -128, for the weights' 128, then int8
+ *         [quads][rows][4], zeros behind K
  */
 struct int8_rows {
     size_t T, K;
-    const uint8_t *data;
-    const float *scale; /* [T] */
+    const int8_t *data;
 };
 
 /**
  * Quantises `n` stored tensors named `prefix` + names[i], each [out, in], F32, F16 or BF16, as one
  * matrix [n * out, in], row by row from where they are mapped: nothing else of their size is
  * allocated. Their pages need not stay in memory afterwards, see weights_drop_pages(). ST_CORRUPT
- * names a tensor that holds a NaN or an infinity, ST_INVALID one wider than INT8_MAX_IN, whose sums
- * would not fit 32 bits; else as weights_get_stored().
+ * names a tensor that holds a NaN or an infinity; else as weights_get_stored().
  */
 NODISCARD enum status int8_matrix_load(struct weights *weights, const char *prefix,
                                        const char *const *names, size_t n, size_t out, size_t in,
@@ -54,17 +53,18 @@ NODISCARD enum status int8_matrix_load(struct weights *weights, const char *pref
 /** What a matrix takes. */
 size_t int8_matrix_bytes(size_t out, size_t in);
 
-/** q uint8 [n]: x [n] quantised as a row of struct int8_rows is; returns the scale. */
-float int8_quantize_vector(const float *x, size_t n, uint8_t *q);
+/** q int8 [n]: x [n] quantised as a group of struct int8_rows is; returns the scale. */
+float int8_quantize_vector(const float *x, size_t n, int8_t *q);
 
 /** x float32 [T, K]; the result lives in `memory`, of int8_rows_floats() floats. */
 struct int8_rows int8_quantize(const float *x, size_t T, size_t K, float *memory);
 size_t int8_rows_floats(size_t T, size_t K);
 
 /**
- * y[T, N] = x w^T + bias of the first N <= w->out rows: y = sum * (x_scale * w_scale) + bias, where
- * sum is the exact sum of products of integers. So bits depend on the row and the column alone, not
- * on T, the machine or the kernel. bias [N] or NULL.
+ * y[T, N] = x w^T + bias of the first N <= w->out rows. The sum of products of integers is exact in
+ * each group; groups times their scales are added up in order, then come w's scale and the bias. So
+ * bits depend on the row and the column alone, not on T, the machine or the kernel. bias [N] or
+ * NULL.
  */
 void int8_product(const struct int8_matrix *w, size_t N, float *y, const struct int8_rows *x,
                   const float *bias);

@@ -8,11 +8,11 @@
 #include <stdint.h>
 
 /**
- * sum int32 [rows, INT8_COLUMNS] = offset + x w^T, exact; rows in 1..INT8_ROWS. x and panel as in
- * struct int8_rows and struct int8_matrix, `quads` times four deep.
+ * total float32 [rows, INT8_COLUMNS] = x w^T but for w's scale; rows in 1..INT8_ROWS, K values of a
+ * tile of struct int8_rows and a panel of struct int8_matrix. Exact sums of each group, as float32,
+ * times its scale, rounded, are added up from the first group on, from 0.
  */
-typedef void int8_tile_fn(int32_t *sum, const uint8_t *x, size_t rows, const int8_t *panel,
-                          const int32_t *offset, size_t quads);
+typedef void int8_tile_fn(float *total, const int8_t *x, size_t rows, const uint8_t *w, size_t K);
 
 struct int8_kernel {
     const char *name;

@@ -61,7 +61,7 @@ static float *scale_at(const struct kv_cache *cache, float *scale, size_t positi
 static void put(const struct kv_cache *cache, void *to, float *scale, const float *from, size_t n)
 {
     size_t head_dim = cache->shape.head_dim;
-    uint8_t *q = to;
+    int8_t *q = to;
 
     switch (cache->shape.type) {
     case KV_FLOAT32:

@@ -2,6 +2,7 @@
 
 #include "reinforce/base/arena.h"
 #include "reinforce/base/file.h"
+#include "reinforce/base/memory.h"
 #include "reinforce/nn/convert.h"
 #include "reinforce/nn/torch_archive.h"
 
@@ -204,6 +205,7 @@ enum status weights_alloc(struct weights *weights, size_t size, void *out_ptr, s
         block = aligned_alloc(BLOCK_ALIGN, bytes - bytes % BLOCK_ALIGN);
     if (block == NULL)
         return error_set(err, ST_NO_MEMORY, "could not allocate %zu bytes of weights", size);
+    memory_prefer_huge_pages(block, bytes - bytes % BLOCK_ALIGN);
     block->next = weights->blocks;
     weights->blocks = block;
     memory = (char *)block + BLOCK_ALIGN;

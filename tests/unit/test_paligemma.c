@@ -418,8 +418,8 @@ static void every_generation_of_names_is_the_same_model(void **state)
     paligemma_golden_close(&g);
 }
 
-/* PALI 4 and 5: rows behind those that can be said are never looked at */
-static void surplus_rows_of_the_table_change_nothing(void **state)
+/* Of one form: with the rows, with other ones and without. */
+static void compare_surplus_rows(enum matrix_form form)
 {
     struct paligemma_golden g;
     struct error err = {0};
@@ -429,9 +429,9 @@ static void surplus_rows_of_the_table_change_nothing(void **state)
     size_t V, D, rows;
     float *huge;
 
-    (void)state;
     assert_non_null(copy);
     paligemma_golden_open(&g, paligemma_golden_dirs[0]);
+    g.snapshot.decoder.matrices = g.snapshot.vision.matrices = form;
     V = g.model.gemma.config.vocab_size;
     D = g.model.gemma.config.width;
     copy_tensors(&g, copy);
@@ -452,6 +452,14 @@ static void surplus_rows_of_the_table_change_nothing(void **state)
     assert_memory_equal(got, want, 4 * V * sizeof *want);
     free(copy);
     paligemma_golden_close(&g);
+}
+
+/* PALI 4 and 5: rows behind those that can be said are never looked at */
+static void surplus_rows_of_the_table_change_nothing(void **state)
+{
+    (void)state;
+    compare_surplus_rows(MATRIX_STORED);
+    compare_surplus_rows(MATRIX_INT8);
 }
 
 /* PALI 2 and 32: errors that name the tensor */
@@ -516,42 +524,61 @@ static void a_tensor_that_cannot_be_is_named(void **state)
     paligemma_golden_close(&g);
 }
 
-/* PALI 25: a row's bits depend on that row alone */
-static void rows_stepped_together_have_the_bits_of_rows_alone(void **state)
+/* One step of several rows against one step of each. */
+static void step_together_and_alone(enum matrix_form form, enum kv_type kv_type)
 {
     enum { ROWS = 7 };
     struct paligemma_golden g;
+    struct snapshot snapshot;
+    struct paligemma model;
     struct gemma_decoder together, alone;
     struct error err = {0};
     size_t V, row[ROWS], position[ROWS];
     int32_t token[ROWS];
     float *got, *want;
 
-    (void)state;
     paligemma_golden_open(&g, paligemma_golden_dirs[1]);
-    V = g.model.gemma.config.vocab_size;
+    snapshot = g.snapshot;
+    snapshot.decoder.matrices = snapshot.vision.matrices = form;
+    snapshot.decoder.kv_type = kv_type;
+    assert_ok(paligemma_load(&snapshot, g.weights, &model, &err));
+    V = model.gemma.config.vocab_size;
     got = floats(&g, ROWS * V);
     want = floats(&g, V);
-    assert_ok(gemma_decoder_init(&together, &g.model.gemma, ROWS, CAPACITY, &g.arena, &err));
-    assert_ok(gemma_decoder_init(&alone, &g.model.gemma, ROWS, CAPACITY, &g.arena, &err));
+    assert_ok(gemma_decoder_init(&together, &model.gemma, ROWS, CAPACITY, &g.arena, &err));
     for (size_t i = 0; i < ROWS; i++) {
         size_t n_prefix, T;
-        float *x = sequence(&g, &g.model, i % 3, NULL, 0, &n_prefix, &T);
+        float *x = sequence(&g, &model, i % 3, NULL, 0, &n_prefix, &T);
 
         row[i] = (i * 3 + 1) % ROWS;
         position[i] = n_prefix - 1;
         token[i] = (int32_t)(5 + 11 * i);
-        assert_ok(gemma_prefill(&g.model.gemma, x, n_prefix, n_prefix, &together.cache, row[i],
-                                false, &g.scratch, &err));
+        assert_ok(gemma_prefill(&model.gemma, x, n_prefix, n_prefix, &together.cache, row[i], false,
+                                &g.scratch, &err));
     }
-    memcpy(alone.cache.k, together.cache.k, kv_cache_bytes(&together.cache.shape) / 2);
-    memcpy(alone.cache.v, together.cache.v, kv_cache_bytes(&together.cache.shape) / 2);
     gemma_decoder_step(&together, ROWS, row, position, token, got);
     for (size_t i = 0; i < ROWS; i++) {
-        gemma_decoder_step(&alone, 1, &row[i], &position[i], &token[i], want);
+        size_t n_prefix, T, first = 0;
+        float *x = sequence(&g, &model, i % 3, NULL, 0, &n_prefix, &T);
+
+        assert_ok(gemma_decoder_init(&alone, &model.gemma, 1, CAPACITY, &g.arena, &err));
+        assert_ok(gemma_prefill(&model.gemma, x, n_prefix, n_prefix, &alone.cache, 0, false,
+                                &g.scratch, &err));
+        gemma_decoder_step(&alone, 1, &first, &position[i], &token[i], want);
         assert_memory_equal(want, got + i * V, V * sizeof *want);
     }
+    paligemma_release(&model);
     paligemma_golden_close(&g);
+}
+
+/* PALI 25: a row's bits depend on that row alone */
+static void rows_stepped_together_have_the_bits_of_rows_alone(void **state)
+{
+    (void)state;
+    step_together_and_alone(MATRIX_STORED, KV_FLOAT32);
+    step_together_and_alone(MATRIX_STORED, KV_BFLOAT16);
+    step_together_and_alone(MATRIX_INT8, KV_FLOAT32);
+    step_together_and_alone(MATRIX_INT8, KV_INT8);
 }
 
 /* PALI 1 */

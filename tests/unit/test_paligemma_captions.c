@@ -164,29 +164,39 @@ static void a_caption_carries_how_it_was_made(void **state)
     }
 }
 
-/* PALI 25, for sampling: alone, in company, and in whatever row became free */
+/* PALI 25, for sampling: alone, in company, and in whatever row became free; integers or not */
 static void captions_do_not_depend_on_their_company(void **state)
 {
     enum { N = 3, B = 12 };
-    struct caption_options how = greedy("caption en");
-    const char *together[N * B];
-    struct fixture f;
+    static const struct captioner_options options[] = {
+        {.model_dir = "tests/golden/models/paligemma_small"},
+        {.model_dir = "tests/golden/models/paligemma2_small",
+         .matrices = MATRIX_INT8,
+         .kv_type = KV_INT8},
+        {.model_dir = "tests/golden/models/paligemma2_odd", .kv_type = KV_BFLOAT16},
+    };
 
     (void)state;
-    open_fixture(&f, paligemma_golden_dirs[0]);
-    how.strategy = CAPTION_SAMPLE;
-    how.n_captions = N;
-    how.seed = 5;
-    caption(&f, &how, 0, B);
-    for (size_t i = 0; i < N * B; i++)
-        together[i] = f.captions[i].text;
-    assert_string_not_equal(together[0], together[1]);
-    for (size_t b = 0; b < B; b++) {
-        caption(&f, &how, b, 1);
-        for (size_t i = 0; i < N; i++)
-            assert_string_equal(f.captions[i].text, together[b * N + i]);
+    for (size_t o = 0; o < ARRAY_LEN(options); o++) {
+        struct caption_options how = greedy("caption en");
+        const char *together[N * B];
+        struct fixture f;
+
+        open_with(&f, &options[o]);
+        how.strategy = CAPTION_SAMPLE;
+        how.n_captions = N;
+        how.seed = 5;
+        caption(&f, &how, 0, B);
+        for (size_t i = 0; i < N * B; i++)
+            together[i] = f.captions[i].text;
+        assert_string_not_equal(together[0], together[1]);
+        for (size_t b = 0; b < B; b++) {
+            caption(&f, &how, b, 1);
+            for (size_t i = 0; i < N; i++)
+                assert_string_equal(f.captions[i].text, together[b * N + i]);
+        }
+        close_fixture(&f);
     }
-    close_fixture(&f);
 }
 
 /* PALI 15: newlines behind a prompt count for nothing; no prompt is the default one */
@@ -500,9 +510,10 @@ static void pixels_become_minus_one_to_one(void **state)
 }
 
 /* Opens and captions while the n-th allocation fails; false when there was no n-th. */
-static bool survives(unsigned n)
+static bool survives(unsigned n, enum matrix_form form)
 {
-    const struct captioner_options options = {.model_dir = paligemma_golden_dirs[2]};
+    const struct captioner_options options = {.model_dir = paligemma_golden_dirs[2],
+                                              .matrices = form};
     struct caption_options how = greedy("caption en");
     struct captioner *captioner = NULL;
     struct caption said = {0};
@@ -535,14 +546,17 @@ static bool survives(unsigned n)
 
 static void every_failing_allocation_is_survived(void **state)
 {
-    unsigned n = 1;
-
     (void)state;
-    while (survives(n)) /* the tokenizer's thousands are its own test's: not every one */
-        n += 1 + n / 50;
-    assert_true(n > 20);
-    for (unsigned last = 1; last < MIN(n, 150u); last++) /* every one of the captioner's own */
-        (void)survives(n - last);
+    for (int form = MATRIX_STORED; form <= MATRIX_INT8; form++) {
+        unsigned n = 1;
+
+        /* the tokenizer's thousands are its own test's: not every one */
+        while (survives(n, (enum matrix_form)form))
+            n += 1 + n / 50;
+        assert_true(n > 20);
+        for (unsigned last = 1; last < MIN(n, 150u); last++) /* every one of the captioner's own */
+            (void)survives(n - last, (enum matrix_form)form);
+    }
 }
 
 int main(void)
