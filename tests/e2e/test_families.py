@@ -1,4 +1,5 @@
-"""One job with three captioners and three teachers of different families over 200 real images, one captioner being a server.
+"""One job with four captioners and three teachers of different families over 200 real images, one captioner being a server and
+one in int8.
 
 The output must pass `verify` and the trainer's own loader, be the same by other workers, and every image must be fetched by
 each captioner once: the server counts what it is asked. Images: those of the quickstart.
@@ -85,6 +86,8 @@ with tempfile.TemporaryDirectory() as tmp:
         {"name": "coca", "model": str(MODELS / "coca_small"), "column": "syn_text", "count": 2},
         {"name": "paligemma", "model": str(MODELS / "paligemma2_small"), "column": "syn_text_pali", "count": 2,
          "prompt": "caption en\ncaption de", "max_tokens": 12},
+        {"name": "integers", "model": str(MODELS / "paligemma2_odd"), "column": "syn_text_int8", "count": 1,
+         "strategy": "greedy", "max_tokens": 12, "weights": "int8", "kv_cache": "int8"},
         {"name": "served", "model": "hash-vlm", "column": "syn_text_served", "count": 1, "protocol": "openai",
          "server": server.url},
     ]
@@ -101,7 +104,7 @@ with tempfile.TemporaryDirectory() as tmp:
 
     require(run("one") == run("two", count=2, threads=1), "same bytes and rows by two workers")
     record = json.loads(reinforce("inspect", tmp / "one", "--uid", "animals-amphibians-frog", "--json").stdout)[0]
-    for column, n in (("syn_text", 2), ("syn_text_pali", 2), ("syn_text_served", 1)):
+    for column, n in (("syn_text", 2), ("syn_text_pali", 2), ("syn_text_int8", 1), ("syn_text_served", 1)):
         texts = [c for c in record["captions"] if c["column"] == column]
         require(len(texts) == n, f"{column}: {texts}")
     # PALI 35: what is known of a caption's making, and nothing that is not
