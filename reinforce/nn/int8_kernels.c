@@ -107,18 +107,18 @@ AVX2 static void avx2_tile(float *total, const int8_t *x, size_t rows, const uin
 #define EACH_ROW(DO)                                                                               \
     DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11) DO(12) DO(13)
 #define BEGIN(r)                                                                                   \
-    __m512i low##r = _mm512_set1_epi32(r < rows ? four_at(x + 4 * (rows + r)) : 0),                \
+    __m512i low##r = _mm512_set1_epi32((r) < rows ? four_at(x + 4 * (rows + (r))) : 0),            \
             high##r = low##r;
 #define MULTIPLY(r)                                                                                \
-    if (r < rows) {                                                                                \
-        const __m512i quad = _mm512_set1_epi32(four_at(data + 4 * r));                             \
+    if ((r) < rows) {                                                                              \
+        const __m512i quad = _mm512_set1_epi32(four_at(data + 4 * (r)));                           \
         __asm__("vpdpbusd %2, %1, %0" : "+v"(low##r) : "v"(w_low), "v"(quad));                     \
         __asm__("vpdpbusd %2, %1, %0" : "+v"(high##r) : "v"(w_high), "v"(quad));                   \
     }
 #define ADD(r)                                                                                     \
-    if (r < rows) {                                                                                \
-        vnni_add(total + r * INT8_COLUMNS, low##r, x + 4 * r);                                     \
-        vnni_add(total + r * INT8_COLUMNS + 16, high##r, x + 4 * r);                               \
+    if ((r) < rows) {                                                                              \
+        vnni_add(total + (r)*INT8_COLUMNS, low##r, x + 4 * (r));                                   \
+        vnni_add(total + (r)*INT8_COLUMNS + 16, high##r, x + 4 * (r));                             \
     }
 
 VNNI static ALWAYS_INLINE void vnni_add(float *total, __m512i sum, const int8_t *scale)
@@ -152,8 +152,8 @@ VNNI static ALWAYS_INLINE void vnni_rows(float *total, const int8_t *x, const si
 VNNI static void vnni_tile(float *total, const int8_t *x, size_t rows, const uint8_t *w, size_t K)
 {
 #define CASE(r)                                                                                    \
-    case r + 1:                                                                                    \
-        vnni_rows(total, x, r + 1, w, K);                                                          \
+    case (r) + 1:                                                                                  \
+        vnni_rows(total, x, (r) + 1, w, K);                                                        \
         break;
     switch (rows) {
         EACH_ROW(CASE)
