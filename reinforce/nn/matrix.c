@@ -34,6 +34,11 @@ static const void *row_at(const struct matrix *w, size_t i)
     return (const char *)w->data + i * w->in * bytes;
 }
 
+enum tensor_dtype matrix_type(const struct matrix *matrix)
+{
+    return matrix->form == MATRIX_INT8 ? TENSOR_I8 : matrix->dtype;
+}
+
 struct matrix matrix_first_rows(const struct matrix *matrix, size_t out)
 {
     struct matrix first = *matrix;

@@ -31,6 +31,9 @@ NODISCARD enum status matrix_load(struct weights *weights, const char *prefix, c
                                   size_t out, size_t in, enum matrix_form form,
                                   struct matrix *matrix, struct error *err);
 
+/** The type that products are made with: the stored one, or TENSOR_I8. */
+enum tensor_dtype matrix_type(const struct matrix *matrix);
+
 /** A matrix of the first `out` rows: a table of which only some are ever wanted. */
 struct matrix matrix_first_rows(const struct matrix *matrix, size_t out);
 

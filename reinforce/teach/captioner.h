@@ -62,8 +62,8 @@ struct captioner_info {
     bool takes_prompt;
     struct preprocess preprocess;
     char weights_digest[65];
-    const char *weights_type; /* of the decoder's matrices in products: "F32", "BF16"; static; NULL:
-                                 not known */
+    const char *weights_type; /* of the decoder's matrices in products: "F32", "BF16", "I8"; static;
+                                 NULL: not known */
     bool has_caps;            /* Gemma's; what it runs with, 0: without */
     double attention_cap, final_cap;
     size_t sliding_window;
