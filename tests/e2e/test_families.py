@@ -113,13 +113,15 @@ with tempfile.TemporaryDirectory() as tmp:
     require(known == {("text", 0): {"log_probability"},
                       ("syn_text", 0): drawn, ("syn_text", 1): drawn,
                       ("syn_text_pali", 0): drawn | {"prompt"}, ("syn_text_pali", 1): drawn | {"prompt"},
+                      ("syn_text_int8", 0): drawn | {"prompt"},
                       ("syn_text_served", 0): {"log_probability", "stop", "prompt"}}, known)
     asked = [c["prompt"] for c in record["captions"] if c["column"] == "syn_text_pali"]
     require(asked == ["caption en", "caption de"], asked)
     require(next(c for c in record["captions"] if c["column"] == "syn_text_served")["log_probability"] is None, record)
-    coca, pali, served = record["models"]["captioners"]
+    coca, pali, integers, served = record["models"]["captioners"]
     require(coca["weights_type"] == "F32" and "attention_cap" not in coca, coca)
     require([pali[k] for k in ("weights_type", "attention_cap", "final_cap", "sliding_window")] == ["BF16", 3, 0, 0], pali)
+    require(integers["weights_type"] == "I8", integers)
     require("weights_type" not in served, served)
     loader = ROOT / "tests" / "integration" / "load_with_trainer.py"
     done = subprocess.run([sys.executable, loader, tmp / "one", "--reinforce", BINARY, "--samples", "2"],
