@@ -12,7 +12,8 @@ enum status matrix_load(struct weights *weights, const char *prefix, const char 
     const float *floats = NULL;
     enum status st;
 
-    *matrix = (struct matrix){.form = form, .dtype = TENSOR_BF16, .out = out, .in = in};
+    *matrix = (struct matrix){
+        .form = form, .dtype = form == MATRIX_INT8 ? TENSOR_I8 : TENSOR_BF16, .out = out, .in = in};
     st = weights_get_stored(weights, prefix, name, WEIGHTS_SHAPE(out, in), &matrix->stored, err);
     if (st == ST_OK && form == MATRIX_INT8)
         return int8_matrix_load(weights, prefix, &name, 1, out, in, &matrix->int8, err);
@@ -32,11 +33,6 @@ static const void *row_at(const struct matrix *w, size_t i)
     size_t bytes = w->dtype == TENSOR_BF16 ? sizeof(uint16_t) : sizeof(float);
 
     return (const char *)w->data + i * w->in * bytes;
-}
-
-enum tensor_dtype matrix_type(const struct matrix *matrix)
-{
-    return matrix->form == MATRIX_INT8 ? TENSOR_I8 : matrix->dtype;
 }
 
 struct matrix matrix_first_rows(const struct matrix *matrix, size_t out)

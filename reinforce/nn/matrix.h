@@ -18,8 +18,8 @@ struct matrix {
     enum matrix_form form;
     const struct tensor *stored; /* what rows are read from */
     const void *data;            /* MATRIX_STORED: float or uint16_t, aligned; the weights' */
-    enum tensor_dtype dtype;
-    struct int8_matrix int8; /* MATRIX_INT8 */
+    enum tensor_dtype dtype;     /* what products multiply with: F32, BF16 or I8 */
+    struct int8_matrix int8;     /* MATRIX_INT8 */
     size_t out, in;
 };
 
@@ -30,9 +30,6 @@ struct matrix {
 NODISCARD enum status matrix_load(struct weights *weights, const char *prefix, const char *name,
                                   size_t out, size_t in, enum matrix_form form,
                                   struct matrix *matrix, struct error *err);
-
-/** The type that products are made with: the stored one, or TENSOR_I8. */
-enum tensor_dtype matrix_type(const struct matrix *matrix);
 
 /** A matrix of the first `out` rows: a table of which only some are ever wanted. */
 struct matrix matrix_first_rows(const struct matrix *matrix, size_t out);

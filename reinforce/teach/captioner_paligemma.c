@@ -108,7 +108,7 @@ static enum status paligemma_open(const struct captioner_options *options, struc
     memcpy(info->family, "paligemma", sizeof "paligemma");
     info->context_length = 1 + MAX_NEW_TOKENS + 1; /* the newline, what is said, the end */
     info->takes_prompt = true;
-    info->weights_type = tensor_dtype_name(matrix_type(&own->model.gemma.layers[0].q));
+    info->weights_type = tensor_dtype_name(own->model.gemma.layers[0].q.dtype);
     info->has_caps = true;
     info->attention_cap = (double)own->model.gemma.config.attention_cap;
     info->final_cap = (double)own->model.gemma.config.final_cap;
