@@ -159,6 +159,9 @@ struct catalog_ops {
                                struct error *err);
 
     /*
+     * Leases end by the clock of the database where it has one (Postgres), so that the clocks of
+     * workers do not matter; else by `now_ms`. expires_ms is always on the caller's clock.
+     *
      * Takes the lowest ready (or expired) shard, raising its epoch. ST_NOT_FOUND: none now;
      * *wait_ms says when the first lease expires, or -1 when every shard is done or failed. A shard
      * past max_attempts becomes failed.
@@ -174,13 +177,14 @@ struct catalog_ops {
                                  const char *why, struct error *err);
 
     /* Samples, captions, scores and the part in one transaction under the lease's epoch.
-     * ST_CONFLICT: fenced off. */
+     * ST_CONFLICT: fenced off. May be said again like shard_commit. */
     enum status (*part_commit)(struct catalog *c, const struct catalog_lease *lease,
                                const struct catalog_part *part, struct error *err);
     /* The shard's parts in order. */
     enum status (*parts)(struct catalog *c, int64_t job, int64_t shard, struct arena *arena,
                          struct catalog_part_row **rows, size_t *n_rows, struct error *err);
-    /* Output row and state done in one transaction under the epoch. ST_CONFLICT: fenced off. */
+    /* Output row and state done in one transaction under the epoch. ST_CONFLICT: fenced off. The
+     * same lease with the same digest may say it again, for the answer may have been lost. */
     enum status (*shard_commit)(struct catalog *c, const struct catalog_lease *lease,
                                 const char *object_key, const struct object_written *written,
                                 struct error *err);

@@ -363,6 +363,23 @@ static enum status sqlite_part_commit(struct catalog *c, const struct catalog_le
     return sqlite_db_end(db, st, err);
 }
 
+/* A shard that is done: by this lease with these bytes, the answer to which was lost, or not. */
+static enum status check_done(struct sqlite_db *db, const struct catalog_lease *lease,
+                              const struct object_written *written, struct error *err)
+{
+    sqlite3_stmt *statement;
+    enum status st = sqlite_db_prepare(db, OUTPUT_OF_EPOCH, &statement, err);
+
+    if (st == ST_OK)
+        st = sqlite_db_bind(db, statement, err, "iiis", lease->job, lease->shard, lease->epoch,
+                            written->sha256);
+    if (st == ST_OK)
+        st = sqlite_db_step(db, statement, err);
+    if (st == ST_OK)
+        (void)sqlite3_reset(statement);
+    return st == ST_END ? fenced(lease, err) : st;
+}
+
 static enum status sqlite_shard_commit(struct catalog *c, const struct catalog_lease *lease,
                                        const char *object_key, const struct object_written *written,
                                        struct error *err)
@@ -375,6 +392,8 @@ static enum status sqlite_shard_commit(struct catalog *c, const struct catalog_l
     if (st != ST_OK)
         return st;
     st = check_epoch(db, lease, &n_parts, &previous, err);
+    if (st == ST_CONFLICT)
+        return sqlite_db_end(db, check_done(db, lease, written, err), err);
     if (st == ST_OK)
         st = sqlite_db_run(db, OUTPUT_INSERT, NULL, err, "iisis", lease->job, lease->shard,
                            object_key, (int64_t)written->bytes, written->sha256);

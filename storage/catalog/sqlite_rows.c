@@ -76,6 +76,9 @@ const char *const sqlite_statements[N_STATEMENTS] = {
                       "values (?1, ?2, ?3, ?4, ?5, "
                       "(select count(*) from samples where job = ?1 and shard = ?2 and state = 1), "
                       "(select count(*) from samples where job = ?1 and shard = ?2 and state = 2))",
+    [OUTPUT_OF_EPOCH] =
+        "select 1 from shards s join outputs o on o.job = s.job and o.shard = s.shard where "
+        "s.job = ? and s.shard = ? and s.epoch = ? and s.state = 3 and o.sha256 = ?",
     [OUTPUT_LIST] =
         "select shard, object_key, bytes, sha256, n_done, n_quarantined from outputs where job = ? "
         "order by shard",

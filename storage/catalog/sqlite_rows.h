@@ -34,6 +34,7 @@ enum statement {
     CAPTION_INSERT,
     SCORE_INSERT,
     OUTPUT_INSERT,
+    OUTPUT_OF_EPOCH,
     OUTPUT_LIST,
     PROGRESS,
     REASON_LIST,

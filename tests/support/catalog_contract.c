@@ -1,0 +1,630 @@
+#include "tests/support/catalog_contract.h"
+
+#include "storage/catalog/catalog.h"
+#include "tests/support/test.h"
+
+#include <stdlib.h>
+
+/* Leases are long, so that real time does not end them on a slow machine: time passes by
+ * pass_time(). MARGIN_MS is how long a test may take. */
+enum { LEASE_MS = 1000000, MARGIN_MS = 200000, MAX_ATTEMPTS = 2 };
+
+/* A planned job of two shards, under a name of its own. */
+struct fixture {
+    const struct catalog_target *target;
+    struct catalog *catalog;
+    struct arena arena;
+    struct catalog_job job;
+    const char *config;
+    int64_t now;
+};
+
+static const struct catalog_shard_plan two_shards[] = {
+    {.shard = 0, .input_key = "a.tar", .input_format = "webdataset"},
+    {.shard = 1,
+     .input_key = "_reinforce/plan/1.jsonl",
+     .input_format = "jsonl",
+     .input_is_plan = true}};
+
+static struct fixture *setup(const struct catalog_target *target, const char *name)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    struct error err = {0};
+
+    assert_non_null(f);
+    f->target = target;
+    arena_init(&f->arena, 1 << 24);
+    assert_ok(catalog_open(target->url, &f->catalog, &err));
+    assert_ok(
+        catalog_job_begin(f->catalog, name, "d1", "{}", 5, &f->arena, &f->job, &f->config, &err));
+    assert_int_equal(f->job.state, CATALOG_JOB_PLANNING);
+    assert_ok(catalog_plan_commit(f->catalog, f->job.job, two_shards, 2, &err));
+    return f;
+}
+
+static void teardown(struct fixture *f)
+{
+    catalog_close(&f->catalog);
+    arena_release(&f->arena);
+    free(f);
+}
+
+/* For a kind that asks the clock of its caller, and for one that has its own. */
+static void pass_time(struct fixture *f, int64_t ms)
+{
+    f->now += ms;
+    if (f->target->pass_time != NULL)
+        f->target->pass_time(f->target->ctx, ms);
+}
+
+static enum status take(struct fixture *f, struct catalog_lease *lease, int64_t *wait,
+                        struct error *err)
+{
+    return catalog_lease_take(f->catalog, f->job.job, "w", f->now, LEASE_MS, MAX_ATTEMPTS,
+                              &f->arena, lease, wait, err);
+}
+
+/* Commits one part of two samples, the second quarantined. */
+static enum status commit(struct fixture *f, struct catalog_lease *lease, const char *uid,
+                          int64_t index, struct error *err)
+{
+    const struct catalog_caption caption = {
+        .column = "syn_text", .index = 0, .text = bytes_of_string("a cat"), .score = -1.5};
+    const struct catalog_score score = {
+        .teacher = "t", .column = "syn_text", .index = 0, .value = 0.25};
+    const struct catalog_sample samples[] = {{.uid = bytes_of_string(uid),
+                                              .index = index,
+                                              .state = CATALOG_SAMPLE_DONE,
+                                              .width = 3,
+                                              .height = 4,
+                                              .n_captions = 1,
+                                              .captions = &caption,
+                                              .n_scores = 1,
+                                              .scores = &score},
+                                             {.uid = bytes_of_string("bad"),
+                                              .index = index + 1,
+                                              .state = CATALOG_SAMPLE_QUARANTINED,
+                                              .stage = "decode",
+                                              .reason = "undecodable_image",
+                                              .detail = "truncated"}};
+    const struct catalog_part part = {.object_key = "p",
+                                      .written = {.bytes = 10, .sha256 = "abc"},
+                                      .next_offset = 512,
+                                      .next_index = (uint64_t)index + 2,
+                                      .n_samples = 2,
+                                      .samples = samples};
+
+    return catalog_part_commit(f->catalog, lease, &part, err);
+}
+
+static void another_digest_is_a_conflict_and_tells_what_is_stored(struct fixture *f)
+{
+    struct catalog_job job;
+    const char *stored;
+    struct error err = {0};
+
+    assert_status(catalog_job_begin(f->catalog, f->job.name, "d2", "{\"x\": 1}", 9, &f->arena, &job,
+                                    &stored, &err),
+                  ST_CONFLICT);
+    assert_string_equal(stored, "{}");
+    assert_int_equal(job.job, f->job.job);
+    assert_int_equal(job.created_ms, 5);
+}
+
+static void leases_go_out_in_order_and_expire(struct fixture *f)
+{
+    struct catalog_lease a, b, c;
+    struct error err = {0};
+    int64_t wait;
+
+    assert_ok(take(f, &a, &wait, &err));
+    assert_ok(take(f, &b, &wait, &err));
+    assert_int_equal(a.shard, 0);
+    assert_int_equal(b.shard, 1);
+    assert_int_equal(a.expires_ms, f->now + LEASE_MS);
+    assert_true(b.plan.input_is_plan);
+    pass_time(f, LEASE_MS / 2);
+    assert_status(take(f, &c, &wait, &err), ST_NOT_FOUND);
+    assert_in_range(wait, LEASE_MS / 2 - MARGIN_MS, LEASE_MS / 2);
+    assert_ok(catalog_lease_renew(f->catalog, &b, f->now, LEASE_MS, &err));
+    pass_time(f, LEASE_MS / 2);
+    assert_ok(take(f, &c, &wait, &err)); /* a's ran out, b's was renewed */
+    assert_int_equal(c.shard, 0);
+    assert_int_equal(c.epoch, a.epoch + 1);
+    assert_int_equal(c.attempts, 1);
+    assert_status(catalog_lease_renew(f->catalog, &a, f->now, LEASE_MS, &err), ST_CONFLICT);
+    assert_status(catalog_lease_release(f->catalog, &a, true, "late", &err), ST_CONFLICT);
+}
+
+static void a_fenced_worker_commits_nothing(struct fixture *f)
+{
+    struct catalog_lease old, now;
+    struct catalog_progress progress;
+    const struct object_written written = {.bytes = 1, .sha256 = "x"};
+    struct error err = {0};
+    int64_t wait;
+
+    assert_ok(take(f, &old, &wait, &err));
+    assert_ok(take(f, &now, &wait, &err));
+    pass_time(f, LEASE_MS);
+    assert_ok(take(f, &now, &wait, &err));
+    assert_int_equal(now.shard, old.shard);
+    assert_status(commit(f, &old, "cat", 0, &err), ST_CONFLICT);
+    assert_status(catalog_shard_commit(f->catalog, &old, "o", &written, &err), ST_CONFLICT);
+    assert_ok(catalog_read_progress(f->catalog, f->job.job, &progress, &err));
+    assert_int_equal(progress.samples_done, 0);
+    assert_ok(commit(f, &now, "cat", 0, &err));
+}
+
+static void a_part_is_whole_or_not_there_and_repeating_it_is_harmless(struct fixture *f)
+{
+    struct catalog_lease lease, again;
+    const struct catalog_part other = {.object_key = "p", .written = {.sha256 = "other bytes"}};
+    struct catalog_part_row *rows;
+    struct catalog_progress progress;
+    struct error err = {0};
+    size_t n;
+    int64_t wait;
+
+    assert_ok(take(f, &lease, &wait, &err));
+    assert_ok(commit(f, &lease, "cat", 0, &err));
+    assert_ok(commit(f, &lease, "cat", 0, &err)); /* the answer was lost, the call is made again */
+    lease.n_parts = 1;
+    assert_int_not_equal(commit(f, &lease, "dog", 1, &err),
+                         ST_OK); /* sample 1 has its state already */
+    assert_ok(catalog_parts(f->catalog, f->job.job, 0, &f->arena, &rows, &n, &err));
+    assert_int_equal(n, 1);
+    assert_int_equal(rows[0].n_done, 1);
+    assert_int_equal(rows[0].n_quarantined, 1);
+    assert_ok(catalog_read_progress(f->catalog, f->job.job, &progress, &err));
+    assert_int_equal(progress.samples_done + progress.samples_quarantined, 2);
+    assert_ok(catalog_leases_reset(f->catalog, f->job.job, &err));
+    assert_ok(take(f, &again, &wait, &err));
+    assert_int_equal(again.next_index, 2);
+    assert_int_equal(again.next_offset, 512);
+    assert_int_equal(again.n_parts, 1);
+    assert_int_equal(again.attempts, 0);
+    again.n_parts = 0; /* there already, but by another epoch */
+    assert_status(commit(f, &again, "cat", 0, &err), ST_CONFLICT);
+    again.n_parts = 7; /* parts come in order */
+    assert_status(commit(f, &again, "dog", 2, &err), ST_CONFLICT);
+    again.n_parts = 1;
+    assert_ok(commit(f, &again, "dog", 2, &err));
+    assert_status(catalog_part_commit(f->catalog, &again, &other, &err), ST_CONFLICT);
+}
+
+static void a_shard_that_keeps_failing_is_given_up(struct fixture *f)
+{
+    struct catalog_lease lease;
+    struct catalog_progress progress;
+    struct error err = {0};
+    int64_t wait;
+
+    for (int i = 0; i < 2 * MAX_ATTEMPTS; i++) {
+        assert_ok(take(f, &lease, &wait, &err));
+        assert_ok(catalog_lease_release(f->catalog, &lease, true, "no", &err));
+    }
+    assert_status(take(f, &lease, &wait, &err), ST_NOT_FOUND);
+    assert_int_equal(wait, -1);
+    assert_ok(catalog_read_progress(f->catalog, f->job.job, &progress, &err));
+    assert_int_equal(progress.shards_failed, 2);
+    assert_ok(catalog_leases_reset(f->catalog, f->job.job, &err));
+    assert_ok(take(f, &lease, &wait, &err));
+}
+
+static enum status see_sample(void *ctx, int64_t shard, const struct catalog_sample *sample,
+                              struct error *err)
+{
+    int *n = ctx;
+
+    (void)err;
+    assert_int_equal(shard, 0);
+    assert_int_equal(sample->index, 0);
+    assert_int_equal(sample->n_captions, 1);
+    assert_true(bytes_equal(sample->captions[0].text, bytes_of_string("a cat")));
+    assert_true(sample->captions[0].score == -1.5);
+    assert_int_equal(sample->n_scores, 1);
+    assert_string_equal(sample->scores[0].teacher, "t");
+    assert_true(sample->scores[0].value == 0.25);
+    (*n)++;
+    return ST_OK;
+}
+
+static enum status see_reason(void *ctx, const char *reason, const char *stage, int64_t n,
+                              struct error *err)
+{
+    (void)err;
+    assert_string_equal(reason, "undecodable_image");
+    assert_string_equal(stage, "decode");
+    *(int64_t *)ctx = n;
+    return ST_OK;
+}
+
+static void finish_shard(struct fixture *f, const char *uid)
+{
+    const struct object_written written = {.bytes = 7, .sha256 = "s"};
+    struct catalog_lease lease;
+    struct error err = {0};
+    int64_t wait;
+
+    assert_ok(take(f, &lease, &wait, &err));
+    assert_ok(commit(f, &lease, uid, 0, &err));
+    assert_ok(catalog_shard_commit(f->catalog, &lease, uid, &written, &err));
+}
+
+static void a_finished_job_can_be_read_and_extended(struct fixture *f)
+{
+    struct catalog_lease lease;
+    struct error err = {0};
+    int64_t wait, n_reasons = 0;
+    int n_seen = 0;
+
+    finish_shard(f, "cat");
+    finish_shard(f, "dog");
+    assert_status(catalog_job_extend(f->catalog, f->job.job, "d2", "{}", "webdataset", &err),
+                  ST_CONFLICT);
+    assert_ok(catalog_job_set_state(f->catalog, f->job.job, CATALOG_JOB_DONE, &err));
+    assert_ok(catalog_sample_find(f->catalog, f->job.job, bytes_of_string("cat"), see_sample,
+                                  &n_seen, &err));
+    assert_int_equal(n_seen, 1);
+    assert_status(catalog_sample_find(f->catalog, f->job.job, bytes_of_string("cow"), see_sample,
+                                      &n_seen, &err),
+                  ST_NOT_FOUND);
+    assert_ok(catalog_reasons(f->catalog, f->job.job, see_reason, &n_reasons, &err));
+    assert_int_equal(n_reasons, 2);
+
+    assert_ok(catalog_job_extend(f->catalog, f->job.job, "d2", "{}", "webdataset", &err));
+    assert_ok(take(f, &lease, &wait, &err));
+    assert_true(lease.plan.input_is_previous);
+    assert_string_equal(lease.plan.input_key, "cat");
+    assert_int_equal(lease.plan.input_samples, 1);
+    assert_int_equal(lease.n_parts, 0);
+}
+
+static void a_lease_that_runs_out_is_a_try_like_any_other(struct fixture *f)
+{
+    struct catalog_lease lease, other;
+    struct catalog_progress progress;
+    struct error err = {0};
+    int64_t wait;
+
+    assert_ok(take(f, &lease, &wait, &err));
+    assert_ok(take(f, &other, &wait, &err));
+    for (int i = 1; i < MAX_ATTEMPTS; i++) {
+        pass_time(f, LEASE_MS);
+        assert_ok(catalog_lease_renew(f->catalog, &other, f->now, LEASE_MS, &err));
+        assert_ok(take(f, &lease, &wait, &err));
+        assert_int_equal(lease.shard, 0);
+        assert_int_equal(lease.attempts, i);
+    }
+    pass_time(f, LEASE_MS);
+    assert_ok(catalog_lease_renew(f->catalog, &other, f->now, LEASE_MS, &err));
+    assert_status(take(f, &lease, &wait, &err), ST_NOT_FOUND);
+    assert_in_range(wait, LEASE_MS - MARGIN_MS, LEASE_MS);
+    assert_ok(catalog_read_progress(f->catalog, f->job.job, &progress, &err));
+    assert_int_equal(progress.shards_failed, 1);
+    assert_int_equal(progress.shards_leased, 1);
+}
+
+static void a_finished_shard_may_be_committed_again_by_whom_it_was(struct fixture *f)
+{
+    const struct object_written written = {.bytes = 7, .sha256 = "s"};
+    const struct object_written other = {.bytes = 7, .sha256 = "t"};
+    struct catalog_lease lease, earlier;
+    struct catalog_progress progress;
+    struct error err = {0};
+    int64_t wait;
+
+    assert_ok(take(f, &lease, &wait, &err));
+    earlier = lease;
+    pass_time(f, LEASE_MS);
+    assert_ok(take(f, &lease, &wait, &err));
+    assert_ok(commit(f, &lease, "cat", 0, &err));
+    assert_ok(catalog_shard_commit(f->catalog, &lease, "o", &written, &err));
+    assert_ok(catalog_shard_commit(f->catalog, &lease, "o", &written, &err)); /* answer was lost */
+    assert_status(catalog_shard_commit(f->catalog, &lease, "o", &other, &err), ST_CONFLICT);
+    assert_status(catalog_shard_commit(f->catalog, &earlier, "o", &written, &err), ST_CONFLICT);
+    assert_status(catalog_lease_renew(f->catalog, &lease, f->now, LEASE_MS, &err), ST_CONFLICT);
+    assert_ok(catalog_read_progress(f->catalog, f->job.job, &progress, &err));
+    assert_int_equal(progress.shards_done, 1);
+    assert_int_equal(progress.bytes_written, 7);
+}
+
+static void handing_a_shard_back_unharmed_costs_no_try(struct fixture *f)
+{
+    struct catalog_lease lease;
+    struct error err = {0};
+    int64_t wait;
+
+    for (int i = 0; i < 3 * MAX_ATTEMPTS; i++) {
+        assert_ok(take(f, &lease, &wait, &err));
+        assert_int_equal(lease.shard, 0);
+        assert_int_equal(lease.epoch, i + 1);
+        assert_int_equal(lease.attempts, 0);
+        assert_ok(catalog_lease_release(f->catalog, &lease, false, NULL, &err));
+        assert_status(catalog_lease_release(f->catalog, &lease, false, NULL, &err), ST_CONFLICT);
+    }
+}
+
+static void a_planned_job_is_not_planned_again_whatever_the_plan(struct fixture *f)
+{
+    static const struct catalog_shard_plan third = {
+        .shard = 2, .input_key = "c.tar", .input_format = "webdataset"};
+    struct catalog_progress progress;
+    struct catalog_job job;
+    struct error err = {0};
+
+    assert_status(catalog_plan_commit(f->catalog, f->job.job, two_shards, 2, &err), ST_CONFLICT);
+    assert_ok(catalog_job_set_state(f->catalog, f->job.job, CATALOG_JOB_DONE, &err));
+    assert_status(catalog_plan_commit(f->catalog, f->job.job, &third, 1, &err), ST_CONFLICT);
+    assert_status(catalog_plan_commit(f->catalog, f->job.job, NULL, 0, &err), ST_CONFLICT);
+    assert_status(catalog_plan_commit(f->catalog, f->job.job + 1, &third, 1, &err), ST_CONFLICT);
+    assert_ok(catalog_read_progress(f->catalog, f->job.job, &progress, &err));
+    assert_int_equal(progress.shards_total, 2);
+    assert_ok(catalog_job_find(f->catalog, f->job.name, &f->arena, &job, &f->config, &err));
+    assert_int_equal(job.state, CATALOG_JOB_DONE);
+    assert_status(catalog_job_find(f->catalog, "no such job", &f->arena, &job, &f->config, &err),
+                  ST_NOT_FOUND);
+}
+
+static void a_sample_gets_one_terminal_state_or_the_part_is_refused(struct fixture *f)
+{
+    struct catalog_lease lease;
+    struct catalog_progress progress;
+    struct catalog_part_row *rows;
+    struct error err = {0};
+    const struct catalog_sample twice[] = {
+        {.uid = bytes_of_string("cat"), .index = 0, .state = CATALOG_SAMPLE_DONE},
+        {.uid = bytes_of_string("cat"),
+         .index = 0,
+         .state = CATALOG_SAMPLE_QUARANTINED,
+         .reason = "undecodable_image",
+         .stage = "decode"}};
+    const struct catalog_sample no_reason = {
+        .uid = bytes_of_string("cat"), .index = 0, .state = CATALOG_SAMPLE_QUARANTINED};
+    struct catalog_part part = {.object_key = "p", .n_samples = 2, .samples = twice};
+    size_t n;
+    int64_t wait;
+
+    assert_ok(take(f, &lease, &wait, &err));
+    assert_status(catalog_part_commit(f->catalog, &lease, &part, &err), ST_INTERNAL);
+    part.samples = &no_reason;
+    part.n_samples = 1;
+    assert_status(catalog_part_commit(f->catalog, &lease, &part, &err), ST_INTERNAL);
+    assert_ok(catalog_read_progress(f->catalog, f->job.job, &progress, &err));
+    assert_int_equal(progress.samples_done + progress.samples_quarantined, 0);
+    assert_ok(catalog_parts(f->catalog, f->job.job, 0, &f->arena, &rows, &n, &err));
+    assert_int_equal(n, 0);
+    assert_ok(commit(f, &lease, "cat", 0, &err)); /* the handle is as good as before */
+}
+
+static enum status see_output(void *ctx, const struct catalog_output *output, struct error *err)
+{
+    int *n = ctx;
+
+    (void)err;
+    assert_int_equal(output->shard, *n);
+    assert_string_equal(output->object_key, *n == 0 ? "cat" : "dog");
+    assert_int_equal(output->bytes, 7);
+    assert_string_equal(output->sha256, "s");
+    assert_int_equal(output->n_done, 1);
+    assert_int_equal(output->n_quarantined, 1);
+    (*n)++;
+    return ST_OK;
+}
+
+static enum status see_in_order(void *ctx, int64_t shard, const struct catalog_sample *sample,
+                                struct error *err)
+{
+    int *n = ctx;
+
+    (void)err;
+    assert_int_equal(shard, *n / 2);
+    assert_int_equal(sample->index, *n % 2);
+    assert_int_equal(sample->n_captions + sample->n_scores, 0);
+    if (*n % 2 == 0) {
+        assert_int_equal(sample->state, CATALOG_SAMPLE_DONE);
+        assert_true(bytes_equal(sample->uid, bytes_of_string(shard == 0 ? "cat" : "dog")));
+        assert_null(sample->reason);
+        assert_int_equal(sample->width, 3);
+        assert_int_equal(sample->height, 4);
+    } else {
+        assert_int_equal(sample->state, CATALOG_SAMPLE_QUARANTINED);
+        assert_string_equal(sample->reason, "undecodable_image");
+        assert_string_equal(sample->detail, "truncated");
+        assert_string_equal(sample->stage, "decode");
+    }
+    (*n)++;
+    return ST_OK;
+}
+
+static enum status stop_at_once(void *ctx, int64_t shard, const struct catalog_sample *sample,
+                                struct error *err)
+{
+    (void)shard;
+    (void)sample;
+    (*(int *)ctx)++;
+    return error_set(err, ST_CANCELLED, "enough");
+}
+
+static void walks_go_in_order_and_end_when_told(struct fixture *f)
+{
+    struct catalog_progress progress;
+    struct error err = {0};
+    int n = 0;
+
+    finish_shard(f, "cat");
+    finish_shard(f, "dog");
+    assert_ok(catalog_outputs(f->catalog, f->job.job, see_output, &n, &err));
+    assert_int_equal(n, 2);
+    n = 0;
+    assert_ok(catalog_samples(f->catalog, f->job.job, see_in_order, &n, &err));
+    assert_int_equal(n, 4);
+    n = 0;
+    assert_status(catalog_samples(f->catalog, f->job.job, stop_at_once, &n, &err), ST_CANCELLED);
+    assert_int_equal(n, 1);
+    assert_ok(catalog_read_progress(f->catalog, f->job.job, &progress, &err));
+    assert_int_equal(progress.shards_total, 2);
+    assert_int_equal(progress.shards_done, 2);
+    assert_int_equal(progress.shards_leased + progress.shards_failed, 0);
+    assert_int_equal(progress.samples_done, 2);
+    assert_int_equal(progress.samples_quarantined, 2);
+    assert_int_equal(progress.samples_in_done_shards, 4);
+    assert_int_equal(progress.bytes_written, 14);
+}
+
+/* What is known of a sample after an extension. */
+struct extended {
+    int64_t index;
+    enum catalog_sample_state state;
+    size_t n_captions, n_scores;
+    double first_score, first_caption_score;
+};
+
+static enum status see_extended(void *ctx, int64_t shard, const struct catalog_sample *sample,
+                                struct error *err)
+{
+    (void)err;
+    assert_int_equal(shard, 0);
+    *(struct extended *)ctx = (struct extended){
+        .index = sample->index,
+        .state = sample->state,
+        .n_captions = sample->n_captions,
+        .n_scores = sample->n_scores,
+        .first_score = sample->n_scores > 0 ? sample->scores[0].value : 0,
+        .first_caption_score = sample->n_captions > 0 ? sample->captions[0].score : 0};
+    return ST_OK;
+}
+
+static void begin_extension(struct fixture *f, struct catalog_lease *lease)
+{
+    struct error err = {0};
+    int64_t wait;
+
+    assert_ok(catalog_job_set_state(f->catalog, f->job.job, CATALOG_JOB_DONE, &err));
+    assert_ok(catalog_job_extend(f->catalog, f->job.job, "d2", "{}", "webdataset", &err));
+    assert_ok(take(f, lease, &wait, &err));
+    assert_int_equal(lease->shard, 0);
+}
+
+static void an_extended_sample_is_found_by_uid_and_keeps_its_place(struct fixture *f)
+{
+    struct catalog_lease lease;
+    struct error err = {0};
+    struct extended seen;
+    const struct catalog_caption captions[] = {
+        {.column = "syn_text", .index = 0, .text = bytes_of_string("a dog"), .score = -9},
+        {.column = "syn_text", .index = 1, .text = bytes_of_string("a pet"), .score = -2}};
+    const struct catalog_score scores[] = {
+        {.teacher = "t", .column = "syn_text", .index = 0, .value = 0.5},
+        {.teacher = "u", .column = "syn_text", .index = 0, .value = 0.75}};
+    /* The previous output holds done samples only, so the places in it are others. */
+    struct catalog_sample sample = {.uid = bytes_of_string("cat"),
+                                    .index = 40,
+                                    .state = CATALOG_SAMPLE_DONE,
+                                    .n_captions = 2,
+                                    .captions = captions,
+                                    .n_scores = 2,
+                                    .scores = scores};
+    const struct catalog_part part = {.object_key = "p2", .n_samples = 1, .samples = &sample};
+
+    finish_shard(f, "cat");
+    finish_shard(f, "dog");
+    begin_extension(f, &lease);
+    sample.uid = bytes_of_string("cow");
+    assert_status(catalog_part_commit(f->catalog, &lease, &part, &err), ST_CORRUPT);
+    sample.uid = bytes_of_string("cat");
+    assert_ok(catalog_part_commit(f->catalog, &lease, &part, &err));
+    assert_ok(catalog_sample_find(f->catalog, f->job.job, bytes_of_string("cat"), see_extended,
+                                  &seen, &err));
+    assert_int_equal(seen.index, 0);
+    assert_int_equal(seen.state, CATALOG_SAMPLE_DONE);
+    assert_int_equal(seen.n_captions, 2);
+    assert_true(seen.first_caption_score == -1.5); /* a caption is made once */
+    assert_int_equal(seen.n_scores, 2);
+    assert_true(seen.first_score == 0.5);
+}
+
+static void a_sample_quarantined_by_an_extension_loses_its_rows_not_its_place(struct fixture *f)
+{
+    struct catalog_lease lease;
+    struct catalog_progress progress;
+    struct error err = {0};
+    struct extended seen;
+    const struct catalog_sample sample = {.uid = bytes_of_string("cat"),
+                                          .index = 40,
+                                          .state = CATALOG_SAMPLE_QUARANTINED,
+                                          .stage = "teach",
+                                          .reason = "not_finite"};
+    const struct catalog_part part = {.object_key = "p2", .n_samples = 1, .samples = &sample};
+
+    finish_shard(f, "cat");
+    finish_shard(f, "dog");
+    begin_extension(f, &lease);
+    assert_ok(catalog_part_commit(f->catalog, &lease, &part, &err));
+    assert_ok(catalog_sample_find(f->catalog, f->job.job, bytes_of_string("cat"), see_extended,
+                                  &seen, &err));
+    assert_int_equal(seen.index, 0);
+    assert_int_equal(seen.state, CATALOG_SAMPLE_QUARANTINED);
+    assert_int_equal(seen.n_captions + seen.n_scores, 0);
+    assert_ok(catalog_read_progress(f->catalog, f->job.job, &progress, &err));
+    assert_int_equal(progress.samples_done, 1);
+    assert_int_equal(progress.samples_quarantined, 3);
+}
+
+static void two_jobs_do_not_touch_each_other(struct fixture *f)
+{
+    struct catalog_job job;
+    struct catalog_lease lease;
+    struct catalog_progress progress;
+    struct error err = {0};
+    const char *config;
+    int64_t wait;
+
+    assert_ok(
+        catalog_job_begin(f->catalog, "another job", "d", "{}", 5, &f->arena, &job, &config, &err));
+    assert_int_not_equal(job.job, f->job.job);
+    assert_ok(catalog_plan_commit(f->catalog, job.job, two_shards, 1, &err));
+    finish_shard(f, "cat");
+    assert_ok(catalog_leases_reset(f->catalog, f->job.job, &err));
+    assert_ok(catalog_read_progress(f->catalog, job.job, &progress, &err));
+    assert_int_equal(progress.shards_total, 1);
+    assert_int_equal(progress.shards_done + progress.samples_done, 0);
+    assert_ok(catalog_lease_take(f->catalog, job.job, "w", f->now, LEASE_MS, 1, &f->arena, &lease,
+                                 &wait, &err));
+    assert_int_equal(lease.epoch, 1);
+}
+
+void catalog_contract(const struct catalog_target *target)
+{
+    static const struct {
+        const char *name;
+        void (*run)(struct fixture *f);
+    } tests[] = {
+#define TEST(name) {#name, name}
+        TEST(another_digest_is_a_conflict_and_tells_what_is_stored),
+        TEST(leases_go_out_in_order_and_expire),
+        TEST(a_fenced_worker_commits_nothing),
+        TEST(a_part_is_whole_or_not_there_and_repeating_it_is_harmless),
+        TEST(a_shard_that_keeps_failing_is_given_up),
+        TEST(a_finished_job_can_be_read_and_extended),
+        TEST(a_lease_that_runs_out_is_a_try_like_any_other),
+        TEST(a_finished_shard_may_be_committed_again_by_whom_it_was),
+        TEST(handing_a_shard_back_unharmed_costs_no_try),
+        TEST(a_planned_job_is_not_planned_again_whatever_the_plan),
+        TEST(a_sample_gets_one_terminal_state_or_the_part_is_refused),
+        TEST(walks_go_in_order_and_end_when_told),
+        TEST(an_extended_sample_is_found_by_uid_and_keeps_its_place),
+        TEST(a_sample_quarantined_by_an_extension_loses_its_rows_not_its_place),
+        TEST(two_jobs_do_not_touch_each_other),
+#undef TEST
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(tests); i++) {
+        struct fixture *f = setup(target, tests[i].name);
+
+        print_message("  %s\n", tests[i].name);
+        tests[i].run(f);
+        teardown(f);
+    }
+}

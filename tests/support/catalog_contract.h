@@ -1,0 +1,18 @@
+/* What every catalog must do, wherever it keeps its rows. */
+#ifndef REINFORCE_TESTS_CATALOG_CONTRACT_H
+#define REINFORCE_TESTS_CATALOG_CONTRACT_H
+
+#include <stdint.h>
+
+struct catalog_target {
+    const char *url; /* no job of the suite is in it yet; they stay there */
+    /* Lets `ms` pass for the leases of a kind that asks its own clock; NULL when the kind takes the
+     * caller's time. */
+    void (*pass_time)(void *ctx, int64_t ms);
+    void *ctx;
+};
+
+/** Runs in a test; fails it where the contract is not kept. */
+void catalog_contract(const struct catalog_target *target);
+
+#endif
