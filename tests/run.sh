@@ -9,7 +9,7 @@ step() { printf '\n== %s (%d s)\n' "$1" "$SECONDS"; }
 step "packages"
 deploy/install_packages.sh build images libcmocka-dev clang-14 clang-tidy-14 clang-format-14 libclang-rt-14-dev \
     python3 python3-venv libpython3.11 python3-numpy python3-pil python3-torch python3-torchvision zstd \
-    radosgw ceph-mon ceph-osd ceph-common
+    radosgw ceph-mon ceph-osd ceph-common postgresql pgbouncer
 # Some machines have npm from elsewhere, which Debian's package would clash with.
 command -v npm >/dev/null || deploy/install_packages.sh npm
 data=$PWD/build/test-data
@@ -46,6 +46,7 @@ step "asan and undefined"
 cmake --preset asan >/dev/null
 cmake --build --preset asan
 ctest --test-dir build/asan -L 'unit|fuzz' --output-on-failure -j 2
+ctest --test-dir build/asan -R 'integration\.postgres' --output-on-failure
 
 step "tsan"
 cmake --preset tsan >/dev/null

@@ -1,22 +1,62 @@
 #include "storage/catalog/catalog.h"
 
+#include "storage/catalog/catalog_postgres.h"
 #include "storage/catalog/catalog_sqlite.h"
 
 #include <assert.h>
 
-static const struct catalog_ops *const kinds[] = {&catalog_sqlite};
+static const struct catalog_ops *const kinds[] = {&catalog_sqlite, &catalog_postgres};
+
+/* The kind of `url`, and in *rest what follows its scheme. */
+static enum status find_kind(const char *url, const struct catalog_ops **kind, const char **rest,
+                             struct error *err)
+{
+    size_t len = strcspn(url, ":");
+    /* libpq's own word for the scheme is as good */
+    const char *scheme = len == 10 && strncmp(url, "postgresql", len) == 0 ? "postgres" : url;
+    size_t scheme_len = scheme == url ? len : strlen(scheme);
+
+    for (size_t i = 0; i < ARRAY_LEN(kinds) && url[len] == ':'; i++)
+        if (strlen(kinds[i]->scheme) == scheme_len &&
+            strncmp(scheme, kinds[i]->scheme, scheme_len) == 0) {
+            *kind = kinds[i];
+            *rest = url + len + 1;
+            return ST_OK;
+        }
+    return error_set(err, ST_INVALID,
+                     "catalog \"%.*s\" is of no kind we know; write sqlite:PATH or "
+                     "postgres://USER@HOST:PORT/DATABASE",
+                     (int)MIN(len, (size_t)32), url);
+}
 
 enum status catalog_open(const char *url, struct catalog **out, struct error *err)
 {
-    const char *colon = strchr(url, ':');
+    const struct catalog_ops *kind;
+    const char *rest;
+    enum status st = find_kind(url, &kind, &rest, err);
 
     *out = NULL;
-    for (size_t i = 0; i < ARRAY_LEN(kinds) && colon != NULL; i++)
-        if (strlen(kinds[i]->scheme) == (size_t)(colon - url) &&
-            strncmp(url, kinds[i]->scheme, (size_t)(colon - url)) == 0)
-            return kinds[i]->open(colon + 1, out, err);
-    return error_set(err, ST_INVALID, "catalog \"%s\" is of no kind we know; write sqlite:PATH",
-                     url);
+    return st == ST_OK ? kind->open(rest, out, err) : st;
+}
+
+enum status catalog_migrate(const char *url, struct catalog_schema *before, struct error *err)
+{
+    const struct catalog_ops *kind;
+    const char *rest;
+    enum status st = find_kind(url, &kind, &rest, err);
+
+    memset(before, 0, sizeof *before);
+    return st == ST_OK ? kind->migrate(rest, before, err) : st;
+}
+
+enum status catalog_read_schema(const char *url, struct catalog_schema *schema, struct error *err)
+{
+    const struct catalog_ops *kind;
+    const char *rest;
+    enum status st = find_kind(url, &kind, &rest, err);
+
+    memset(schema, 0, sizeof *schema);
+    return st == ST_OK ? kind->schema(rest, schema, err) : st;
 }
 
 void catalog_close(struct catalog **c)

@@ -123,6 +123,11 @@ struct catalog_progress {
     uint64_t bytes_written;         /* of finished outputs */
 };
 
+/** Versions of the tables: what is stored (0: none) and what this program was built for. */
+struct catalog_schema {
+    int stored, newest;
+};
+
 /** Rows go to callbacks; anything but ST_OK ends the walk with that status. Strings live until it
  * returns. */
 typedef enum status catalog_output_fn(void *ctx, const struct catalog_output *output,
@@ -137,8 +142,13 @@ typedef enum status catalog_sample_fn(void *ctx, int64_t shard, const struct cat
 struct catalog_ops {
     const char *scheme; /* "sqlite" */
 
-    /* `url` without the scheme. Creates the database if there is none, and migrates it. */
+    /* `url` without the scheme. SQLite creates the database if there is none, and migrates it; a
+     * shared one is migrated by command: ST_INVALID until it has been. */
     enum status (*open)(const char *url, struct catalog **out, struct error *err);
+    /* Brings the tables to the newest version; *before is what was there. Safe at any time and by
+     * several at once. ST_INVALID: they are newer than this program. */
+    enum status (*migrate)(const char *url, struct catalog_schema *before, struct error *err);
+    enum status (*schema)(const char *url, struct catalog_schema *schema, struct error *err);
 
     /*
      * The job of that name: created (state planning), or found. ST_CONFLICT when it exists with
@@ -223,10 +233,14 @@ struct catalog { /* first member of each kind's own struct */
     const struct catalog_ops *ops;
 };
 
-/** "sqlite:path". ST_INVALID names an unknown scheme. Callers use the functions of catalog.c, never
- * a slot. */
+/** "sqlite:path", "postgres://user@host:port/database". ST_INVALID: an unknown scheme. Callers use
+ * the functions of catalog.c, never a slot. */
 NODISCARD enum status catalog_open(const char *url, struct catalog **out, struct error *err);
 void catalog_close(struct catalog **c);
+NODISCARD enum status catalog_migrate(const char *url, struct catalog_schema *before,
+                                      struct error *err);
+NODISCARD enum status catalog_read_schema(const char *url, struct catalog_schema *schema,
+                                          struct error *err);
 
 NODISCARD enum status catalog_job_begin(struct catalog *c, const char *name,
                                         const char *config_digest, const char *config_json,

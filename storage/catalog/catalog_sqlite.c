@@ -1,6 +1,7 @@
 #include "storage/catalog/catalog_sqlite.h"
 
 #include "storage/catalog/catalog_sqlite_read.h"
+#include "storage/catalog/migrations.h"
 #include "storage/catalog/sqlite_rows.h"
 
 #include <inttypes.h>
@@ -29,6 +30,24 @@ static enum status sqlite_open(const char *url, struct catalog **out, struct err
     }
     *out = &own->base;
     return ST_OK;
+}
+
+static enum status sqlite_schema(const char *url, struct catalog_schema *schema, struct error *err)
+{
+    schema->newest = sqlite_n_migrations;
+    return sqlite_db_version(url, &schema->stored, err);
+}
+
+static enum status sqlite_migrate(const char *url, struct catalog_schema *before, struct error *err)
+{
+    struct sqlite_db db;
+    enum status st = sqlite_schema(url, before, err);
+
+    if (st == ST_OK)
+        st = sqlite_db_open(url, sqlite_statements, &db, err);
+    if (st == ST_OK)
+        sqlite_db_close(&db);
+    return st;
 }
 
 static enum status select_job(struct sqlite_db *db, const char *name, struct arena *arena,
@@ -430,6 +449,8 @@ static enum status sqlite_leases_reset(struct catalog *c, int64_t job, struct er
 const struct catalog_ops catalog_sqlite = {
     .scheme = "sqlite",
     .open = sqlite_open,
+    .migrate = sqlite_migrate,
+    .schema = sqlite_schema,
     .job_begin = sqlite_job_begin,
     .job_set_state = sqlite_job_set_state,
     .plan_commit = sqlite_plan_commit,

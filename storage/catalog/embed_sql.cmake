@@ -1,4 +1,4 @@
-# cmake -P: writes OUTPUT, a C file with the texts of INPUTS (","-separated) as sqlite_migrations[].
+# cmake -P: writes OUTPUT, a C file with the texts of INPUTS (","-separated) as KIND_migrations[].
 string(REPLACE "," ";" inputs "${INPUTS}")
 set(arrays "")
 set(names "")
@@ -11,5 +11,5 @@ foreach(input IN LISTS inputs)
     string(APPEND names "    migration_${n},\n")
     math(EXPR n "${n} + 1")
 endforeach()
-file(WRITE ${OUTPUT} "#include \"storage/catalog/sqlite_migrations.h\"\n\n${arrays}\n"
-     "const char *const sqlite_migrations[] = {\n${names}};\nconst int sqlite_n_migrations = ${n};\n")
+file(WRITE ${OUTPUT} "#include \"storage/catalog/migrations.h\"\n\n${arrays}\n"
+     "const char *const ${KIND}_migrations[] = {\n${names}};\nconst int ${KIND}_n_migrations = ${n};\n")

@@ -2,13 +2,14 @@
 
 #include "reinforce/base/clock.h"
 #include "reinforce/base/file.h"
-#include "storage/catalog/sqlite_migrations.h"
+#include "storage/catalog/migrations.h"
 
 #include <assert.h>
 #include <limits.h>
 #include <math.h>
 #include <stdarg.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { BUSY_TIMEOUT_MS = 30000, WAL_RETRY_MS = 10 };
 
@@ -170,6 +171,26 @@ enum status sqlite_db_open(const char *path, const char *const *sql, struct sqli
         st = migrate(db, err);
     if (st != ST_OK)
         sqlite_db_close(db);
+    return st;
+}
+
+enum status sqlite_db_version(const char *path, int *version, struct error *err)
+{
+    struct sqlite_db db = {.path = strdup(path)};
+    enum status st = ST_OK;
+
+    *version = 0;
+    if (db.path == NULL)
+        return error_set(err, ST_NO_MEMORY, "could not allocate a catalog");
+    if (access(path, F_OK) == 0) {
+        if (sqlite3_open_v2(path, &db.handle, SQLITE_OPEN_READONLY, NULL) != SQLITE_OK)
+            st = sqlite_db_error(&db, err);
+        if (st == ST_OK)
+            st = refuse_foreign(&db, err);
+        if (st == ST_OK)
+            st = read_version(&db, version, err);
+    }
+    sqlite_db_close(&db);
     return st;
 }
 

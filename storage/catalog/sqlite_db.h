@@ -19,6 +19,9 @@ struct sqlite_db {
  * database, or a newer one than we know. */
 NODISCARD enum status sqlite_db_open(const char *path, const char *const *sql, struct sqlite_db *db,
                                      struct error *err);
+
+/** The version that is stored, 0 when there is no file; changes nothing. */
+NODISCARD enum status sqlite_db_version(const char *path, int *version, struct error *err);
 void sqlite_db_close(struct sqlite_db *db);
 
 /** The last failure of this connection, as ours: names the file, the reason and the next step. */

@@ -1,0 +1,501 @@
+#include "storage/catalog/catalog_postgres.h"
+
+#include "storage/catalog/catalog_postgres_slots.h"
+#include "storage/catalog/migrations.h"
+#include "storage/catalog/postgres_copy.h"
+#include "storage/catalog/postgres_migrate.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define LEASE_COLUMNS                                                                              \
+    "s.shard, s.epoch, s.attempts, s.input_source, s.input_key, s.input_format, s.input_begin, "   \
+    "s.input_end, s.input_etag, s.input_samples, s.next_offset, s.next_index, s.n_parts"
+
+/* One statement gives up what was tried too often and takes the lowest of what is ready or has run
+ * out. Rows that another call has just locked are passed over, so that callers never wait for each
+ * other. */
+static const char take_sql[] =
+    "with spent as (update reinforce.shards set state = 4, owner = null, lease_expires = null, "
+    "attempts = attempts + (state = 2)::integer, "
+    "last_error = case when state = 2 then 'its lease ran out' else last_error end "
+    "where job = $1 and ((state = 1 and attempts >= $2) or "
+    "(state = 2 and lease_expires <= now() and attempts + 1 >= $2))), "
+    "ready as (select shard from reinforce.shards where job = $1 and state = 1 and attempts < $2 "
+    "order by shard limit 1 for update skip locked), "
+    "expired as (select shard from reinforce.shards where job = $1 and state = 2 and "
+    "lease_expires <= now() and attempts + 1 < $2 order by shard limit 1 for update skip locked), "
+    "pick as (select shard from ready union all select shard from expired order by shard limit 1) "
+    "update reinforce.shards s set state = 2, epoch = epoch + 1, owner = $3, lease_token = $4, "
+    "lease_expires = now() + $5::bigint * interval '1 millisecond', "
+    "attempts = attempts + (state = 2)::integer from pick where s.job = $1 and s.shard = "
+    "pick.shard returning " LEASE_COLUMNS;
+
+static const char taken_sql[] = "select " LEASE_COLUMNS " from reinforce.shards s where s.job = $1 "
+                                "and s.state = 2 and s.lease_token = $2";
+
+/* What is ready here is locked by somebody who is just taking it, or has been handed back. */
+static const char wait_sql[] =
+    "select min(case when state = 1 then 20 else "
+    "greatest(ceil(extract(epoch from lease_expires - now()) * 1000), 1) end)::bigint "
+    "from reinforce.shards where job = $1 and state in (1, 2)";
+
+struct postgres_db *catalog_postgres_db(struct catalog *c)
+{
+    return &CONTAINER_OF(c, struct catalog_of_postgres, base)->db;
+}
+
+enum status catalog_postgres_fenced(const struct catalog_lease *lease, struct error *err)
+{
+    return error_set(err, ST_CONFLICT,
+                     "the lease of shard %" PRId64 " at epoch %" PRId64 " is no longer ours",
+                     lease->shard, lease->epoch);
+}
+
+static void close_catalog(struct catalog *c)
+{
+    postgres_db_close(catalog_postgres_db(c));
+    free(CONTAINER_OF(c, struct catalog_of_postgres, base));
+}
+
+static enum status open_catalog(const char *url, struct catalog **out, struct error *err)
+{
+    struct catalog_of_postgres *own = calloc(1, sizeof *own);
+    enum status st;
+
+    if (own == NULL)
+        return error_set(err, ST_NO_MEMORY, "could not allocate a catalog");
+    own->base.ops = &catalog_postgres;
+    st = postgres_db_open(url, &own->db, err);
+    if (st == ST_OK)
+        st = postgres_migrate_check(&own->db, err);
+    if (st != ST_OK) {
+        close_catalog(&own->base);
+        return st;
+    }
+    *out = &own->base;
+    return ST_OK;
+}
+
+static enum status migrate(const char *url, struct catalog_schema *before, struct error *err)
+{
+    struct postgres_db db;
+    enum status st = postgres_db_open(url, &db, err);
+
+    if (st == ST_OK)
+        st = postgres_migrate_run(&db, before, err);
+    postgres_db_close(&db);
+    return st;
+}
+
+static enum status read_schema(const char *url, struct catalog_schema *schema, struct error *err)
+{
+    struct postgres_db db;
+    enum status st = postgres_db_open(url, &db, err);
+
+    if (st == ST_OK)
+        st = postgres_migrate_read(&db, schema, err);
+    postgres_db_close(&db);
+    return st;
+}
+
+/* Arguments of the slots, for work that may be done again. */
+struct job_call {
+    const char *name, *digest, *config, *format;
+    int64_t job, now_ms;
+    enum catalog_job_state state;
+    const struct catalog_shard_plan *shards;
+    size_t n_shards;
+    struct arena *arena;
+    struct catalog_job *out;
+    const char **stored;
+};
+
+static enum status select_job(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
+{
+    struct job_call *call = ctx;
+    struct catalog_job *job = call->out;
+    PGresult *row;
+    enum status st = postgres_db_query(
+        db, &row, err,
+        "select job, state, config_digest, created_ms, config from reinforce.jobs where name = $1",
+        "s", call->name);
+
+    (void)repeated;
+    if (st == ST_OK && PQntuples(row) == 0)
+        st = error_set(err, ST_NOT_FOUND, "no job \"%s\" in the catalog", call->name);
+    if (st == ST_OK) {
+        job->job = postgres_db_int(row, 0, 0);
+        job->state = (enum catalog_job_state)postgres_db_int(row, 0, 1);
+        (void)snprintf(job->name, sizeof job->name, "%s", call->name);
+        (void)snprintf(job->config_digest, sizeof job->config_digest, "%s",
+                       postgres_db_text(row, 0, 2));
+        job->created_ms = postgres_db_int(row, 0, 3);
+        st = postgres_db_copy_text(row, 0, 4, call->arena, call->stored, err);
+    }
+    PQclear(row);
+    return st;
+}
+
+/* The partitions come with the row: whoever sees the job can fill it. */
+static enum status insert_job(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
+{
+    struct job_call *call = ctx;
+    enum status st = select_job(db, call, repeated, err);
+
+    if (st != ST_NOT_FOUND)
+        return st;
+    st = postgres_db_query(
+        db, NULL, err,
+        "with made as (insert into reinforce.jobs (name, state, config_digest, config, created_ms) "
+        "values ($1, $2, $3, $4, $5) on conflict (name) do nothing returning job) "
+        "select reinforce.create_partitions(job) from made",
+        "sissi", call->name, (int64_t)CATALOG_JOB_PLANNING, call->digest, call->config,
+        call->now_ms);
+    return st == ST_OK ? select_job(db, call, repeated, err) : st;
+}
+
+static enum status job_begin(struct catalog *c, const char *name, const char *config_digest,
+                             const char *config_json, int64_t now_ms, struct arena *arena,
+                             struct catalog_job *job, const char **stored_config, struct error *err)
+{
+    struct job_call call = {.name = name,
+                            .digest = config_digest,
+                            .config = config_json,
+                            .now_ms = now_ms,
+                            .arena = arena,
+                            .out = job,
+                            .stored = stored_config};
+    enum status st;
+
+    if (strlen(name) >= sizeof job->name)
+        return error_set(err, ST_INVALID, "job name \"%s\" is longer than %zu bytes", name,
+                         sizeof job->name - 1);
+    st = postgres_db_transact(catalog_postgres_db(c), "begin", insert_job, &call, err);
+    if (st == ST_OK && strcmp(job->config_digest, config_digest) != 0)
+        st = error_set(err, ST_CONFLICT, "job \"%s\" was begun with another configuration", name);
+    return st;
+}
+
+static enum status job_find(struct catalog *c, const char *name, struct arena *arena,
+                            struct catalog_job *job, const char **config_json, struct error *err)
+{
+    struct job_call call = {.name = name, .arena = arena, .out = job, .stored = config_json};
+
+    return postgres_db_transact(catalog_postgres_db(c), NULL, select_job, &call, err);
+}
+
+static enum status set_state(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
+{
+    const struct job_call *call = ctx;
+
+    (void)repeated;
+    return postgres_db_query(db, NULL, err, "update reinforce.jobs set state = $2 where job = $1",
+                             "ii", call->job, (int64_t)call->state);
+}
+
+static enum status job_set_state(struct catalog *c, int64_t job, enum catalog_job_state state,
+                                 struct error *err)
+{
+    struct job_call call = {.job = job, .state = state};
+
+    return postgres_db_transact(catalog_postgres_db(c), NULL, set_state, &call, err);
+}
+
+/* True in *ours when a try whose answer was lost had planned the job. */
+static enum status planned_before(struct postgres_db *db, const struct job_call *call, bool *ours,
+                                  struct error *err)
+{
+    PGresult *row;
+    enum status st = postgres_db_query(
+        db, &row, err,
+        "select count(*) from reinforce.shards s join reinforce.jobs j on j.job = s.job where "
+        "s.job = $1 and j.state = 2 and s.epoch = 0",
+        "i", call->job);
+
+    if (st == ST_OK)
+        *ours = postgres_db_int(row, 0, 0) == (int64_t)call->n_shards;
+    PQclear(row);
+    return st;
+}
+
+static enum status copy_shards(struct postgres_db *db, const struct job_call *call,
+                               struct error *err)
+{
+    struct postgres_copy copy;
+    enum status st = postgres_copy_begin(
+        db,
+        "copy reinforce.shards (job, shard, state, input_source, input_key, input_format, "
+        "input_begin, input_end, input_etag, next_offset) from stdin (format binary)",
+        &copy, err);
+
+    for (size_t i = 0; i < call->n_shards && st == ST_OK; i++) {
+        const struct catalog_shard_plan *s = &call->shards[i];
+
+        st = postgres_copy_row(&copy, "an input's name", err, "iihhssiisi", call->job, s->shard,
+                               (int)CATALOG_SHARD_READY, s->input_is_plan ? 2 : 1, s->input_key,
+                               s->input_format, (int64_t)s->input_begin, (int64_t)s->input_end,
+                               s->input_etag, (int64_t)s->input_begin);
+    }
+    return postgres_copy_end(&copy, st, err);
+}
+
+static enum status insert_plan(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
+{
+    const struct job_call *call = ctx;
+    PGresult *row;
+    bool ours = false;
+    enum status st = postgres_db_query(
+        db, &row, err,
+        "update reinforce.jobs set state = 2 where job = $1 and state = 1 returning job", "i",
+        call->job);
+    bool started = st == ST_OK && PQntuples(row) == 1;
+
+    PQclear(row);
+    if (st == ST_OK && !started && repeated)
+        st = planned_before(db, call, &ours, err);
+    if (st == ST_OK && !started && !ours)
+        st = error_set(err, ST_CONFLICT, "job %" PRId64 " is planned already", call->job);
+    return st == ST_OK && started ? copy_shards(db, call, err) : st;
+}
+
+static enum status plan_commit(struct catalog *c, int64_t job,
+                               const struct catalog_shard_plan *shards, size_t n_shards,
+                               struct error *err)
+{
+    struct job_call call = {.job = job, .shards = shards, .n_shards = n_shards};
+
+    return postgres_db_transact(catalog_postgres_db(c), "begin", insert_plan, &call, err);
+}
+
+static enum status extend(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
+{
+    const struct job_call *call = ctx;
+    PGresult *row;
+    bool begun, ours;
+    enum status st = postgres_db_query(
+        db, &row, err,
+        "update reinforce.jobs set state = 2, config_digest = $2, config = $3 where job = $1 and "
+        "(state = 4 or ($4::integer = 1 and state = 2 and config_digest = $2)) "
+        "returning job",
+        "issi", call->job, call->digest, call->config, (int64_t)repeated);
+
+    begun = st == ST_OK && PQntuples(row) == 1;
+    PQclear(row);
+    if (st == ST_OK && !begun)
+        st = error_set(err, ST_CONFLICT, "job %" PRId64 " is not finished", call->job);
+    if (st == ST_OK && repeated) { /* did it happen, but for the answer? */
+        st = postgres_db_query(
+            db, &row, err, "select 1 from reinforce.shards where job = $1 and state <> 3 limit 1",
+            "i", call->job);
+        ours = st == ST_OK && PQntuples(row) == 1;
+        PQclear(row);
+        if (ours)
+            return ST_OK;
+    }
+    if (st == ST_OK)
+        st = postgres_db_query(
+            db, NULL, err,
+            "update reinforce.shards s set state = 1, attempts = 0, input_source = 3, "
+            "input_begin = 0, input_end = 0, next_offset = 0, next_index = 0, n_parts = 0, "
+            "input_format = $2, input_key = o.object_key, input_samples = o.n_done "
+            "from reinforce.outputs o where s.job = $1 and o.job = $1 and o.shard = s.shard",
+            "is", call->job, call->format);
+    if (st == ST_OK)
+        st = postgres_db_query(db, NULL, err, "delete from reinforce.parts where job = $1", "i",
+                               call->job);
+    return st;
+}
+
+static enum status job_extend(struct catalog *c, int64_t job, const char *config_digest,
+                              const char *config_json, const char *output_format, struct error *err)
+{
+    struct job_call call = {
+        .job = job, .digest = config_digest, .config = config_json, .format = output_format};
+
+    return postgres_db_transact(catalog_postgres_db(c), "begin", extend, &call, err);
+}
+
+static enum status reset(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
+{
+    (void)repeated;
+    return postgres_db_query(db, NULL, err,
+                             "update reinforce.shards set state = 1, owner = null, lease_expires = "
+                             "null, attempts = 0 where job = $1 and state in (2, 4)",
+                             "i", *(int64_t *)ctx);
+}
+
+static enum status leases_reset(struct catalog *c, int64_t job, struct error *err)
+{
+    return postgres_db_transact(catalog_postgres_db(c), NULL, reset, &job, err);
+}
+
+struct lease_call {
+    int64_t job;
+    const char *owner;
+    int64_t lease_ms, token;
+    int max_attempts;
+    struct arena *arena;
+    struct catalog_lease *lease;
+    int64_t *wait_ms;
+    bool failed;
+    const char *why;
+    const struct catalog_lease *held;
+};
+
+static enum status read_lease(const PGresult *row, struct arena *arena, struct catalog_lease *lease,
+                              struct error *err)
+{
+    int64_t source = postgres_db_int(row, 0, 3);
+    enum status st = postgres_db_copy_text(row, 0, 4, arena, &lease->plan.input_key, err);
+
+    if (st == ST_OK)
+        st = postgres_db_copy_text(row, 0, 5, arena, &lease->plan.input_format, err);
+    lease->shard = lease->plan.shard = postgres_db_int(row, 0, 0);
+    lease->epoch = postgres_db_int(row, 0, 1);
+    lease->attempts = (int)postgres_db_int(row, 0, 2);
+    lease->plan.input_is_plan = source == 2;
+    lease->plan.input_is_previous = source == 3;
+    lease->plan.input_begin = (uint64_t)postgres_db_int(row, 0, 6);
+    lease->plan.input_end = (uint64_t)postgres_db_int(row, 0, 7);
+    (void)snprintf(lease->plan.input_etag, sizeof lease->plan.input_etag, "%s",
+                   postgres_db_text(row, 0, 8));
+    lease->plan.input_samples = postgres_db_int(row, 0, 9);
+    lease->next_offset = (uint64_t)postgres_db_int(row, 0, 10);
+    lease->next_index = (uint64_t)postgres_db_int(row, 0, 11);
+    lease->n_parts = postgres_db_int(row, 0, 12);
+    return st;
+}
+
+static enum status first_expiry(struct postgres_db *db, const struct lease_call *call,
+                                struct error *err)
+{
+    PGresult *row;
+    enum status st = postgres_db_query(db, &row, err, wait_sql, "i", call->job);
+
+    if (st == ST_OK) {
+        *call->wait_ms = PQgetisnull(row, 0, 0) ? -1 : postgres_db_int(row, 0, 0);
+        st = error_set(err, ST_NOT_FOUND, "no shard is ready");
+    }
+    PQclear(row);
+    return st;
+}
+
+static enum status take(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
+{
+    const struct lease_call *call = ctx;
+    PGresult *row = NULL;
+    enum status st = ST_OK;
+
+    if (repeated)
+        st = postgres_db_query(db, &row, err, taken_sql, "ii", call->job, call->token);
+    if (st == ST_OK && (row == NULL || PQntuples(row) == 0)) {
+        PQclear(row);
+        st = postgres_db_query(db, &row, err, take_sql, "iisii", call->job,
+                               (int64_t)call->max_attempts, call->owner, call->token,
+                               call->lease_ms);
+    }
+    if (st == ST_OK)
+        st = PQntuples(row) == 1 ? read_lease(row, call->arena, call->lease, err)
+                                 : first_expiry(db, call, err);
+    PQclear(row);
+    return st;
+}
+
+static enum status lease_take(struct catalog *c, int64_t job, const char *owner, int64_t now_ms,
+                              int64_t lease_ms, int max_attempts, struct arena *arena,
+                              struct catalog_lease *lease, int64_t *wait_ms, struct error *err)
+{
+    struct postgres_db *db = catalog_postgres_db(c);
+    struct lease_call call = {.job = job,
+                              .owner = owner,
+                              .lease_ms = lease_ms,
+                              .token = (int64_t)(postgres_db_random(db) >> 1),
+                              .max_attempts = max_attempts,
+                              .arena = arena,
+                              .lease = lease,
+                              .wait_ms = wait_ms};
+
+    lease->job = job;
+    lease->expires_ms = now_ms + lease_ms;
+    return postgres_db_transact(db, NULL, take, &call, err);
+}
+
+static enum status renew(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
+{
+    const struct lease_call *call = ctx;
+    PGresult *row;
+    enum status st = postgres_db_query(
+        db, &row, err,
+        "update reinforce.shards set lease_expires = now() + $4::bigint * interval '1 millisecond' "
+        "where job = $1 and shard = $2 and epoch = $3 and state = 2 returning 1",
+        "iiii", call->held->job, call->held->shard, call->held->epoch, call->lease_ms);
+
+    (void)repeated;
+    if (st == ST_OK && PQntuples(row) == 0)
+        st = catalog_postgres_fenced(call->held, err);
+    PQclear(row);
+    return st;
+}
+
+static enum status lease_renew(struct catalog *c, const struct catalog_lease *lease, int64_t now_ms,
+                               int64_t lease_ms, struct error *err)
+{
+    struct lease_call call = {.held = lease, .lease_ms = lease_ms};
+
+    (void)now_ms;
+    return postgres_db_transact(catalog_postgres_db(c), NULL, renew, &call, err);
+}
+
+/* Said twice, the second finds nothing to hand back: that is as it should be. */
+static enum status release(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
+{
+    const struct lease_call *call = ctx;
+    PGresult *row;
+    enum status st = postgres_db_query(
+        db, &row, err,
+        "update reinforce.shards set state = 1, owner = null, lease_expires = null, attempts = "
+        "attempts + $4, last_error = $5 where job = $1 and shard = $2 and epoch = $3 and "
+        "state = 2 returning 1",
+        "iiiis", call->held->job, call->held->shard, call->held->epoch, (int64_t)call->failed,
+        call->failed ? call->why : NULL);
+
+    if (st == ST_OK && PQntuples(row) == 0 && !repeated)
+        st = catalog_postgres_fenced(call->held, err);
+    PQclear(row);
+    return st;
+}
+
+static enum status lease_release(struct catalog *c, const struct catalog_lease *lease, bool failed,
+                                 const char *why, struct error *err)
+{
+    struct lease_call call = {.held = lease, .failed = failed, .why = why};
+
+    return postgres_db_transact(catalog_postgres_db(c), NULL, release, &call, err);
+}
+
+const struct catalog_ops catalog_postgres = {
+    .scheme = "postgres",
+    .open = open_catalog,
+    .migrate = migrate,
+    .schema = read_schema,
+    .job_begin = job_begin,
+    .job_set_state = job_set_state,
+    .plan_commit = plan_commit,
+    .lease_take = lease_take,
+    .lease_renew = lease_renew,
+    .lease_release = lease_release,
+    .part_commit = catalog_postgres_part_commit,
+    .parts = catalog_postgres_parts,
+    .shard_commit = catalog_postgres_shard_commit,
+    .job_extend = job_extend,
+    .leases_reset = leases_reset,
+    .job_find = job_find,
+    .progress = catalog_postgres_progress,
+    .outputs = catalog_postgres_outputs,
+    .reasons = catalog_postgres_reasons,
+    .sample_find = catalog_postgres_sample_find,
+    .samples = catalog_postgres_samples,
+    .close = close_catalog,
+};

@@ -1,0 +1,376 @@
+/* Committing work: rows go in by COPY, under the lock of their shard's row. */
+#include "reinforce/base/utf8.h"
+#include "storage/catalog/catalog_postgres_slots.h"
+#include "storage/catalog/postgres_copy.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { DETAIL_MAX = 1024, UIDS_MAX_BYTES = 256 << 20 };
+
+struct part_call {
+    const struct catalog_lease *lease;
+    const struct catalog_part *part;
+    int64_t *places; /* of the samples: their own, or those they had before */
+    bool previous;   /* the shard is extended: rows are added to what is there */
+    const char *object_key;
+    const struct object_written *written;
+};
+
+/* Where the sample's rows go to, in order. */
+static const char copy_samples_sql[] =
+    "copy reinforce.samples (job, shard, sample_index, uid, state, stage, reason, detail, width, "
+    "height) from stdin (format binary)";
+static const char copy_captions_sql[] =
+    "copy reinforce.captions (job, shard, sample_index, column_name, caption_index, caption, "
+    "log_probability) from stdin (format binary)";
+static const char copy_scores_sql[] =
+    "copy reinforce.scores (job, shard, sample_index, column_name, caption_index, teacher, cosine) "
+    "from stdin (format binary)";
+
+/* An extension adds to what is there: its rows come by way of tables that live as long as the
+ * transaction. */
+static const char stage_sql[] =
+    "create temp table added_captions (like reinforce.captions) on commit drop;"
+    "create temp table added_scores (like reinforce.scores) on commit drop";
+static const char copy_added_captions_sql[] =
+    "copy added_captions (job, shard, sample_index, column_name, caption_index, caption, "
+    "log_probability) from stdin (format binary)";
+static const char copy_added_scores_sql[] =
+    "copy added_scores (job, shard, sample_index, column_name, caption_index, teacher, cosine) "
+    "from stdin (format binary)";
+static const char merge_sql[] =
+    "insert into reinforce.captions select * from added_captions on conflict do nothing;"
+    "insert into reinforce.scores select * from added_scores on conflict (job, shard, "
+    "sample_index, column_name, caption_index, teacher) do update set cosine = excluded.cosine";
+
+/* Locks the shard's row under the lease's epoch. ST_CONFLICT: fenced off. */
+static enum status lock_shard(struct postgres_db *db, struct part_call *call, int64_t *n_parts,
+                              struct error *err)
+{
+    PGresult *row;
+    enum status st = postgres_db_query(
+        db, &row, err,
+        "select n_parts, input_source from reinforce.shards where job = $1 and shard = $2 and "
+        "epoch = $3 and state = 2 for update",
+        "iii", call->lease->job, call->lease->shard, call->lease->epoch);
+
+    if (st == ST_OK && PQntuples(row) == 0)
+        st = catalog_postgres_fenced(call->lease, err);
+    if (st == ST_OK) {
+        *n_parts = postgres_db_int(row, 0, 0);
+        call->previous = postgres_db_int(row, 0, 1) == 3;
+    }
+    PQclear(row);
+    return st;
+}
+
+/* A part that is there already: ours, committed by a call whose answer was lost, or somebody
+ * else's. */
+static enum status check_repeat(struct postgres_db *db, const struct part_call *call,
+                                struct error *err)
+{
+    PGresult *row;
+    enum status st = postgres_db_query(
+        db, &row, err,
+        "select 1 from reinforce.parts where job = $1 and shard = $2 and part = $3 and epoch = $4 "
+        "and sha256 = $5",
+        "iiiis", call->lease->job, call->lease->shard, call->lease->n_parts, call->lease->epoch,
+        call->part->written.sha256);
+
+    if (st == ST_OK && PQntuples(row) == 0)
+        st = error_set(err, ST_CONFLICT, "shard %" PRId64 " is not at part %" PRId64,
+                       call->lease->shard, call->lease->n_parts);
+    PQclear(row);
+    return st;
+}
+
+/* {"uid","uid"} as Postgres reads arrays. */
+static enum status uid_array(const struct catalog_part *part, struct byte_buf *text,
+                             struct error *err)
+{
+    enum status st = byte_buf_append_string(text, "{", err);
+
+    for (size_t i = 0; i < part->n_samples && st == ST_OK; i++) {
+        struct bytes_view uid = part->samples[i].uid;
+
+        st = byte_buf_append_string(text, i > 0 ? ",\"" : "\"", err);
+        for (size_t k = 0; k < uid.len && st == ST_OK; k++) {
+            if (uid.data[k] == '\0')
+                return error_set(err, ST_INVALID, "a sample's uid holds a NUL byte");
+            if (uid.data[k] == '"' || uid.data[k] == '\\')
+                st = byte_buf_append_string(text, "\\", err);
+            if (st == ST_OK)
+                st = byte_buf_append(text, &uid.data[k], 1, err);
+        }
+        if (st == ST_OK)
+            st = byte_buf_append_string(text, "\"", err);
+    }
+    return st == ST_OK ? byte_buf_append_string(text, "}", err) : st;
+}
+
+/* Samples of an extended shard keep the places they had in the first input: they are found by uid.
+ */
+static enum status find_previous(struct postgres_db *db, const struct part_call *call,
+                                 struct error *err)
+{
+    struct byte_buf uids;
+    const char *text = NULL;
+    PGresult *rows = NULL;
+    enum status st;
+
+    byte_buf_init(&uids, UIDS_MAX_BYTES);
+    st = uid_array(call->part, &uids, err);
+    if (st == ST_OK)
+        st = byte_buf_c_str(&uids, &text, err);
+    if (st == ST_OK)
+        st = postgres_db_query(
+            db, &rows, err,
+            "select (select min(s.sample_index) from reinforce.samples s where s.job = $1 and "
+            "s.shard = $2 and s.uid = u.uid and s.state = 1) "
+            "from unnest($3::text[]) with ordinality u (uid, place) order by place",
+            "iis", call->lease->job, call->lease->shard, text);
+    for (size_t i = 0; i < call->part->n_samples && st == ST_OK; i++) {
+        const struct catalog_sample *s = &call->part->samples[i];
+
+        if (PQgetisnull(rows, (int)i, 0))
+            st = error_set(err, ST_CORRUPT,
+                           "sample \"%.*s\" of the previous output is not in the catalog",
+                           (int)s->uid.len, (const char *)s->uid.data);
+        else
+            call->places[i] = postgres_db_int(rows, (int)i, 0);
+    }
+    PQclear(rows);
+    byte_buf_release(&uids);
+    return st;
+}
+
+/* Those that an extension quarantines lose their rows, and get new ones. */
+static enum status delete_quarantined(struct postgres_db *db, const struct part_call *call,
+                                      struct error *err)
+{
+    enum status st = ST_OK;
+
+    for (size_t i = 0; i < call->part->n_samples && st == ST_OK; i++)
+        if (call->part->samples[i].state != CATALOG_SAMPLE_DONE)
+            st = postgres_db_query(
+                db, NULL, err,
+                "with c as (delete from reinforce.captions where job = $1 and shard = $2 and "
+                "sample_index = $3), s as (delete from reinforce.scores where job = $1 and "
+                "shard = $2 and sample_index = $3) "
+                "delete from reinforce.samples where job = $1 and shard = $2 and sample_index = $3",
+                "iii", call->lease->job, call->lease->shard, call->places[i]);
+    return st;
+}
+
+/* What failed is told in words that may quote a file's bytes, or be cut in mid-character: it is
+ * mended, for a bad word may not cost the part. */
+static struct bytes_view mended(const char *text, uint8_t out[DETAIL_MAX + 4])
+{
+    struct bytes_view in = bytes_of_string(text);
+    size_t n = 0;
+
+    for (size_t pos = 0; pos < in.len && n < DETAIL_MAX;)
+        n += utf8_put(utf8_next(in, &pos), out + n);
+    return bytes_view_of(out, n);
+}
+
+/* Names a row for errors; the uid may be anything, and is cut. */
+static const char *name_row(char name[160], const char *what, const struct catalog_sample *sample)
+{
+    (void)snprintf(name, 160, "%.40s of sample \"%.*s\"", what,
+                   (int)MIN(sample->uid.len, (size_t)80), (const char *)sample->uid.data);
+    return name;
+}
+
+static enum status copy_samples(struct postgres_db *db, const struct part_call *call,
+                                struct error *err)
+{
+    struct postgres_copy copy;
+    enum status st = postgres_copy_begin(db, copy_samples_sql, &copy, err);
+
+    for (size_t i = 0; i < call->part->n_samples && st == ST_OK; i++) {
+        const struct catalog_sample *s = &call->part->samples[i];
+        uint8_t detail[DETAIL_MAX + 4];
+        struct bytes_view text;
+        char name[160];
+
+        if (call->previous && s->state == CATALOG_SAMPLE_DONE)
+            continue;
+        text = mended(s->detail != NULL ? s->detail : "", detail);
+        if (s->detail != NULL)
+            st = postgres_copy_row(&copy, name_row(name, "the uid", s), err, "iiibhssbdd",
+                                   call->lease->job, call->lease->shard, call->places[i], &s->uid,
+                                   (int)s->state, s->stage, s->reason, &text, s->width, s->height);
+        else
+            st = postgres_copy_row(&copy, name_row(name, "the uid", s), err, "iiibhsssdd",
+                                   call->lease->job, call->lease->shard, call->places[i], &s->uid,
+                                   (int)s->state, s->stage, s->reason, (const char *)NULL, s->width,
+                                   s->height);
+    }
+    return postgres_copy_end(&copy, st, err);
+}
+
+static enum status copy_captions(struct postgres_db *db, const struct part_call *call,
+                                 struct error *err)
+{
+    struct postgres_copy copy;
+    enum status st = postgres_copy_begin(
+        db, call->previous ? copy_added_captions_sql : copy_captions_sql, &copy, err);
+
+    for (size_t i = 0; i < call->part->n_samples && st == ST_OK; i++) {
+        const struct catalog_sample *s = &call->part->samples[i];
+        char what[40], name[160];
+
+        for (size_t k = 0; k < s->n_captions && st == ST_OK; k++) {
+            const struct catalog_caption *c = &s->captions[k];
+
+            (void)snprintf(what, sizeof what, "caption %.20s[%" PRId32 "]", c->column, c->index);
+            st = postgres_copy_row(&copy, name_row(name, what, s), err, "iiisdbr", call->lease->job,
+                                   call->lease->shard, call->places[i], c->column, c->index,
+                                   &c->text, c->score);
+        }
+    }
+    return postgres_copy_end(&copy, st, err);
+}
+
+static enum status copy_scores(struct postgres_db *db, const struct part_call *call,
+                               struct error *err)
+{
+    struct postgres_copy copy;
+    enum status st = postgres_copy_begin(
+        db, call->previous ? copy_added_scores_sql : copy_scores_sql, &copy, err);
+
+    for (size_t i = 0; i < call->part->n_samples && st == ST_OK; i++) {
+        const struct catalog_sample *s = &call->part->samples[i];
+        char name[160];
+
+        for (size_t k = 0; k < s->n_scores && st == ST_OK; k++)
+            st = postgres_copy_row(&copy, name_row(name, "a score", s), err, "iiisdsr",
+                                   call->lease->job, call->lease->shard, call->places[i],
+                                   s->scores[k].column, s->scores[k].index, s->scores[k].teacher,
+                                   s->scores[k].value);
+    }
+    return postgres_copy_end(&copy, st, err);
+}
+
+static enum status insert_part(struct postgres_db *db, const struct part_call *call,
+                               struct error *err)
+{
+    const struct catalog_part *part = call->part;
+    int64_t n_done = 0;
+
+    for (size_t i = 0; i < part->n_samples; i++)
+        n_done += part->samples[i].state == CATALOG_SAMPLE_DONE;
+    return postgres_db_query(
+        db, NULL, err,
+        "with p as (insert into reinforce.parts (job, shard, part, epoch, object_key, bytes, "
+        "sha256, n_done, n_quarantined) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)) "
+        "update reinforce.shards set next_offset = $10, next_index = $11, n_parts = n_parts + 1 "
+        "where job = $1 and shard = $2",
+        "iiiisisiiii", call->lease->job, call->lease->shard, call->lease->n_parts,
+        call->lease->epoch, part->object_key, (int64_t)part->written.bytes, part->written.sha256,
+        n_done, (int64_t)part->n_samples - n_done, (int64_t)part->next_offset,
+        (int64_t)part->next_index);
+}
+
+static enum status commit_part(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
+{
+    struct part_call *call = ctx;
+    int64_t n_parts;
+    enum status st = lock_shard(db, call, &n_parts, err);
+
+    (void)repeated;
+    if (st != ST_OK)
+        return st;
+    if (n_parts != call->lease->n_parts)
+        return check_repeat(db, call, err);
+    for (size_t i = 0; i < call->part->n_samples; i++)
+        call->places[i] = call->part->samples[i].index;
+    if (call->previous) {
+        st = find_previous(db, call, err);
+        if (st == ST_OK)
+            st = delete_quarantined(db, call, err);
+        if (st == ST_OK)
+            st = postgres_db_execute(db, stage_sql, err);
+    }
+    if (st == ST_OK)
+        st = copy_samples(db, call, err);
+    if (st == ST_OK)
+        st = copy_captions(db, call, err);
+    if (st == ST_OK)
+        st = copy_scores(db, call, err);
+    if (st == ST_OK && call->previous)
+        st = postgres_db_execute(db, merge_sql, err);
+    return st == ST_OK ? insert_part(db, call, err) : st;
+}
+
+enum status catalog_postgres_part_commit(struct catalog *c, const struct catalog_lease *lease,
+                                         const struct catalog_part *part, struct error *err)
+{
+    struct part_call call = {.lease = lease,
+                             .part = part,
+                             .places = calloc(MAX(part->n_samples, (size_t)1), sizeof(int64_t))};
+    enum status st;
+
+    if (call.places == NULL)
+        return error_set(err, ST_NO_MEMORY, "could not allocate a part's places");
+    st = postgres_db_transact(catalog_postgres_db(c), "begin", commit_part, &call, err);
+    free(call.places);
+    return st;
+}
+
+/* A shard that is done: by this lease with these bytes, the answer to which was lost, or not. */
+static enum status check_done(struct postgres_db *db, const struct part_call *call,
+                              struct error *err)
+{
+    PGresult *row;
+    enum status st = postgres_db_query(
+        db, &row, err,
+        "select 1 from reinforce.shards s join reinforce.outputs o on o.job = s.job and "
+        "o.shard = s.shard where s.job = $1 and s.shard = $2 and s.epoch = $3 and s.state = 3 and "
+        "o.sha256 = $4",
+        "iiis", call->lease->job, call->lease->shard, call->lease->epoch, call->written->sha256);
+
+    if (st == ST_OK && PQntuples(row) == 0)
+        st = catalog_postgres_fenced(call->lease, err);
+    PQclear(row);
+    return st;
+}
+
+static enum status commit_shard(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
+{
+    struct part_call *call = ctx;
+    int64_t n_parts;
+    enum status st = lock_shard(db, call, &n_parts, err);
+
+    (void)repeated;
+    if (st == ST_CONFLICT)
+        return check_done(db, call, err);
+    if (st != ST_OK)
+        return st;
+    return postgres_db_query(
+        db, NULL, err,
+        "with n as (select count(*) filter (where state = 1) as done, "
+        "count(*) filter (where state = 2) as quarantined from reinforce.samples "
+        "where job = $1 and shard = $2), "
+        "o as (insert into reinforce.outputs (job, shard, object_key, bytes, sha256, n_done, "
+        "n_quarantined) select $1, $2, $3, $4, $5, n.done, n.quarantined from n "
+        "on conflict (job, shard) do update set object_key = excluded.object_key, "
+        "bytes = excluded.bytes, sha256 = excluded.sha256, n_done = excluded.n_done, "
+        "n_quarantined = excluded.n_quarantined) "
+        "update reinforce.shards set state = 3, owner = null, lease_expires = null, "
+        "last_error = null where job = $1 and shard = $2",
+        "iisis", call->lease->job, call->lease->shard, call->object_key,
+        (int64_t)call->written->bytes, call->written->sha256);
+}
+
+enum status catalog_postgres_shard_commit(struct catalog *c, const struct catalog_lease *lease,
+                                          const char *object_key,
+                                          const struct object_written *written, struct error *err)
+{
+    struct part_call call = {.lease = lease, .object_key = object_key, .written = written};
+
+    return postgres_db_transact(catalog_postgres_db(c), "begin", commit_shard, &call, err);
+}

@@ -1,0 +1,49 @@
+/* What the files of the Postgres catalog share. Private to storage/catalog. */
+#ifndef REINFORCE_STORAGE_CATALOG_POSTGRES_SLOTS_H
+#define REINFORCE_STORAGE_CATALOG_POSTGRES_SLOTS_H
+
+#include "storage/catalog/catalog.h"
+#include "storage/catalog/postgres_db.h"
+
+struct catalog_of_postgres {
+    struct catalog base;
+    struct postgres_db db;
+};
+
+struct postgres_db *catalog_postgres_db(struct catalog *c);
+
+/** ST_CONFLICT: somebody else has the shard by now. */
+enum status catalog_postgres_fenced(const struct catalog_lease *lease, struct error *err);
+
+/* Slots of catalog.h, in catalog_postgres_part.c. */
+NODISCARD enum status catalog_postgres_part_commit(struct catalog *c,
+                                                   const struct catalog_lease *lease,
+                                                   const struct catalog_part *part,
+                                                   struct error *err);
+NODISCARD enum status catalog_postgres_shard_commit(struct catalog *c,
+                                                    const struct catalog_lease *lease,
+                                                    const char *object_key,
+                                                    const struct object_written *written,
+                                                    struct error *err);
+
+/* And in catalog_postgres_read.c. */
+NODISCARD enum status catalog_postgres_parts(struct catalog *c, int64_t job, int64_t shard,
+                                             struct arena *arena, struct catalog_part_row **rows,
+                                             size_t *n_rows, struct error *err);
+NODISCARD enum status catalog_postgres_progress(struct catalog *c, int64_t job,
+                                                struct catalog_progress *progress,
+                                                struct error *err);
+NODISCARD enum status catalog_postgres_outputs(struct catalog *c, int64_t job,
+                                               catalog_output_fn *each, void *ctx,
+                                               struct error *err);
+NODISCARD enum status catalog_postgres_reasons(struct catalog *c, int64_t job,
+                                               catalog_reason_fn *each, void *ctx,
+                                               struct error *err);
+NODISCARD enum status catalog_postgres_sample_find(struct catalog *c, int64_t job,
+                                                   struct bytes_view uid, catalog_sample_fn *each,
+                                                   void *ctx, struct error *err);
+NODISCARD enum status catalog_postgres_samples(struct catalog *c, int64_t job,
+                                               catalog_sample_fn *each, void *ctx,
+                                               struct error *err);
+
+#endif
