@@ -7,8 +7,8 @@
 #include <stdio.h>
 
 static const struct command *const commands[] = {
-    &cmd_run,     &cmd_plan,     &cmd_verify,     &cmd_inspect, &cmd_embed,
-    &cmd_caption, &cmd_tokenize, &cmd_preprocess, &cmd_augment, &cmd_model,
+    &cmd_run,      &cmd_plan,       &cmd_verify,  &cmd_inspect, &cmd_embed, &cmd_caption,
+    &cmd_tokenize, &cmd_preprocess, &cmd_augment, &cmd_model,   &cmd_db,
 };
 
 static const struct command *find_command(const char *name)
