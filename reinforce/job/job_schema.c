@@ -161,7 +161,8 @@ static const struct job_option storage_options[] = {
 
 static const struct job_option catalog_options[] = {
     TEXT("url", JOB(catalog.url), "", false,
-         "The database of shards, samples, captions and scores; default: "
+         "The database of shards, samples, captions and scores: sqlite:PATH, or "
+         "postgres://USER@HOST:PORT/DATABASE (password in PGPASSWORD or ~/.pgpass); default: "
          "sqlite:<output.url>/catalog.sqlite."),
 };
 
