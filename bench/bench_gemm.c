@@ -18,6 +18,8 @@
 #include <string.h>
 #include <time.h>
 
+#if defined(KERNEL_TARGET)
+
 enum { MAX_ROUNDS = 99, SUMS = 12, LOOPS = 4000000, ROWS_AT_MOST = 64 };
 
 static const struct {
@@ -78,10 +80,8 @@ static double median(double *values, size_t n)
         return cpu_seconds() - begin;                                                              \
     }
 /* clang-format on */
-#if defined(KERNEL_TARGET)
 SECONDS_OF(vpdpbusd)
 SECONDS_OF(vfmadd231ps)
-#endif
 
 struct operands {
     size_t M, N, K;
@@ -151,7 +151,6 @@ static double time_float(const struct operands *o)
 
 int main(int argc, char **argv)
 {
-#if defined(KERNEL_TARGET)
     static double int8_rate[ARRAY_LEN(shapes)][MAX_ROUNDS],
         float_rate[ARRAY_LEN(shapes)][MAX_ROUNDS], int8_roof[MAX_ROUNDS], float_roof[MAX_ROUNDS];
     static struct operands operands[ARRAY_LEN(shapes)];
@@ -198,9 +197,14 @@ int main(int argc, char **argv)
         free(operands[s].memory);
     }
     return 0;
-#else
-    (void)argc;
-    (void)argv;
-    return 2;
-#endif
 }
+
+#else
+
+int main(void)
+{
+    (void)fprintf(stderr, "bench_gemm: this build has no kernels for this processor\n");
+    return 1;
+}
+
+#endif
