@@ -432,7 +432,7 @@ const struct command cmd_inspect = {
             "  --json        prints JSON\n" STORE_ARGS_HELP "\n"
             "Examples:\n"
             "  reinforce inspect build/quickstart/dataset\n"
-            "  reinforce inspect build/quickstart/dataset --uid animals-marsupials-koala \\\n"
+            "  reinforce inspect build/quickstart/dataset --uid panda \\\n"
             "      --views build/quickstart/views\n"
             "\n"
             "Exit codes:\n"

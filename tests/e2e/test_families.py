@@ -103,7 +103,7 @@ with tempfile.TemporaryDirectory() as tmp:
         return digest_objects(tmp / name), dump_catalog(tmp / name)
 
     require(run("one") == run("two", count=2, threads=1), "same bytes and rows by two workers")
-    record = json.loads(reinforce("inspect", tmp / "one", "--uid", "animals-amphibians-frog", "--json").stdout)[0]
+    record = json.loads(reinforce("inspect", tmp / "one", "--uid", "dog-face", "--json").stdout)[0]
     for column, n in (("syn_text", 2), ("syn_text_pali", 2), ("syn_text_int8", 1), ("syn_text_served", 1)):
         texts = [c for c in record["captions"] if c["column"] == column]
         require(len(texts) == n, f"{column}: {texts}")
