@@ -156,6 +156,17 @@ static enum status check_embeddings(const struct record *record, struct error *e
     return st;
 }
 
+/* What trainers, JSON and every database can hold. */
+static enum status check_text(struct bytes_view text, size_t i, const char *column,
+                              struct error *err)
+{
+    if (!utf8_is_valid(text))
+        return error_set(err, ST_INVALID, "caption %zu of %s is not UTF-8", i, column);
+    if (text.len > 0 && memchr(text.data, 0, text.len) != NULL)
+        return error_set(err, ST_INVALID, "caption %zu of %s holds a NUL character", i, column);
+    return ST_OK;
+}
+
 enum status record_check(const struct record *record, struct error *err)
 {
     enum status st = record_key_check(record->uid, err);
@@ -166,21 +177,18 @@ enum status record_check(const struct record *record, struct error *err)
         return error_set(err, ST_INVALID, "record has no image");
     if (record->image_ext == NULL)
         return error_set(err, ST_INVALID, "record has an image of no named kind");
-    for (size_t i = 0; i < record->n_captions; i++)
-        if (!utf8_is_valid(record->captions[i]))
-            return error_set(err, ST_INVALID, "real caption %zu is not UTF-8", i);
+    for (size_t i = 0; i < record->n_captions && st == ST_OK; i++)
+        st = check_text(record->captions[i], i, "the real ones", err);
     for (size_t i = 0; i < record->n_columns; i++) {
         const struct record_column *column = &record->columns[i];
 
         if (column->n_texts == 0)
             return error_set(err, ST_INVALID, "column %s is empty, which stops a trainer",
                              column->name);
-        for (size_t j = 0; j < column->n_texts; j++)
-            if (!utf8_is_valid(column->texts[j]))
-                return error_set(err, ST_INVALID, "caption %zu of %s is not UTF-8", j,
-                                 column->name);
+        for (size_t j = 0; j < column->n_texts && st == ST_OK; j++)
+            st = check_text(column->texts[j], j, column->name, err);
     }
-    return check_embeddings(record, err);
+    return st == ST_OK ? check_embeddings(record, err) : st;
 }
 
 void record_bf16_from_f32(const float *in, size_t n, uint16_t *out)

@@ -162,6 +162,7 @@ static void record_check_says_what_trainers_would_stop_at(void **state) /* DR 29
         "has syn_text but no syn_text_emb",
         "not finite in row 1, column 3",
         "not UTF-8",
+        "holds a NUL",
         "text_emb but no image_emb",
     };
     struct sample s;
@@ -205,6 +206,9 @@ static void record_check_says_what_trainers_would_stop_at(void **state) /* DR 29
             break;
         case 9:
             s.texts[1] = bytes_of_string("\xc3");
+            break;
+        case 10:
+            s.texts[1] = bytes_view_of("a\0b", 3);
             break;
         default:
             s.embeddings[0].name = "other";
