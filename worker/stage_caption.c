@@ -29,6 +29,17 @@ static struct bytes_view post_process(enum job_caption_post post, struct bytes_v
     return out;
 }
 
+/* Decoders that fall back to bytes may say NUL, which no database holds: it is dropped. */
+static size_t drop_nul(char *text, size_t len)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < len; i++)
+        if (text[i] != '\0')
+            text[kept++] = text[i];
+    return kept;
+}
+
 /* Stores N captions as a column of the record and as catalog rows. */
 static enum status keep_captions(struct sample *sample, const struct job_captioner *spec,
                                  const struct caption *captions, struct error *err)
@@ -52,12 +63,13 @@ static enum status keep_captions(struct sample *sample, const struct job_caption
 
         if (kept.len == 0)
             kept = clean_trim(said); /* a cut that leaves nothing is not made */
-        if (kept.len == 0)
-            return error_set(err, ST_CORRUPT, "caption %zu of %zu is empty", i + 1, n);
-        st = arena_strndup(&sample->arena, (const char *)kept.data, kept.len, &copy, err);
+        st = arena_strndup(&sample->arena, kept.len > 0 ? (const char *)kept.data : "", kept.len,
+                           &copy, err);
         if (st != ST_OK)
             return st;
-        texts[i] = bytes_view_of(copy, kept.len);
+        texts[i] = bytes_view_of(copy, drop_nul(copy, kept.len));
+        if (texts[i].len == 0)
+            return error_set(err, ST_CORRUPT, "caption %zu of %zu is empty", i + 1, n);
         rows[sample->n_captions + i] = (struct catalog_caption){.column = spec->column,
                                                                 .index = (int32_t)i,
                                                                 .text = texts[i],

@@ -160,6 +160,7 @@ static enum status fake_caption_images(const struct captioner *captioner,
         for (size_t i = 0; i < N && st == ST_OK; i++) {
             char text[512], *copy;
             int n = fault == FAKE_EMPTY && i + 1 == N ? snprintf(text, sizeof text, "  \n")
+                    : fault == FAKE_NUL && i + 1 == N ? snprintf(text, sizeof text, "a%ccat", 0)
                     : fault == FAKE_PLACES && i + 1 == N
                         ? snprintf(text, sizeof text, "<loc0010><loc0020><loc0500><loc1023> cat")
                         : snprintf(text, sizeof text, " %dx%d %016" PRIx64 " %.*s %zu",

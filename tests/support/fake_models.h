@@ -17,6 +17,7 @@ enum fake_fault {
     FAKE_EMPTY = 5,   /* captioners: the image's last caption is white space */
     FAKE_PLACES = 6,  /* captioners: the image's last caption names a place */
     FAKE_STOPPED = 7, /* the call fails with ST_CANCELLED */
+    FAKE_NUL = 8,     /* captioners: the image's last caption is "a", NUL, "cat" */
 };
 
 /** The engine closes it. Set the trap before the pipeline starts. */

@@ -121,6 +121,23 @@ static void an_empty_caption_costs_its_sample(void **state) /* DR 24 */
     small_run_release(&run);
 }
 
+static void nul_is_dropped_from_captions(void **state)
+{
+    struct record records[SMALL_RUN_MAX_SAMPLES];
+    struct small_run run;
+
+    (void)state;
+    small_run_init(&run, NULL);
+    run.captioner->fault = FAKE_NUL;
+    run.captioner->trap = "s-000";
+    small_run_put_samples(&run, "s", 1);
+    small_run_plan(&run);
+    small_run_work(&run, 1, WIRE_OUTCOME_DONE);
+    assert_int_equal(small_run_records(&run, output_key, records), 1);
+    assert_true(bytes_equal(records[0].columns[0].texts[1], bytes_of_string("acat")));
+    small_run_release(&run);
+}
+
 static void assert_field(const struct record *record, const char *field, const char *want)
 {
     struct byte_buf text;
@@ -718,6 +735,7 @@ int main(void)
         cmocka_unit_test(every_record_has_a_row_per_view_and_text),
         cmocka_unit_test(several_real_captions_have_a_row_each),
         cmocka_unit_test(an_empty_caption_costs_its_sample),
+        cmocka_unit_test(nul_is_dropped_from_captions),
         cmocka_unit_test(places_in_captions_are_kept_as_such),
         cmocka_unit_test(a_record_holds_what_is_known_of_its_captions),
         cmocka_unit_test(a_captioner_that_refuses_one_image_costs_that_sample),
