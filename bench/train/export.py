@@ -22,6 +22,20 @@ def save_safetensors(tensors, path):
         f.write(struct.pack("<Q", len(text)) + text + b"".join(bodies))
 
 
+def load_safetensors(path):
+    """What save_safetensors() wrote, in float32."""
+    with open(path, "rb") as f:
+        header = json.loads(f.read(struct.unpack("<Q", f.read(8))[0]))
+        body = f.read()
+    tensors = {}
+    for name, entry in header.items():
+        if name != "__metadata__":
+            begin, end = entry["data_offsets"]
+            values = torch.frombuffer(bytearray(body[begin:end]), dtype=torch.bfloat16)
+            tensors[name] = values.float().reshape(entry["shape"])
+    return tensors
+
+
 def preprocessor(size, **more):
     return {"do_convert_rgb": None, "do_normalize": True, "do_rescale": True, "do_resize": True, "image_mean": [0.5] * 3,
             "image_processor_type": "SiglipImageProcessor", "image_std": [0.5] * 3, "resample": 3,

@@ -15,6 +15,7 @@ import argparse
 import json
 import math
 import os
+import pathlib
 import re
 import time
 
@@ -23,7 +24,7 @@ import torch
 import torch.nn.functional as F
 
 from data import CLIP_MEAN, CLIP_STD, HALF, Corpus, augmented, batches, normalised, resized, text_of, wordy
-from export import save, save_card
+from export import load_safetensors, save, save_card
 from muon import Muon
 from tokens import ClipTokens, GemmaTokens
 from towers import Clip, Coca, PaliGemma2, Siglip
@@ -209,12 +210,25 @@ RECIPES = {
                                "text_config": {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 2,
                                                "num_attention_heads": 4, "max_position_embeddings": 24,
                                                "projection_size": 192}}),
-    "paligemma2": (PaliGemmaRecipe, {"vision_config": siglip_vision(64, 8, 160, 5, 5),
-                                     "text_config": {"hidden_size": 160, "intermediate_size": 400, "num_hidden_layers": 4,
+    "paligemma2": (PaliGemmaRecipe, {"vision_config": siglip_vision(64, 8, 192, 5, 6),  # siglip2's tower
+                                     "text_config": {"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 4,
                                                      "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32,
                                                      "query_pre_attn_scalar": 32, "sliding_window": 4096,
                                                      "attn_logit_softcapping": 50.0}}),
 }
+
+
+@torch.no_grad()
+def warm_start(model, snapshot):
+    """Copies the tensors of `snapshot` that are the image tower's and have the model's names and shapes."""
+    stored = load_safetensors(next(str(p) for p in pathlib.Path(snapshot).glob("*.safetensors")))
+    n = 0
+    for name, own in model.state_dict().items():
+        other = stored.get(re.sub(r"^vision_tower\.", "", name))
+        if re.match(r"(visual|vision_model|vision_tower)\.", name) and other is not None and other.shape == own.shape:
+            own.copy_(other)
+            n += 1
+    return n
 
 
 @torch.no_grad()
@@ -246,6 +260,7 @@ def main():
     args.add_argument("out")
     args.add_argument("--steps", type=int, default=2000)
     args.add_argument("--batch", type=int, default=384)
+    args.add_argument("--tower", metavar="SNAPSHOT", help="begin with the image tower of a trained sample model")
     args = args.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())))
@@ -253,6 +268,8 @@ def main():
     kind, cfg = RECIPES[args.recipe]
     recipe = kind(corpus, json.loads(json.dumps(cfg)))
     model = recipe.model
+    if args.tower:
+        print(f"{warm_start(model, args.tower)} tensors of the image tower from {args.tower}")
     print(f"{args.recipe}: {sum(p.numel() for p in model.parameters())} parameters, {len(corpus.metas)} images of "
           f"{len(corpus.concepts)} concepts", flush=True)
     inner = [p for n, p in model.named_parameters() if p.dim() == 2 and re.search(r"(resblocks|layers|cross_attn)\.", n)]
