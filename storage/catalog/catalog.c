@@ -7,6 +7,13 @@
 
 static const struct catalog_ops *const kinds[] = {&catalog_sqlite, &catalog_postgres};
 
+const char *catalog_job_state_name(enum catalog_job_state state)
+{
+    static const char *const names[] = {"?", "planning", "running", "paused", "done", "cancelled"};
+
+    return (size_t)state < ARRAY_LEN(names) ? names[state] : names[0];
+}
+
 /* The kind of `url`, and in *rest what follows its scheme. */
 static enum status find_kind(const char *url, const struct catalog_ops **kind, const char **rest,
                              struct error *err)
@@ -144,6 +151,53 @@ enum status catalog_job_extend(struct catalog *c, int64_t job, const char *confi
 enum status catalog_leases_reset(struct catalog *c, int64_t job, struct error *err)
 {
     return c->ops->leases_reset(c, job, err);
+}
+
+enum status catalog_coordinate(struct catalog *c, struct error *err)
+{
+    return c->ops->coordinate(c, err);
+}
+
+enum status catalog_job_move(struct catalog *c, int64_t job, enum catalog_job_state from,
+                             enum catalog_job_state to, const char *note, struct error *err)
+{
+    return c->ops->job_move(c, job, from, to, note, err);
+}
+
+enum status catalog_job_set_priority(struct catalog *c, int64_t job, int32_t priority,
+                                     struct error *err)
+{
+    return c->ops->job_set_priority(c, job, priority, err);
+}
+
+enum status catalog_job_set_rate(struct catalog *c, int64_t job, double samples_per_second,
+                                 int64_t now_ms, struct error *err)
+{
+    return c->ops->job_set_rate(c, job, samples_per_second, now_ms, err);
+}
+
+enum status catalog_leases_extend(struct catalog *c, int64_t job, int64_t now_ms, int64_t lease_ms,
+                                  struct error *err)
+{
+    return c->ops->leases_extend(c, job, now_ms, lease_ms, err);
+}
+
+enum status catalog_shards_retry(struct catalog *c, int64_t job, int64_t *n, struct error *err)
+{
+    *n = 0;
+    return c->ops->shards_retry(c, job, n, err);
+}
+
+enum status catalog_jobs(struct catalog *c, int64_t now_ms, catalog_job_fn *each, void *ctx,
+                         struct error *err)
+{
+    return c->ops->jobs(c, now_ms, each, ctx, err);
+}
+
+enum status catalog_shards(struct catalog *c, int64_t job, enum catalog_shard_state state,
+                           int64_t now_ms, catalog_shard_fn *each, void *ctx, struct error *err)
+{
+    return c->ops->shards(c, job, state, now_ms, each, ctx, err);
 }
 
 enum status catalog_job_find(struct catalog *c, const char *name, struct arena *arena,

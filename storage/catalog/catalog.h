@@ -13,8 +13,9 @@ struct catalog;
 enum catalog_job_state {
     CATALOG_JOB_PLANNING = 1,
     CATALOG_JOB_RUNNING = 2,
-    CATALOG_JOB_PAUSED = 3,
+    CATALOG_JOB_PAUSED = 3, /* by a user or a coordinator; catalog_job_row.note says why */
     CATALOG_JOB_DONE = 4,
+    CATALOG_JOB_CANCELLED = 5,
 };
 
 enum catalog_shard_state {
@@ -36,6 +37,27 @@ struct catalog_job {
     char name[128];
     char config_digest[SHA256_HEX_LEN + 1];
     int64_t created_ms;
+};
+
+enum { CATALOG_READY_MAX = 1000 };
+
+/** A job as coordinators and their users see it. */
+struct catalog_job_row {
+    struct catalog_job job;
+    int32_t priority;          /* the highest is worked on first, then the oldest */
+    char note[512];            /* why it is paused; else "" */
+    double samples_per_second; /* as a coordinator has last measured it, */
+    int64_t rated_ms;          /* and when (wall clock); 0: never */
+    int64_t n_ready; /* shards that could be leased now; counted up to CATALOG_READY_MAX */
+    bool is_over;    /* planned, and no shard is ready or leased: all are done or failed */
+};
+
+/** A shard's state. Strings live until the callback returns; NULL when there is none. */
+struct catalog_shard_row {
+    int64_t shard, epoch;
+    int attempts;
+    const char *owner, *last_error;
+    int64_t expires_in_ms; /* leased: < 0 when it has run out */
 };
 
 /** One shard as planned. Strings are borrowed. */
@@ -134,6 +156,9 @@ typedef enum status catalog_output_fn(void *ctx, const struct catalog_output *ou
                                       struct error *err);
 typedef enum status catalog_reason_fn(void *ctx, const char *reason, const char *stage, int64_t n,
                                       struct error *err);
+typedef enum status catalog_job_fn(void *ctx, const struct catalog_job_row *row, struct error *err);
+typedef enum status catalog_shard_fn(void *ctx, const struct catalog_shard_row *row,
+                                     struct error *err);
 typedef enum status catalog_sample_fn(void *ctx, int64_t shard, const struct catalog_sample *sample,
                                       struct error *err);
 
@@ -210,7 +235,32 @@ struct catalog_ops {
      * start anew. */
     enum status (*leases_reset)(struct catalog *c, int64_t job, struct error *err);
 
-    /* Reading; a walk sees one snapshot. */
+    /*
+     * For coordinators. `coordinate` makes this handle the only coordinator of the catalog, or sees
+     * whether it still is; call it every few seconds, on a handle that does nothing else.
+     * ST_CONFLICT: another one is, or ours was lost. Until the handle is closed or the process
+     * dies.
+     */
+    enum status (*coordinate)(struct catalog *c, struct error *err);
+    /* From one state to another. ST_CONFLICT: it is in a third. */
+    enum status (*job_move)(struct catalog *c, int64_t job, enum catalog_job_state from,
+                            enum catalog_job_state to, const char *note, struct error *err);
+    enum status (*job_set_priority)(struct catalog *c, int64_t job, int32_t priority,
+                                    struct error *err);
+    enum status (*job_set_rate)(struct catalog *c, int64_t job, double samples_per_second,
+                                int64_t now_ms, struct error *err);
+    /* Leases end no sooner than now + lease_ms: while no coordinator was there, nobody could renew
+     * them. */
+    enum status (*leases_extend)(struct catalog *c, int64_t job, int64_t now_ms, int64_t lease_ms,
+                                 struct error *err);
+    /* Failed shards are ready again, attempts start anew. */
+    enum status (*shards_retry)(struct catalog *c, int64_t job, int64_t *n, struct error *err);
+
+    /* Reading; a walk sees one snapshot. Jobs come by priority, then age; shards in order. */
+    enum status (*jobs)(struct catalog *c, int64_t now_ms, catalog_job_fn *each, void *ctx,
+                        struct error *err);
+    enum status (*shards)(struct catalog *c, int64_t job, enum catalog_shard_state state,
+                          int64_t now_ms, catalog_shard_fn *each, void *ctx, struct error *err);
     enum status (*job_find)(struct catalog *c, const char *name, struct arena *arena,
                             struct catalog_job *job, const char **config_json, struct error *err);
     enum status (*progress)(struct catalog *c, int64_t job, struct catalog_progress *progress,
@@ -232,6 +282,9 @@ struct catalog_ops {
 struct catalog { /* first member of each kind's own struct */
     const struct catalog_ops *ops;
 };
+
+/** "planning", "running", "paused", "done", "cancelled". */
+const char *catalog_job_state_name(enum catalog_job_state state);
 
 /** "sqlite:path", "postgres://user@host:port/database". ST_INVALID: an unknown scheme. Callers use
  * the functions of catalog.c, never a slot. */
@@ -272,6 +325,24 @@ NODISCARD enum status catalog_job_extend(struct catalog *c, int64_t job, const c
                                          const char *config_json, const char *output_format,
                                          struct error *err);
 NODISCARD enum status catalog_leases_reset(struct catalog *c, int64_t job, struct error *err);
+NODISCARD enum status catalog_coordinate(struct catalog *c, struct error *err);
+NODISCARD enum status catalog_job_move(struct catalog *c, int64_t job, enum catalog_job_state from,
+                                       enum catalog_job_state to, const char *note,
+                                       struct error *err);
+NODISCARD enum status catalog_job_set_priority(struct catalog *c, int64_t job, int32_t priority,
+                                               struct error *err);
+NODISCARD enum status catalog_job_set_rate(struct catalog *c, int64_t job,
+                                           double samples_per_second, int64_t now_ms,
+                                           struct error *err);
+NODISCARD enum status catalog_leases_extend(struct catalog *c, int64_t job, int64_t now_ms,
+                                            int64_t lease_ms, struct error *err);
+NODISCARD enum status catalog_shards_retry(struct catalog *c, int64_t job, int64_t *n,
+                                           struct error *err);
+NODISCARD enum status catalog_jobs(struct catalog *c, int64_t now_ms, catalog_job_fn *each,
+                                   void *ctx, struct error *err);
+NODISCARD enum status catalog_shards(struct catalog *c, int64_t job, enum catalog_shard_state state,
+                                     int64_t now_ms, catalog_shard_fn *each, void *ctx,
+                                     struct error *err);
 NODISCARD enum status catalog_job_find(struct catalog *c, const char *name, struct arena *arena,
                                        struct catalog_job *job, const char **config_json,
                                        struct error *err);

@@ -8,6 +8,7 @@
 struct catalog_of_postgres {
     struct catalog base;
     struct postgres_db db;
+    bool coordinates; /* a transaction of ours holds the coordinator's lock */
 };
 
 struct postgres_db *catalog_postgres_db(struct catalog *c);
@@ -45,5 +46,26 @@ NODISCARD enum status catalog_postgres_sample_find(struct catalog *c, int64_t jo
 NODISCARD enum status catalog_postgres_samples(struct catalog *c, int64_t job,
                                                catalog_sample_fn *each, void *ctx,
                                                struct error *err);
+
+/* And in catalog_postgres_jobs.c. */
+NODISCARD enum status catalog_postgres_coordinate(struct catalog *c, struct error *err);
+NODISCARD enum status catalog_postgres_job_move(struct catalog *c, int64_t job,
+                                                enum catalog_job_state from,
+                                                enum catalog_job_state to, const char *note,
+                                                struct error *err);
+NODISCARD enum status catalog_postgres_job_set_priority(struct catalog *c, int64_t job,
+                                                        int32_t priority, struct error *err);
+NODISCARD enum status catalog_postgres_job_set_rate(struct catalog *c, int64_t job,
+                                                    double samples_per_second, int64_t now_ms,
+                                                    struct error *err);
+NODISCARD enum status catalog_postgres_leases_extend(struct catalog *c, int64_t job, int64_t now_ms,
+                                                     int64_t lease_ms, struct error *err);
+NODISCARD enum status catalog_postgres_shards_retry(struct catalog *c, int64_t job, int64_t *n,
+                                                    struct error *err);
+NODISCARD enum status catalog_postgres_jobs(struct catalog *c, int64_t now_ms, catalog_job_fn *each,
+                                            void *ctx, struct error *err);
+NODISCARD enum status catalog_postgres_shards(struct catalog *c, int64_t job,
+                                              enum catalog_shard_state state, int64_t now_ms,
+                                              catalog_shard_fn *each, void *ctx, struct error *err);
 
 #endif

@@ -1,5 +1,6 @@
 #include "storage/catalog/catalog_sqlite.h"
 
+#include "storage/catalog/catalog_sqlite_jobs.h"
 #include "storage/catalog/catalog_sqlite_read.h"
 #include "storage/catalog/migrations.h"
 #include "storage/catalog/sqlite_rows.h"
@@ -12,6 +13,7 @@ static void sqlite_close(struct catalog *c)
     struct catalog_of_sqlite *own = CONTAINER_OF(c, struct catalog_of_sqlite, base);
 
     sqlite_db_close(&own->db);
+    file_lock_release(&own->coordination);
     free(own);
 }
 
@@ -23,6 +25,7 @@ static enum status sqlite_open(const char *url, struct catalog **out, struct err
     if (own == NULL)
         return error_set(err, ST_NO_MEMORY, "could not allocate a catalog");
     own->base.ops = &catalog_sqlite;
+    own->coordination.fd = -1;
     st = sqlite_db_open(url, sqlite_statements, &own->db, err);
     if (st != ST_OK) {
         free(own);
@@ -462,6 +465,14 @@ const struct catalog_ops catalog_sqlite = {
     .shard_commit = sqlite_shard_commit,
     .job_extend = sqlite_job_extend,
     .leases_reset = sqlite_leases_reset,
+    .coordinate = catalog_sqlite_coordinate,
+    .job_move = catalog_sqlite_job_move,
+    .job_set_priority = catalog_sqlite_job_set_priority,
+    .job_set_rate = catalog_sqlite_job_set_rate,
+    .leases_extend = catalog_sqlite_leases_extend,
+    .shards_retry = catalog_sqlite_shards_retry,
+    .jobs = catalog_sqlite_jobs,
+    .shards = catalog_sqlite_shards,
     .job_find = sqlite_job_find,
     .progress = catalog_sqlite_progress,
     .outputs = catalog_sqlite_outputs,

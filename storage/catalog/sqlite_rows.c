@@ -10,6 +10,15 @@ const char *const sqlite_statements[N_STATEMENTS] = {
     [JOB_START] = "update jobs set state = 2 where job = ?1 and state = 1",
     [JOB_SET_CONFIG] =
         "update jobs set state = 2, config_digest = ?2, config = ?3 where job = ?1 and state = 4",
+    [JOB_MOVE] = "update jobs set state = ?3, note = ?4 where job = ?1 and state = ?2",
+    [JOB_SET_PRIORITY] = "update jobs set priority = ?2 where job = ?1",
+    [JOB_SET_RATE] = "update jobs set samples_per_second = ?2, rated_ms = ?3 where job = ?1",
+    [JOB_LIST] =
+        "select job, state, name, config_digest, created_ms, priority, note, samples_per_second, "
+        "rated_ms, (select count(*) from (select 1 from shards s where s.job = j.job and s.state "
+        "in (1, 2) and (s.state = 1 or s.lease_expires_ms <= ?1) limit ?2)), state <> 1 and not "
+        "exists (select 1 from shards s where s.job = j.job and s.state in (1, 2)) "
+        "from jobs j order by priority desc, job",
     [SHARD_INSERT] =
         "insert into shards (job, shard, state, input_source, input_key, input_format, "
         "input_begin, "
@@ -51,6 +60,11 @@ const char *const sqlite_statements[N_STATEMENTS] = {
     [SHARD_RESET] =
         "update shards set state = 1, owner = null, lease_expires_ms = null, attempts = 0 "
         "where job = ?1 and state in (2, 4)",
+    [SHARD_EXTEND_LEASES] = "update shards set lease_expires_ms = max(lease_expires_ms, ?2) where "
+                            "job = ?1 and state = 2",
+    [SHARD_RETRY] = "update shards set state = 1, attempts = 0 where job = ?1 and state = 4",
+    [SHARD_LIST] = "select shard, epoch, attempts, owner, last_error, lease_expires_ms from shards "
+                   "where job = ?1 and state = ?2 order by shard",
     [PART_INSERT] = "insert into parts (job, shard, part, epoch, object_key, bytes, sha256, "
                     "n_done, n_quarantined) "
                     "values (?, ?, ?, ?, ?, ?, ?, ?, ?)",

@@ -3,6 +3,7 @@
 #ifndef REINFORCE_STORAGE_SQLITE_ROWS_H
 #define REINFORCE_STORAGE_SQLITE_ROWS_H
 
+#include "reinforce/base/file_lock.h"
 #include "storage/catalog/catalog.h"
 #include "storage/catalog/sqlite_db.h"
 
@@ -12,6 +13,10 @@ enum statement {
     JOB_SET_STATE,
     JOB_START,
     JOB_SET_CONFIG,
+    JOB_MOVE,
+    JOB_SET_PRIORITY,
+    JOB_SET_RATE,
+    JOB_LIST,
     SHARD_INSERT,
     SHARD_FAIL_SPENT,
     SHARD_NEXT,
@@ -24,6 +29,9 @@ enum statement {
     SHARD_DONE,
     SHARD_EXTEND,
     SHARD_RESET,
+    SHARD_EXTEND_LEASES,
+    SHARD_RETRY,
+    SHARD_LIST,
     PART_INSERT,
     PART_SELECT,
     PART_LIST,
@@ -51,6 +59,7 @@ extern const char *const sqlite_statements[N_STATEMENTS];
 struct catalog_of_sqlite {
     struct catalog base;
     struct sqlite_db db;
+    struct file_lock coordination; /* of "<path>.lock"; fd -1: not held */
 };
 
 struct sqlite_db *sqlite_rows_db(struct catalog *c);

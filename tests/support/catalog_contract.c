@@ -3,7 +3,10 @@
 #include "storage/catalog/catalog.h"
 #include "tests/support/test.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 /* Leases are long, so that real time does not end them on a slow machine: time passes by
  * pass_time(). MARGIN_MS is how long a test may take. */
@@ -595,6 +598,169 @@ static void two_jobs_do_not_touch_each_other(struct fixture *f)
     assert_int_equal(lease.epoch, 1);
 }
 
+struct seen_job {
+    const char *name;
+    struct catalog_job_row row;
+    bool found;
+};
+
+static enum status see_job(void *ctx, const struct catalog_job_row *row, struct error *err)
+{
+    struct seen_job *seen = ctx;
+
+    (void)err;
+    if (strcmp(row->job.name, seen->name) == 0) {
+        seen->row = *row;
+        seen->found = true;
+    }
+    return ST_OK;
+}
+
+static struct catalog_job_row job_row(struct fixture *f)
+{
+    struct seen_job seen = {.name = f->job.name};
+    struct error err = {0};
+
+    assert_ok(catalog_jobs(f->catalog, f->now, see_job, &seen, &err));
+    assert_true(seen.found);
+    return seen.row;
+}
+
+static void a_job_moves_only_from_the_state_it_is_in(struct fixture *f)
+{
+    struct catalog_job_row row = job_row(f);
+    struct error err = {0};
+
+    assert_int_equal(row.job.job, f->job.job);
+    assert_string_equal(row.job.config_digest, "d1");
+    assert_int_equal(row.job.created_ms, 5);
+    assert_int_equal(row.job.state, CATALOG_JOB_RUNNING);
+    assert_int_equal(row.priority, 0);
+    assert_int_equal(row.rated_ms, 0);
+    assert_ok(catalog_job_move(f->catalog, f->job.job, CATALOG_JOB_RUNNING, CATALOG_JOB_PAUSED,
+                               "for lunch", &err));
+    assert_status(
+        catalog_job_move(f->catalog, f->job.job, CATALOG_JOB_RUNNING, CATALOG_JOB_DONE, "", &err),
+        ST_CONFLICT);
+    assert_ok(catalog_job_set_priority(f->catalog, f->job.job, -3, &err));
+    assert_ok(catalog_job_set_rate(f->catalog, f->job.job, 2.5, 77, &err));
+    row = job_row(f);
+    assert_int_equal(row.job.state, CATALOG_JOB_PAUSED);
+    assert_string_equal(row.note, "for lunch");
+    assert_int_equal(row.priority, -3);
+    assert_true(row.samples_per_second == 2.5 && row.rated_ms == 77);
+}
+
+static void jobs_tell_what_can_be_leased_and_when_they_are_over(struct fixture *f)
+{
+    struct catalog_lease lease;
+    struct catalog_job_row row = job_row(f);
+    int64_t wait, n;
+    struct error err = {0};
+
+    assert_int_equal(row.n_ready, 2);
+    assert_false(row.is_over);
+    assert_ok(take(f, &lease, &wait, &err));
+    assert_int_equal(job_row(f).n_ready, 1);
+    pass_time(f, LEASE_MS + MARGIN_MS); /* it can be taken over now */
+    assert_int_equal(job_row(f).n_ready, 2);
+    assert_ok(catalog_leases_extend(f->catalog, f->job.job, f->now, LEASE_MS, &err));
+    assert_int_equal(job_row(f).n_ready, 1);
+    assert_ok(catalog_lease_release(f->catalog, &lease, true, "x", &err));
+    for (int i = 0; i < 2 * MAX_ATTEMPTS - 1; i++) {
+        assert_ok(take(f, &lease, &wait, &err));
+        assert_ok(catalog_lease_release(f->catalog, &lease, true, "no disk", &err));
+    }
+    assert_status(take(f, &lease, &wait, &err), ST_NOT_FOUND);
+    row = job_row(f);
+    assert_int_equal(row.n_ready, 0);
+    assert_true(row.is_over);
+    assert_ok(catalog_shards_retry(f->catalog, f->job.job, &n, &err));
+    assert_int_equal(n, 2);
+    assert_false(job_row(f).is_over);
+    assert_ok(take(f, &lease, &wait, &err));
+    assert_int_equal(lease.attempts, 0);
+}
+
+struct seen_shards {
+    int n;
+    int64_t shard, epoch, expires_in_ms;
+    char owner[16], last_error[16];
+};
+
+static enum status see_shard(void *ctx, const struct catalog_shard_row *row, struct error *err)
+{
+    struct seen_shards *seen = ctx;
+
+    (void)err;
+    seen->n++;
+    seen->shard = row->shard;
+    seen->epoch = row->epoch;
+    seen->expires_in_ms = row->expires_in_ms;
+    (void)snprintf(seen->owner, sizeof seen->owner, "%s", row->owner != NULL ? row->owner : "");
+    (void)snprintf(seen->last_error, sizeof seen->last_error, "%s",
+                   row->last_error != NULL ? row->last_error : "");
+    return ST_OK;
+}
+
+static void shards_of_a_state_tell_who_has_them_and_what_went_wrong(struct fixture *f)
+{
+    struct seen_shards leased = {0}, ready = {0};
+    struct catalog_lease lease;
+    int64_t wait;
+    struct error err = {0};
+
+    assert_ok(take(f, &lease, &wait, &err));
+    assert_ok(catalog_lease_release(f->catalog, &lease, true, "no disk", &err));
+    assert_ok(catalog_shards(f->catalog, f->job.job, CATALOG_SHARD_READY, f->now, see_shard, &ready,
+                             &err));
+    assert_int_equal(ready.n, 2);
+    assert_ok(take(f, &lease, &wait, &err));
+    assert_ok(catalog_shards(f->catalog, f->job.job, CATALOG_SHARD_LEASED, f->now, see_shard,
+                             &leased, &err));
+    assert_int_equal(leased.n, 1);
+    assert_int_equal(leased.shard, 0);
+    assert_int_equal(leased.epoch, 2);
+    assert_string_equal(leased.owner, "w");
+    assert_string_equal(leased.last_error, "no disk");
+    assert_true(leased.expires_in_ms > LEASE_MS - MARGIN_MS && leased.expires_in_ms <= LEASE_MS);
+}
+
+/* Tries from a process of its own, for a file's lock belongs to a process. */
+static enum status coordinate_elsewhere(const char *url)
+{
+    pid_t child = fork();
+    int how = 0;
+
+    assert_true(child >= 0);
+    if (child == 0) {
+        struct catalog *catalog;
+        struct error err = {0};
+        enum status st = catalog_open(url, &catalog, &err);
+
+        if (st == ST_OK)
+            st = catalog_coordinate(catalog, &err);
+        _exit((int)st);
+    }
+    assert_int_equal(waitpid(child, &how, 0), child);
+    assert_true(WIFEXITED(how));
+    return (enum status)WEXITSTATUS(how);
+}
+
+static void one_coordinator_serves_a_catalog_and_the_next_takes_over(struct fixture *f)
+{
+    struct catalog *first;
+    struct error err = {0};
+
+    assert_ok(catalog_open(f->target->url, &first, &err));
+    assert_ok(catalog_coordinate(first, &err));
+    assert_ok(catalog_coordinate(first, &err)); /* still */
+    assert_status(coordinate_elsewhere(f->target->url), ST_CONFLICT);
+    catalog_close(&first);
+    assert_status(coordinate_elsewhere(f->target->url), ST_OK); /* and died with it */
+    assert_status(coordinate_elsewhere(f->target->url), ST_OK);
+}
+
 void catalog_contract(const struct catalog_target *target)
 {
     static const struct {
@@ -617,6 +783,10 @@ void catalog_contract(const struct catalog_target *target)
         TEST(an_extended_sample_is_found_by_uid_and_keeps_its_place),
         TEST(a_sample_quarantined_by_an_extension_loses_its_rows_not_its_place),
         TEST(two_jobs_do_not_touch_each_other),
+        TEST(a_job_moves_only_from_the_state_it_is_in),
+        TEST(jobs_tell_what_can_be_leased_and_when_they_are_over),
+        TEST(shards_of_a_state_tell_who_has_them_and_what_went_wrong),
+        TEST(one_coordinator_serves_a_catalog_and_the_next_takes_over),
 #undef TEST
     };
 

@@ -1,0 +1,262 @@
+#include "storage/catalog/catalog_postgres_slots.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+/* "reinforc" in ASCII; advisory locks are per database. */
+#define COORDINATOR_LOCK INT64_C(0x7265696e666f7263)
+
+/*
+ * The lock belongs to a transaction, not to the session, so that a pooler in transaction mode may
+ * stand between: it keeps the connection for a transaction that is open. It has no snapshot and
+ * holds nothing else back. A holder that vanishes without a word (power, network) is ended by the
+ * server after 15 s in which it has not asked.
+ */
+static enum status lock(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
+{
+    bool *held = ctx;
+    PGresult *row = NULL;
+    enum status st = postgres_db_execute(
+        db, "rollback; begin; set local idle_in_transaction_session_timeout = '15s'", err);
+
+    (void)repeated;
+    if (st == ST_OK)
+        st = postgres_db_query(db, &row, err, "select pg_try_advisory_xact_lock($1)::integer", "i",
+                               COORDINATOR_LOCK);
+    *held = st == ST_OK && postgres_db_int(row, 0, 0) == 1;
+    PQclear(row);
+    if (st == ST_OK && !*held) {
+        (void)error_set(err, ST_CONFLICT, "another coordinator serves catalog \"%s\"", db->name);
+        st = postgres_db_execute(db, "rollback", err);
+        return st == ST_OK ? ST_CONFLICT : st;
+    }
+    return st;
+}
+
+enum status catalog_postgres_coordinate(struct catalog *c, struct error *err)
+{
+    struct catalog_of_postgres *own = CONTAINER_OF(c, struct catalog_of_postgres, base);
+    struct error why;
+
+    if (!own->coordinates)
+        return postgres_db_transact(&own->db, NULL, lock, &own->coordinates, err);
+    if (postgres_db_query(&own->db, NULL, &why, "select 1", "") == ST_OK)
+        return ST_OK;
+    own->coordinates = false;
+    return error_set(err, ST_CONFLICT, "the lock of coordinators was lost: %s", why.message);
+}
+
+/* Arguments of the slots, for work that may be done again. */
+struct jobs_call {
+    int64_t job, now_ms, value;
+    enum catalog_job_state from, to;
+    const char *note;
+    double rate;
+    int64_t *n;
+};
+
+/* Said again, it may have happened the first time. */
+static enum status move(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
+{
+    const struct jobs_call *call = ctx;
+    PGresult *row = NULL;
+    enum status st = postgres_db_query(
+        db, &row, err,
+        "update reinforce.jobs set state = $3, note = $4 where job = $1 and "
+        "(state = $2 or ($5::integer = 1 and state = $3 and note = $4)) returning 1",
+        "iiisi", call->job, (int64_t)call->from, (int64_t)call->to, call->note, (int64_t)repeated);
+
+    if (st == ST_OK && PQntuples(row) == 0)
+        st = error_set(err, ST_CONFLICT, "job %" PRId64 " is not %s any more", call->job,
+                       catalog_job_state_name(call->from));
+    PQclear(row);
+    return st;
+}
+
+enum status catalog_postgres_job_move(struct catalog *c, int64_t job, enum catalog_job_state from,
+                                      enum catalog_job_state to, const char *note,
+                                      struct error *err)
+{
+    struct jobs_call call = {.job = job, .from = from, .to = to, .note = note};
+
+    return postgres_db_transact(catalog_postgres_db(c), NULL, move, &call, err);
+}
+
+static enum status set_priority(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
+{
+    const struct jobs_call *call = ctx;
+
+    (void)repeated;
+    return postgres_db_query(db, NULL, err,
+                             "update reinforce.jobs set priority = $2 where job = $1", "ii",
+                             call->job, call->value);
+}
+
+enum status catalog_postgres_job_set_priority(struct catalog *c, int64_t job, int32_t priority,
+                                              struct error *err)
+{
+    struct jobs_call call = {.job = job, .value = priority};
+
+    return postgres_db_transact(catalog_postgres_db(c), NULL, set_priority, &call, err);
+}
+
+static enum status set_rate(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
+{
+    const struct jobs_call *call = ctx;
+
+    (void)repeated;
+    return postgres_db_query(
+        db, NULL, err,
+        "update reinforce.jobs set samples_per_second = $2, rated_ms = $3 where job = $1", "iri",
+        call->job, call->rate, call->now_ms);
+}
+
+enum status catalog_postgres_job_set_rate(struct catalog *c, int64_t job, double samples_per_second,
+                                          int64_t now_ms, struct error *err)
+{
+    struct jobs_call call = {.job = job, .rate = samples_per_second, .now_ms = now_ms};
+
+    return postgres_db_transact(catalog_postgres_db(c), NULL, set_rate, &call, err);
+}
+
+static enum status extend_leases(struct postgres_db *db, void *ctx, bool repeated,
+                                 struct error *err)
+{
+    const struct jobs_call *call = ctx;
+
+    (void)repeated;
+    return postgres_db_query(
+        db, NULL, err,
+        "update reinforce.shards set lease_expires = greatest(lease_expires, now() + "
+        "$2::bigint * interval '1 millisecond') where job = $1 and state = 2",
+        "ii", call->job, call->value);
+}
+
+enum status catalog_postgres_leases_extend(struct catalog *c, int64_t job, int64_t now_ms,
+                                           int64_t lease_ms, struct error *err)
+{
+    struct jobs_call call = {.job = job, .value = lease_ms};
+
+    (void)now_ms;
+    return postgres_db_transact(catalog_postgres_db(c), NULL, extend_leases, &call, err);
+}
+
+static enum status retry_shards(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
+{
+    const struct jobs_call *call = ctx;
+    PGresult *row = NULL;
+    enum status st = postgres_db_query(
+        db, &row, err,
+        "with again as (update reinforce.shards set state = 1, attempts = 0 where job = $1 and "
+        "state = 4 returning 1) select count(*) from again",
+        "i", call->job);
+
+    (void)repeated;
+    if (st == ST_OK)
+        *call->n = postgres_db_int(row, 0, 0);
+    PQclear(row);
+    return st;
+}
+
+enum status catalog_postgres_shards_retry(struct catalog *c, int64_t job, int64_t *n,
+                                          struct error *err)
+{
+    struct jobs_call call = {.job = job, .n = n};
+
+    return postgres_db_transact(catalog_postgres_db(c), NULL, retry_shards, &call, err);
+}
+
+static void read_job(const PGresult *rows, int i, struct catalog_job_row *out)
+{
+    memset(out, 0, sizeof *out);
+    out->job.job = postgres_db_int(rows, i, 0);
+    out->job.state = (enum catalog_job_state)postgres_db_int(rows, i, 1);
+    (void)snprintf(out->job.name, sizeof out->job.name, "%s", postgres_db_text(rows, i, 2));
+    (void)snprintf(out->job.config_digest, sizeof out->job.config_digest, "%s",
+                   postgres_db_text(rows, i, 3));
+    out->job.created_ms = postgres_db_int(rows, i, 4);
+    out->priority = (int32_t)postgres_db_int(rows, i, 5);
+    (void)snprintf(out->note, sizeof out->note, "%s", postgres_db_text(rows, i, 6));
+    out->samples_per_second = postgres_db_real(rows, i, 7);
+    out->rated_ms = postgres_db_int(rows, i, 8);
+    out->n_ready = postgres_db_int(rows, i, 9);
+    out->is_over = postgres_db_int(rows, i, 10) != 0;
+}
+
+/* Of all jobs there are few: their rows are fetched whole before the first is shown. */
+static enum status list_jobs(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
+{
+    PGresult **rows = ctx;
+
+    (void)repeated;
+    return postgres_db_query(
+        db, rows, err,
+        "select job, state, name, config_digest, created_ms, priority, note, samples_per_second, "
+        "rated_ms, (select count(*) from (select 1 from reinforce.shards s where s.job = j.job and "
+        "s.state = 1 union all select 1 from reinforce.shards s where s.job = j.job and s.state = "
+        "2 and s.lease_expires <= now() limit $1) ready), (state <> 1 and not exists (select 1 "
+        "from reinforce.shards s where s.job = j.job and s.state = 1) and not exists (select 1 "
+        "from reinforce.shards s where s.job = j.job and s.state = 2))::integer "
+        "from reinforce.jobs j order by priority desc, job",
+        "i", (int64_t)CATALOG_READY_MAX);
+}
+
+enum status catalog_postgres_jobs(struct catalog *c, int64_t now_ms, catalog_job_fn *each,
+                                  void *ctx, struct error *err)
+{
+    PGresult *rows = NULL;
+    enum status st = postgres_db_transact(catalog_postgres_db(c), NULL, list_jobs, &rows, err);
+
+    (void)now_ms;
+    for (int i = 0; st == ST_OK && i < PQntuples(rows); i++) {
+        struct catalog_job_row row;
+
+        read_job(rows, i, &row);
+        st = each(ctx, &row, err);
+    }
+    PQclear(rows);
+    return st;
+}
+
+struct shards_call {
+    int64_t job;
+    enum catalog_shard_state state;
+    PGresult *rows;
+};
+
+static enum status list_shards(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
+{
+    struct shards_call *call = ctx;
+
+    (void)repeated;
+    return postgres_db_query(
+        db, &call->rows, err,
+        "select shard, epoch, attempts, owner, last_error, "
+        "coalesce(ceil(extract(epoch from lease_expires - now()) * 1000), 0)::bigint "
+        "from reinforce.shards where job = $1 and state = $2 order by shard",
+        "ii", call->job, (int64_t)call->state);
+}
+
+enum status catalog_postgres_shards(struct catalog *c, int64_t job, enum catalog_shard_state state,
+                                    int64_t now_ms, catalog_shard_fn *each, void *ctx,
+                                    struct error *err)
+{
+    struct shards_call call = {.job = job, .state = state};
+    enum status st = postgres_db_transact(catalog_postgres_db(c), NULL, list_shards, &call, err);
+
+    (void)now_ms;
+    for (int i = 0; st == ST_OK && i < PQntuples(call.rows); i++) {
+        const struct catalog_shard_row row = {
+            .shard = postgres_db_int(call.rows, i, 0),
+            .epoch = postgres_db_int(call.rows, i, 1),
+            .attempts = (int)postgres_db_int(call.rows, i, 2),
+            .owner = postgres_db_text(call.rows, i, 3),
+            .last_error = postgres_db_text(call.rows, i, 4),
+            .expires_in_ms = postgres_db_int(call.rows, i, 5),
+        };
+
+        st = each(ctx, &row, err);
+    }
+    PQclear(call.rows);
+    return st;
+}
