@@ -17,12 +17,21 @@ static enum status pack(const Reinforce__Wire__Envelope *envelope, struct byte_b
     return st;
 }
 
+uint32_t wire_protocol_agree(uint32_t theirs)
+{
+    if (theirs == 0 || theirs > WIRE_PROTOCOL + 1u || theirs + 1 < WIRE_PROTOCOL)
+        return 0;
+    return MIN(theirs, (uint32_t)WIRE_PROTOCOL);
+}
+
 enum status wire_encode(const struct wire_message *m, struct byte_buf *out, struct error *err)
 {
     Reinforce__Wire__Envelope envelope = REINFORCE__WIRE__ENVELOPE__INIT;
     Reinforce__Wire__Hello hello = REINFORCE__WIRE__HELLO__INIT;
     Reinforce__Wire__Welcome welcome = REINFORCE__WIRE__WELCOME__INIT;
     Reinforce__Wire__Refused refused = REINFORCE__WIRE__REFUSED__INIT;
+    Reinforce__Wire__JobRequest job_request = REINFORCE__WIRE__JOB_REQUEST__INIT;
+    Reinforce__Wire__JobOffer offer = REINFORCE__WIRE__JOB_OFFER__INIT;
     Reinforce__Wire__LeaseRequest request = REINFORCE__WIRE__LEASE_REQUEST__INIT;
     Reinforce__Wire__LeaseGrant grant = REINFORCE__WIRE__LEASE_GRANT__INIT;
     Reinforce__Wire__Position next = REINFORCE__WIRE__POSITION__INIT;
@@ -37,6 +46,7 @@ enum status wire_encode(const struct wire_message *m, struct byte_buf *out, stru
         hello.protocol = m->u.hello.protocol;
         hello.worker = (char *)m->u.hello.worker;
         hello.config_digest = (char *)m->u.hello.config_digest;
+        hello.job = m->u.hello.job;
         envelope.hello = &hello;
         break;
     case WIRE_WELCOME:
@@ -48,10 +58,28 @@ enum status wire_encode(const struct wire_message *m, struct byte_buf *out, stru
         refused.reason = (char *)m->u.refused.reason;
         envelope.refused = &refused;
         break;
+    case WIRE_JOB_REQUEST:
+        job_request.number = m->u.job_request.number;
+        job_request.n_except = m->u.job_request.n_except;
+        job_request.except = (int64_t *)m->u.job_request.except;
+        envelope.job_request = &job_request;
+        break;
+    case WIRE_JOB_OFFER:
+        offer.number = m->u.job_offer.number;
+        offer.job = m->u.job_offer.job;
+        offer.name = (char *)m->u.job_offer.name;
+        offer.config_digest = (char *)m->u.job_offer.config_digest;
+        offer.catalog_url = (char *)m->u.job_offer.catalog_url;
+        envelope.job_offer = &offer;
+        break;
     case WIRE_LEASE_REQUEST:
+        request.number = m->u.lease_request.number;
+        request.job = m->u.lease_request.job;
         envelope.lease_request = &request;
         break;
     case WIRE_LEASE_GRANT:
+        grant.number = m->u.lease_grant.number;
+        grant.job = m->u.lease_grant.job;
         grant.shard = m->u.lease_grant.shard;
         grant.epoch = m->u.lease_grant.epoch;
         grant.expires_ms = m->u.lease_grant.expires_ms;
@@ -69,11 +97,13 @@ enum status wire_encode(const struct wire_message *m, struct byte_buf *out, stru
         envelope.lease_grant = &grant;
         break;
     case WIRE_NO_WORK:
+        no_work.number = m->u.no_work.number;
         no_work.wait_ms = m->u.no_work.wait_ms;
         no_work.finished = m->u.no_work.finished;
         envelope.no_work = &no_work;
         break;
     case WIRE_HEARTBEAT:
+        beat.job = m->u.heartbeat.job;
         beat.shard = m->u.heartbeat.shard;
         beat.epoch = m->u.heartbeat.epoch;
         beat.samples_done = m->u.heartbeat.samples_done;
@@ -84,9 +114,11 @@ enum status wire_encode(const struct wire_message *m, struct byte_buf *out, stru
         reply.shard = m->u.heartbeat_reply.shard;
         reply.epoch = m->u.heartbeat_reply.epoch;
         reply.lost = m->u.heartbeat_reply.lost;
+        reply.stop = m->u.heartbeat_reply.stop;
         envelope.heartbeat_reply = &reply;
         break;
     case WIRE_LEASE_RESULT:
+        result.job = m->u.lease_result.job;
         result.shard = m->u.lease_result.shard;
         result.epoch = m->u.lease_result.epoch;
         result.outcome = (Reinforce__Wire__Outcome)m->u.lease_result.outcome;
@@ -140,6 +172,8 @@ static enum status take_grant(const Reinforce__Wire__LeaseGrant *grant, struct w
         st = error_set(err, ST_CORRUPT, "next is missing");
     if (st != ST_OK)
         return st;
+    out->u.lease_grant.number = grant->number;
+    out->u.lease_grant.job = grant->job;
     out->u.lease_grant.shard = grant->shard;
     out->u.lease_grant.epoch = grant->epoch;
     out->u.lease_grant.expires_ms = grant->expires_ms;
@@ -154,6 +188,38 @@ static enum status take_grant(const Reinforce__Wire__LeaseGrant *grant, struct w
     return ST_OK;
 }
 
+static enum status take_job_request(const Reinforce__Wire__JobRequest *request,
+                                    struct wire_message *out, struct error *err)
+{
+    enum status st = take_range("except", (int64_t)MIN(request->n_except, (size_t)UINT32_MAX), 0,
+                                WIRE_MAX_EXCEPT, err);
+
+    if (st != ST_OK)
+        return st;
+    out->u.job_request.number = request->number;
+    out->u.job_request.n_except = (uint32_t)request->n_except;
+    for (size_t i = 0; i < request->n_except; i++)
+        out->u.job_request.except[i] = request->except[i];
+    return ST_OK;
+}
+
+static enum status take_offer(const Reinforce__Wire__JobOffer *offer, struct wire_message *out,
+                              struct error *err)
+{
+    enum status st =
+        take_text("name", offer->name, out->u.job_offer.name, sizeof out->u.job_offer.name, err);
+
+    if (st == ST_OK)
+        st = take_text("config_digest", offer->config_digest, out->u.job_offer.config_digest,
+                       sizeof out->u.job_offer.config_digest, err);
+    if (st == ST_OK)
+        st = take_text("catalog_url", offer->catalog_url, out->u.job_offer.catalog_url,
+                       sizeof out->u.job_offer.catalog_url, err);
+    out->u.job_offer.number = offer->number;
+    out->u.job_offer.job = offer->job;
+    return st;
+}
+
 static enum status take(const Reinforce__Wire__Envelope *envelope, struct wire_message *out,
                         struct error *err)
 {
@@ -163,6 +229,7 @@ static enum status take(const Reinforce__Wire__Envelope *envelope, struct wire_m
     case REINFORCE__WIRE__ENVELOPE__BODY_HELLO:
         out->kind = WIRE_HELLO;
         out->u.hello.protocol = envelope->hello->protocol;
+        out->u.hello.job = envelope->hello->job;
         st = take_text("worker", envelope->hello->worker, out->u.hello.worker,
                        sizeof out->u.hello.worker, err);
         if (st == ST_OK)
@@ -180,17 +247,27 @@ static enum status take(const Reinforce__Wire__Envelope *envelope, struct wire_m
                          sizeof out->u.refused.reason, err);
     case REINFORCE__WIRE__ENVELOPE__BODY_LEASE_REQUEST:
         out->kind = WIRE_LEASE_REQUEST;
+        out->u.lease_request.number = envelope->lease_request->number;
+        out->u.lease_request.job = envelope->lease_request->job;
         return ST_OK;
+    case REINFORCE__WIRE__ENVELOPE__BODY_JOB_REQUEST:
+        out->kind = WIRE_JOB_REQUEST;
+        return take_job_request(envelope->job_request, out, err);
+    case REINFORCE__WIRE__ENVELOPE__BODY_JOB_OFFER:
+        out->kind = WIRE_JOB_OFFER;
+        return take_offer(envelope->job_offer, out, err);
     case REINFORCE__WIRE__ENVELOPE__BODY_LEASE_GRANT:
         out->kind = WIRE_LEASE_GRANT;
         return take_grant(envelope->lease_grant, out, err);
     case REINFORCE__WIRE__ENVELOPE__BODY_NO_WORK:
         out->kind = WIRE_NO_WORK;
+        out->u.no_work.number = envelope->no_work->number;
         out->u.no_work.wait_ms = envelope->no_work->wait_ms;
         out->u.no_work.finished = envelope->no_work->finished;
         return take_range("wait_ms", out->u.no_work.wait_ms, 0, INT64_MAX, err);
     case REINFORCE__WIRE__ENVELOPE__BODY_HEARTBEAT:
         out->kind = WIRE_HEARTBEAT;
+        out->u.heartbeat.job = envelope->heartbeat->job;
         out->u.heartbeat.shard = envelope->heartbeat->shard;
         out->u.heartbeat.epoch = envelope->heartbeat->epoch;
         out->u.heartbeat.samples_done = envelope->heartbeat->samples_done;
@@ -201,9 +278,11 @@ static enum status take(const Reinforce__Wire__Envelope *envelope, struct wire_m
         out->u.heartbeat_reply.shard = envelope->heartbeat_reply->shard;
         out->u.heartbeat_reply.epoch = envelope->heartbeat_reply->epoch;
         out->u.heartbeat_reply.lost = envelope->heartbeat_reply->lost;
+        out->u.heartbeat_reply.stop = envelope->heartbeat_reply->stop;
         return ST_OK;
     case REINFORCE__WIRE__ENVELOPE__BODY_LEASE_RESULT:
         out->kind = WIRE_LEASE_RESULT;
+        out->u.lease_result.job = envelope->lease_result->job;
         out->u.lease_result.shard = envelope->lease_result->shard;
         out->u.lease_result.epoch = envelope->lease_result->epoch;
         out->u.lease_result.samples_done = envelope->lease_result->samples_done;

@@ -4,7 +4,11 @@
 
 #include "reinforce/base/bytes.h"
 
-enum { WIRE_PROTOCOL = 1, WIRE_KEY_MAX = 1024 /* bytes, as OBJECT_KEY_MAX */ };
+enum {
+    WIRE_PROTOCOL = 1,
+    WIRE_KEY_MAX = 1024, /* bytes, as OBJECT_KEY_MAX */
+    WIRE_MAX_EXCEPT = 16,
+};
 
 enum wire_kind {
     WIRE_HELLO = 1,
@@ -16,6 +20,8 @@ enum wire_kind {
     WIRE_HEARTBEAT = 7,
     WIRE_HEARTBEAT_REPLY = 8,
     WIRE_LEASE_RESULT = 9,
+    WIRE_JOB_REQUEST = 10,
+    WIRE_JOB_OFFER = 11,
 };
 
 enum wire_outcome {
@@ -40,6 +46,7 @@ struct wire_message {
             uint32_t protocol;
             char worker[128];
             char config_digest[65];
+            int64_t job;
         } hello;
         struct {
             uint32_t protocol;
@@ -49,7 +56,24 @@ struct wire_message {
             char reason[256];
         } refused;
         struct {
-            int64_t shard, epoch, expires_ms;
+            uint64_t number;
+            uint32_t n_except;
+            int64_t except[WIRE_MAX_EXCEPT];
+        } job_request;
+        struct {
+            uint64_t number;
+            int64_t job;
+            char name[128];
+            char config_digest[65];
+            char catalog_url[1024];
+        } job_offer;
+        struct {
+            uint64_t number;
+            int64_t job;
+        } lease_request;
+        struct {
+            uint64_t number;
+            int64_t job, shard, epoch, expires_ms;
             char input_key[WIRE_KEY_MAX + 1];
             char input_format[32];
             enum wire_source input_source;
@@ -60,25 +84,30 @@ struct wire_message {
             uint64_t input_samples; /* of a previous output; else 0 */
         } lease_grant;
         struct {
+            uint64_t number;
             int64_t wait_ms;
             bool finished;
         } no_work;
         struct {
-            int64_t shard, epoch;
+            int64_t job, shard, epoch;
             uint64_t samples_done, samples_quarantined;
         } heartbeat;
         struct {
             int64_t shard, epoch;
-            bool lost;
+            bool lost, stop;
         } heartbeat_reply;
         struct {
-            int64_t shard, epoch;
+            int64_t job, shard, epoch;
             enum wire_outcome outcome;
             char why[256];
             uint64_t samples_done, samples_quarantined;
         } lease_result;
     } u;
 };
+
+/** What to speak with a peer whose protocol is `theirs`: the lower of the two, or 0 when they are
+ * more than one release apart. */
+uint32_t wire_protocol_agree(uint32_t theirs);
 
 /** Appends the message's bytes. ST_NO_MEMORY past the buffer's limit. */
 NODISCARD enum status wire_encode(const struct wire_message *message, struct byte_buf *out,

@@ -1,0 +1,139 @@
+#include "proto/endpoint.h"
+
+#include <errno.h>
+#include <string.h>
+#include <zmq.h>
+
+/* Times in ms. A connection that has died without a word is noticed by ZeroMQ's own heartbeats. */
+enum {
+    RECONNECT_MS = 100,
+    RECONNECT_MAX_MS = 3000,
+    HEARTBEAT_MS = 5000,
+    HEARTBEAT_TIMEOUT_MS = 15000,
+    HANDSHAKE_MS = 10000,
+    LINGER_MS = 1000,
+};
+
+bool endpoint_is_local(const char *address)
+{
+    static const char *const local[] = {"inproc:", "ipc:", "tcp://127.",
+                                        "tcp://localhost:", "tcp://[::1]:"};
+
+    for (size_t i = 0; i < ARRAY_LEN(local); i++)
+        if (strncmp(address, local[i], strlen(local[i])) == 0)
+            return true;
+    return false;
+}
+
+static bool set_int(void *socket, int option, int value)
+{
+    return zmq_setsockopt(socket, option, &value, sizeof value) == 0;
+}
+
+static bool set_text(void *socket, int option, const char *text)
+{
+    return zmq_setsockopt(socket, option, text, strlen(text)) == 0;
+}
+
+static bool set_common(void *socket)
+{
+    return set_int(socket, ZMQ_HEARTBEAT_IVL, HEARTBEAT_MS) &&
+           set_int(socket, ZMQ_HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS) &&
+           set_int(socket, ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS) && set_int(socket, ZMQ_IPV6, 1) &&
+           zmq_setsockopt(socket, ZMQ_MAXMSGSIZE, &(int64_t){ENDPOINT_MAX_MESSAGE},
+                          sizeof(int64_t)) == 0;
+}
+
+enum status endpoint_bind(void *zmq, const char *address, const struct keys *keys, void **socket,
+                          struct error *err)
+{
+    void *s = zmq_socket(zmq, ZMQ_ROUTER);
+    bool ok = s != NULL && set_common(s) && set_int(s, ZMQ_LINGER, 0) &&
+              set_int(s, ZMQ_ROUTER_HANDOVER, 1);
+
+    *socket = NULL;
+    if (ok && keys != NULL)
+        ok = set_int(s, ZMQ_CURVE_SERVER, 1) &&
+             set_text(s, ZMQ_CURVE_SECRETKEY, keys->secret_key) &&
+             set_text(s, ZMQ_ZAP_DOMAIN, "reinforce");
+    if (ok && zmq_bind(s, address) == 0) {
+        *socket = s;
+        return ST_OK;
+    }
+    (void)error_set(err, errno == EINVAL || errno == EPROTONOSUPPORT ? ST_INVALID : ST_UNAVAILABLE,
+                    "could not bind %s: %s", address, zmq_strerror(errno));
+    if (s != NULL)
+        (void)zmq_close(s);
+    return err->code;
+}
+
+enum status endpoint_connect(void *zmq, const char *const *addresses, size_t n_addresses,
+                             const char *id, const struct keys *keys, void **socket,
+                             struct error *err)
+{
+    void *s = zmq_socket(zmq, ZMQ_DEALER);
+    const char *address = addresses[0];
+    bool ok = s != NULL && set_common(s) && set_int(s, ZMQ_LINGER, LINGER_MS) &&
+              set_int(s, ZMQ_IMMEDIATE, 1) && set_int(s, ZMQ_RECONNECT_IVL, RECONNECT_MS) &&
+              set_int(s, ZMQ_RECONNECT_IVL_MAX, RECONNECT_MAX_MS) &&
+              set_text(s, ZMQ_ROUTING_ID, id);
+
+    *socket = NULL;
+    if (keys != NULL && keys->server_key[0] == '\0') {
+        (void)error_set(err, ST_INVALID,
+                        "the key file does not name the coordinator's key; make it with "
+                        "`reinforce keys new --coordinator FILE.pub`");
+        ok = false;
+    } else {
+        if (ok && keys != NULL)
+            ok = set_text(s, ZMQ_CURVE_SERVERKEY, keys->server_key) &&
+                 set_text(s, ZMQ_CURVE_PUBLICKEY, keys->public_key) &&
+                 set_text(s, ZMQ_CURVE_SECRETKEY, keys->secret_key);
+        for (size_t i = 0; i < n_addresses && ok; i++) {
+            address = addresses[i];
+            ok = zmq_connect(s, address) == 0;
+        }
+        if (!ok)
+            (void)error_set(
+                err, errno == EINVAL || errno == EPROTONOSUPPORT ? ST_INVALID : ST_UNAVAILABLE,
+                "could not connect to %s: %s", address, zmq_strerror(errno));
+    }
+    if (!ok) {
+        if (s != NULL)
+            (void)zmq_close(s);
+        return err->code;
+    }
+    *socket = s;
+    return ST_OK;
+}
+
+enum status endpoint_send(void *socket, const struct wire_message *message, struct error *err)
+{
+    struct byte_buf buf;
+    enum status st;
+
+    byte_buf_init(&buf, ENDPOINT_MAX_MESSAGE);
+    st = wire_encode(message, &buf, err);
+    if (st == ST_OK && zmq_send(socket, buf.data, buf.len, ZMQ_DONTWAIT) < 0)
+        st = error_set(err, errno == EAGAIN ? ST_FULL : ST_UNAVAILABLE,
+                       "could not send to the coordinator: %s", zmq_strerror(errno));
+    byte_buf_release(&buf);
+    return st;
+}
+
+enum status endpoint_receive(void *socket, struct wire_message *message, struct error *err)
+{
+    zmq_msg_t frame;
+    enum status st;
+
+    (void)zmq_msg_init(&frame);
+    if (zmq_msg_recv(&frame, socket, ZMQ_DONTWAIT) < 0)
+        st = errno == EAGAIN
+                 ? ST_FULL
+                 : error_set(err, ST_UNAVAILABLE, "could not receive from the coordinator: %s",
+                             zmq_strerror(errno));
+    else
+        st = wire_decode(bytes_view_of(zmq_msg_data(&frame), zmq_msg_size(&frame)), message, err);
+    (void)zmq_msg_close(&frame);
+    return st;
+}
