@@ -1,6 +1,6 @@
 #include "cli/command.h"
 #include "cli/store_args.h"
-#include "coordinator/model_record.h"
+#include "worker/model_record.h"
 #include "coordinator/output.h"
 #include "reinforce/base/file.h"
 #include "reinforce/base/utf8.h"

@@ -1,6 +1,7 @@
 #include "coordinator/dispatcher.h"
 
-#include "proto/wire.h"
+#include "coordinator/served_jobs.h"
+#include "proto/endpoint.h"
 #include "reinforce/base/clock.h"
 #include "reinforce/base/log.h"
 #include "reinforce/base/wake.h"
@@ -13,21 +14,16 @@
 #include <zmq.h>
 
 enum {
-    MAX_ID_BYTES = 255,
-    MAX_MESSAGE_BYTES = 1 << 16,
     MAX_WAIT_MS = 1000,
+    IDLE_WAIT_MS = 2000, /* for workers without a job: there may be thousands */
+    REFRESH_MS = 1000,
     LEASE_ARENA_BYTES = 1 << 20
-};
-
-/* What a lease has reported, to turn running totals into increments. */
-struct reported {
-    int64_t shard, epoch;
-    uint64_t done, quarantined;
 };
 
 struct dispatcher {
     struct dispatcher_options options;
     void *socket; /* ROUTER; the thread's once it runs */
+    char address[256];
     struct catalog *catalog;
     pthread_t thread;
     bool started;
@@ -36,13 +32,12 @@ struct dispatcher {
     atomic_int verdict;
     struct error error;
     struct arena arena;
-    struct reported *reported;
-    size_t n_reported, capacity;
-    uint64_t window_done, window_quarantined; /* since the failure window began */
+    struct served_jobs jobs;
+    int64_t refresh_at_ms; /* monotonic */
 };
 
 struct peer {
-    uint8_t id[MAX_ID_BYTES];
+    uint8_t id[ENDPOINT_MAX_ID];
     size_t id_len;
 };
 
@@ -52,7 +47,7 @@ static enum status reply(struct dispatcher *d, const struct peer *peer,
     struct byte_buf buf;
     enum status st;
 
-    byte_buf_init(&buf, MAX_MESSAGE_BYTES);
+    byte_buf_init(&buf, ENDPOINT_MAX_MESSAGE);
     st = wire_encode(message, &buf, err);
     if (st == ST_OK && (zmq_send(d->socket, peer->id, peer->id_len, ZMQ_SNDMORE) < 0 ||
                         zmq_send(d->socket, buf.data, buf.len, 0) < 0))
@@ -64,29 +59,58 @@ static enum status reply(struct dispatcher *d, const struct peer *peer,
 static enum status welcome(struct dispatcher *d, const struct peer *peer,
                            const struct wire_message *hello, struct error *err)
 {
-    struct wire_message answer = {.kind = WIRE_WELCOME};
+    struct wire_message answer = {.kind = WIRE_REFUSED};
+    const struct served_job *job = served_jobs_find(&d->jobs, hello->u.hello.job);
+    uint32_t protocol = wire_protocol_agree(hello->u.hello.protocol);
 
-    if (hello->u.hello.protocol != WIRE_PROTOCOL) {
-        answer.kind = WIRE_REFUSED;
+    if (protocol == 0) {
         (void)snprintf(answer.u.refused.reason, sizeof answer.u.refused.reason,
-                       "worker speaks protocol %u, coordinator %u; run the same release on both",
+                       "worker speaks protocol %u, coordinator %u; they may be one release apart",
                        hello->u.hello.protocol, (unsigned)WIRE_PROTOCOL);
-    } else if (strcmp(hello->u.hello.config_digest, d->options.job->digest) != 0) {
-        answer.kind = WIRE_REFUSED;
+    } else if (job != NULL && strcmp(hello->u.hello.config_digest, job->digest) != 0) {
         (void)snprintf(answer.u.refused.reason, sizeof answer.u.refused.reason,
                        "worker has another job file: its digest is %.12s, the coordinator's %.12s",
-                       hello->u.hello.config_digest, d->options.job->digest);
+                       hello->u.hello.config_digest, job->digest);
     } else {
-        answer.u.welcome.protocol = WIRE_PROTOCOL;
-        answer.u.welcome.job = d->options.job_id;
-        log_at(LOG_INFO, "worker_joined", "worker=\"%s\"", hello->u.hello.worker);
+        answer.kind = WIRE_WELCOME;
+        answer.u.welcome.protocol = protocol;
+        answer.u.welcome.job = hello->u.hello.job;
+        log_at(LOG_INFO, "worker_joined", "worker=\"%s\" job=%" PRId64, hello->u.hello.worker,
+               hello->u.hello.job);
     }
     return reply(d, peer, &answer, err);
 }
 
-static void fill_grant(const struct catalog_lease *lease, struct wire_message *grant)
+/* The first of the jobs, by priority and age, that can use a worker. */
+static enum status offer(struct dispatcher *d, const struct peer *peer,
+                         const struct wire_message *request, struct error *err)
+{
+    struct wire_message answer = {.kind = WIRE_NO_WORK};
+    struct served_job *job =
+        served_jobs_pick(&d->jobs, request->u.job_request.except, request->u.job_request.n_except);
+
+    if (job == NULL) {
+        answer.u.no_work.number = request->u.job_request.number;
+        answer.u.no_work.wait_ms = IDLE_WAIT_MS;
+        return reply(d, peer, &answer, err);
+    }
+    job->n_ready--;
+    answer.kind = WIRE_JOB_OFFER;
+    answer.u.job_offer.number = request->u.job_request.number;
+    answer.u.job_offer.job = job->id;
+    memcpy(answer.u.job_offer.name, job->name, sizeof answer.u.job_offer.name);
+    memcpy(answer.u.job_offer.config_digest, job->digest, sizeof answer.u.job_offer.config_digest);
+    (void)snprintf(answer.u.job_offer.catalog_url, sizeof answer.u.job_offer.catalog_url, "%s",
+                   d->options.catalog_url);
+    return reply(d, peer, &answer, err);
+}
+
+static void fill_grant(const struct catalog_lease *lease, uint64_t number,
+                       struct wire_message *grant)
 {
     grant->kind = WIRE_LEASE_GRANT;
+    grant->u.lease_grant.number = number;
+    grant->u.lease_grant.job = lease->job;
     grant->u.lease_grant.shard = lease->shard;
     grant->u.lease_grant.epoch = lease->epoch;
     grant->u.lease_grant.expires_ms = lease->expires_ms;
@@ -106,32 +130,56 @@ static void fill_grant(const struct catalog_lease *lease, struct wire_message *g
     grant->u.lease_grant.attempts = (uint32_t)MAX(lease->attempts, 0);
 }
 
-static enum status grant(struct dispatcher *d, const struct peer *peer, struct error *err)
+/* The worker's name, which is its id on the wire; or that in hexadecimal. */
+static void owner_of(const struct peer *peer, char owner[2 * ENDPOINT_MAX_ID + 1])
+{
+    bool is_text = true;
+
+    for (size_t i = 0; i < peer->id_len && is_text; i++)
+        is_text = peer->id[i] > ' ' && peer->id[i] < 127;
+    for (size_t i = 0; i < peer->id_len; i++)
+        (void)snprintf(owner + (is_text ? i : 2 * i), 3, is_text ? "%c" : "%02x", peer->id[i]);
+}
+
+/* Whether a worker of `job` should go to another: one of higher priority, or, when its own has
+ * nothing for it, any. */
+static bool is_wanted_elsewhere(struct dispatcher *d, const struct served_job *job, bool is_idle)
+{
+    struct served_job *other = served_jobs_pick(&d->jobs, &job->id, 1);
+
+    if (other == NULL || (!is_idle && other->priority <= job->priority))
+        return false;
+    other->n_ready--; /* it comes, but not everybody should */
+    return true;
+}
+
+static enum status grant(struct dispatcher *d, const struct peer *peer,
+                         const struct wire_message *request, struct error *err)
 {
     struct wire_message answer = {.kind = WIRE_NO_WORK};
+    const struct served_job *job = served_jobs_find(&d->jobs, request->u.lease_request.job);
     struct catalog_lease lease;
-    char owner[2 * MAX_ID_BYTES + 1];
+    char owner[2 * ENDPOINT_MAX_ID + 1] = "";
     int64_t wait_ms = 0;
     enum status st;
 
-    for (size_t i = 0; i < peer->id_len; i++)
-        (void)snprintf(owner + 2 * i, 3, "%02x", peer->id[i]);
-    if (atomic_load(&d->verdict) != DISPATCHER_WORKING) {
+    answer.u.no_work.number = request->u.lease_request.number;
+    if (job == NULL || !job->is_running || job->is_spent || is_wanted_elsewhere(d, job, false)) {
         answer.u.no_work.finished = true;
         return reply(d, peer, &answer, err);
     }
+    owner_of(peer, owner);
     arena_reset(&d->arena);
-    st = catalog_lease_take(d->catalog, d->options.job_id, owner, d->options.wall_ms(),
-                            d->options.job->workers.lease_ms,
-                            (int)d->options.job->workers.max_attempts, &d->arena, &lease, &wait_ms,
-                            err);
+    st = catalog_lease_take(d->catalog, job->id, owner, d->options.wall_ms(),
+                            job->job->workers.lease_ms, (int)job->job->workers.max_attempts,
+                            &d->arena, &lease, &wait_ms, err);
     if (st == ST_OK) {
-        fill_grant(&lease, &answer);
+        fill_grant(&lease, request->u.lease_request.number, &answer);
     } else if (status_is_retryable(st)) {
         log_at(LOG_WARN, "lease_not_taken", "cause=\"%s\"", err->message);
         answer.u.no_work.wait_ms = MAX_WAIT_MS;
     } else if (st == ST_NOT_FOUND) {
-        answer.u.no_work.finished = wait_ms < 0;
+        answer.u.no_work.finished = wait_ms < 0 || is_wanted_elsewhere(d, job, true);
         answer.u.no_work.wait_ms = MAX(MIN(wait_ms, (int64_t)MAX_WAIT_MS), (int64_t)0);
     } else {
         return st;
@@ -139,85 +187,64 @@ static enum status grant(struct dispatcher *d, const struct peer *peer, struct e
     return reply(d, peer, &answer, err);
 }
 
-/* Adds what a lease has committed since its last report; spends the failure budget. */
-static void account(struct dispatcher *d, int64_t shard, int64_t epoch, uint64_t done,
-                    uint64_t quarantined)
+static enum status count(struct dispatcher *d, struct served_job *job, int64_t shard, int64_t epoch,
+                         uint64_t done, uint64_t quarantined, struct error *err)
 {
-    const struct job *job = d->options.job;
-    struct reported *entry = NULL;
-    uint64_t total;
-
-    if (atomic_load(&d->verdict) != DISPATCHER_WORKING)
-        return; /* said once; workers are finishing what they hold */
-    for (size_t i = 0; i < d->n_reported && entry == NULL; i++)
-        if (d->reported[i].shard == shard && d->reported[i].epoch == epoch)
-            entry = &d->reported[i];
-    if (entry == NULL) {
-        if (d->n_reported == d->capacity) {
-            size_t capacity = MAX(d->capacity * 2, (size_t)16);
-            struct reported *grown = realloc(d->reported, capacity * sizeof *grown);
-
-            if (grown == NULL)
-                return; /* a window counts a little less; nothing else depends on it */
-            d->reported = grown;
-            d->capacity = capacity;
-        }
-        entry = &d->reported[d->n_reported++];
-        *entry = (struct reported){.shard = shard, .epoch = epoch};
-    }
-    d->window_done += done - MIN(entry->done, done);
-    d->window_quarantined += quarantined - MIN(entry->quarantined, quarantined);
-    entry->done = done;
-    entry->quarantined = quarantined;
-    total = d->window_done + d->window_quarantined;
-    if (total < (uint64_t)job->budget.failure_window)
-        return;
-    if ((double)d->window_quarantined > job->budget.failure_fraction * (double)total) {
-        log_at(LOG_ERROR, "failure_budget_spent", "quarantined=%" PRIu64 " of=%" PRIu64,
-               d->window_quarantined, total);
-        atomic_store(&d->verdict, DISPATCHER_OVER_BUDGET);
-    }
-    d->window_done = d->window_quarantined = 0;
+    if (!served_job_count(job, shard, epoch, done, quarantined))
+        return ST_OK;
+    if (d->options.job == NULL)
+        return served_job_pause(job, d->catalog, err); /* again at the next look, if it failed */
+    atomic_store(&d->verdict, DISPATCHER_OVER_BUDGET);
+    return ST_OK;
 }
 
 static enum status renew(struct dispatcher *d, const struct peer *peer,
                          const struct wire_message *beat, struct error *err)
 {
-    const struct catalog_lease lease = {.job = d->options.job_id,
+    struct served_job *job = served_jobs_find(&d->jobs, beat->u.heartbeat.job);
+    const struct catalog_lease lease = {.job = beat->u.heartbeat.job,
                                         .shard = beat->u.heartbeat.shard,
                                         .epoch = beat->u.heartbeat.epoch};
     struct wire_message answer = {.kind = WIRE_HEARTBEAT_REPLY};
-    enum status st = catalog_lease_renew(d->catalog, &lease, d->options.wall_ms(),
-                                         d->options.job->workers.lease_ms, err);
+    enum status st = ST_CONFLICT; /* done or cancelled: nobody wants it */
 
-    if (st != ST_OK && st != ST_CONFLICT)
-        return st;
-    account(d, lease.shard, lease.epoch, beat->u.heartbeat.samples_done,
-            beat->u.heartbeat.samples_quarantined);
+    if (job != NULL && job->job != NULL)
+        st = catalog_lease_renew(d->catalog, &lease, d->options.wall_ms(),
+                                 job->job->workers.lease_ms, err);
     answer.u.heartbeat_reply.shard = lease.shard;
     answer.u.heartbeat_reply.epoch = lease.epoch;
     answer.u.heartbeat_reply.lost = st == ST_CONFLICT;
-    return reply(d, peer, &answer, err);
+    answer.u.heartbeat_reply.stop = job != NULL && !job->is_running;
+    if (st == ST_OK)
+        st = count(d, job, lease.shard, lease.epoch, beat->u.heartbeat.samples_done,
+                   beat->u.heartbeat.samples_quarantined, err);
+    return st == ST_OK || st == ST_CONFLICT ? reply(d, peer, &answer, err) : st;
 }
 
 static enum status end_lease(struct dispatcher *d, const struct wire_message *result,
                              struct error *err)
 {
-    const struct catalog_lease lease = {.job = d->options.job_id,
+    struct served_job *job = served_jobs_find(&d->jobs, result->u.lease_result.job);
+    const struct catalog_lease lease = {.job = result->u.lease_result.job,
                                         .shard = result->u.lease_result.shard,
                                         .epoch = result->u.lease_result.epoch};
     enum wire_outcome outcome = result->u.lease_result.outcome;
     enum status st = ST_OK;
 
-    account(d, lease.shard, lease.epoch, result->u.lease_result.samples_done,
-            result->u.lease_result.samples_quarantined);
-    for (size_t i = 0; i < d->n_reported; i++)
-        if (d->reported[i].shard == lease.shard && d->reported[i].epoch == lease.epoch)
-            d->reported[i--] = d->reported[--d->n_reported];
-    if (outcome == WIRE_OUTCOME_RELEASED || outcome == WIRE_OUTCOME_FAILED)
+    if (job == NULL || job->job == NULL)
+        return ST_OK;
+    if (outcome == WIRE_OUTCOME_RELEASED || outcome == WIRE_OUTCOME_FAILED) {
         st = catalog_lease_release(d->catalog, &lease, outcome == WIRE_OUTCOME_FAILED,
                                    result->u.lease_result.why, err);
-    return st == ST_CONFLICT ? ST_OK : st; /* it was taken over meanwhile: nothing to give back */
+        job->n_ready += st == ST_OK;
+    }
+    if (st == ST_CONFLICT) /* it was taken over meanwhile: nothing to give back */
+        st = ST_OK;
+    if (st == ST_OK)
+        st = count(d, job, lease.shard, lease.epoch, result->u.lease_result.samples_done,
+                   result->u.lease_result.samples_quarantined, err);
+    failure_window_forget(&job->window, lease.shard, lease.epoch);
+    return st;
 }
 
 static enum status serve(struct dispatcher *d, const struct peer *peer, struct bytes_view body,
@@ -234,14 +261,17 @@ static enum status serve(struct dispatcher *d, const struct peer *peer, struct b
     switch (message.kind) {
     case WIRE_HELLO:
         return welcome(d, peer, &message, err);
+    case WIRE_JOB_REQUEST:
+        return offer(d, peer, &message, err);
     case WIRE_LEASE_REQUEST:
-        return grant(d, peer, err);
+        return grant(d, peer, &message, err);
     case WIRE_HEARTBEAT:
         return renew(d, peer, &message, err);
     case WIRE_LEASE_RESULT:
         return end_lease(d, &message, err);
     case WIRE_WELCOME:
     case WIRE_REFUSED:
+    case WIRE_JOB_OFFER:
     case WIRE_LEASE_GRANT:
     case WIRE_NO_WORK:
     case WIRE_HEARTBEAT_REPLY:
@@ -284,28 +314,48 @@ static enum status receive(struct dispatcher *d, struct error *err)
     return st;
 }
 
+/* Retryable failures are logged, and the worker asks again; others end the dispatcher. */
+static enum status endure(struct dispatcher *d, enum status st, const struct error *err)
+{
+    if (st == ST_OK)
+        return ST_OK;
+    if (status_is_retryable(st)) {
+        log_at(LOG_WARN, "dispatch_failed", "cause=\"%s\"", err->message);
+        return ST_OK;
+    }
+    d->error = *err;
+    log_at(LOG_ERROR, "dispatcher_stopped", "cause=\"%s\"", err->message);
+    atomic_store(&d->verdict, DISPATCHER_BROKEN);
+    return st;
+}
+
+static enum status look(struct dispatcher *d, struct error *err)
+{
+    d->refresh_at_ms = clock_monotonic_ms() + REFRESH_MS;
+    return served_jobs_refresh(&d->jobs, d->catalog, d->options.wall_ms(), err);
+}
+
 static void *run(void *arg)
 {
     struct dispatcher *d = arg;
+    bool all = d->options.job == NULL;
     enum status st = ST_OK;
 
     while (!atomic_load(&d->stopping) && st == ST_OK) {
         zmq_pollitem_t items[] = {{.socket = d->socket, .events = ZMQ_POLLIN},
                                   {.fd = d->stop.fds[0], .events = ZMQ_POLLIN}};
         struct error err = {0};
+        int64_t until = d->refresh_at_ms - clock_monotonic_ms();
 
-        (void)zmq_poll(items, 2, -1);
-        while ((st = receive(d, &err)) == ST_OK)
+        (void)zmq_poll(items, 2, all ? (long)MAX(until, (int64_t)0) : -1);
+        while ((!all || clock_monotonic_ms() < d->refresh_at_ms) &&
+               (st = receive(d, &err)) == ST_OK)
             continue;
-        if (st == ST_FULL) {
-            st = ST_OK;
-        } else if (status_is_retryable(st)) {
-            log_at(LOG_WARN, "dispatch_failed", "cause=\"%s\"", err.message);
-            st = ST_OK; /* the worker asks again */
-        } else {
-            d->error = err;
-            log_at(LOG_ERROR, "dispatcher_stopped", "cause=\"%s\"", err.message);
-            atomic_store(&d->verdict, DISPATCHER_BROKEN);
+        st = endure(d, st == ST_FULL ? ST_OK : st, &err);
+        if (st == ST_OK && all && clock_monotonic_ms() >= d->refresh_at_ms) {
+            enum status looked = look(d, &err);
+
+            st = endure(d, looked, &err);
         }
     }
     return NULL;
@@ -315,7 +365,7 @@ enum status dispatcher_create(const struct dispatcher_options *options, struct d
                               struct error *err)
 {
     struct dispatcher *d = calloc(1, sizeof *d);
-    int linger = 0;
+    size_t len;
     enum status st;
 
     *out = NULL;
@@ -324,18 +374,20 @@ enum status dispatcher_create(const struct dispatcher_options *options, struct d
     d->options = *options;
     if (d->options.wall_ms == NULL)
         d->options.wall_ms = clock_wall_ms;
+    len = sizeof d->address;
     arena_init(&d->arena, LEASE_ARENA_BYTES);
     st = wake_init(&d->stop, err);
     if (st == ST_OK)
         st = catalog_open(options->catalog_url, &d->catalog, err);
-    if (st == ST_OK) {
-        d->socket = zmq_socket(options->zmq, ZMQ_ROUTER);
-        if (d->socket == NULL ||
-            zmq_setsockopt(d->socket, ZMQ_LINGER, &linger, sizeof linger) != 0 ||
-            zmq_bind(d->socket, options->endpoint) != 0)
-            st = error_set(err, ST_UNAVAILABLE, "could not bind %s: %s", options->endpoint,
-                           zmq_strerror(errno));
-    }
+    /* Before anybody can ask: a worker must not hear that its job is unknown. */
+    if (st == ST_OK)
+        st = options->job != NULL
+                 ? served_jobs_init_one(&d->jobs, options->job, options->job_id, err)
+                 : look(d, err);
+    if (st == ST_OK)
+        st = endpoint_bind(options->zmq, options->endpoint, options->keys, &d->socket, err);
+    if (st == ST_OK && zmq_getsockopt(d->socket, ZMQ_LAST_ENDPOINT, d->address, &len) != 0)
+        st = error_set(err, ST_INTERNAL, "cannot tell what was bound: %s", zmq_strerror(errno));
     if (st == ST_OK && pthread_create(&d->thread, NULL, run, d) != 0)
         st = error_set(err, ST_UNAVAILABLE, "could not start the dispatcher");
     d->started = st == ST_OK;
@@ -345,6 +397,11 @@ enum status dispatcher_create(const struct dispatcher_options *options, struct d
     }
     *out = d;
     return ST_OK;
+}
+
+const char *dispatcher_address(const struct dispatcher *dispatcher)
+{
+    return dispatcher->address;
 }
 
 enum dispatcher_verdict dispatcher_verdict(const struct dispatcher *dispatcher)
@@ -373,7 +430,7 @@ void dispatcher_destroy(struct dispatcher **dispatcher)
     catalog_close(&d->catalog);
     wake_release(&d->stop);
     arena_release(&d->arena);
-    free(d->reported);
+    served_jobs_release(&d->jobs);
     free(d);
     *dispatcher = NULL;
 }

@@ -1,8 +1,8 @@
 #include "coordinator/estimate.h"
 
 #include "coordinator/planner.h"
-#include "coordinator/storage.h"
 #include "storage/format/dataset.h"
+#include "worker/storage.h"
 
 #include <errno.h>
 #include <limits.h>

@@ -2,55 +2,27 @@
 
 #include "coordinator/dispatcher.h"
 #include "coordinator/extension.h"
-#include "coordinator/model_record.h"
-#include "coordinator/output.h"
-#include "coordinator/planner.h"
-#include "coordinator/side_objects.h"
-#include "coordinator/storage.h"
+#include "coordinator/job_site.h"
 #include "reinforce/base/clock.h"
-#include "reinforce/base/file.h"
-#include "reinforce/base/file_lock.h"
-#include "reinforce/base/log.h"
-#include "reinforce/base/wake.h"
-#include "storage/format/dataset.h"
-#include "worker/agent.h"
+#include "worker/model_record.h"
+#include "worker/worker_group.h"
 
 #include <errno.h>
 #include <inttypes.h>
-#include <limits.h>
-#include <pthread.h>
-#include <stdlib.h>
-#include <unistd.h>
 #include <zmq.h>
 
-#define ENDPOINT   "inproc://dispatch"
-#define JOB_OBJECT "_reinforce/job.json"
+#define ENDPOINT "inproc://dispatch"
 
-enum { ARENA_BYTES = 1 << 30, PROGRESS_MS = 1000, JOB_OBJECT_MAX_BYTES = 16 << 20 };
-
-/* One worker's thread. */
-struct local_worker {
-    struct agent_options options;
-    char name[96];
-    struct wake wake;
-    pthread_t thread;
-    bool started;
-    enum status status;
-    struct error error;
-    struct run *run;
-};
+enum { ARENA_BYTES = 64 << 20, PROGRESS_MS = 1000 };
 
 /* All of one run; released in one place. */
 struct run {
     const struct local_run_options *options;
     const struct job *job;
     struct arena arena;
-    struct input input;
-    struct object_store *output;
-    bool is_known; /* the output holds this job's configuration already */
+    struct job_site site;
     const char *catalog_url;
     struct catalog *catalog;
-    struct file_lock lock;
     struct catalog_job row;
     struct engine *engine; /* the caller's, or `loaded` */
     struct engine *loaded;
@@ -59,12 +31,7 @@ struct run {
     struct stage_context context;
     void *zmq;
     struct dispatcher *dispatcher;
-    struct local_worker *workers;
-    size_t n_workers;
-    atomic_bool drain;
-    pthread_mutex_t lock_ended; /* guards n_ended */
-    pthread_cond_t ended;
-    size_t n_ended;
+    struct worker_group *workers;
     int64_t started_ms;
 };
 
@@ -99,198 +66,45 @@ static bool is_sqlite(const char *catalog_url)
     return strncmp(catalog_url, "sqlite:", 7) == 0;
 }
 
-/* SQLite means one process: it is locked, and with that every lease of an earlier process is dead.
- */
-static enum status lock_catalog(struct run *run, struct error *err)
-{
-    char path[PATH_MAX], *slash;
-    enum status st;
-
-    if (!is_sqlite(run->catalog_url))
-        return ST_OK;
-    if (snprintf(path, sizeof path, "%s.lock", run->catalog_url + 7) >= (int)sizeof path)
-        return error_set(err, ST_INVALID, "catalog.url \"%s\" is too long", run->catalog_url);
-    slash = strrchr(path, '/');
-    if (slash != NULL && slash != path) {
-        *slash = '\0';
-        st = file_make_dirs(path, err);
-        *slash = '/';
-        if (st != ST_OK)
-            return st;
-    }
-    st = file_lock_take(path, &run->lock, err);
-    if (st == ST_CONFLICT)
-        error_add_context(err, "another run of this job is at work; wait for it or stop it");
-    return st;
-}
-
-/* A shard in the output of a job that has not been planned: another catalog made it. */
-static enum status refuse_shard(void *ctx, const struct object_info *info, struct error *err)
-{
-    const struct run *run = ctx;
-
-    if (!output_is_shard(info->key, dataset_format_by_name(run->job->output.format)->extension))
-        return ST_OK;
-    return error_set(err, ST_CONFLICT,
-                     "output \"%s\" holds a dataset that catalog \"%s\" does not know; restore the "
-                     "catalog or choose another output.url",
-                     run->job->output.url, run->catalog_url);
-}
-
-/* An output that another job has begun is not ours to write into. */
-static enum status check_output(struct run *run, struct error *err)
-{
-    struct bytes_view body;
-    json_t *found = NULL;
-    const char *name;
-    enum status st =
-        object_store_get(run->output, JOB_OBJECT, JOB_OBJECT_MAX_BYTES, &run->arena, &body, err);
-
-    if (st == ST_NOT_FOUND)
-        return ST_OK;
-    if (st == ST_OK)
-        st = json_parse(body, &found, err);
-    if (st != ST_OK)
-        return st;
-    run->is_known = true;
-    name = json_string_value(json_object_get(found, "name"));
-    if (name == NULL || strcmp(name, run->job->name) != 0)
-        st = error_set(
-            err, ST_CONFLICT,
-            "output \"%s\" holds the dataset of job \"%s\", not \"%s\"; choose another output.url",
-            run->job->output.url, name != NULL ? name : "?", run->job->name);
-    else if (run->row.state == CATALOG_JOB_PLANNING) /* one killed while it planned has no shards */
-        st = object_store_list(run->output, "", refuse_shard, run, err);
-    json_decref(found);
-    return st;
-}
-
-static enum status plan(struct run *run, struct error *err)
-{
-    struct plan plan = {
-        .job = run->job, .input = run->input, .output = run->output, .arena = &run->arena};
-    struct object_written written;
-    enum status st = planner_run(&plan, err);
-
-    /* Another job may have begun here since check_output() looked. */
-    if (st == ST_OK && run->is_known)
-        st = object_store_put(run->output, JOB_OBJECT, bytes_of_string(run->job->effective_json),
-                              &written, err);
-    else if (st == ST_OK)
-        st = object_store_put_new(run->output, JOB_OBJECT,
-                                  bytes_of_string(run->job->effective_json), &written, err);
-    if (st == ST_CONFLICT)
-        error_add_context(err, "another job begins in this output");
-    if (st == ST_OK)
-        st = catalog_plan_commit(run->catalog, run->row.job, plan.shards, plan.n_shards, err);
-    if (st == ST_OK)
-        run->row.state = CATALOG_JOB_RUNNING;
-    return st;
-}
-
 /* Finds or begins the job in the catalog, and plans it. */
 static enum status begin(struct run *run, struct run_summary *summary, struct error *err)
 {
     const struct job *job = run->job;
     const char *stored = NULL;
-    struct object_store_options stores;
     struct error conflict;
-    size_t n_swept;
     enum status st = local_run_catalog_url(job, &run->arena, &run->catalog_url, err);
+    /* SQLite means one process or one fleet: with its lock, every lease of an earlier one is dead,
+     * and nobody else writes to the output. */
+    bool alone = st == ST_OK && is_sqlite(run->catalog_url);
 
-    storage_input_options(job, &stores);
     if (st == ST_OK)
-        st = input_open(job->input.url, &stores, &run->arena, &run->input, err);
-    /* SQLite is locked below: then nobody else writes. */
-    storage_output_options(job, st == ST_OK && is_sqlite(run->catalog_url), &stores);
-    if (st == ST_OK)
-        st = object_store_open_with(job->output.url, &stores, &run->output, err);
-    if (st == ST_OK)
-        st = lock_catalog(run, err);
+        st = job_site_open(&run->site, job, alone, err);
     if (st == ST_OK)
         st = catalog_open(run->catalog_url, &run->catalog, err);
+    if (st == ST_OK && alone) {
+        st = catalog_coordinate(run->catalog, err);
+        if (st == ST_CONFLICT)
+            error_add_context(err, "another run of this job is at work; wait for it or stop it");
+    }
     if (st != ST_OK)
         return st;
     st = catalog_job_begin(run->catalog, job->name, job->digest, job->effective_json,
                            clock_wall_ms(), &run->arena, &run->row, &stored, &conflict);
     if (st == ST_CONFLICT && stored != NULL) {
-        st = extension_begin(job, &run->row, stored, run->catalog, run->output, &run->arena,
+        st = extension_begin(job, &run->row, stored, run->catalog, run->site.output, &run->arena,
                              &summary->extended, err);
     } else if (st != ST_OK) {
         *err = conflict;
     }
     if (st == ST_OK)
-        st = check_output(run, err);
-    /* What a killed run has left of uploads costs money; that asking needs the rights of the end
-     * shows here, before anything is computed. */
-    if (st == ST_OK && object_store_is_remote(run->output))
-        st = object_store_sweep(run->output, "", &n_swept, err);
+        st = job_site_check(&run->site, &run->row, run->catalog_url, err);
     if (st == ST_OK && run->row.state == CATALOG_JOB_PLANNING)
-        st = plan(run, err);
-    if (st == ST_OK && run->lock.fd >= 0)
+        st = job_site_plan(&run->site, run->catalog, &run->row, err);
+    if (st == ST_OK && run->row.state != CATALOG_JOB_DONE) /* it may have been paused */
+        st = catalog_job_set_state(run->catalog, run->row.job, CATALOG_JOB_RUNNING, err);
+    if (st == ST_OK && alone)
         st = catalog_leases_reset(run->catalog, run->row.job, err);
     return st;
-}
-
-static void *run_worker(void *arg)
-{
-    struct local_worker *worker = arg;
-    struct run *run = worker->run;
-
-    worker->status = agent_run(&worker->options, &worker->error);
-    (void)pthread_mutex_lock(&run->lock_ended);
-    run->n_ended++;
-    (void)pthread_cond_signal(&run->ended);
-    (void)pthread_mutex_unlock(&run->lock_ended);
-    return NULL;
-}
-
-static enum status start_workers(struct run *run, struct error *err)
-{
-    long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    int count = run->job->workers.count, threads = run->job->workers.threads;
-    char host[64] = "localhost";
-    enum status st = ST_OK;
-
-    if (threads == 0)
-        threads = (int)MAX(MAX(processors, 1L) / count, 1L);
-    (void)gethostname(host, sizeof host - 1);
-    run->workers = calloc((size_t)count, sizeof *run->workers);
-    if (run->workers == NULL)
-        return error_set(err, ST_NO_MEMORY, "could not allocate %d workers", count);
-    run->n_workers = (size_t)count;
-    for (int i = 0; i < count; i++)
-        run->workers[i].wake = (struct wake){{-1, -1}};
-    for (int i = 0; i < count && st == ST_OK; i++) {
-        struct local_worker *worker = &run->workers[i];
-
-        (void)snprintf(worker->name, sizeof worker->name, "%s:%ld:%d", host, (long)getpid(), i);
-        worker->run = run;
-        st = wake_init(&worker->wake, err);
-        if (st != ST_OK)
-            break;
-        worker->options = (struct agent_options){.zmq = run->zmq,
-                                                 .endpoint = ENDPOINT,
-                                                 .name = worker->name,
-                                                 .context = &run->context,
-                                                 .catalog_url = run->catalog_url,
-                                                 .threads = threads,
-                                                 .drain = &run->drain,
-                                                 .wake = &worker->wake};
-        if (pthread_create(&worker->thread, NULL, run_worker, worker) != 0)
-            st = error_set(err, ST_UNAVAILABLE, "could not start worker %d", i);
-        worker->started = st == ST_OK;
-    }
-    return st;
-}
-
-static void drain(struct run *run)
-{
-    if (atomic_exchange(&run->drain, true))
-        return;
-    for (size_t i = 0; i < run->n_workers; i++)
-        if (run->workers[i].started)
-            wake_signal(&run->workers[i].wake);
 }
 
 static enum status read_progress(struct run *run, struct run_progress *progress, struct error *err)
@@ -336,24 +150,11 @@ static enum status read_progress(struct run *run, struct run_progress *progress,
 static enum status watch(struct run *run, struct error *err)
 {
     const struct local_run_options *options = run->options;
-    size_t ended = 0;
 
-    while (ended < run->n_workers) {
-        struct timespec until;
+    while (!worker_group_wait(run->workers, PROGRESS_MS)) {
         struct run_progress progress;
-        int64_t wake_ms = clock_wall_ms() + PROGRESS_MS;
-        enum status st;
+        enum status st = read_progress(run, &progress, err);
 
-        until.tv_sec = (time_t)(wake_ms / 1000);
-        until.tv_nsec = (long)(wake_ms % 1000) * 1000000;
-        (void)pthread_mutex_lock(&run->lock_ended);
-        if (run->n_ended < run->n_workers)
-            (void)pthread_cond_timedwait(&run->ended, &run->lock_ended, &until);
-        ended = run->n_ended;
-        (void)pthread_mutex_unlock(&run->lock_ended);
-        if (ended == run->n_workers)
-            break;
-        st = read_progress(run, &progress, err);
         if (st != ST_OK && !status_is_retryable(st))
             return st;
         if (st == ST_OK && options->progress != NULL)
@@ -361,20 +162,27 @@ static enum status watch(struct run *run, struct error *err)
         if ((options->stop != NULL && atomic_load(options->stop)) ||
             dispatcher_verdict(run->dispatcher) != DISPATCHER_WORKING ||
             (options->sample_limit > 0 && progress.samples_this_run >= options->sample_limit))
-            drain(run);
+            worker_group_drain(run->workers);
     }
     return ST_OK;
 }
 
 static enum status work(struct run *run, struct run_summary *summary, struct error *err)
 {
-    const struct dispatcher_options dispatch = {.endpoint = ENDPOINT,
-                                                .job = run->job,
-                                                .job_id = run->row.job,
-                                                .catalog_url = run->catalog_url};
-    struct dispatcher_options options = dispatch;
+    static const char *const endpoint = ENDPOINT;
+    struct dispatcher_options dispatch = {.endpoint = ENDPOINT,
+                                          .job = run->job,
+                                          .job_id = run->row.job,
+                                          .catalog_url = run->catalog_url};
+    struct agent_options agents = {.addresses = &endpoint,
+                                   .n_addresses = 1,
+                                   .job_id = run->row.job,
+                                   .context = &run->context,
+                                   .catalog_url = run->catalog_url,
+                                   .threads = run->job->workers.threads};
     int64_t begun = clock_monotonic_ms();
-    enum status st = ST_OK;
+    struct error late;
+    enum status st = ST_OK, joined;
 
     run->engine = run->options->engine;
     if (run->engine == NULL) {
@@ -382,67 +190,56 @@ static enum status work(struct run *run, struct run_summary *summary, struct err
         run->engine = run->loaded;
     }
     if (st == ST_OK)
-        st = model_record_write(run->engine, run->output, err);
+        st = model_record_write(run->engine, run->site.output, err);
     if (st != ST_OK)
         return st;
     summary->models_ms = clock_monotonic_ms() - begun;
     run->context = (struct stage_context){.job = run->job,
                                           .engine = run->engine,
-                                          .input = run->input.store,
-                                          .output = run->output,
+                                          .input = run->site.input.store,
+                                          .output = run->site.output,
                                           .stats = &run->stats,
                                           .budget = &run->budget};
     run->zmq = zmq_ctx_new();
     if (run->zmq == NULL)
         return error_set(err, ST_NO_MEMORY, "could not create a ZeroMQ context: %s",
                          zmq_strerror(errno));
-    options.zmq = run->zmq;
-    st = dispatcher_create(&options, &run->dispatcher, err);
+    dispatch.zmq = agents.zmq = run->zmq;
+    st = dispatcher_create(&dispatch, &run->dispatcher, err);
     run->started_ms = clock_monotonic_ms();
     if (st == ST_OK)
-        st = start_workers(run, err);
+        st = worker_group_start(&agents, run->job->workers.count, &run->workers, err);
     if (st == ST_OK)
         st = watch(run, err);
-    drain(run);
-    for (size_t i = 0; i < run->n_workers; i++)
-        if (run->workers[i].started)
-            (void)pthread_join(run->workers[i].thread, NULL);
-    for (size_t i = 0; i < run->n_workers && st == ST_OK; i++) {
-        if (run->workers[i].status != ST_OK) {
-            *err = run->workers[i].error;
-            st = run->workers[i].status;
-        }
+    joined = worker_group_join(&run->workers, &late);
+    if (st == ST_OK && joined != ST_OK) {
+        *err = late;
+        st = joined;
     }
-    summary->over_budget = dispatcher_verdict(run->dispatcher) == DISPATCHER_OVER_BUDGET;
-    if (st == ST_OK && dispatcher_verdict(run->dispatcher) == DISPATCHER_BROKEN) {
-        *err = *dispatcher_error(run->dispatcher);
-        st = err->code;
+    if (run->dispatcher != NULL) {
+        enum dispatcher_verdict verdict = dispatcher_verdict(run->dispatcher);
+
+        summary->over_budget = verdict == DISPATCHER_OVER_BUDGET;
+        if (st == ST_OK && verdict == DISPATCHER_BROKEN) {
+            *err = *dispatcher_error(run->dispatcher);
+            st = err->code;
+        }
     }
     dispatcher_destroy(&run->dispatcher);
     return st;
-}
-
-/* A part that may not be removed costs room and nothing else: the job is done all the same. */
-static enum status sweep_part(void *ctx, const struct object_info *info, struct error *err)
-{
-    enum status st = object_store_remove(ctx, info->key, err);
-
-    if (st != ST_OK)
-        log_at(LOG_WARN, "part_left", "key=%s cause=\"%s\"", info->key, err->message);
-    return st == ST_INVALID ? ST_OK : st;
 }
 
 /* After the last shard: side files, leftovers, the job's last state. */
 static enum status finish(struct run *run, struct run_summary *summary, struct error *err)
 {
     const struct catalog_progress *done = &summary->progress.catalog;
-    size_t n_swept = 0;
     enum status st = read_progress(run, &summary->progress, err);
 
     if (st != ST_OK)
         return st;
     if (summary->over_budget)
-        return catalog_job_set_state(run->catalog, run->row.job, CATALOG_JOB_PAUSED, err);
+        return catalog_job_move(run->catalog, run->row.job, CATALOG_JOB_RUNNING, CATALOG_JOB_PAUSED,
+                                "the failure budget is spent", err);
     if (done->shards_done + done->shards_failed < done->shards_total) {
         summary->drained = true;
         return ST_OK;
@@ -455,46 +252,28 @@ static enum status finish(struct run *run, struct run_summary *summary, struct e
                          done->shards_failed, done->shards_total, run->job->workers.max_attempts);
     if (run->row.state == CATALOG_JOB_DONE)
         return ST_OK;
-    st = side_objects_write(run->engine, run->row.created_ms, run->row.job, run->catalog,
-                            run->output, err);
-    if (st ==
-        ST_OK) /* what killed runs have left: parts nobody committed, writes nobody finished */
-        st = object_store_list(run->output, "_reinforce/parts/", sweep_part, run->output, err);
-    if (st == ST_OK)
-        st = object_store_sweep(run->output, "", &n_swept, err);
-    if (st == ST_OK)
-        st = catalog_job_set_state(run->catalog, run->row.job, CATALOG_JOB_DONE, err);
-    return st;
+    return job_site_finish(&run->site, run->catalog, &run->row, err);
 }
 
 static void release(struct run *run)
 {
-    for (size_t i = 0; i < run->n_workers; i++)
-        wake_release(&run->workers[i].wake);
-    free(run->workers);
     if (run->zmq != NULL)
         (void)zmq_ctx_term(run->zmq);
     engine_close(&run->loaded);
+    job_site_close(&run->site);
     catalog_close(&run->catalog);
-    object_store_close(&run->output);
-    input_close(&run->input);
-    file_lock_release(&run->lock);
     memory_budget_release(&run->budget);
-    (void)pthread_cond_destroy(&run->ended);
-    (void)pthread_mutex_destroy(&run->lock_ended);
     arena_release(&run->arena);
 }
 
 enum status local_run(const struct local_run_options *options, struct run_summary *summary,
                       struct error *err)
 {
-    struct run run = {.options = options, .job = options->job, .lock = {.fd = -1}};
+    struct run run = {.options = options, .job = options->job};
     enum status st;
 
     memset(summary, 0, sizeof *summary);
     arena_init(&run.arena, ARENA_BYTES);
-    (void)pthread_mutex_init(&run.lock_ended, NULL);
-    (void)pthread_cond_init(&run.ended, NULL);
     memory_budget_init(&run.budget,
                        (size_t)run.job->workers.memory_bytes * (size_t)run.job->workers.count);
     st = begin(&run, summary, err);

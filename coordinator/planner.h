@@ -2,9 +2,9 @@
 #ifndef REINFORCE_COORDINATOR_PLANNER_H
 #define REINFORCE_COORDINATOR_PLANNER_H
 
-#include "coordinator/input.h"
 #include "reinforce/job/job.h"
 #include "storage/catalog/catalog.h"
+#include "worker/input.h"
 
 /** What a job will read. Strings and the array live in `arena`. */
 struct plan {

@@ -3,6 +3,7 @@
 #include "reinforce/base/clock.h"
 #include "storage/format/dataset.h"
 #include "storage/format/side_files.h"
+#include "worker/model_record.h"
 
 #include <stdlib.h>
 
@@ -77,36 +78,39 @@ static enum status put_all(const struct job *job, struct object_store *output,
     return st;
 }
 
-enum status side_objects_write(const struct engine *engine, int64_t created_ms, int64_t job_id,
+enum status side_objects_write(const struct job *job, const struct catalog_job *row,
                                struct catalog *catalog, struct object_store *output,
                                struct error *err)
 {
-    const struct job *job = engine->job;
     struct gathering g = {0};
+    struct augment_config augment = job->views.augment;
+    struct model_facts facts;
     struct side_dataset dataset = {.name = job->name,
                                    .config_digest = job->digest,
                                    .extension =
                                        dataset_format_by_name(job->output.format)->extension,
-                                   .augment = &engine->augment,
+                                   .augment = &augment,
                                    .n_models = job->n_teachers,
                                    .n_views = job->views.count};
     const char **models;
     char date[CLOCK_TEXT_LEN + 1];
-    enum status st;
+    enum status st = model_record_read(output, &facts, err);
 
+    if (st != ST_OK)
+        return st;
     arena_init(&g.arena, ARENA_BYTES);
-    clock_text(created_ms, date);
+    clock_text(row->created_ms, date);
     date[19] = '\0'; /* upstream's form has no fraction */
     dataset.date = date;
-    for (int c = 0; c < 3 && engine->n_teachers > 0; c++) {
-        dataset.mean[c] = (double)teacher_info(engine->teachers[0])->preprocess.mean[c];
-        dataset.std[c] = (double)teacher_info(engine->teachers[0])->preprocess.std[c];
-    }
+    if (augment.size == 0)
+        augment.size = facts.image_size;
+    memcpy(dataset.mean, facts.mean, sizeof dataset.mean);
+    memcpy(dataset.std, facts.std, sizeof dataset.std);
     st = arena_calloc(&g.arena, job->n_teachers + 1, sizeof *models, &models, err);
     for (size_t t = 0; t < job->n_teachers && st == ST_OK; t++)
         models[t] = job->teachers[t].model;
     if (st == ST_OK)
-        st = catalog_outputs(catalog, job_id, add_output, &g, err);
+        st = catalog_outputs(catalog, row->job, add_output, &g, err);
     if (st == ST_OK) {
         dataset.models = models;
         dataset.shards = g.shards;

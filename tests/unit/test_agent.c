@@ -1,4 +1,5 @@
 #include "coordinator/dispatcher.h"
+#include "proto/endpoint.h"
 #include "reinforce/base/clock.h"
 #include "tests/support/small_run.h"
 #include "tests/support/test.h"
@@ -16,6 +17,7 @@ enum { DEADLINE_MS = 60000, N_SHARDS = 4, SHARD_SAMPLES = 21 };
 /* An agent on a thread of its own, over models and stores that workers share. */
 struct worker {
     struct agent_options options;
+    const char *address;
     struct stage_context context;
     struct worker_stats stats; /* its own, to see what it has done */
     struct wake wake;
@@ -33,7 +35,8 @@ static void *run_agent(void *arg)
     return NULL;
 }
 
-static void start(struct worker *worker, struct small_run *run, void *zmq, const char *name)
+static void launch(struct worker *worker, struct small_run *run, void *zmq, const char *name,
+                   const char *address, int64_t answer_ms)
 {
     struct error err = {0};
 
@@ -41,15 +44,24 @@ static void start(struct worker *worker, struct small_run *run, void *zmq, const
     assert_ok(wake_init(&worker->wake, &err));
     worker->context = run->context;
     worker->context.stats = &worker->stats;
+    worker->address = address;
     worker->options = (struct agent_options){.zmq = zmq,
-                                             .endpoint = ENDPOINT,
+                                             .addresses = &worker->address,
+                                             .n_addresses = 1,
                                              .name = name,
+                                             .job_id = run->row.job,
                                              .context = &worker->context,
                                              .catalog_url = run->catalog_url,
                                              .threads = 2,
                                              .drain = &worker->drain,
-                                             .wake = &worker->wake};
+                                             .wake = &worker->wake,
+                                             .answer_ms = answer_ms};
     assert_int_equal(pthread_create(&worker->thread, NULL, run_agent, worker), 0);
+}
+
+static void start(struct worker *worker, struct small_run *run, void *zmq, const char *name)
+{
+    launch(worker, run, zmq, name, ENDPOINT, 0);
 }
 
 static void drain(struct worker *worker)
@@ -160,6 +172,7 @@ static void a_worker_of_another_job_learns_why_it_is_refused(void **state)
     small_run_init(&run, NULL);
     small_run_init(&other, sets);
     put_input(&run);
+    other.row.job = run.row.job;
     dispatcher = dispatch(&run, zmq);
     start(&worker, &other, zmq, "stranger");
     join(&worker, ST_INVALID);
@@ -174,18 +187,23 @@ static void a_worker_of_another_job_learns_why_it_is_refused(void **state)
 /* The coordinator's side of the socket, spoken by the test. */
 struct coordinator {
     void *socket; /* ROUTER */
+    char address[128];
     char id[256];
     size_t id_len;
 };
 
+static void coordinator_open_at(struct coordinator *c, void *zmq, const char *address)
+{
+    struct error err = {0};
+    size_t len = sizeof c->address;
+
+    assert_ok(endpoint_bind(zmq, address, NULL, &c->socket, &err));
+    assert_int_equal(zmq_getsockopt(c->socket, ZMQ_LAST_ENDPOINT, c->address, &len), 0);
+}
+
 static void coordinator_open(struct coordinator *c, void *zmq)
 {
-    int linger = 0;
-
-    c->socket = zmq_socket(zmq, ZMQ_ROUTER);
-    assert_non_null(c->socket);
-    assert_int_equal(zmq_setsockopt(c->socket, ZMQ_LINGER, &linger, sizeof linger), 0);
-    assert_int_equal(zmq_bind(c->socket, ENDPOINT), 0);
+    coordinator_open_at(c, zmq, ENDPOINT);
 }
 
 static struct wire_message hear(struct coordinator *c)
@@ -232,13 +250,24 @@ static void welcome(struct coordinator *c, const struct small_run *run)
     say(c, &message);
 }
 
-/* A grant of the run's next lease. */
-static struct wire_message grant_of(struct small_run *run)
+/* The worker's next request. */
+static uint64_t hear_request(struct coordinator *c)
+{
+    struct wire_message message = hear(c);
+
+    assert_int_equal(message.kind, WIRE_LEASE_REQUEST);
+    return message.u.lease_request.number;
+}
+
+/* A grant of the run's next lease, as the answer to request `number`. */
+static struct wire_message grant_of(struct small_run *run, uint64_t number)
 {
     struct shard_work *work = small_run_lease(run, clock_wall_ms());
     struct wire_message grant = {.kind = WIRE_LEASE_GRANT};
 
     assert_non_null(work);
+    grant.u.lease_grant.number = number;
+    grant.u.lease_grant.job = run->row.job;
     grant.u.lease_grant.shard = work->lease.shard;
     grant.u.lease_grant.epoch = work->lease.epoch;
     grant.u.lease_grant.input_source = WIRE_SOURCE_INPUT;
@@ -249,6 +278,16 @@ static struct wire_message grant_of(struct small_run *run)
                    work->lease.plan.input_format);
     free(work);
     return grant;
+}
+
+/* Answers the worker's next request: there is no more. */
+static void send_home(struct coordinator *c)
+{
+    struct wire_message finished = {.kind = WIRE_NO_WORK};
+
+    finished.u.no_work.number = hear_request(c);
+    finished.u.no_work.finished = true;
+    say(c, &finished);
 }
 
 static struct wire_message hear_result(struct coordinator *c)
@@ -263,7 +302,7 @@ static struct wire_message hear_result(struct coordinator *c)
 
 static void a_result_tells_what_was_committed(void **state)
 {
-    struct wire_message message, finished = {.kind = WIRE_NO_WORK};
+    struct wire_message message;
     struct coordinator c;
     struct small_run run;
     struct worker worker;
@@ -278,56 +317,129 @@ static void a_result_tells_what_was_committed(void **state)
     small_run_plan(&run);
     start(&worker, &run, zmq, "w");
     welcome(&c, &run);
-    assert_int_equal(hear(&c).kind, WIRE_LEASE_REQUEST);
-    message = grant_of(&run);
+    message = grant_of(&run, hear_request(&c));
     say(&c, &message);
     message = hear_result(&c);
     assert_int_equal(message.u.lease_result.outcome, WIRE_OUTCOME_DONE);
     assert_int_equal(message.u.lease_result.samples_done, 8);
     assert_int_equal(message.u.lease_result.samples_quarantined, 1);
-    finished.u.no_work.finished = true;
-    say(&c, &finished);
+    send_home(&c);
     join(&worker, ST_OK);
     assert_int_equal(zmq_close(c.socket), 0);
     assert_int_equal(zmq_ctx_term(zmq), 0);
     small_run_release(&run);
 }
 
-/* A coordinator that grants unasked cannot make a worker hold more than it has room for. */
-static void leases_beyond_what_can_be_held_are_refused(void **state)
+/* Puts back what the worker has handed back. */
+static void take_back(struct small_run *run, const struct wire_message *result)
 {
+    const struct catalog_lease lease = {.job = run->row.job,
+                                        .shard = result->u.lease_result.shard,
+                                        .epoch = result->u.lease_result.epoch};
+    struct error err = {0};
+
+    assert_ok(catalog_lease_release(run->catalog, &lease, false, NULL, &err));
+}
+
+/* An answer that is lost: the worker asks again. One that comes late, after that, is handed back
+ * unharmed; one that comes twice is taken once. */
+static void only_the_answer_to_the_last_request_is_taken(void **state)
+{
+    struct wire_message message, grant;
     struct coordinator c;
     struct small_run run;
-    struct wire_message grant;
     struct worker worker;
+    int n_requests = 0, n_back = 0, n_done = 0;
+    uint64_t first = 0;
     void *zmq = zmq_ctx_new();
 
     (void)state;
     assert_non_null(zmq);
     coordinator_open(&c, zmq);
     small_run_init(&run, NULL);
-    small_run_put_samples(&run, "s", 40);
+    small_run_put_samples(&run, "s", 5);
     small_run_plan(&run);
-    start(&worker, &run, zmq, "w");
+    launch(&worker, &run, zmq, "w", ENDPOINT, 300);
     welcome(&c, &run);
-    assert_int_equal(hear(&c).kind, WIRE_LEASE_REQUEST);
-    grant = grant_of(&run);
-    for (int i = 0; i < 8; i++)
-        say(&c, &grant);
-    join(&worker, ST_CORRUPT);
-    assert_non_null(strstr(worker.error.message, "granted a lease beyond"));
+    while (n_done == 0) {
+        message = hear(&c);
+        if (message.kind == WIRE_LEASE_REQUEST && ++n_requests == 1) {
+            first = message.u.lease_request.number;
+        } else if (message.kind == WIRE_LEASE_REQUEST && n_requests == 2) {
+            assert_int_equal(message.u.lease_request.number, first + 1);
+            grant = grant_of(&run, first);
+            say(&c, &grant);
+        } else if (message.kind == WIRE_LEASE_REQUEST && n_back > 0) {
+            grant = grant_of(&run, message.u.lease_request.number);
+            say(&c, &grant);
+            say(&c, &grant);
+            n_back--; /* one more when we were too slow */
+        } else if (message.kind == WIRE_LEASE_RESULT &&
+                   message.u.lease_result.outcome == WIRE_OUTCOME_RELEASED) {
+            if (n_back++ == 0)
+                take_back(&run, &message);
+        } else if (message.kind == WIRE_LEASE_RESULT) {
+            assert_int_equal(message.u.lease_result.outcome, WIRE_OUTCOME_DONE);
+            assert_int_equal(message.u.lease_result.samples_done, 5);
+            n_done++;
+        }
+    }
+    assert_true(n_requests >= 3);
+    send_home(&c);
+    join(&worker, ST_OK);
     assert_int_equal(zmq_close(c.socket), 0);
     assert_int_equal(zmq_ctx_term(zmq), 0);
     small_run_release(&run);
 }
 
-/* The coordinator says that the shard has gone to another: the worker drops it and goes on. */
-static void a_lost_lease_is_dropped(void **state)
+/* What is held when the coordinator goes is finished and committed; the next one hears of it. */
+static void a_worker_works_on_while_the_coordinator_is_away(void **state)
+{
+    static const char *const sets[] = {"workers.lease=1s", NULL};
+    struct wire_message message;
+    struct catalog_progress progress;
+    struct coordinator c;
+    struct small_run run;
+    struct worker worker;
+    struct error err = {0};
+    int64_t deadline_ms = clock_monotonic_ms() + DEADLINE_MS;
+    void *zmq = zmq_ctx_new();
+
+    (void)state;
+    assert_non_null(zmq);
+    coordinator_open_at(&c, zmq, "tcp://127.0.0.1:*");
+    small_run_init(&run, sets);
+    small_run_put_samples(&run, "s", 30);
+    small_run_plan(&run);
+    launch(&worker, &run, zmq, "w", c.address, 0);
+    welcome(&c, &run);
+    memory_budget_reserve(&run.budget,
+                          (size_t)run.job->workers.memory_bytes); /* it cannot decode */
+    message = grant_of(&run, hear_request(&c));
+    say(&c, &message);
+    assert_int_equal(hear(&c).kind, WIRE_HEARTBEAT); /* it has the lease */
+    assert_int_equal(zmq_close(c.socket), 0);
+    memory_budget_free(&run.budget, (size_t)run.job->workers.memory_bytes);
+    do {
+        assert_true(clock_monotonic_ms() < deadline_ms);
+        assert_ok(catalog_read_progress(run.catalog, run.row.job, &progress, &err));
+    } while (progress.shards_done == 0);
+    coordinator_open_at(&c, zmq, c.address);
+    message = hear_result(&c);
+    assert_int_equal(message.u.lease_result.outcome, WIRE_OUTCOME_DONE);
+    assert_int_equal(message.u.lease_result.samples_done, 30);
+    send_home(&c);
+    join(&worker, ST_OK);
+    assert_int_equal(zmq_close(c.socket), 0);
+    assert_int_equal(zmq_ctx_term(zmq), 0);
+    small_run_release(&run);
+}
+
+/* The job is paused: what is finished is committed, the rest of the shard goes back. */
+static void a_worker_told_to_stop_hands_the_rest_back(void **state)
 {
     static const char *const sets[] = {"workers.queue_items=1", "workers.lease=1s", NULL};
-    struct wire_message message, lost = {.kind = WIRE_HEARTBEAT_REPLY},
-                                 finished = {.kind = WIRE_NO_WORK};
-    struct small_sample samples[SMALL_RUN_MAX_SAMPLES];
+    struct wire_message message, stop = {.kind = WIRE_HEARTBEAT_REPLY};
     struct coordinator c;
     struct small_run run;
     struct worker worker;
@@ -341,10 +453,51 @@ static void a_lost_lease_is_dropped(void **state)
     small_run_plan(&run);
     start(&worker, &run, zmq, "w");
     welcome(&c, &run);
-    assert_int_equal(hear(&c).kind, WIRE_LEASE_REQUEST);
     memory_budget_reserve(&run.budget,
                           (size_t)run.job->workers.memory_bytes); /* it cannot decode */
-    message = grant_of(&run);
+    message = grant_of(&run, hear_request(&c));
+    say(&c, &message);
+    stop.u.heartbeat_reply.shard = message.u.lease_grant.shard;
+    stop.u.heartbeat_reply.epoch = message.u.lease_grant.epoch;
+    stop.u.heartbeat_reply.stop = true;
+    assert_int_equal(hear(&c).kind, WIRE_HEARTBEAT);
+    say(&c, &stop);
+    for (int i = 0; i < 2; i++) /* the second is sent after the answer was read */
+        assert_int_equal(hear(&c).kind, WIRE_HEARTBEAT);
+    memory_budget_free(&run.budget, (size_t)run.job->workers.memory_bytes);
+    message = hear_result(&c);
+    assert_int_equal(message.u.lease_result.outcome, WIRE_OUTCOME_RELEASED);
+    assert_true(message.u.lease_result.samples_done < 40);
+    join(&worker, ST_OK);
+    assert_int_equal(zmq_close(c.socket), 0);
+    assert_int_equal(zmq_ctx_term(zmq), 0);
+    small_run_release(&run);
+}
+
+/* The coordinator says that the shard has gone to another: the worker drops it and goes on. */
+static void a_lost_lease_is_dropped(void **state)
+{
+    static const char *const sets[] = {"workers.queue_items=1", "workers.lease=1s", NULL};
+    struct wire_message message, lost = {.kind = WIRE_HEARTBEAT_REPLY};
+    struct small_sample samples[SMALL_RUN_MAX_SAMPLES];
+    struct coordinator c;
+    struct small_run run;
+    struct worker worker;
+    uint64_t number;
+    void *zmq = zmq_ctx_new();
+
+    (void)state;
+    assert_non_null(zmq);
+    coordinator_open(&c, zmq);
+    small_run_init(&run, sets);
+    small_run_put_samples(&run, "s", 40);
+    small_run_plan(&run);
+    start(&worker, &run, zmq, "w");
+    welcome(&c, &run);
+    number = hear_request(&c);
+    memory_budget_reserve(&run.budget,
+                          (size_t)run.job->workers.memory_bytes); /* it cannot decode */
+    message = grant_of(&run, number);
     say(&c, &message);
     lost.u.heartbeat_reply.shard = message.u.lease_grant.shard;
     lost.u.heartbeat_reply.epoch = message.u.lease_grant.epoch;
@@ -356,8 +509,7 @@ static void a_lost_lease_is_dropped(void **state)
     memory_budget_free(&run.budget, (size_t)run.job->workers.memory_bytes);
     message = hear_result(&c);
     assert_int_equal(message.u.lease_result.outcome, WIRE_OUTCOME_LOST);
-    finished.u.no_work.finished = true;
-    say(&c, &finished);
+    send_home(&c);
     join(&worker, ST_OK);
     assert_int_equal(small_run_samples(&run, samples), 0);
     assert_int_equal(zmq_close(c.socket), 0);
@@ -371,7 +523,9 @@ int main(void)
         cmocka_unit_test(workers_that_come_and_go_change_nothing),
         cmocka_unit_test(a_worker_of_another_job_learns_why_it_is_refused),
         cmocka_unit_test(a_result_tells_what_was_committed),
-        cmocka_unit_test(leases_beyond_what_can_be_held_are_refused),
+        cmocka_unit_test(only_the_answer_to_the_last_request_is_taken),
+        cmocka_unit_test(a_worker_works_on_while_the_coordinator_is_away),
+        cmocka_unit_test(a_worker_told_to_stop_hands_the_rest_back),
         cmocka_unit_test(a_lost_lease_is_dropped),
     };
 

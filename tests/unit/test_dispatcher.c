@@ -15,6 +15,9 @@ enum { ANSWER_MS = 20000, LEASE_MS = 60000, MAX_ATTEMPTS = 3, START_MS = 1000000
 /* The time that leases expire by. The dispatcher takes a function, so the value is global. */
 static atomic_llong now_ms;
 
+/* Of the job that the tests' workers work for. */
+static int64_t job_id;
+
 static int64_t fake_wall_ms(void)
 {
     return (int64_t)atomic_load(&now_ms);
@@ -41,6 +44,7 @@ static struct fixture *setup(const char *const *sets)
         small_run_put_text(&f->run, key, "{}\n");
     }
     small_run_plan(&f->run);
+    job_id = f->run.row.job;
     atomic_store(&now_ms, START_MS);
     f->zmq = zmq_ctx_new();
     assert_non_null(f->zmq);
@@ -112,10 +116,17 @@ static struct wire_message hear(void *socket)
 
 static struct wire_message ask(void *socket)
 {
-    const struct wire_message request = {.kind = WIRE_LEASE_REQUEST};
+    static uint64_t number;
+    struct wire_message request = {.kind = WIRE_LEASE_REQUEST}, answer;
 
+    request.u.lease_request.number = ++number;
+    request.u.lease_request.job = job_id;
     say(socket, &request);
-    return hear(socket);
+    answer = hear(socket);
+    assert_int_equal(answer.kind == WIRE_LEASE_GRANT ? answer.u.lease_grant.number
+                                                     : answer.u.no_work.number,
+                     number);
+    return answer;
 }
 
 static struct catalog_lease take(struct fixture *f, void *socket)
@@ -136,6 +147,7 @@ static bool beat_is_lost(void *socket, const struct catalog_lease *lease, uint64
 {
     struct wire_message message = {.kind = WIRE_HEARTBEAT};
 
+    message.u.heartbeat.job = job_id;
     message.u.heartbeat.shard = lease->shard;
     message.u.heartbeat.epoch = lease->epoch;
     message.u.heartbeat.samples_done = done;
@@ -154,6 +166,7 @@ static void end(void *socket, const struct catalog_lease *lease, enum wire_outco
 {
     struct wire_message message = {.kind = WIRE_LEASE_RESULT};
 
+    message.u.lease_result.job = job_id;
     message.u.lease_result.shard = lease->shard;
     message.u.lease_result.epoch = lease->epoch;
     message.u.lease_result.outcome = outcome;
@@ -184,17 +197,19 @@ static void a_worker_of_another_job_or_release_is_refused(void **state)
     void *worker = join(f);
 
     (void)state;
-    hello.u.hello.protocol = WIRE_PROTOCOL;
+    hello.u.hello.protocol = WIRE_PROTOCOL + 1; /* one release ahead: it will speak ours */
+    hello.u.hello.job = f->run.row.job;
     memcpy(hello.u.hello.config_digest, f->run.job->digest, sizeof f->run.job->digest);
     say(worker, &hello);
     answer = hear(worker);
     assert_int_equal(answer.kind, WIRE_WELCOME);
+    assert_int_equal(answer.u.welcome.protocol, WIRE_PROTOCOL);
     assert_int_equal(answer.u.welcome.job, f->run.row.job);
-    hello.u.hello.protocol = WIRE_PROTOCOL + 1;
+    hello.u.hello.protocol = WIRE_PROTOCOL + 2;
     say(worker, &hello);
     answer = hear(worker);
     assert_int_equal(answer.kind, WIRE_REFUSED);
-    assert_non_null(strstr(answer.u.refused.reason, "protocol 2"));
+    assert_non_null(strstr(answer.u.refused.reason, "protocol 3"));
     hello.u.hello.protocol = WIRE_PROTOCOL;
     memcpy(hello.u.hello.config_digest, "another", sizeof "another");
     say(worker, &hello);
@@ -446,6 +461,7 @@ static void the_longest_key_arrives_whole(void **state)
     assert_ok(catalog_job_begin(run->catalog, "long", run->job->digest, "{}", 1, &run->arena, &row,
                                 &stored, &err));
     assert_ok(catalog_plan_commit(run->catalog, row.job, &shard, 1, &err));
+    job_id = row.job;
     {
         const struct dispatcher_options options = {.zmq = f->zmq,
                                                    .endpoint = ENDPOINT "-long",

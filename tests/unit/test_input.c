@@ -1,4 +1,4 @@
-#include "coordinator/input.h"
+#include "worker/input.h"
 #include "tests/support/test.h"
 
 enum { MAX_KEYS = 5 };

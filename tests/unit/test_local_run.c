@@ -1,7 +1,7 @@
 #include "coordinator/local_run.h"
-#include "coordinator/model_record.h"
 #include "tests/support/small_run.h"
 #include "tests/support/test.h"
+#include "worker/model_record.h"
 
 #include <stdlib.h>
 
@@ -125,9 +125,11 @@ static void a_dataset_says_which_models_made_it(void **state)
     (void)snprintf(want, sizeof want,
                    "{\"captioners\": [{\"name\": \"c0\", \"model\": \"none\", \"family\": "
                    "\"fake\", \"digest\": \"%s\"}], \"teachers\": [{\"name\": \"t0\", "
-                   "\"model\": \"none\", \"family\": \"fake\", \"digest\": \"%s\"}, "
+                   "\"model\": \"none\", \"family\": \"fake\", \"digest\": \"%s\", "
+                   "\"image_size\": 32, \"mean\": [0.0, 0.0, 0.0], \"std\": [0.0, 0.0, 0.0]}, "
                    "{\"name\": \"t1\", \"model\": \"none\", \"family\": \"fake\", "
-                   "\"digest\": \"%s\"}]}",
+                   "\"digest\": \"%s\", \"image_size\": 24, \"mean\": [0.0, 0.0, 0.0], \"std\": "
+                   "[0.0, 0.0, 0.0]}]}",
                    zeros, zeros, zeros);
     assert_string_equal(small_run_text(&run, MODEL_RECORD_KEY), want);
     run.teachers[1]->base.info.weights_digest[0] = 'f'; /* another model by the same name */

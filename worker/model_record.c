@@ -1,4 +1,4 @@
-#include "coordinator/model_record.h"
+#include "worker/model_record.h"
 
 #include "reinforce/base/json.h"
 #include "reinforce/base/log.h"
@@ -33,6 +33,18 @@ static enum status add_settings(json_t *list, const struct captioner_info *info,
                        : error_set(err, ST_NO_MEMORY, "could not allocate the record of models");
 }
 
+static enum status add_preprocess(json_t *list, const struct preprocess *pre, struct error *err)
+{
+    json_t *entry = json_array_get(list, json_array_size(list) - 1);
+    json_t *more = json_pack("{s:i, s:[fff], s:[fff]}", "image_size", pre->size, "mean",
+                             (double)pre->mean[0], (double)pre->mean[1], (double)pre->mean[2],
+                             "std", (double)pre->std[0], (double)pre->std[1], (double)pre->std[2]);
+
+    return json_object_update_new(entry, more) == 0
+               ? ST_OK
+               : error_set(err, ST_NO_MEMORY, "could not allocate the record of models");
+}
+
 static enum status describe(const struct engine *engine, json_t *record, struct error *err)
 {
     const struct job *job = engine->job;
@@ -55,6 +67,8 @@ static enum status describe(const struct engine *engine, json_t *record, struct 
 
         st = add(teachers, job->teachers[i].name, job->teachers[i].model, info->family,
                  info->weights_digest, err);
+        if (st == ST_OK)
+            st = add_preprocess(teachers, &info->preprocess, err);
     }
     return st;
 }
@@ -124,5 +138,54 @@ enum status model_record_write(const struct engine *engine, struct object_store 
         error_add_context(err, MODEL_RECORD_KEY);
     byte_buf_release(&text);
     json_decref(record);
+    return st;
+}
+
+static enum status read_triple(const json_t *entry, const char *key, double out[3],
+                               struct error *err)
+{
+    const json_t *list = json_object_get(entry, key);
+
+    for (size_t c = 0; c < 3; c++) {
+        const json_t *value = json_array_get(list, c);
+
+        if (!json_is_number(value))
+            return error_set(err, ST_CORRUPT, "\"%s\" is not three numbers", key);
+        out[c] = json_number_value(value);
+    }
+    return ST_OK;
+}
+
+enum status model_record_read(struct object_store *output, struct model_facts *facts,
+                              struct error *err)
+{
+    struct arena arena;
+    struct bytes_view body;
+    json_t *record = NULL;
+    const json_t *teachers;
+    enum status st;
+
+    memset(facts, 0, sizeof *facts);
+    arena_init(&arena, 2 * MAX_BYTES);
+    st = object_store_get(output, MODEL_RECORD_KEY, MAX_BYTES, &arena, &body, err);
+    if (st == ST_OK)
+        st = json_parse(body, &record, err);
+    teachers = json_object_get(record, "teachers");
+    for (size_t t = 0; t < json_array_size(teachers) && st == ST_OK; t++) {
+        const json_t *entry = json_array_get(teachers, t);
+        json_int_t size = json_integer_value(json_object_get(entry, "image_size"));
+
+        if (size < 0 || size > INT32_MAX)
+            st = error_set(err, ST_CORRUPT, "\"image_size\" is not a size");
+        facts->image_size = MAX(facts->image_size, (int)size);
+        if (st == ST_OK && t == 0)
+            st = read_triple(entry, "mean", facts->mean, err);
+        if (st == ST_OK && t == 0)
+            st = read_triple(entry, "std", facts->std, err);
+    }
+    if (st != ST_OK)
+        error_add_context(err, MODEL_RECORD_KEY);
+    json_decref(record);
+    arena_release(&arena);
     return st;
 }

@@ -1,6 +1,6 @@
 /* How a job's stores are reached. */
-#ifndef REINFORCE_COORDINATOR_STORAGE_H
-#define REINFORCE_COORDINATOR_STORAGE_H
+#ifndef REINFORCE_WORKER_STORAGE_H
+#define REINFORCE_WORKER_STORAGE_H
 
 #include "reinforce/job/job.h"
 #include "storage/object/object_store.h"

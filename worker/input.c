@@ -1,4 +1,4 @@
-#include "coordinator/input.h"
+#include "worker/input.h"
 
 #include "reinforce/base/json.h"
 #include "reinforce/base/parse.h"

@@ -1,6 +1,6 @@
 /* Input: the store a job reads from, and the objects its URL names in there. */
-#ifndef REINFORCE_COORDINATOR_INPUT_H
-#define REINFORCE_COORDINATOR_INPUT_H
+#ifndef REINFORCE_WORKER_INPUT_H
+#define REINFORCE_WORKER_INPUT_H
 
 #include "storage/object/object_store.h"
 

@@ -1,6 +1,6 @@
 /* Which models a dataset was made with: _reinforce/models.json of the output. */
-#ifndef REINFORCE_COORDINATOR_MODEL_RECORD_H
-#define REINFORCE_COORDINATOR_MODEL_RECORD_H
+#ifndef REINFORCE_WORKER_MODEL_RECORD_H
+#define REINFORCE_WORKER_MODEL_RECORD_H
 
 #include "storage/object/object_store.h"
 #include "worker/engine.h"
@@ -12,7 +12,7 @@
  *
  *   {"captioners": [{"name", "model", "family", "digest", "weights_type", "attention_cap",
  *                    "final_cap", "sliding_window"}],
- *    "teachers": [{"name", "model", "family", "digest"}]}
+ *    "teachers": [{"name", "model", "family", "digest", "image_size", "mean", "std"}]}
  *
  * weights_type is what the decoder multiplies with, absent where it is not known; caps and window
  * are what Gemma's decoder runs with (0: none), absent for others. How captions are drawn stands in
@@ -23,5 +23,15 @@
  */
 NODISCARD enum status model_record_write(const struct engine *engine, struct object_store *output,
                                          struct error *err);
+
+/** What the side files of a dataset say of its models; all a coordinator, which has none, needs. */
+struct model_facts {
+    double mean[3], std[3]; /* of the first teacher; 0 without teachers */
+    int image_size;         /* the largest of the teachers, pixels */
+};
+
+/** Of the record that a worker has written. ST_NOT_FOUND: none has; ST_CORRUPT: not as above. */
+NODISCARD enum status model_record_read(struct object_store *output, struct model_facts *facts,
+                                        struct error *err);
 
 #endif

@@ -1,4 +1,4 @@
-#include "coordinator/storage.h"
+#include "worker/storage.h"
 
 static void common(const struct job *job, struct object_store_options *options)
 {

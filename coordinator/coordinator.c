@@ -1,0 +1,123 @@
+#include "coordinator/coordinator.h"
+
+#include "coordinator/dispatcher.h"
+#include "coordinator/steward.h"
+#include "proto/door.h"
+#include "reinforce/base/clock.h"
+#include "reinforce/base/log.h"
+#include "storage/catalog/catalog.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <zmq.h>
+
+enum { LOOK_MS = 100, LOCK_MS = 1000 };
+
+/* What serving takes; made when the lock is ours, gone when it is not. */
+struct service {
+    void *zmq;
+    struct door *door;
+    struct dispatcher *dispatcher;
+    struct steward *steward;
+};
+
+static bool is_stopped(const struct coordinator_options *options)
+{
+    return atomic_load(options->stop);
+}
+
+static void pause_for(const struct coordinator_options *options, int64_t ms)
+{
+    int64_t until_ms = clock_monotonic_ms() + ms;
+
+    while (!is_stopped(options) && clock_monotonic_ms() < until_ms)
+        (void)zmq_poll(NULL, 0, LOOK_MS);
+}
+
+static void tell(const struct coordinator_options *options, const char *address)
+{
+    if (options->told != NULL)
+        options->told(options->told_ctx, address);
+}
+
+static enum status begin(const struct coordinator_options *options, struct service *service,
+                         struct error *err)
+{
+    struct dispatcher_options dispatch = {
+        .endpoint = options->address, .keys = options->keys, .catalog_url = options->catalog_url};
+    enum status st = ST_OK;
+
+    service->zmq = zmq_ctx_new();
+    if (service->zmq == NULL)
+        return error_set(err, ST_NO_MEMORY, "could not create a ZeroMQ context: %s",
+                         zmq_strerror(errno));
+    dispatch.zmq = service->zmq;
+    if (options->keys != NULL)
+        st = door_open(service->zmq, options->allow_path, &service->door, err);
+    if (st == ST_OK)
+        st = dispatcher_create(&dispatch, &service->dispatcher, err);
+    if (st == ST_OK)
+        st = steward_start(options->catalog_url, &service->steward, err);
+    return st;
+}
+
+static void end(struct service *service)
+{
+    steward_stop(&service->steward);
+    dispatcher_destroy(&service->dispatcher);
+    door_close(&service->door);
+    if (service->zmq != NULL)
+        (void)zmq_ctx_term(service->zmq);
+}
+
+/* As long as the lock is ours. */
+static enum status serve(const struct coordinator_options *options, struct catalog *lock,
+                         struct error *err)
+{
+    struct service service = {0};
+    enum status st = begin(options, &service, err);
+
+    if (st == ST_OK)
+        tell(options, dispatcher_address(service.dispatcher));
+    while (st == ST_OK && !is_stopped(options)) {
+        pause_for(options, LOCK_MS);
+        if (dispatcher_verdict(service.dispatcher) == DISPATCHER_BROKEN) {
+            *err = *dispatcher_error(service.dispatcher);
+            st = err->code;
+        } else if (!is_stopped(options)) {
+            st = catalog_coordinate(lock, err);
+        }
+    }
+    end(&service);
+    return st;
+}
+
+enum status coordinator_run(const struct coordinator_options *options, struct error *err)
+{
+    struct catalog *lock;
+    bool told = false;
+    enum status st = catalog_open(options->catalog_url, &lock, err);
+
+    while (st == ST_OK && !is_stopped(options)) {
+        st = catalog_coordinate(lock, err);
+        if (st == ST_OK) {
+            told = false;
+            st = serve(options, lock, err);
+            if (st == ST_CONFLICT)
+                log_at(LOG_WARN, "coordination_lost", "cause=\"%s\"", err->message);
+        } else if (st == ST_CONFLICT && !told) {
+            told = true;
+            log_at(LOG_INFO, "standing_by", "cause=\"%s\"", err->message);
+            tell(options, NULL);
+        } else if (st == ST_UNAVAILABLE) {
+            log_at(LOG_WARN, "not_serving", "cause=\"%s\"", err->message);
+            st = ST_CONFLICT;
+        }
+        if (st == ST_CONFLICT) {
+            st = ST_OK;
+            pause_for(options, LOCK_MS);
+        }
+    }
+    catalog_close(&lock);
+    return st;
+}

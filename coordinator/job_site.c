@@ -1,0 +1,151 @@
+#include "coordinator/job_site.h"
+
+#include "coordinator/output.h"
+#include "coordinator/planner.h"
+#include "coordinator/side_objects.h"
+#include "reinforce/base/log.h"
+#include "storage/format/dataset.h"
+#include "worker/storage.h"
+
+#define JOB_OBJECT "_reinforce/job.json"
+
+enum { ARENA_BYTES = 1 << 30, JOB_OBJECT_MAX_BYTES = 16 << 20 };
+
+enum status job_site_open(struct job_site *site, const struct job *job, bool sole_writer,
+                          struct error *err)
+{
+    struct object_store_options stores;
+    enum status st;
+
+    memset(site, 0, sizeof *site);
+    site->job = job;
+    arena_init(&site->arena, ARENA_BYTES);
+    storage_input_options(job, &stores);
+    st = input_open(job->input.url, &stores, &site->arena, &site->input, err);
+    storage_output_options(job, sole_writer, &stores);
+    if (st == ST_OK)
+        st = object_store_open_with(job->output.url, &stores, &site->output, err);
+    if (st != ST_OK)
+        job_site_close(site);
+    return st;
+}
+
+void job_site_close(struct job_site *site)
+{
+    object_store_close(&site->output);
+    input_close(&site->input);
+    arena_release(&site->arena);
+    memset(site, 0, sizeof *site);
+}
+
+/* What a look at the output carries along. */
+struct visit {
+    struct job_site *site;
+    const char *catalog_url;
+};
+
+/* A shard in the output of a job that has not been planned: another catalog made it. */
+static enum status refuse_shard(void *ctx, const struct object_info *info, struct error *err)
+{
+    const struct visit *visit = ctx;
+    const struct job *job = visit->site->job;
+
+    if (!output_is_shard(info->key, dataset_format_by_name(job->output.format)->extension))
+        return ST_OK;
+    return error_set(err, ST_CONFLICT,
+                     "output \"%s\" holds a dataset that catalog \"%s\" does not know; restore the "
+                     "catalog or choose another output.url",
+                     job->output.url, visit->catalog_url);
+}
+
+/* An output that another job has begun is not ours to write into. */
+static enum status check_output(struct visit *visit, const struct catalog_job *row,
+                                struct error *err)
+{
+    struct job_site *site = visit->site;
+    const struct job *job = site->job;
+    struct bytes_view body;
+    json_t *found = NULL;
+    const char *name;
+    enum status st =
+        object_store_get(site->output, JOB_OBJECT, JOB_OBJECT_MAX_BYTES, &site->arena, &body, err);
+
+    if (st == ST_NOT_FOUND)
+        return ST_OK;
+    if (st == ST_OK)
+        st = json_parse(body, &found, err);
+    if (st != ST_OK)
+        return st;
+    site->is_known = true;
+    name = json_string_value(json_object_get(found, "name"));
+    if (name == NULL || strcmp(name, job->name) != 0)
+        st = error_set(
+            err, ST_CONFLICT,
+            "output \"%s\" holds the dataset of job \"%s\", not \"%s\"; choose another output.url",
+            job->output.url, name != NULL ? name : "?", job->name);
+    else if (row->state == CATALOG_JOB_PLANNING) /* one killed while it planned has no shards */
+        st = object_store_list(site->output, "", refuse_shard, visit, err);
+    json_decref(found);
+    return st;
+}
+
+enum status job_site_check(struct job_site *site, const struct catalog_job *row,
+                           const char *catalog_url, struct error *err)
+{
+    struct visit visit = {.site = site, .catalog_url = catalog_url};
+    size_t n_swept;
+    enum status st = check_output(&visit, row, err);
+
+    if (st == ST_OK && object_store_is_remote(site->output))
+        st = object_store_sweep(site->output, "", &n_swept, err);
+    return st;
+}
+
+enum status job_site_plan(struct job_site *site, struct catalog *catalog, struct catalog_job *row,
+                          struct error *err)
+{
+    struct plan plan = {
+        .job = site->job, .input = site->input, .output = site->output, .arena = &site->arena};
+    struct bytes_view config = bytes_of_string(site->job->effective_json);
+    struct object_written written;
+    enum status st = planner_run(&plan, err);
+
+    /* Another job may have begun here since job_site_check() looked. */
+    if (st == ST_OK && site->is_known)
+        st = object_store_put(site->output, JOB_OBJECT, config, &written, err);
+    else if (st == ST_OK)
+        st = object_store_put_new(site->output, JOB_OBJECT, config, &written, err);
+    if (st == ST_CONFLICT)
+        error_add_context(err, "another job begins in this output");
+    if (st == ST_OK)
+        st = catalog_plan_commit(catalog, row->job, plan.shards, plan.n_shards, err);
+    if (st == ST_OK)
+        row->state = CATALOG_JOB_RUNNING;
+    return st;
+}
+
+/* A part that may not be removed costs room and nothing else: the job is done all the same. */
+static enum status sweep_part(void *ctx, const struct object_info *info, struct error *err)
+{
+    enum status st = object_store_remove(ctx, info->key, err);
+
+    if (st != ST_OK)
+        log_at(LOG_WARN, "part_left", "key=%s cause=\"%s\"", info->key, err->message);
+    return st == ST_INVALID ? ST_OK : st;
+}
+
+enum status job_site_finish(struct job_site *site, struct catalog *catalog,
+                            const struct catalog_job *row, struct error *err)
+{
+    size_t n_swept = 0;
+    enum status st = side_objects_write(site->job, row, catalog, site->output, err);
+
+    /* What killed runs have left: parts nobody committed, writes nobody finished. */
+    if (st == ST_OK)
+        st = object_store_list(site->output, "_reinforce/parts/", sweep_part, site->output, err);
+    if (st == ST_OK)
+        st = object_store_sweep(site->output, "", &n_swept, err);
+    if (st == ST_OK)
+        st = catalog_job_move(catalog, row->job, CATALOG_JOB_RUNNING, CATALOG_JOB_DONE, "", err);
+    return st;
+}

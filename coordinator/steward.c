@@ -1,0 +1,192 @@
+#include "coordinator/steward.h"
+
+#include "coordinator/job_site.h"
+#include "reinforce/base/clock.h"
+#include "reinforce/base/log.h"
+#include "reinforce/base/wake.h"
+
+#include <inttypes.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { LOOK_MS = 500, RETRY_MS = 10000, CONFIG_ARENA_BYTES = 64 << 20, MAX_AT_ONCE = 64 };
+
+struct steward {
+    const char *catalog_url;
+    struct catalog *catalog;
+    struct wake stop;
+    atomic_bool stopping;
+    pthread_t thread;
+    bool started;
+    struct catalog_job_row todo[MAX_AT_ONCE]; /* of the look under way */
+    size_t n_todo;
+};
+
+static enum status gather(void *ctx, const struct catalog_job_row *row, struct error *err)
+{
+    struct steward *s = ctx;
+    bool wants_us = row->job.state == CATALOG_JOB_PLANNING ||
+                    (row->job.state == CATALOG_JOB_RUNNING && row->is_over);
+
+    (void)err;
+    if (wants_us && s->n_todo < MAX_AT_ONCE)
+        s->todo[s->n_todo++] = *row;
+    return ST_OK;
+}
+
+static enum status keep_error(void *ctx, const struct catalog_shard_row *row, struct error *err)
+{
+    char *last_error = ctx;
+
+    (void)err;
+    if (last_error[0] == '\0' && row->last_error != NULL)
+        (void)snprintf(last_error, 256, "%s", row->last_error);
+    return ST_OK;
+}
+
+/* Failed shards need somebody to look; with none, the side files are written. */
+static enum status finish(struct steward *s, struct job_site *site, const struct catalog_job *row,
+                          struct error *err)
+{
+    struct catalog_progress progress;
+    char last_error[256] = "";
+    enum status st = catalog_read_progress(s->catalog, row->job, &progress, err);
+
+    if (st != ST_OK)
+        return st;
+    if (progress.shards_failed == 0)
+        return job_site_finish(site, s->catalog, row, err);
+    st = catalog_shards(s->catalog, row->job, CATALOG_SHARD_FAILED, clock_wall_ms(), keep_error,
+                        last_error, err);
+    if (st != ST_OK)
+        return st;
+    return error_set(
+        err, ST_INVALID, "%" PRId64 " of %" PRId64 " shards failed %" PRId64 " times: %s",
+        progress.shards_failed, progress.shards_total, site->job->workers.max_attempts, last_error);
+}
+
+static enum status look_after(struct steward *s, struct catalog_job *row, struct error *err)
+{
+    struct job_site site = {0};
+    struct catalog_job found;
+    struct arena arena;
+    const char *config;
+    struct job *job = NULL;
+    bool is_new = row->state == CATALOG_JOB_PLANNING;
+    enum status st;
+
+    arena_init(&arena, CONFIG_ARENA_BYTES);
+    st = catalog_job_find(s->catalog, row->name, &arena, &found, &config, err);
+    if (st == ST_OK)
+        st = job_load_text(bytes_of_string(config), row->name, NULL, 0, &job, err);
+    if (st == ST_OK)
+        st = job_site_open(&site, job, false, err);
+    if (st == ST_OK && is_new)
+        st = job_site_check(&site, row, s->catalog_url, err);
+    if (st == ST_OK)
+        st = is_new ? job_site_plan(&site, s->catalog, row, err) : finish(s, &site, row, err);
+    if (st == ST_OK)
+        log_at(LOG_INFO, is_new ? "job_planned" : "job_done", "job=\"%s\"", row->name);
+    if (site.job != NULL)
+        job_site_close(&site);
+    job_destroy(&job);
+    arena_release(&arena);
+    return st;
+}
+
+static enum status give_up(struct steward *s, const struct catalog_job *row,
+                           enum catalog_job_state state, const struct error *why, struct error *err)
+{
+    char note[512];
+    enum status st;
+
+    (void)snprintf(note, sizeof note, "%s%s%s", why->context, why->context[0] != '\0' ? ": " : "",
+                   why->message);
+    log_at(LOG_ERROR, "job_paused", "job=\"%s\" cause=\"%s\"", row->name, note);
+    st = catalog_job_move(s->catalog, row->job, state, CATALOG_JOB_PAUSED, note, err);
+    return st == ST_CONFLICT ? ST_OK : st; /* it was moved meanwhile: cancelled, say */
+}
+
+/* How long to wait until the next look. */
+static int look(struct steward *s)
+{
+    struct error err = {0};
+    int wait_ms = LOOK_MS;
+    enum status st;
+
+    s->n_todo = 0;
+    st = catalog_jobs(s->catalog, clock_wall_ms(), gather, s, &err);
+    if (st != ST_OK) {
+        log_at(LOG_WARN, "jobs_not_read", "cause=\"%s\"", err.message);
+        return RETRY_MS;
+    }
+    for (size_t i = 0; i < s->n_todo && !atomic_load(&s->stopping); i++) {
+        struct catalog_job row = s->todo[i].job;
+        struct error why = {0};
+
+        st = look_after(s, &row, &why);
+        if (st != ST_OK && !status_is_retryable(st))
+            st = give_up(s, &row, s->todo[i].job.state, &why, &why);
+        if (st != ST_OK) {
+            log_at(LOG_WARN, "job_tried_again", "job=\"%s\" at=\"%s\" cause=\"%s\"", row.name,
+                   why.context, why.message);
+            wait_ms = RETRY_MS;
+        }
+    }
+    return wait_ms;
+}
+
+static void *run(void *arg)
+{
+    struct steward *s = arg;
+
+    while (!atomic_load(&s->stopping)) {
+        struct pollfd item = {.fd = s->stop.fds[0], .events = POLLIN};
+        int wait_ms = look(s);
+
+        (void)poll(&item, 1, wait_ms);
+    }
+    return NULL;
+}
+
+enum status steward_start(const char *catalog_url, struct steward **out, struct error *err)
+{
+    struct steward *s = calloc(1, sizeof *s);
+    enum status st;
+
+    *out = NULL;
+    if (s == NULL)
+        return error_set(err, ST_NO_MEMORY, "could not allocate the steward");
+    s->catalog_url = catalog_url;
+    s->stop = (struct wake){{-1, -1}};
+    st = wake_init(&s->stop, err);
+    if (st == ST_OK)
+        st = catalog_open(catalog_url, &s->catalog, err);
+    if (st == ST_OK && pthread_create(&s->thread, NULL, run, s) != 0)
+        st = error_set(err, ST_UNAVAILABLE, "could not start a thread");
+    s->started = st == ST_OK;
+    *out = s;
+    if (st != ST_OK)
+        steward_stop(out);
+    return st;
+}
+
+void steward_stop(struct steward **steward)
+{
+    struct steward *s = *steward;
+
+    if (s == NULL)
+        return;
+    if (s->started) {
+        atomic_store(&s->stopping, true);
+        wake_signal(&s->stop);
+        (void)pthread_join(s->thread, NULL);
+    }
+    catalog_close(&s->catalog);
+    wake_release(&s->stop);
+    free(s);
+    *steward = NULL;
+}

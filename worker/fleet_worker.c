@@ -1,0 +1,333 @@
+#include "worker/fleet_worker.h"
+
+#include "proto/endpoint.h"
+#include "reinforce/base/clock.h"
+#include "reinforce/base/log.h"
+#include "worker/input.h"
+#include "worker/model_record.h"
+#include "worker/storage.h"
+#include "worker/worker_group.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <zmq.h>
+
+enum {
+    ANSWER_MS = 10000,
+    LOOK_MS = 200, /* how soon *stop is seen */
+    AWAY_LOG_MS = 60000,
+    PAUSE_MIN_MS = 1000,
+    PAUSE_MAX_MS = 30000,
+    EXCEPT_MS = 60000, /* a job that cannot be loaded here is not taken again before */
+    ARENA_BYTES = 64 << 20,
+};
+
+/* A job with its models and stores: what a group of workers shares. */
+struct assignment {
+    int64_t id;
+    char digest[SHA256_HEX_LEN + 1];
+    char catalog_url[1024];
+    struct arena arena;
+    struct job *job; /* NULL: nothing is loaded */
+    struct engine *engine;
+    struct input input;
+    struct object_store *output;
+};
+
+struct fleet_worker {
+    const struct fleet_worker_options *options;
+    void *zmq;
+    void *socket; /* DEALER, for job requests; each agent has its own */
+    char name[96];
+    bool is_welcome;
+    uint64_t number;
+    int64_t except[WIRE_MAX_EXCEPT];
+    uint32_t n_except;
+    int64_t except_until_ms;
+    int64_t heard_ms, away_log_ms;
+    struct assignment assignment;
+};
+
+static bool is_stopped(const struct fleet_worker *w)
+{
+    return atomic_load(w->options->stop);
+}
+
+/* Waits, with an eye on *stop. */
+static void pause_for(struct fleet_worker *w, int64_t ms)
+{
+    int64_t until_ms = clock_monotonic_ms() + ms;
+
+    while (!is_stopped(w) && clock_monotonic_ms() < until_ms)
+        (void)zmq_poll(NULL, 0, (long)MIN(until_ms - clock_monotonic_ms(), (int64_t)LOOK_MS));
+}
+
+static void tell_away(struct fleet_worker *w)
+{
+    int64_t now_ms = clock_monotonic_ms();
+
+    if (now_ms - w->heard_ms < ANSWER_MS || now_ms < w->away_log_ms)
+        return;
+    w->away_log_ms = now_ms + AWAY_LOG_MS;
+    log_at(LOG_WARN, "coordinator_away",
+           "address=%s seconds=%" PRId64
+           " cause=\"it does not run, cannot be reached, or our keys do not fit\"",
+           w->options->addresses[0], (now_ms - w->heard_ms) / 1000);
+}
+
+/* One message and its answer. ST_TIMEOUT: there is none, or we were told to stop. */
+static enum status talk(struct fleet_worker *w, const struct wire_message *question,
+                        struct wire_message *answer, struct error *err)
+{
+    int64_t until_ms = clock_monotonic_ms() + ANSWER_MS;
+    enum status st = endpoint_send(w->socket, question, err);
+
+    if (st == ST_FULL) {
+        tell_away(w);
+        pause_for(w, LOOK_MS);
+        return ST_TIMEOUT;
+    }
+    while (st == ST_OK && !is_stopped(w) && clock_monotonic_ms() < until_ms) {
+        zmq_pollitem_t item = {.socket = w->socket, .events = ZMQ_POLLIN};
+
+        (void)zmq_poll(&item, 1, LOOK_MS);
+        st = endpoint_receive(w->socket, answer, err);
+        if (st == ST_OK) {
+            w->heard_ms = clock_monotonic_ms();
+            return ST_OK;
+        }
+        if (st == ST_FULL)
+            st = ST_OK;
+    }
+    if (st == ST_OK) {
+        tell_away(w);
+        w->is_welcome = false; /* whoever answers next may be another */
+    }
+    return st == ST_OK ? ST_TIMEOUT : st;
+}
+
+static enum status say_hello(struct fleet_worker *w, struct error *err)
+{
+    struct wire_message hello = {.kind = WIRE_HELLO}, answer;
+    enum status st;
+
+    hello.u.hello.protocol = WIRE_PROTOCOL;
+    (void)snprintf(hello.u.hello.worker, sizeof hello.u.hello.worker, "%s", w->name);
+    st = talk(w, &hello, &answer, err);
+    if (st != ST_OK)
+        return st;
+    if (answer.kind == WIRE_REFUSED)
+        return error_set(err, ST_INVALID, "the coordinator refused this worker: %s",
+                         answer.u.refused.reason);
+    if (answer.kind != WIRE_WELCOME) /* a late answer to something else */
+        return ST_TIMEOUT;
+    if (wire_protocol_agree(answer.u.welcome.protocol) == 0)
+        return error_set(err, ST_INVALID,
+                         "the coordinator speaks protocol %u, this worker %u; they may be one "
+                         "release apart",
+                         answer.u.welcome.protocol, (unsigned)WIRE_PROTOCOL);
+    w->is_welcome = true;
+    return ST_OK;
+}
+
+/* The next job. ST_TIMEOUT: none now; ask again. */
+static enum status ask_job(struct fleet_worker *w, struct wire_message *offer, struct error *err)
+{
+    struct wire_message request = {.kind = WIRE_JOB_REQUEST};
+    enum status st = w->is_welcome ? ST_OK : say_hello(w, err);
+
+    if (st != ST_OK)
+        return st;
+    if (clock_monotonic_ms() >= w->except_until_ms)
+        w->n_except = 0;
+    request.u.job_request.number = ++w->number;
+    request.u.job_request.n_except = w->n_except;
+    memcpy(request.u.job_request.except, w->except, sizeof w->except);
+    st = talk(w, &request, offer, err);
+    if (st == ST_OK && offer->kind == WIRE_JOB_OFFER && offer->u.job_offer.number == w->number)
+        return ST_OK;
+    if (st == ST_OK && offer->kind == WIRE_REFUSED)
+        w->is_welcome = false; /* the hello will tell why */
+    if (st == ST_OK && offer->kind == WIRE_NO_WORK && offer->u.no_work.number == w->number)
+        pause_for(w, offer->u.no_work.wait_ms);
+    return st == ST_OK ? ST_TIMEOUT : st;
+}
+
+static void unload(struct assignment *a)
+{
+    engine_close(&a->engine);
+    object_store_close(&a->output);
+    input_close(&a->input);
+    job_destroy(&a->job);
+    arena_release(&a->arena);
+    memset(a, 0, sizeof *a);
+}
+
+/* The job's configuration, as the catalog has it. */
+static enum status read_job(struct assignment *a, const char *name, const char *digest,
+                            struct error *err)
+{
+    struct catalog *catalog;
+    struct catalog_job row;
+    const char *config;
+    enum status st = catalog_open(a->catalog_url, &catalog, err);
+
+    if (st == ST_OK)
+        st = catalog_job_find(catalog, name, &a->arena, &row, &config, err);
+    if (st == ST_OK && row.job != a->id)
+        st = error_set(err, ST_INVALID,
+                       "job \"%s\" is number %" PRId64 " in this catalog and %" PRId64
+                       " in the coordinator's; give --catalog",
+                       name, row.job, a->id);
+    if (st == ST_OK && strcmp(row.config_digest, digest) != 0)
+        st = error_set(err, ST_UNAVAILABLE, "job \"%s\" is just being changed", name);
+    if (st == ST_OK)
+        st = job_load_text(bytes_of_string(config), name, NULL, 0, &a->job, err);
+    catalog_close(&catalog);
+    return st;
+}
+
+static enum status open_assignment(struct fleet_worker *w, const struct wire_message *offer,
+                                   struct error *err)
+{
+    struct assignment *a = &w->assignment;
+    struct object_store_options stores;
+    const char *url = w->options->catalog_url;
+    enum status st;
+
+    arena_init(&a->arena, ARENA_BYTES);
+    a->id = offer->u.job_offer.job;
+    memcpy(a->digest, offer->u.job_offer.config_digest, sizeof a->digest);
+    (void)snprintf(a->catalog_url, sizeof a->catalog_url, "%s",
+                   url != NULL ? url : offer->u.job_offer.catalog_url);
+    st = read_job(a, offer->u.job_offer.name, a->digest, err);
+    if (st != ST_OK)
+        return st;
+    storage_input_options(a->job, &stores);
+    st = input_open(a->job->input.url, &stores, &a->arena, &a->input, err);
+    storage_output_options(a->job, false, &stores);
+    if (st == ST_OK)
+        st = object_store_open_with(a->job->output.url, &stores, &a->output, err);
+    if (st == ST_OK)
+        st = engine_open(a->job, w->options->stop, &a->engine, err);
+    if (st == ST_OK)
+        st = model_record_write(a->engine, a->output, err);
+    return st;
+}
+
+/* The offered job, loaded; the one that is loaded already stays. */
+static enum status load(struct fleet_worker *w, const struct wire_message *offer, struct error *err)
+{
+    struct assignment *a = &w->assignment;
+    int64_t begun_ms = clock_monotonic_ms();
+    enum status st;
+
+    if (a->job != NULL && a->id == offer->u.job_offer.job &&
+        strcmp(a->digest, offer->u.job_offer.config_digest) == 0)
+        return ST_OK;
+    unload(a);
+    st = open_assignment(w, offer, err);
+    if (st != ST_OK) {
+        unload(a);
+        return st;
+    }
+    log_at(LOG_INFO, "job_loaded", "job=\"%s\" ms=%" PRId64, offer->u.job_offer.name,
+           clock_monotonic_ms() - begun_ms);
+    return ST_OK;
+}
+
+static enum status work(struct fleet_worker *w, struct error *err)
+{
+    struct assignment *a = &w->assignment;
+    int count = w->options->count > 0 ? w->options->count : a->job->workers.count;
+    struct worker_stats stats = {0};
+    struct memory_budget budget;
+    const struct stage_context context = {.job = a->job,
+                                          .engine = a->engine,
+                                          .input = a->input.store,
+                                          .output = a->output,
+                                          .stats = &stats,
+                                          .budget = &budget};
+    const struct agent_options like = {.zmq = w->zmq,
+                                       .addresses = w->options->addresses,
+                                       .n_addresses = w->options->n_addresses,
+                                       .keys = w->options->keys,
+                                       .job_id = a->id,
+                                       .context = &context,
+                                       .catalog_url = a->catalog_url,
+                                       .threads = a->job->workers.threads};
+    struct worker_group *group;
+    enum status st;
+
+    memory_budget_init(&budget, (size_t)a->job->workers.memory_bytes * (size_t)count);
+    st = worker_group_start(&like, count, &group, err);
+    while (st == ST_OK && !worker_group_wait(group, LOOK_MS))
+        if (is_stopped(w))
+            worker_group_drain(group);
+    if (st == ST_OK)
+        st = worker_group_join(&group, err);
+    memory_budget_release(&budget);
+    return st;
+}
+
+/* Not this one for a while: others may be fit for it, and we for others. */
+static void avoid(struct fleet_worker *w, int64_t job)
+{
+    if (w->n_except < WIRE_MAX_EXCEPT)
+        w->except[w->n_except++] = job;
+    w->except_until_ms = clock_monotonic_ms() + EXCEPT_MS;
+}
+
+static enum status run(struct fleet_worker *w, struct error *err)
+{
+    int64_t pause_ms = PAUSE_MIN_MS;
+
+    while (!is_stopped(w)) {
+        struct wire_message offer;
+        enum status st = ask_job(w, &offer, err);
+
+        if (st == ST_TIMEOUT)
+            continue;
+        if (st != ST_OK)
+            return st;
+        st = load(w, &offer, err);
+        if (st == ST_OK)
+            st = work(w, err);
+        if (st == ST_OK) {
+            pause_ms = PAUSE_MIN_MS;
+            continue;
+        }
+        if (is_stopped(w))
+            break;
+        log_at(LOG_ERROR, "job_not_worked_on", "job=\"%s\" at=\"%s\" cause=\"%s\"",
+               offer.u.job_offer.name, err->context, err->message);
+        if (!status_is_retryable(st))
+            avoid(w, offer.u.job_offer.job);
+        pause_for(w, pause_ms);
+        pause_ms = MIN(pause_ms * 2, (int64_t)PAUSE_MAX_MS);
+    }
+    return ST_OK;
+}
+
+enum status fleet_worker_run(const struct fleet_worker_options *options, struct error *err)
+{
+    struct fleet_worker w = {.options = options, .heard_ms = clock_monotonic_ms()};
+    enum status st;
+
+    arena_init(&w.assignment.arena, ARENA_BYTES);
+    worker_group_name("c", w.name);
+    w.zmq = zmq_ctx_new();
+    if (w.zmq == NULL)
+        return error_set(err, ST_NO_MEMORY, "could not create a ZeroMQ context: %s",
+                         zmq_strerror(errno));
+    st = endpoint_connect(w.zmq, options->addresses, options->n_addresses, w.name, options->keys,
+                          &w.socket, err);
+    if (st == ST_OK)
+        st = run(&w, err);
+    if (w.socket != NULL)
+        (void)zmq_close(w.socket);
+    (void)zmq_ctx_term(w.zmq);
+    unload(&w.assignment);
+    return st;
+}
