@@ -1,12 +1,12 @@
 #include "cli/command.h"
 #include "cli/store_args.h"
-#include "worker/model_record.h"
 #include "coordinator/output.h"
 #include "reinforce/base/file.h"
 #include "reinforce/base/utf8.h"
 #include "reinforce/image/augment.h"
 #include "reinforce/image/decode.h"
 #include "reinforce/image/encode.h"
+#include "worker/model_record.h"
 
 #include <getopt.h>
 #include <inttypes.h>

@@ -5,11 +5,35 @@
 #include <getopt.h>
 #include <math.h>
 #include <signal.h>
+#include <unistd.h>
 
 static atomic_bool stop; /* set by the handler; read everywhere */
 
+static volatile sig_atomic_t grace_s; /* 0: without limit */
+
+static void on_alarm(int signal_number)
+{
+    static const char text[] = "reinforce: the grace time is over\n";
+    ssize_t n = write(STDERR_FILENO, text, sizeof text - 1);
+
+    (void)n;
+    (void)signal_number;
+    _exit(EXIT_OTHER);
+}
+
+void job_args_limit_grace(unsigned seconds)
+{
+    struct sigaction action = {.sa_handler = on_alarm};
+
+    (void)sigemptyset(&action.sa_mask);
+    (void)sigaction(SIGALRM, &action, NULL);
+    grace_s = (sig_atomic_t)seconds;
+}
+
 static void on_signal(int signal_number)
 {
+    if (grace_s > 0)
+        (void)alarm((unsigned)grace_s);
     if (atomic_exchange(&stop, true)) {
         (void)signal(signal_number, SIG_DFL);
         (void)raise(signal_number);

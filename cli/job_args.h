@@ -25,6 +25,9 @@ bool job_args_load(const struct command *command, int argc, char **argv, struct 
 /** The first SIGINT or SIGTERM sets the flag, the second ends the process. */
 const atomic_bool *job_args_catch_signals(void);
 
+/** From the first signal on, the process has so many seconds; then it ends where it is. */
+void job_args_limit_grace(unsigned seconds);
+
 /** "12.3 MB", "1.2 GB" */
 void job_args_format_bytes(double bytes, char text[32]);
 

@@ -12,7 +12,7 @@ typedef void coordinator_told_fn(void *ctx, const char *address);
 
 struct coordinator_options {
     const char *catalog_url;
-    const char *address;     /* to bind: "tcp://127.0.0.1:7766" */
+    const char *address;     /* to bind: "tcp://127.0.0.1:7600" */
     const struct keys *keys; /* CURVE; NULL: plain */
     const char *allow_path;  /* with keys: public keys of workers */
     const atomic_bool *stop;

@@ -12,7 +12,7 @@ struct dispatcher;
 
 struct dispatcher_options {
     void *zmq;            /* ZeroMQ context */
-    const char *endpoint; /* to bind: "inproc://dispatch", "tcp://127.0.0.1:7766" */
+    const char *endpoint; /* to bind: "inproc://dispatch", "tcp://127.0.0.1:7600" */
     const struct keys
         *keys;             /* CURVE; NULL: plain. Who may come in is the context's door's to say */
     const struct job *job; /* NULL: every job of the catalog, as it comes and goes */

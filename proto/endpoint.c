@@ -16,9 +16,11 @@ enum {
 
 bool endpoint_is_local(const char *address)
 {
-    static const char *const local[] = {"inproc:", "ipc:", "tcp://127.",
-                                        "tcp://localhost:", "tcp://[::1]:"};
+    static const char *const local[] = {"inproc:", "ipc:", "tcp://localhost:", "tcp://[::1]:"};
+    static const char loopback[] = "tcp://127.";
 
+    if (strncmp(address, loopback, strlen(loopback)) == 0) /* and no name that begins so */
+        return address[strlen(loopback) + strspn(address + strlen(loopback), "0123456789.")] == ':';
     for (size_t i = 0; i < ARRAY_LEN(local); i++)
         if (strncmp(address, local[i], strlen(local[i])) == 0)
             return true;
@@ -82,7 +84,7 @@ enum status endpoint_connect(void *zmq, const char *const *addresses, size_t n_a
     if (keys != NULL && keys->server_key[0] == '\0') {
         (void)error_set(err, ST_INVALID,
                         "the key file does not name the coordinator's key; make it with "
-                        "`reinforce keys new --coordinator FILE.pub`");
+                        "`reinforce keys add`");
         ok = false;
     } else {
         if (ok && keys != NULL)

@@ -137,6 +137,66 @@ enum status keys_create(const char *path, const char *server_path, struct error 
     return st;
 }
 
+static enum status path_in(const char *dir, const char *name, char path[PATH_MAX],
+                           struct error *err)
+{
+    return snprintf(path, PATH_MAX, "%s/%s", dir, name) < PATH_MAX
+               ? ST_OK
+               : error_set(err, ST_INVALID, "path \"%.100s...\" is too long", dir);
+}
+
+/* `name`.pub to the end of the list, which may be new. */
+static enum status allow(const char *dir, const char *name, struct error *err)
+{
+    char list_path[PATH_MAX], path[PATH_MAX], file[256];
+    struct byte_buf list;
+    struct error none;
+    enum status st;
+
+    (void)snprintf(file, sizeof file, "%s.pub", name);
+    byte_buf_init(&list, MAX_FILE_BYTES);
+    st = path_in(dir, "allow", list_path, err);
+    if (st == ST_OK)
+        st = path_in(dir, file, path, err);
+    if (st == ST_OK) {
+        st = file_read(list_path, &list, &none);
+        if (st != ST_OK && st != ST_NOT_FOUND)
+            *err = none;
+        else
+            st = file_read(path, &list, err);
+    }
+    if (st == ST_OK)
+        st = file_write_atomic(list_path, bytes_view_of(list.data, list.len), err);
+    byte_buf_release(&list);
+    return st;
+}
+
+enum status keys_add_worker(const char *dir, const char *name, struct error *err)
+{
+    char path[PATH_MAX], server_path[PATH_MAX];
+    enum status st = path_in(dir, "coordinator.pub", server_path, err);
+
+    if (st == ST_OK)
+        st = path_in(dir, name, path, err);
+    if (st == ST_OK && strchr(name, '/') != NULL)
+        st = error_set(err, ST_INVALID, "\"%s\" is no name for a key", name);
+    if (st == ST_OK)
+        st = keys_create(path, server_path, err);
+    return st == ST_OK ? allow(dir, name, err) : st;
+}
+
+enum status keys_create_fleet(const char *dir, struct error *err)
+{
+    char path[PATH_MAX];
+    enum status st = file_make_dirs(dir, err);
+
+    if (st == ST_OK)
+        st = path_in(dir, "coordinator", path, err);
+    if (st == ST_OK)
+        st = keys_create(path, NULL, err);
+    return st == ST_OK ? keys_add_worker(dir, "worker", err) : st;
+}
+
 static enum status take_entry(void *ctx, const char *line, struct error *err)
 {
     struct keys *keys = ctx;

@@ -31,6 +31,13 @@ struct keys {
  */
 NODISCARD enum status keys_create(const char *path, const char *server_path, struct error *err);
 
+/** Makes a fleet's first keys in folder `dir`, which may be new: those of "coordinator" and of
+ * "worker", and "allow", a list with the worker in it. ST_CONFLICT: they are there. */
+NODISCARD enum status keys_create_fleet(const char *dir, struct error *err);
+
+/** Makes one more worker's keys there, and adds it to the list. */
+NODISCARD enum status keys_add_worker(const char *dir, const char *name, struct error *err);
+
 /** Reads a .key file. ST_INVALID: not such a file, or others than its owner may read it. */
 NODISCARD enum status keys_read(const char *path, struct keys *keys, struct error *err);
 

@@ -249,14 +249,15 @@ static enum status work(struct fleet_worker *w, struct error *err)
                                           .output = a->output,
                                           .stats = &stats,
                                           .budget = &budget};
-    const struct agent_options like = {.zmq = w->zmq,
-                                       .addresses = w->options->addresses,
-                                       .n_addresses = w->options->n_addresses,
-                                       .keys = w->options->keys,
-                                       .job_id = a->id,
-                                       .context = &context,
-                                       .catalog_url = a->catalog_url,
-                                       .threads = a->job->workers.threads};
+    const struct agent_options like = {
+        .zmq = w->zmq,
+        .addresses = w->options->addresses,
+        .n_addresses = w->options->n_addresses,
+        .keys = w->options->keys,
+        .job_id = a->id,
+        .context = &context,
+        .catalog_url = a->catalog_url,
+        .threads = w->options->threads > 0 ? w->options->threads : a->job->workers.threads};
     struct worker_group *group;
     enum status st;
 

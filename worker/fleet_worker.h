@@ -15,6 +15,7 @@ struct fleet_worker_options {
     const char
         *catalog_url; /* how this machine reaches the catalog; NULL: as the coordinator does */
     int count;        /* workers in this process; 0: the job's workers.count */
+    int threads;      /* compute threads of each; 0: the job's workers.threads */
     const atomic_bool *stop;
 };
 

@@ -87,7 +87,10 @@ def digest_bodies(objects):
     return digests
 
 
-def dump_catalog(output, tables=("samples", "captions", "scores", "outputs")):
+TABLES = ("samples", "captions", "scores", "outputs")
+
+
+def dump_catalog(output, tables=TABLES):
     """Every row that says what was made, without times, epochs and owners."""
     db = sqlite3.connect(f"file:{output}/catalog.sqlite?mode=ro", uri=True)
     rows = {}
@@ -99,6 +102,28 @@ def dump_catalog(output, tables=("samples", "captions", "scores", "outputs")):
         assert rows[table], f"table {table} is empty"
     db.close()
     return rows
+
+
+def psql(database, sql):
+    return subprocess.run(["psql", "-X", "-A", "-t", "-d", database, "-c", sql], check=True, capture_output=True,
+                          text=True).stdout
+
+
+def dump_postgres(database, folder):
+    """The rows of each table in the order of SQLite's columns, as harness.dump_catalog() has them."""
+    db = sqlite3.connect(f"file:{folder}/catalog.sqlite?mode=ro", uri=True)
+    rows = {}
+    for table in TABLES:
+        columns = [c[1] for c in db.execute(f"pragma table_info({table})")]
+        columns = [c for c in columns if c not in ("epoch", "part", "created_ms", "updated_ms", "finished_ms")]
+        text = psql(database, f"select json_build_array({', '.join(columns)}) from reinforce.{table}")
+        rows[table] = [tuple(json.loads(line)) for line in text.splitlines()]
+    db.close()
+    return rows
+
+
+def in_order(rows):
+    return sorted(rows, key=lambda row: json.dumps(row))
 
 
 def require(condition, message):

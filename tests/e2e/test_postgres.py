@@ -2,45 +2,19 @@
 
 Run by tests/support/postgres.sh, which starts the servers.
 """
-import json
 import os
 import pathlib
-import sqlite3
 import subprocess
 import tempfile
 
-from harness import digest_objects, dump_catalog, make_images, reinforce, require, write_job
-
-TABLES = ("samples", "captions", "scores", "outputs")
-
-
-def psql(database, sql):
-    return subprocess.run(["psql", "-X", "-A", "-t", "-d", database, "-c", sql], check=True, capture_output=True,
-                          text=True).stdout
-
-
-def dump_postgres(database, folder):
-    """The rows of each table in the order of SQLite's columns, as harness.dump_catalog() has them."""
-    db = sqlite3.connect(f"file:{folder}/catalog.sqlite?mode=ro", uri=True)
-    rows = {}
-    for table in TABLES:
-        columns = [c[1] for c in db.execute(f"pragma table_info({table})")]
-        columns = [c for c in columns if c not in ("epoch", "part", "created_ms", "updated_ms", "finished_ms")]
-        text = psql(database, f"select json_build_array({', '.join(columns)}) from reinforce.{table}")
-        rows[table] = [tuple(json.loads(line)) for line in text.splitlines()]
-    db.close()
-    return rows
-
-
-def in_order(rows):
-    return sorted(rows, key=lambda row: json.dumps(row))
-
+from harness import (digest_objects, dump_catalog, dump_postgres, in_order, make_images, psql, reinforce, require,
+                     write_job)
 
 with tempfile.TemporaryDirectory() as tmp:
     tmp = pathlib.Path(tmp)
     make_images(tmp / "images", 61)
     reinforce("run", write_job(tmp / "sqlite.yaml", tmp / "images", tmp / "sqlite"))
-    want_objects, want_rows = digest_objects(tmp / "sqlite"), dump_catalog(tmp / "sqlite", TABLES)
+    want_objects, want_rows = digest_objects(tmp / "sqlite"), dump_catalog(tmp / "sqlite")
     for database, server in [("direct", "POSTGRES_URL"), ("pooled", "POOLER_URL")]:
         subprocess.run(["createdb", database], check=True)
         url = f"{os.environ[server]}/{database}"
@@ -56,7 +30,7 @@ with tempfile.TemporaryDirectory() as tmp:
         require(done.returncode == 3, f"broken samples are quarantined, exit 3; got {done.returncode}")
         require(digest_objects(tmp / database) == want_objects, f"{database}: the objects differ")
         rows = dump_postgres(database, tmp / "sqlite")
-        for table in TABLES:
+        for table in want_rows:
             require(in_order(rows[table]) == in_order(want_rows[table]), f"{database}: table {table} differs")
         require(reinforce("verify", tmp / database).returncode == 0, "verify agrees")
         require("61" in psql(database, "select samples_done + samples_quarantined from reinforce.progress"), "progress")

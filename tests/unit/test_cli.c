@@ -20,9 +20,10 @@
 
 enum { MAX_ARGS = 16, MAX_OUTPUT = 1 << 20 };
 
-static const char *const command_names[] = {"run",     "plan",    "verify",   "inspect",
-                                            "embed",   "caption", "tokenize", "preprocess",
-                                            "augment", "model"};
+static const char *const command_names[] = {
+    "run",        "plan",    "verify", "inspect",     "embed",  "caption", "tokenize",
+    "preprocess", "augment", "model",  "submit",      "status", "workers", "pause",
+    "resume",     "cancel",  "retry",  "coordinator", "worker", "db",      "keys"};
 
 /* The folder that a test writes into, and what the last command said. */
 struct fixture {
@@ -171,8 +172,8 @@ static void every_command_explains_itself(void **state)
 
         (void)snprintf(usage, sizeof usage, "usage: reinforce %s ", command_names[i]);
         assert_int_equal(run(f, command_names[i], "--help"), 0);
-        if (strstr(f->out_text, usage) == NULL || strstr(f->out_text, "\nOptions:") == NULL ||
-            strstr(f->out_text, "Exit codes:") == NULL)
+        if (strstr(f->out_text, usage) == NULL || strstr(f->out_text, "Exit codes:") == NULL ||
+            (strcmp(command_names[i], "keys") != 0 && strstr(f->out_text, "\nOptions:") == NULL))
             fail_msg("%s --help lacks usage, options or exit codes", command_names[i]);
         assert_int_equal(f->err.len, 0);
         assert_int_equal(run(f, "help", command_names[i]), 0);
@@ -231,6 +232,19 @@ static void a_wrong_command_line_is_told_what_was_meant(void **state)
         {{"embed", "--model", CLIP, "--out", "x"}, "images or --texts-file are needed"},
         {{"model", "test", CLIP}, "info, check or pull"},
         {{"model", "info"}, "one model"},
+        {{"coordinator"}, "--catalog is missing"},
+        {{"coordinator", "--catalog", "sqlite:x", "--bind", "tcp://0.0.0.0:7600"},
+         "not loopback: give --keys and --allow, or say --insecure"},
+        {{"coordinator", "--catalog", "sqlite:x", "--keys", "k"}, "go together"},
+        {{"worker"}, "--coordinator is missing"},
+        {{"worker", "--coordinator", "tcp://127.0.0.1:1,tcp://c2:7600"},
+         "tcp://c2:7600 is not loopback"},
+        {{"worker", "--coordinator", "a,b,c,d,e,f,g,h,i"}, "more than 8 addresses"},
+        {{"worker", "--coordinator", "a", "--grace", "0"}, "grace"},
+        {{"keys", "new"}, "say new DIR, or add DIR NAME"},
+        {{"submit"}, "a job file is missing"},
+        {{"pause"}, "a job is missing"},
+        {{"status"}, "give a job file or --catalog"},
     };
     struct fixture *f = *state;
 

@@ -73,6 +73,36 @@ static void a_new_pair_is_the_owners_alone_and_never_overwritten(void **state)
     temp_folder_release(&f.folder);
 }
 
+static void a_fleet_begins_with_one_command_and_grows(void **state)
+{
+    struct fixture f;
+    struct keys coordinator, worker, more;
+    struct keys_allowed allowed;
+    struct error err = {0};
+    char dir[512];
+
+    (void)state;
+    temp_folder_init(&f.folder);
+    (void)snprintf(dir, sizeof dir, "%s", in(&f, "fleet"));
+    assert_ok(keys_create_fleet(dir, &err));
+    coordinator = read_keys(&f, "fleet/coordinator.key");
+    worker = read_keys(&f, "fleet/worker.key");
+    assert_string_equal(worker.server_key, coordinator.public_key);
+    assert_status(keys_create_fleet(dir, &err), ST_CONFLICT);
+    assert_ok(keys_allowed_open(in(&f, "fleet/allow"), &allowed, &err));
+    assert_true(keys_allowed_has(&allowed, worker.public_key));
+    assert_false(keys_allowed_has(&allowed, coordinator.public_key));
+    assert_ok(keys_add_worker(dir, "more", &err));
+    more = read_keys(&f, "fleet/more.key");
+    assert_string_equal(more.server_key, coordinator.public_key);
+    assert_true(keys_allowed_has(&allowed, more.public_key));
+    assert_true(keys_allowed_has(&allowed, worker.public_key));
+    assert_status(keys_add_worker(dir, "more", &err), ST_CONFLICT);
+    assert_status(keys_add_worker(dir, "../more", &err), ST_INVALID);
+    keys_allowed_release(&allowed);
+    temp_folder_release(&f.folder);
+}
+
 static void what_is_no_key_file_is_refused_by_line_and_never_shown(void **state)
 {
     static const struct {
@@ -298,18 +328,20 @@ static void only_loopback_counts_as_local(void **state)
         const char *address;
         bool want;
     } cases[] = {
-        {"tcp://127.0.0.1:7766", true},
+        {"tcp://127.0.0.1:7600", true},
         {"tcp://127.8.8.8:*", true},
         {"tcp://localhost:1", true},
-        {"tcp://[::1]:7766", true},
+        {"tcp://[::1]:7600", true},
         {"ipc:///run/r", true},
         {"inproc://x", true},
-        {"tcp://0.0.0.0:7766", false},
-        {"tcp://*:7766", false},
-        {"tcp://[::]:7766", false},
-        {"tcp://eth0:7766", false},
+        {"tcp://0.0.0.0:7600", false},
+        {"tcp://*:7600", false},
+        {"tcp://[::]:7600", false},
+        {"tcp://eth0:7600", false},
         {"tcp://10.1.2.3:1", false},
         {"tcp://localhost.evil:1", false},
+        {"tcp://127.0.0.1.evil:1", false},
+        {"tcp://127.evil:1", false},
         {"", false},
     };
 
@@ -332,7 +364,7 @@ static void a_key_that_names_no_coordinator_cannot_connect(void **state)
     make(&f, "lone", NULL);
     keys = read_keys(&f, "lone.key");
     assert_status(endpoint_connect(zmq, &address, 1, "w", &keys, &socket, &err), ST_INVALID);
-    assert_non_null(strstr(err.message, "--coordinator"));
+    assert_non_null(strstr(err.message, "keys add"));
     address = "nonsense";
     assert_status(endpoint_connect(zmq, &address, 1, "w", NULL, &socket, &err), ST_INVALID);
     assert_status(endpoint_bind(zmq, address, NULL, &socket, &err), ST_INVALID);
@@ -344,6 +376,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_new_pair_is_the_owners_alone_and_never_overwritten),
+        cmocka_unit_test(a_fleet_begins_with_one_command_and_grows),
         cmocka_unit_test(what_is_no_key_file_is_refused_by_line_and_never_shown),
         cmocka_unit_test(an_allow_list_is_read_again_when_it_changes),
         cmocka_unit_test(an_allowed_worker_is_heard_and_answered),

@@ -1,0 +1,345 @@
+#include "cli/catalog_args.h"
+#include "cli/job_args.h"
+#include "reinforce/base/clock.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+enum { RATE_FRESH_MS = 60000, MAX_ERRORS_SHOWN = 5 };
+
+/* One job with what belongs to it. */
+struct view {
+    struct catalog_args *args;
+    const struct catalog_job_row *row;
+    struct catalog_progress progress;
+    json_t *list; /* with --json: what is gathered now */
+    int n_shown;
+};
+
+/* < 0: not known. A rate that nobody has measured lately says nothing. */
+static double rate_of(const struct catalog_job_row *row)
+{
+    bool fresh = row->job.state == CATALOG_JOB_RUNNING && row->rated_ms > 0 &&
+                 clock_wall_ms() - row->rated_ms < RATE_FRESH_MS;
+
+    return fresh ? row->samples_per_second : -1;
+}
+
+/* Shards hold about as many samples each: those of the done ones say how many the rest have. */
+static double eta_of(const struct view *view)
+{
+    const struct catalog_progress *p = &view->progress;
+    double rate = rate_of(view->row), in_done = (double)p->samples_in_done_shards, total;
+
+    if (rate <= 0 || p->shards_done == 0)
+        return -1;
+    total = in_done * (double)p->shards_total / (double)p->shards_done;
+    return MAX(total - (double)(p->samples_done + p->samples_quarantined), 0.0) / rate;
+}
+
+static json_t *number_or_null(double value)
+{
+    return value >= 0 ? json_real(value) : json_null();
+}
+
+static json_t *job_json(const struct view *view)
+{
+    const struct catalog_progress *p = &view->progress;
+    json_t *job =
+        json_pack("{s:s, s:s, s:i, s:s, s:{s:I, s:I, s:I, s:I}, s:{s:I, s:I}, s:I}", "job",
+                  view->row->job.name, "state", catalog_job_state_name(view->row->job.state),
+                  "priority", (int)view->row->priority, "note", view->row->note, "shards", "total",
+                  (json_int_t)p->shards_total, "done", (json_int_t)p->shards_done, "leased",
+                  (json_int_t)p->shards_leased, "failed", (json_int_t)p->shards_failed, "samples",
+                  "done", (json_int_t)p->samples_done, "quarantined",
+                  (json_int_t)p->samples_quarantined, "bytes", (json_int_t)p->bytes_written);
+
+    (void)json_object_set_new(job, "samples_per_second", number_or_null(rate_of(view->row)));
+    (void)json_object_set_new(job, "eta_seconds", number_or_null(eta_of(view)));
+    return job;
+}
+
+static void print_line(const struct view *view)
+{
+    const struct catalog_progress *p = &view->progress;
+    char eta[32] = "";
+    double seconds = eta_of(view);
+
+    if (seconds >= 0)
+        job_args_format_seconds(seconds, eta);
+    (void)printf("%-24s %-10s %8d %12" PRId64 "/%-8" PRId64 " %12" PRId64 " %10" PRId64 "  %s\n",
+                 view->row->job.name, catalog_job_state_name(view->row->job.state),
+                 (int)view->row->priority, p->shards_done, p->shards_total, p->samples_done,
+                 p->samples_quarantined, eta);
+}
+
+static enum status show_job(void *ctx, const struct catalog_job_row *row, struct error *err)
+{
+    struct view view = *(struct view *)ctx;
+    enum status st;
+
+    view.row = row;
+    st = catalog_read_progress(view.args->catalog, row->job.job, &view.progress, err);
+    if (st != ST_OK)
+        return st;
+    if (view.list != NULL)
+        return json_array_append_new(view.list, job_json(&view)) == 0
+                   ? ST_OK
+                   : error_set(err, ST_NO_MEMORY, "could not make JSON");
+    print_line(&view);
+    return ST_OK;
+}
+
+/* Rows first: a walk must be over before the same handle is asked for something else. */
+struct rows {
+    struct catalog_job_row *rows;
+    size_t n, capacity;
+    struct arena *arena;
+};
+
+static enum status keep_row(void *ctx, const struct catalog_job_row *row, struct error *err)
+{
+    struct rows *rows = ctx;
+
+    if (rows->n == rows->capacity) {
+        size_t capacity = MAX(rows->capacity * 2, (size_t)16);
+        struct catalog_job_row *grown;
+        enum status st = arena_calloc(rows->arena, capacity, sizeof *grown, &grown, err);
+
+        if (st != ST_OK)
+            return st;
+        if (rows->n > 0)
+            memcpy(grown, rows->rows, rows->n * sizeof *grown);
+        rows->rows = grown;
+        rows->capacity = capacity;
+    }
+    rows->rows[rows->n++] = *row;
+    return ST_OK;
+}
+
+static enum status show_all(struct catalog_args *args, struct error *err)
+{
+    struct view view = {.args = args, .list = args->json ? json_array() : NULL};
+    struct rows rows = {.arena = &args->arena};
+    enum status st = catalog_jobs(args->catalog, clock_wall_ms(), keep_row, &rows, err);
+
+    if (st == ST_OK && !args->json)
+        (void)printf("%-24s %-10s %8s %12s/%-8s %12s %10s  %s\n", "job", "state", "priority",
+                     "shards", "all", "samples", "bad", "ETA");
+    for (size_t i = 0; i < rows.n && st == ST_OK; i++)
+        st = show_job(&view, &rows.rows[i], err);
+    if (st == ST_OK && args->json)
+        return catalog_args_print_json(view.list, err);
+    json_decref(view.list);
+    return st;
+}
+
+static enum status show_reason(void *ctx, const char *reason, const char *stage, int64_t n,
+                               struct error *err)
+{
+    struct view *view = ctx;
+
+    (void)err;
+    if (view->list != NULL)
+        (void)json_array_append_new(view->list,
+                                    json_pack("{s:s, s:s, s:I}", "reason", reason, "stage", stage,
+                                              "samples", (json_int_t)n));
+    else
+        (void)printf("%s    %-20s %" PRId64 " (%s)\n",
+                     view->n_shown++ == 0 ? "  quarantined by reason\n" : "", reason, n, stage);
+    return ST_OK;
+}
+
+static enum status show_failed(void *ctx, const struct catalog_shard_row *row, struct error *err)
+{
+    struct view *view = ctx;
+    const char *cause = row->last_error != NULL ? row->last_error : "";
+
+    (void)err;
+    if (view->list != NULL)
+        (void)json_array_append_new(
+            view->list, json_pack("{s:I, s:s}", "shard", (json_int_t)row->shard, "cause", cause));
+    else if (view->n_shown < MAX_ERRORS_SHOWN)
+        (void)printf("%s    %08" PRId64 "  %s\n", view->n_shown == 0 ? "  failed shards\n" : "",
+                     row->shard, cause);
+    view->n_shown++;
+    return ST_OK;
+}
+
+static enum status show_lease(void *ctx, const struct catalog_shard_row *row, struct error *err)
+{
+    struct view *view = ctx;
+    const char *owner = row->owner != NULL ? row->owner : "?";
+
+    (void)err;
+    if (view->list != NULL)
+        (void)json_array_append_new(view->list,
+                                    json_pack("{s:s, s:s, s:I, s:I, s:I}", "worker", owner, "job",
+                                              view->row->job.name, "shard", (json_int_t)row->shard,
+                                              "epoch", (json_int_t)row->epoch, "lease_ms",
+                                              (json_int_t)row->expires_in_ms));
+    else
+        (void)printf("%s    %-32s %s %08" PRId64 ", lease %s%.1f s\n",
+                     view->n_shown == 0 ? "  at work\n" : "", owner, view->row->job.name,
+                     row->shard, row->expires_in_ms < 0 ? "ran out since " : "",
+                     (double)(row->expires_in_ms < 0 ? -row->expires_in_ms : row->expires_in_ms) /
+                         1000);
+    view->n_shown++;
+    return ST_OK;
+}
+
+static enum status show_reasons(struct view *view, struct error *err)
+{
+    return catalog_reasons(view->args->catalog, view->row->job.job, show_reason, view, err);
+}
+
+static enum status show_failures(struct view *view, struct error *err)
+{
+    return catalog_shards(view->args->catalog, view->row->job.job, CATALOG_SHARD_FAILED,
+                          clock_wall_ms(), show_failed, view, err);
+}
+
+static enum status show_leases(struct view *view, struct error *err)
+{
+    return catalog_shards(view->args->catalog, view->row->job.job, CATALOG_SHARD_LEASED,
+                          clock_wall_ms(), show_lease, view, err);
+}
+
+static void print_head(const struct view *view)
+{
+    const struct catalog_progress *p = &view->progress;
+    double rate = rate_of(view->row), seconds = eta_of(view);
+    char eta[32] = "not known yet", bytes[32];
+
+    if (seconds >= 0)
+        job_args_format_seconds(seconds, eta);
+    job_args_format_bytes((double)p->bytes_written, bytes);
+    (void)printf("%s: %s\n", view->row->job.name, catalog_job_state_name(view->row->job.state));
+    if (view->row->note[0] != '\0')
+        (void)printf("  why          %s\n", view->row->note);
+    (void)printf("  priority     %d\n  samples      %" PRId64 " done, %" PRId64 " quarantined\n",
+                 (int)view->row->priority, p->samples_done, p->samples_quarantined);
+    (void)printf("  shards       %" PRId64 " of %" PRId64 " done, %" PRId64 " leased, %" PRId64
+                 " failed, %s\n",
+                 p->shards_done, p->shards_total, p->shards_leased, p->shards_failed, bytes);
+    if (rate >= 0)
+        (void)printf("  speed        %.1f samples/s, ETA %s\n", rate, eta);
+}
+
+static enum status show_one(struct catalog_args *args, struct error *err)
+{
+    static const struct {
+        const char *key;
+        enum status (*show)(struct view *view, struct error *err);
+    } lists[] = {{"reasons", show_reasons}, {"failed", show_failures}, {"workers", show_leases}};
+    struct catalog_job_row row;
+    struct view view = {.args = args, .row = &row};
+    json_t *job = NULL;
+    enum status st = catalog_args_find(args, &row, err);
+
+    if (st == ST_OK)
+        st = catalog_read_progress(args->catalog, row.job.job, &view.progress, err);
+    if (st != ST_OK)
+        return st;
+    if (args->json)
+        job = job_json(&view);
+    else
+        print_head(&view);
+    for (size_t i = 0; i < ARRAY_LEN(lists) && st == ST_OK; i++) {
+        view.n_shown = 0;
+        view.list = args->json ? json_array() : NULL;
+        st = lists[i].show(&view, err);
+        if (args->json)
+            (void)json_object_set_new(job, lists[i].key, view.list);
+    }
+    if (st == ST_OK && args->json)
+        return catalog_args_print_json(job, err);
+    json_decref(job);
+    return st;
+}
+
+/* Leases of one job, or of all. */
+static enum status show_workers(struct catalog_args *args, struct error *err)
+{
+    struct view view = {.args = args, .n_shown = 1, .list = args->json ? json_array() : NULL};
+    struct rows rows = {.arena = &args->arena};
+    enum status st = catalog_jobs(args->catalog, clock_wall_ms(), keep_row, &rows, err);
+
+    for (size_t i = 0; i < rows.n && st == ST_OK; i++) {
+        view.row = &rows.rows[i];
+        if (args->name == NULL || strcmp(args->name, view.row->job.name) == 0)
+            st = show_leases(&view, err);
+    }
+    if (st == ST_OK && args->json)
+        return catalog_args_print_json(view.list, err);
+    if (st == ST_OK && view.n_shown == 1)
+        (void)printf("nobody holds a lease\n");
+    json_decref(view.list);
+    return st;
+}
+
+static int show(const struct command *command, int argc, char **argv, bool workers)
+{
+    struct catalog_args args;
+    struct error err = {0};
+    int code = catalog_args_open(command, argc, argv, false, &args);
+    enum status st;
+
+    if (code != EXIT_DONE)
+        return code;
+    if (workers)
+        st = show_workers(&args, &err);
+    else
+        st = args.name != NULL ? show_one(&args, &err) : show_all(&args, &err);
+    catalog_args_close(&args);
+    return st == ST_OK ? EXIT_DONE : command_fail(command, &err);
+}
+
+static int run_status(int argc, char **argv)
+{
+    return show(&cmd_status, argc, argv, false);
+}
+
+static int run_workers(int argc, char **argv)
+{
+    return show(&cmd_workers, argc, argv, true);
+}
+
+/* clang-format off: as it is printed */
+const struct command cmd_status = {
+    .name = "status",
+    .synopsis = "reinforce status [--catalog URL] [--json] [JOB]",
+    .summary = "says how far the jobs of a catalog are",
+    .help = "Without JOB a line for each job of the catalog, the next to be worked on first.\n"
+            "With JOB, a job file or with --catalog the name of a job: its progress, speed as\n"
+            "the coordinator last measured it, why it is paused, quarantined samples by\n"
+            "reason, failed shards, and who is at work.\n"
+            "\n"
+            "Options:\n" CATALOG_ARGS_HELP "\n"
+            "Examples:\n"
+            "  reinforce status --catalog postgres://reinforce@db/reinforce\n"
+            "  reinforce status --json job.yaml\n"
+            "\n"
+            "Exit codes:\n"
+            "  0  done\n"
+            "  1  there is no such job, or the catalog could not be read\n"
+            "  2  usage\n",
+    .run = run_status,
+};
+
+const struct command cmd_workers = {
+    .name = "workers",
+    .synopsis = "reinforce workers [--catalog URL] [--json] [JOB]",
+    .summary = "says who holds which shard",
+    .help = "A line for each lease: the worker (host:process:number), job, shard, and how long\n"
+            "the lease lasts unless it is renewed. Workers without a shard are not listed.\n"
+            "JOB is a job file, or with --catalog the name of a job; without it, all jobs.\n"
+            "\n"
+            "Options:\n" CATALOG_ARGS_HELP "\n"
+            "Exit codes:\n"
+            "  0  done\n"
+            "  1  the catalog could not be read\n"
+            "  2  usage\n",
+    .run = run_workers,
+};
+/* clang-format on */
