@@ -1,5 +1,6 @@
 #include "coordinator/dispatcher.h"
 
+#include "coordinator/peers.h"
 #include "coordinator/served_jobs.h"
 #include "proto/endpoint.h"
 #include "reinforce/base/clock.h"
@@ -17,6 +18,7 @@ enum {
     MAX_WAIT_MS = 1000,
     IDLE_WAIT_MS = 2000, /* for workers without a job: there may be thousands */
     REFRESH_MS = 1000,
+    FORGET_MS = 3600000, /* a worker that was silent for so long says hello again */
     LEASE_ARENA_BYTES = 1 << 20
 };
 
@@ -33,35 +35,46 @@ struct dispatcher {
     struct error error;
     struct arena arena;
     struct served_jobs jobs;
+    struct peers peers;
+    uint64_t n_ignored;    /* messages that made no sense */
     int64_t refresh_at_ms; /* monotonic */
 };
 
-struct peer {
-    uint8_t id[ENDPOINT_MAX_ID];
+/* Who has sent the message at hand. */
+struct sender {
+    uint8_t id[PEER_MAX_ID];
     size_t id_len;
 };
 
-static enum status reply(struct dispatcher *d, const struct peer *peer,
-                         const struct wire_message *message, struct error *err)
+static enum status send(struct dispatcher *d, const uint8_t *id, size_t id_len,
+                        const struct wire_message *message, struct error *err)
 {
     struct byte_buf buf;
     enum status st;
 
     byte_buf_init(&buf, ENDPOINT_MAX_MESSAGE);
     st = wire_encode(message, &buf, err);
-    if (st == ST_OK && (zmq_send(d->socket, peer->id, peer->id_len, ZMQ_SNDMORE) < 0 ||
+    if (st == ST_OK && (zmq_send(d->socket, id, id_len, ZMQ_SNDMORE) < 0 ||
                         zmq_send(d->socket, buf.data, buf.len, 0) < 0))
         st = error_set(err, ST_UNAVAILABLE, "could not answer a worker: %s", zmq_strerror(errno));
     byte_buf_release(&buf);
     return st;
 }
 
-static enum status welcome(struct dispatcher *d, const struct peer *peer,
+static enum status reply(struct dispatcher *d, const struct peer *peer,
+                         const struct wire_message *message, struct error *err)
+{
+    return send(d, peer->id, peer->id_len, message, err);
+}
+
+static enum status welcome(struct dispatcher *d, const struct sender *sender,
                            const struct wire_message *hello, struct error *err)
 {
     struct wire_message answer = {.kind = WIRE_REFUSED};
     const struct served_job *job = served_jobs_find(&d->jobs, hello->u.hello.job);
     uint32_t protocol = wire_protocol_agree(hello->u.hello.protocol);
+    struct peer *peer;
+    enum status st = ST_OK;
 
     if (protocol == 0) {
         (void)snprintf(answer.u.refused.reason, sizeof answer.u.refused.reason,
@@ -75,10 +88,12 @@ static enum status welcome(struct dispatcher *d, const struct peer *peer,
         answer.kind = WIRE_WELCOME;
         answer.u.welcome.protocol = protocol;
         answer.u.welcome.job = hello->u.hello.job;
+        st = peers_add(&d->peers, sender->id, sender->id_len, hello->u.hello.worker,
+                       clock_monotonic_ms(), &peer, err);
         log_at(LOG_INFO, "worker_joined", "worker=\"%s\" job=%" PRId64, hello->u.hello.worker,
                hello->u.hello.job);
     }
-    return reply(d, peer, &answer, err);
+    return st == ST_OK ? send(d, sender->id, sender->id_len, &answer, err) : st;
 }
 
 /* The first of the jobs, by priority and age, that can use a worker. */
@@ -130,17 +145,6 @@ static void fill_grant(const struct catalog_lease *lease, uint64_t number,
     grant->u.lease_grant.attempts = (uint32_t)MAX(lease->attempts, 0);
 }
 
-/* The worker's name, which is its id on the wire; or that in hexadecimal. */
-static void owner_of(const struct peer *peer, char owner[2 * ENDPOINT_MAX_ID + 1])
-{
-    bool is_text = true;
-
-    for (size_t i = 0; i < peer->id_len && is_text; i++)
-        is_text = peer->id[i] > ' ' && peer->id[i] < 127;
-    for (size_t i = 0; i < peer->id_len; i++)
-        (void)snprintf(owner + (is_text ? i : 2 * i), 3, is_text ? "%c" : "%02x", peer->id[i]);
-}
-
 /* Whether a worker of `job` should go to another: one of higher priority, or, when its own has
  * nothing for it, any. */
 static bool is_wanted_elsewhere(struct dispatcher *d, const struct served_job *job, bool is_idle)
@@ -153,28 +157,31 @@ static bool is_wanted_elsewhere(struct dispatcher *d, const struct served_job *j
     return true;
 }
 
-static enum status grant(struct dispatcher *d, const struct peer *peer,
+static enum status grant(struct dispatcher *d, struct peer *peer,
                          const struct wire_message *request, struct error *err)
 {
     struct wire_message answer = {.kind = WIRE_NO_WORK};
     const struct served_job *job = served_jobs_find(&d->jobs, request->u.lease_request.job);
     struct catalog_lease lease;
-    char owner[2 * ENDPOINT_MAX_ID + 1] = "";
     int64_t wait_ms = 0;
     enum status st;
 
+    /* It was granted, and the answer was lost or is late: the same again. */
+    if (peer->grant.kind != 0 && peer->grant.u.lease_grant.job == request->u.lease_request.job &&
+        peer->grant.u.lease_grant.number == request->u.lease_request.number)
+        return reply(d, peer, &peer->grant, err);
     answer.u.no_work.number = request->u.lease_request.number;
     if (job == NULL || !job->is_running || job->is_spent || is_wanted_elsewhere(d, job, false)) {
         answer.u.no_work.finished = true;
         return reply(d, peer, &answer, err);
     }
-    owner_of(peer, owner);
     arena_reset(&d->arena);
-    st = catalog_lease_take(d->catalog, job->id, owner, d->options.wall_ms(),
+    st = catalog_lease_take(d->catalog, job->id, peer->name, d->options.wall_ms(),
                             job->job->workers.lease_ms, (int)job->job->workers.max_attempts,
                             &d->arena, &lease, &wait_ms, err);
     if (st == ST_OK) {
         fill_grant(&lease, request->u.lease_request.number, &answer);
+        peer->grant = answer;
     } else if (status_is_retryable(st)) {
         log_at(LOG_WARN, "lease_not_taken", "cause=\"%s\"", err->message);
         answer.u.no_work.wait_ms = MAX_WAIT_MS;
@@ -221,18 +228,16 @@ static enum status renew(struct dispatcher *d, const struct peer *peer,
     return st == ST_OK || st == ST_CONFLICT ? reply(d, peer, &answer, err) : st;
 }
 
-static enum status end_lease(struct dispatcher *d, const struct wire_message *result,
-                             struct error *err)
+/* What a result means for the catalog and the counts. */
+static enum status end_lease(struct dispatcher *d, struct served_job *job,
+                             const struct wire_message *result, struct error *err)
 {
-    struct served_job *job = served_jobs_find(&d->jobs, result->u.lease_result.job);
     const struct catalog_lease lease = {.job = result->u.lease_result.job,
                                         .shard = result->u.lease_result.shard,
                                         .epoch = result->u.lease_result.epoch};
     enum wire_outcome outcome = result->u.lease_result.outcome;
     enum status st = ST_OK;
 
-    if (job == NULL || job->job == NULL)
-        return ST_OK;
     if (outcome == WIRE_OUTCOME_RELEASED || outcome == WIRE_OUTCOME_FAILED) {
         st = catalog_lease_release(d->catalog, &lease, outcome == WIRE_OUTCOME_FAILED,
                                    result->u.lease_result.why, err);
@@ -243,24 +248,55 @@ static enum status end_lease(struct dispatcher *d, const struct wire_message *re
     if (st == ST_OK)
         st = count(d, job, lease.shard, lease.epoch, result->u.lease_result.samples_done,
                    result->u.lease_result.samples_quarantined, err);
-    failure_window_forget(&job->window, lease.shard, lease.epoch);
+    if (st == ST_OK)
+        failure_window_forget(&job->window, lease.shard, lease.epoch);
     return st;
 }
 
-static enum status serve(struct dispatcher *d, const struct peer *peer, struct bytes_view body,
+/* Acknowledged when it is where it belongs; until then the worker says it again. */
+static enum status take_result(struct dispatcher *d, struct peer *peer,
+                               const struct wire_message *result, struct error *err)
+{
+    int64_t id = result->u.lease_result.job, shard = result->u.lease_result.shard,
+            epoch = result->u.lease_result.epoch;
+    struct served_job *job = served_jobs_find(&d->jobs, id);
+    struct wire_message answer = {.kind = WIRE_RESULT_TAKEN};
+    enum status st = ST_OK;
+
+    if (job != NULL && job->job != NULL && !peer_has_ended(peer, id, shard, epoch))
+        st = end_lease(d, job, result, err);
+    if (st != ST_OK)
+        return st;
+    peer_end(peer, id, shard, epoch);
+    answer.u.result_taken.job = id;
+    answer.u.result_taken.shard = shard;
+    answer.u.result_taken.epoch = epoch;
+    return reply(d, peer, &answer, err);
+}
+
+/* What makes no sense has no answer: it may be anybody's. Told when its number doubles. */
+static enum status ignore(struct dispatcher *d, const char *cause)
+{
+    d->n_ignored++;
+    if ((d->n_ignored & (d->n_ignored - 1)) == 0)
+        log_at(LOG_WARN, "message_ignored", "n=%" PRIu64 " cause=\"%s\"", d->n_ignored, cause);
+    return ST_OK;
+}
+
+static enum status serve(struct dispatcher *d, const struct sender *sender, struct bytes_view body,
                          struct error *err)
 {
-    struct wire_message message, answer = {.kind = WIRE_REFUSED};
+    struct wire_message message, who = {.kind = WIRE_WHO_ARE_YOU};
+    struct peer *peer = peers_find(&d->peers, sender->id, sender->id_len);
 
-    if (wire_decode(body, &message, err) != ST_OK) {
-        log_at(LOG_WARN, "bad_message", "cause=\"%s\"", err->message);
-        (void)snprintf(answer.u.refused.reason, sizeof answer.u.refused.reason, "%.200s",
-                       err->message);
-        return reply(d, peer, &answer, err);
-    }
+    if (wire_decode(body, &message, err) != ST_OK)
+        return ignore(d, err->message);
+    if (message.kind == WIRE_HELLO)
+        return welcome(d, sender, &message, err);
+    if (peer == NULL) /* we are new here; or it was away for long */
+        return send(d, sender->id, sender->id_len, &who, err);
+    peer->heard_ms = clock_monotonic_ms();
     switch (message.kind) {
-    case WIRE_HELLO:
-        return welcome(d, peer, &message, err);
     case WIRE_JOB_REQUEST:
         return offer(d, peer, &message, err);
     case WIRE_LEASE_REQUEST:
@@ -268,18 +304,19 @@ static enum status serve(struct dispatcher *d, const struct peer *peer, struct b
     case WIRE_HEARTBEAT:
         return renew(d, peer, &message, err);
     case WIRE_LEASE_RESULT:
-        return end_lease(d, &message, err);
+        return take_result(d, peer, &message, err);
+    case WIRE_HELLO:
     case WIRE_WELCOME:
+    case WIRE_WHO_ARE_YOU:
     case WIRE_REFUSED:
     case WIRE_JOB_OFFER:
     case WIRE_LEASE_GRANT:
     case WIRE_NO_WORK:
     case WIRE_HEARTBEAT_REPLY:
+    case WIRE_RESULT_TAKEN:
         break;
     }
-    (void)snprintf(answer.u.refused.reason, sizeof answer.u.refused.reason,
-                   "message %d is not for coordinators", (int)message.kind);
-    return reply(d, peer, &answer, err);
+    return ignore(d, "it is not for coordinators");
 }
 
 static bool has_more(void *socket)
@@ -295,20 +332,20 @@ static bool has_more(void *socket)
  * whatever peer it names. */
 static enum status receive(struct dispatcher *d, struct error *err)
 {
-    struct peer peer;
+    struct sender sender;
     zmq_msg_t body;
-    int n = zmq_recv(d->socket, peer.id, sizeof peer.id, ZMQ_DONTWAIT), n_frames = 0;
+    int n = zmq_recv(d->socket, sender.id, sizeof sender.id, ZMQ_DONTWAIT), n_frames = 0;
     enum status st = ST_OK;
 
     if (n < 0)
         return ST_FULL;
-    peer.id_len = MIN((size_t)n, sizeof peer.id);
+    sender.id_len = MIN((size_t)n, sizeof sender.id);
     (void)zmq_msg_init(&body);
     while (has_more(d->socket) && zmq_msg_recv(&body, d->socket, 0) >= 0)
         n_frames++;
     if (n_frames > 0)
         st =
-            serve(d, &peer,
+            serve(d, &sender,
                   bytes_view_of(zmq_msg_data(&body), n_frames == 1 ? zmq_msg_size(&body) : 0), err);
     (void)zmq_msg_close(&body);
     return st;
@@ -332,6 +369,7 @@ static enum status endure(struct dispatcher *d, enum status st, const struct err
 static enum status look(struct dispatcher *d, struct error *err)
 {
     d->refresh_at_ms = clock_monotonic_ms() + REFRESH_MS;
+    peers_forget(&d->peers, clock_monotonic_ms() - FORGET_MS);
     return served_jobs_refresh(&d->jobs, d->catalog, d->options.wall_ms(), err);
 }
 
@@ -431,6 +469,7 @@ void dispatcher_destroy(struct dispatcher **dispatcher)
     wake_release(&d->stop);
     arena_release(&d->arena);
     served_jobs_release(&d->jobs);
+    peers_release(&d->peers);
     free(d);
     *dispatcher = NULL;
 }

@@ -39,6 +39,8 @@ enum status wire_encode(const struct wire_message *m, struct byte_buf *out, stru
     Reinforce__Wire__Heartbeat beat = REINFORCE__WIRE__HEARTBEAT__INIT;
     Reinforce__Wire__HeartbeatReply reply = REINFORCE__WIRE__HEARTBEAT_REPLY__INIT;
     Reinforce__Wire__LeaseResult result = REINFORCE__WIRE__LEASE_RESULT__INIT;
+    Reinforce__Wire__WhoAreYou who = REINFORCE__WIRE__WHO_ARE_YOU__INIT;
+    Reinforce__Wire__ResultTaken taken = REINFORCE__WIRE__RESULT_TAKEN__INIT;
 
     envelope.body_case = (Reinforce__Wire__Envelope__BodyCase)m->kind;
     switch (m->kind) {
@@ -126,6 +128,15 @@ enum status wire_encode(const struct wire_message *m, struct byte_buf *out, stru
         result.samples_done = m->u.lease_result.samples_done;
         result.samples_quarantined = m->u.lease_result.samples_quarantined;
         envelope.lease_result = &result;
+        break;
+    case WIRE_WHO_ARE_YOU:
+        envelope.who_are_you = &who;
+        break;
+    case WIRE_RESULT_TAKEN:
+        taken.job = m->u.result_taken.job;
+        taken.shard = m->u.result_taken.shard;
+        taken.epoch = m->u.result_taken.epoch;
+        envelope.result_taken = &taken;
         break;
     }
     return pack(&envelope, out, err);
@@ -294,6 +305,15 @@ static enum status take(const Reinforce__Wire__Envelope *envelope, struct wire_m
         out->u.lease_result.outcome = (enum wire_outcome)envelope->lease_result->outcome;
         return take_text("why", envelope->lease_result->why, out->u.lease_result.why,
                          sizeof out->u.lease_result.why, err);
+    case REINFORCE__WIRE__ENVELOPE__BODY_WHO_ARE_YOU:
+        out->kind = WIRE_WHO_ARE_YOU;
+        return ST_OK;
+    case REINFORCE__WIRE__ENVELOPE__BODY_RESULT_TAKEN:
+        out->kind = WIRE_RESULT_TAKEN;
+        out->u.result_taken.job = envelope->result_taken->job;
+        out->u.result_taken.shard = envelope->result_taken->shard;
+        out->u.result_taken.epoch = envelope->result_taken->epoch;
+        return ST_OK;
     case REINFORCE__WIRE__ENVELOPE__BODY__NOT_SET:
     case _REINFORCE__WIRE__ENVELOPE__BODY__CASE_IS_INT_SIZE:
         break;

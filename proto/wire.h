@@ -22,6 +22,8 @@ enum wire_kind {
     WIRE_LEASE_RESULT = 9,
     WIRE_JOB_REQUEST = 10,
     WIRE_JOB_OFFER = 11,
+    WIRE_WHO_ARE_YOU = 12,
+    WIRE_RESULT_TAKEN = 13,
 };
 
 enum wire_outcome {
@@ -102,6 +104,9 @@ struct wire_message {
             char why[256];
             uint64_t samples_done, samples_quarantined;
         } lease_result;
+        struct {
+            int64_t job, shard, epoch;
+        } result_taken;
     } u;
 };
 

@@ -97,7 +97,10 @@ static enum status talk(struct fleet_worker *w, const struct wire_message *quest
             w->heard_ms = clock_monotonic_ms();
             return ST_OK;
         }
-        if (st == ST_FULL)
+        if (st == ST_CORRUPT)
+            log_at(LOG_WARN, "message_ignored", "worker=\"%s\" cause=\"%s\"", w->name,
+                   err->message);
+        if (st == ST_FULL || st == ST_CORRUPT)
             st = ST_OK;
     }
     if (st == ST_OK) {
@@ -147,8 +150,8 @@ static enum status ask_job(struct fleet_worker *w, struct wire_message *offer, s
     st = talk(w, &request, offer, err);
     if (st == ST_OK && offer->kind == WIRE_JOB_OFFER && offer->u.job_offer.number == w->number)
         return ST_OK;
-    if (st == ST_OK && offer->kind == WIRE_REFUSED)
-        w->is_welcome = false; /* the hello will tell why */
+    if (st == ST_OK && (offer->kind == WIRE_WHO_ARE_YOU || offer->kind == WIRE_REFUSED))
+        w->is_welcome = false; /* it is another than before */
     if (st == ST_OK && offer->kind == WIRE_NO_WORK && offer->u.no_work.number == w->number)
         pause_for(w, offer->u.no_work.wait_ms);
     return st == ST_OK ? ST_TIMEOUT : st;

@@ -71,14 +71,14 @@ static void teardown(struct fixture *f)
 }
 
 /* A worker is a socket here; the test speaks for it. */
-static void *join(struct fixture *f)
+static void *come(struct fixture *f, const char *endpoint)
 {
     void *socket = zmq_socket(f->zmq, ZMQ_DEALER);
     int linger = 0;
 
     assert_non_null(socket);
     assert_int_equal(zmq_setsockopt(socket, ZMQ_LINGER, &linger, sizeof linger), 0);
-    assert_int_equal(zmq_connect(socket, ENDPOINT), 0);
+    assert_int_equal(zmq_connect(socket, endpoint), 0);
     return socket;
 }
 
@@ -114,15 +114,39 @@ static struct wire_message hear(void *socket)
     return message;
 }
 
-static struct wire_message ask(void *socket)
+static void greet(void *socket, const char *name)
 {
-    static uint64_t number;
-    struct wire_message request = {.kind = WIRE_LEASE_REQUEST}, answer;
+    struct wire_message hello = {.kind = WIRE_HELLO};
 
-    request.u.lease_request.number = ++number;
+    hello.u.hello.protocol = WIRE_PROTOCOL;
+    (void)snprintf(hello.u.hello.worker, sizeof hello.u.hello.worker, "%s", name);
+    say(socket, &hello);
+    assert_int_equal(hear(socket).kind, WIRE_WELCOME);
+}
+
+static void *join(struct fixture *f)
+{
+    void *socket = come(f, ENDPOINT);
+
+    greet(socket, "w");
+    return socket;
+}
+
+static struct wire_message ask_as(void *socket, uint64_t number)
+{
+    struct wire_message request = {.kind = WIRE_LEASE_REQUEST};
+
+    request.u.lease_request.number = number;
     request.u.lease_request.job = job_id;
     say(socket, &request);
-    answer = hear(socket);
+    return hear(socket);
+}
+
+static struct wire_message ask(void *socket)
+{
+    static uint64_t number = 100;
+    struct wire_message answer = ask_as(socket, ++number);
+
     assert_int_equal(answer.kind == WIRE_LEASE_GRANT ? answer.u.lease_grant.number
                                                      : answer.u.no_work.number,
                      number);
@@ -160,7 +184,6 @@ static bool beat_is_lost(void *socket, const struct catalog_lease *lease, uint64
     return message.u.heartbeat_reply.lost;
 }
 
-/* Has no answer. */
 static void end(void *socket, const struct catalog_lease *lease, enum wire_outcome outcome,
                 uint64_t done, uint64_t quarantined)
 {
@@ -173,6 +196,10 @@ static void end(void *socket, const struct catalog_lease *lease, enum wire_outco
     message.u.lease_result.samples_done = done;
     message.u.lease_result.samples_quarantined = quarantined;
     say(socket, &message);
+    message = hear(socket);
+    assert_int_equal(message.kind, WIRE_RESULT_TAKEN);
+    assert_int_equal(message.u.result_taken.shard, lease->shard);
+    assert_int_equal(message.u.result_taken.epoch, lease->epoch);
 }
 
 static enum status commit_part(struct fixture *f, struct catalog_lease *lease, struct error *err)
@@ -407,35 +434,119 @@ static void speak_for(void *worker, void *other)
     byte_buf_release(&buf);
 }
 
-static void what_is_no_message_of_a_worker_is_refused(void **state)
+static void what_is_no_message_of_a_worker_is_ignored(void **state)
 {
     struct fixture *f = setup(NULL);
-    void *worker = join(f);
-    struct wire_message wrong = {.kind = WIRE_NO_WORK};
-    struct wire_message answer;
-    void *other = zmq_socket(f->zmq, ZMQ_DEALER);
+    void *worker = join(f), *other = zmq_socket(f->zmq, ZMQ_DEALER);
+    const struct wire_message wrong = {.kind = WIRE_NO_WORK};
     zmq_pollitem_t item = {.socket = other, .events = ZMQ_POLLIN};
 
     (void)state;
     assert_non_null(other);
     assert_int_equal(zmq_setsockopt(other, ZMQ_ROUTING_ID, "other", 5), 0);
     assert_int_equal(zmq_connect(other, ENDPOINT), 0);
+    greet(other, "other");
     assert_int_equal(zmq_send(worker, "\xff\xff\xff", 3, 0), 3);
-    assert_int_equal(hear(worker).kind, WIRE_REFUSED);
     assert_int_equal(zmq_send(worker, "", 0, 0), 0);
-    assert_int_equal(hear(worker).kind, WIRE_REFUSED);
     say(worker, &wrong);
-    answer = hear(worker);
-    assert_int_equal(answer.kind, WIRE_REFUSED);
-    assert_non_null(strstr(answer.u.refused.reason, "not for coordinators"));
     speak_for(worker, other);
-    assert_int_equal(hear(worker).kind, WIRE_REFUSED);
+    /* The next answer is to the next message. */
     assert_true(beat_is_lost(worker, &(struct catalog_lease){.shard = 99, .epoch = 1}, 0, 0));
     assert_int_equal(take(f, worker).shard, 0);
     assert_int_equal(zmq_poll(&item, 1, 0), 0); /* the other one never asked */
     assert_int_equal(dispatcher_verdict(f->dispatcher), DISPATCHER_WORKING);
     leave(worker);
     leave(other);
+    teardown(f);
+}
+
+/* As after a coordinator has begun anew: nothing of what was said was heard. */
+static void a_worker_that_is_not_known_is_asked_who_it_is(void **state)
+{
+    struct fixture *f = setup(NULL);
+    const struct catalog_lease lease = {.shard = 0, .epoch = 1};
+    void *worker = come(f, ENDPOINT);
+    struct wire_message result = {.kind = WIRE_LEASE_RESULT};
+
+    (void)state;
+    assert_int_equal(ask_as(worker, 1).kind, WIRE_WHO_ARE_YOU);
+    result.u.lease_result.job = job_id;
+    result.u.lease_result.outcome = WIRE_OUTCOME_RELEASED;
+    say(worker, &result);
+    assert_int_equal(hear(worker).kind, WIRE_WHO_ARE_YOU);
+    greet(worker, "w");
+    assert_int_equal(ask_as(worker, 1).kind, WIRE_LEASE_GRANT);
+    assert_false(beat_is_lost(worker, &lease, 0, 0));
+    leave(worker);
+    teardown(f);
+}
+
+/* The first answer was lost, or is late. */
+static void the_same_request_has_the_same_lease(void **state)
+{
+    struct fixture *f = setup(NULL);
+    void *worker = join(f), *other = join(f);
+    struct wire_message first = ask_as(worker, 1), again, third;
+    struct catalog_lease lease = {.shard = first.u.lease_grant.shard,
+                                  .epoch = first.u.lease_grant.epoch};
+
+    (void)state;
+    assert_int_equal(first.kind, WIRE_LEASE_GRANT);
+    again = ask_as(worker, 1);
+    assert_memory_equal(&again, &first, sizeof first);
+    third = ask_as(other, 1); /* numbers are each worker's own */
+    assert_int_equal(third.kind, WIRE_LEASE_GRANT);
+    assert_int_not_equal(third.u.lease_grant.shard, lease.shard);
+    greet(worker, "w"); /* the connection was lost, the worker is the same */
+    again = ask_as(worker, 1);
+    assert_memory_equal(&again, &first, sizeof first);
+    end(worker, &lease, WIRE_OUTCOME_RELEASED, 0, 0);
+    again = ask_as(worker, 1); /* it has ended: a new one */
+    assert_int_equal(again.kind, WIRE_LEASE_GRANT);
+    assert_true(again.u.lease_grant.epoch > first.u.lease_grant.epoch);
+    leave(worker);
+    leave(other);
+    teardown(f);
+}
+
+static enum status keep_owner(void *ctx, const struct catalog_shard_row *row, struct error *err)
+{
+    (void)err;
+    (void)snprintf(ctx, 128, "%s", row->owner);
+    return ST_OK;
+}
+
+static void a_lease_belongs_to_the_worker_by_name(void **state)
+{
+    struct fixture *f = setup(NULL);
+    void *worker = come(f, ENDPOINT);
+    struct error err = {0};
+    char owner[128] = "";
+
+    (void)state;
+    greet(worker, "host:1:0-abcd");
+    (void)take(f, worker);
+    assert_ok(catalog_shards(f->run.catalog, job_id, CATALOG_SHARD_LEASED, START_MS, keep_owner,
+                             owner, &err));
+    assert_string_equal(owner, "host:1:0-abcd");
+    leave(worker);
+    teardown(f);
+}
+
+/* Its acknowledgement was lost. */
+static void a_result_that_is_said_twice_counts_once(void **state)
+{
+    static const char *const sets[] = {"budget.failure_fraction=0.25", "budget.failure_window=20",
+                                       NULL};
+    struct fixture *f = setup(sets);
+    void *worker = join(f);
+    struct catalog_lease lease = take(f, worker);
+
+    (void)state;
+    for (int i = 0; i < 5; i++)
+        end(worker, &lease, WIRE_OUTCOME_DONE, 4, 6);
+    assert_int_equal(dispatcher_verdict(f->dispatcher), DISPATCHER_WORKING);
+    leave(worker);
     teardown(f);
 }
 
@@ -472,9 +583,8 @@ static void the_longest_key_arrives_whole(void **state)
 
         assert_ok(dispatcher_create(&options, &dispatcher, &err));
     }
-    worker = zmq_socket(f->zmq, ZMQ_DEALER);
-    assert_non_null(worker);
-    assert_int_equal(zmq_connect(worker, ENDPOINT "-long"), 0);
+    worker = come(f, ENDPOINT "-long");
+    greet(worker, "w");
     assert_string_equal(ask(worker).u.lease_grant.input_key, key);
     leave(worker);
     dispatcher_destroy(&dispatcher);
@@ -512,7 +622,11 @@ int main(void)
         cmocka_unit_test(a_shard_that_fails_each_time_is_given_up),
         cmocka_unit_test(all_shards_done_is_the_end),
         cmocka_unit_test(the_failure_budget_counts_each_sample_once),
-        cmocka_unit_test(what_is_no_message_of_a_worker_is_refused),
+        cmocka_unit_test(what_is_no_message_of_a_worker_is_ignored),
+        cmocka_unit_test(a_worker_that_is_not_known_is_asked_who_it_is),
+        cmocka_unit_test(the_same_request_has_the_same_lease),
+        cmocka_unit_test(a_lease_belongs_to_the_worker_by_name),
+        cmocka_unit_test(a_result_that_is_said_twice_counts_once),
         cmocka_unit_test(the_longest_key_arrives_whole),
         cmocka_unit_test(what_cannot_be_started_says_why),
     };

@@ -80,6 +80,13 @@ static void fill(struct wire_message *m, enum wire_kind kind)
         m->u.lease_result.samples_done = 20;
         m->u.lease_result.samples_quarantined = 4;
         break;
+    case WIRE_WHO_ARE_YOU:
+        break;
+    case WIRE_RESULT_TAKEN:
+        m->u.result_taken.job = 7;
+        m->u.result_taken.shard = 3;
+        m->u.result_taken.epoch = 2;
+        break;
     }
 }
 
@@ -91,7 +98,7 @@ static void every_message_survives_encoding(void **state)
 
     (void)state;
     byte_buf_init(&buf, 1 << 16);
-    for (int kind = WIRE_HELLO; kind <= WIRE_JOB_OFFER; kind++) {
+    for (int kind = WIRE_HELLO; kind <= WIRE_RESULT_TAKEN; kind++) {
         fill(&in, (enum wire_kind)kind);
         byte_buf_reset(&buf);
         assert_ok(wire_encode(&in, &buf, &err));

@@ -1,0 +1,45 @@
+/* The workers a dispatcher knows: who has said hello, and what each was last told, so that it can
+ * be said again. Soft state: a worker that is not known is asked who it is. */
+#ifndef REINFORCE_COORDINATOR_PEERS_H
+#define REINFORCE_COORDINATOR_PEERS_H
+
+#include "proto/wire.h"
+
+enum { PEER_MAX_ID = 255, PEER_MAX_ENDED = 8 };
+
+struct peer {
+    uint8_t id[PEER_MAX_ID]; /* on the wire */
+    size_t id_len;
+    char name[128]; /* of its hello: the owner of its leases */
+    int64_t heard_ms;
+    struct wire_message grant; /* its last one; kind 0: none, or it has ended */
+    struct {
+        int64_t job, shard, epoch;
+    } ended[PEER_MAX_ENDED]; /* results that were taken last, in a ring */
+    size_t n_ended;
+};
+
+struct peers {
+    struct peer **list; /* by id */
+    size_t n, capacity;
+};
+
+void peers_release(struct peers *peers);
+
+/** NULL: it has not said hello. Lives until it is forgotten. */
+struct peer *peers_find(const struct peers *peers, const uint8_t *id, size_t id_len);
+
+/** Takes a hello: adds the peer, or finds it. A name that has changed is another worker. */
+NODISCARD enum status peers_add(struct peers *peers, const uint8_t *id, size_t id_len,
+                                const char *name, int64_t now_ms, struct peer **out,
+                                struct error *err);
+
+/** Forgets those that were last heard before `since_ms`. */
+void peers_forget(struct peers *peers, int64_t since_ms);
+
+/** Whether this result was taken before: its acknowledgement was lost. */
+bool peer_has_ended(const struct peer *peer, int64_t job, int64_t shard, int64_t epoch);
+/** Notes that it was; the grant, if it was the last, is not said again. */
+void peer_end(struct peer *peer, int64_t job, int64_t shard, int64_t epoch);
+
+#endif
