@@ -1,6 +1,7 @@
 #include "proto/endpoint.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <zmq.h>
 
@@ -69,44 +70,83 @@ enum status endpoint_bind(void *zmq, const char *address, const struct keys *key
     return err->code;
 }
 
-enum status endpoint_connect(void *zmq, const char *const *addresses, size_t n_addresses,
-                             const char *id, const struct keys *keys, void **socket,
-                             struct error *err)
+/* Before the socket connects, or what happens first is not seen. */
+static bool watch_socket(void *zmq, void *socket, void **watch)
 {
-    void *s = zmq_socket(zmq, ZMQ_DEALER);
-    const char *address = addresses[0];
-    bool ok = s != NULL && set_common(s) && set_int(s, ZMQ_LINGER, LINGER_MS) &&
-              set_int(s, ZMQ_IMMEDIATE, 1) && set_int(s, ZMQ_RECONNECT_IVL, RECONNECT_MS) &&
-              set_int(s, ZMQ_RECONNECT_IVL_MAX, RECONNECT_MAX_MS) &&
-              set_text(s, ZMQ_ROUTING_ID, id);
+    const int events = ZMQ_EVENT_HANDSHAKE_FAILED_AUTH | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
+                       ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL;
+    char address[64];
+
+    (void)snprintf(address, sizeof address, "inproc://watch-%p", socket);
+    *watch = zmq_socket(zmq, ZMQ_PAIR);
+    return *watch != NULL && set_int(*watch, ZMQ_LINGER, 0) &&
+           zmq_socket_monitor(socket, address, events) == 0 && zmq_connect(*watch, address) == 0;
+}
+
+static bool set_target(void *s, const struct endpoint_target *target)
+{
+    const struct keys *keys = target->keys;
+
+    return set_common(s) && set_int(s, ZMQ_LINGER, LINGER_MS) && set_int(s, ZMQ_IMMEDIATE, 1) &&
+           set_int(s, ZMQ_RECONNECT_IVL, RECONNECT_MS) &&
+           set_int(s, ZMQ_RECONNECT_IVL_MAX, RECONNECT_MAX_MS) &&
+           set_text(s, ZMQ_ROUTING_ID, target->id) &&
+           (keys == NULL || (set_text(s, ZMQ_CURVE_SERVERKEY, keys->server_key) &&
+                             set_text(s, ZMQ_CURVE_PUBLICKEY, keys->public_key) &&
+                             set_text(s, ZMQ_CURVE_SECRETKEY, keys->secret_key)));
+}
+
+enum status endpoint_connect(void *zmq, const struct endpoint_target *target, void **socket,
+                             void **watch, struct error *err)
+{
+    const char *address = target->addresses[0];
+    void *s, *w = NULL;
+    bool ok;
 
     *socket = NULL;
-    if (keys != NULL && keys->server_key[0] == '\0') {
-        (void)error_set(err, ST_INVALID,
-                        "the key file does not name the coordinator's key; make it with "
-                        "`reinforce keys add`");
-        ok = false;
-    } else {
-        if (ok && keys != NULL)
-            ok = set_text(s, ZMQ_CURVE_SERVERKEY, keys->server_key) &&
-                 set_text(s, ZMQ_CURVE_PUBLICKEY, keys->public_key) &&
-                 set_text(s, ZMQ_CURVE_SECRETKEY, keys->secret_key);
-        for (size_t i = 0; i < n_addresses && ok; i++) {
-            address = addresses[i];
-            ok = zmq_connect(s, address) == 0;
-        }
-        if (!ok)
-            (void)error_set(
-                err, errno == EINVAL || errno == EPROTONOSUPPORT ? ST_INVALID : ST_UNAVAILABLE,
-                "could not connect to %s: %s", address, zmq_strerror(errno));
+    if (watch != NULL)
+        *watch = NULL;
+    if (target->keys != NULL && target->keys->server_key[0] == '\0')
+        return error_set(err, ST_INVALID,
+                         "the key file does not name the coordinator's key; make it with "
+                         "`reinforce keys add`");
+    s = zmq_socket(zmq, ZMQ_DEALER);
+    ok = s != NULL && set_target(s, target) && (watch == NULL || watch_socket(zmq, s, &w));
+    for (size_t i = 0; i < target->n_addresses && ok; i++) {
+        address = target->addresses[i];
+        ok = zmq_connect(s, address) == 0;
     }
-    if (!ok) {
-        if (s != NULL)
-            (void)zmq_close(s);
+    if (!ok)
+        (void)error_set(err,
+                        errno == EINVAL || errno == EPROTONOSUPPORT ? ST_INVALID : ST_UNAVAILABLE,
+                        "could not connect to %s: %s", address, zmq_strerror(errno));
+    if (!ok && s != NULL)
+        (void)zmq_close(s);
+    if (!ok && w != NULL)
+        (void)zmq_close(w);
+    if (!ok)
         return err->code;
-    }
     *socket = s;
+    if (watch != NULL)
+        *watch = w;
     return ST_OK;
+}
+
+enum endpoint_trouble endpoint_trouble(void *watch)
+{
+    enum endpoint_trouble trouble = ENDPOINT_TROUBLE_NONE;
+    uint8_t frame[6]; /* event, and a value */
+    char address[256];
+
+    while (zmq_recv(watch, frame, sizeof frame, ZMQ_DONTWAIT) == (int)sizeof frame) {
+        uint16_t event;
+
+        memcpy(&event, frame, sizeof event);
+        (void)zmq_recv(watch, address, sizeof address, ZMQ_DONTWAIT);
+        trouble = event == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH ? ENDPOINT_TROUBLE_OUR_KEY
+                                                           : ENDPOINT_TROUBLE_KEYS;
+    }
+    return trouble;
 }
 
 enum status endpoint_send(void *socket, const struct wire_message *message, struct error *err)

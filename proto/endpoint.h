@@ -6,7 +6,7 @@
 #include "proto/keys.h"
 #include "proto/wire.h"
 
-enum { ENDPOINT_MAX_ADDRESSES = 8, ENDPOINT_MAX_ID = 255, ENDPOINT_MAX_MESSAGE = 1 << 16 };
+enum { ENDPOINT_MAX_ADDRESSES = 8, ENDPOINT_MAX_MESSAGE = 1 << 16 };
 
 /** Whether only this machine can reach what is bound there: inproc:, ipc:, tcp: to loopback. */
 bool endpoint_is_local(const char *address);
@@ -18,15 +18,33 @@ bool endpoint_is_local(const char *address);
 NODISCARD enum status endpoint_bind(void *zmq, const char *address, const struct keys *keys,
                                     void **socket, struct error *err);
 
+/** Where a DEALER goes, and as whom. */
+struct endpoint_target {
+    const char *const *addresses;
+    size_t n_addresses;
+    const char *id;          /* at most 255 bytes */
+    const struct keys *keys; /* NULL: plain */
+};
+
 /**
- * A DEALER named `id` (at most ENDPOINT_MAX_ID bytes) that is connected to those of the addresses
- * that are there, and comes back, with growing pauses, to those that are not. Messages go to
- * connected peers alone: with none, endpoint_send() says ST_FULL. `keys` NULL: plain; ST_INVALID
- * when they do not name the coordinator's.
+ * A DEALER that is connected to those of the addresses that are there, and comes back, with growing
+ * pauses, to those that are not. Messages go to connected peers alone: with none, endpoint_send()
+ * says ST_FULL. ST_INVALID: an address that is none, or keys that do not name the coordinator's.
+ * Where something else than ZeroMQ has answered, or with other keys, it does not go again: after a
+ * long silence make a fresh one. *watch (`watch` may be NULL) is for endpoint_trouble();
+ * zmq_close() it after the socket.
  */
-NODISCARD enum status endpoint_connect(void *zmq, const char *const *addresses, size_t n_addresses,
-                                       const char *id, const struct keys *keys, void **socket,
-                                       struct error *err);
+NODISCARD enum status endpoint_connect(void *zmq, const struct endpoint_target *target,
+                                       void **socket, void **watch, struct error *err);
+
+/** Why nobody is there, as far as is known since the last call: keys that do not fit are told from
+ * an address where nobody is. */
+enum endpoint_trouble {
+    ENDPOINT_TROUBLE_NONE = 0, /* nobody has answered, or nothing was tried */
+    ENDPOINT_TROUBLE_OUR_KEY = 1,
+    ENDPOINT_TROUBLE_KEYS = 2,
+};
+enum endpoint_trouble endpoint_trouble(void *watch);
 
 /** To the coordinator. ST_FULL: nobody is there, or the queue is full; nothing was sent. */
 NODISCARD enum status endpoint_send(void *socket, const struct wire_message *message,

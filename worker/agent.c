@@ -13,14 +13,16 @@
 
 enum {
     MAX_HELD = CONVERSATION_MAX_LEASES,
-    ANSWER_MS = 10000, /* of silence, then a request is made again */
-    LEAVE_MS = 2000,   /* for the coordinator's last answers, when all else is done */
+    ANSWER_MS = 10000,    /* of silence, then a request is made again */
+    DESERTED_ANSWERS = 3, /* so many answers' time without a word: try a fresh socket */
+    LEAVE_MS = 2000,      /* for the coordinator's last answers, when all else is done */
 };
 
 struct agent {
     const struct agent_options *options;
     void *socket; /* DEALER */
     struct conversation talk;
+    int64_t heard_ms; /* when a message came last, or a socket was made */
     struct pipeline *pipeline;
     struct queue *ended; /* struct shard_work *, from the writer */
     struct shard_work *held[MAX_HELD];
@@ -55,6 +57,24 @@ static void wait(struct agent *agent, int64_t until_ms)
 
     (void)zmq_poll(items, 2, (long)timeout_ms);
     wake_drain(agent->options->wake);
+}
+
+/* A socket may have given up on an address for good, where something else had answered once. */
+static enum status connect_anew(struct agent *agent, struct error *err)
+{
+    const struct endpoint_target target = {agent->options->addresses, agent->options->n_addresses,
+                                           agent->options->name, agent->options->keys};
+
+    if (agent->socket != NULL)
+        (void)zmq_close(agent->socket);
+    agent->heard_ms = clock_monotonic_ms();
+    return endpoint_connect(agent->options->zmq, &target, &agent->socket, NULL, err);
+}
+
+static bool is_deserted(const struct agent *agent)
+{
+    return !agent->talk.is_known &&
+           clock_monotonic_ms() - agent->heard_ms > DESERTED_ANSWERS * agent->talk.answer_ms;
 }
 
 static struct shard_work *find_held(struct agent *agent, int64_t shard, int64_t epoch)
@@ -143,10 +163,12 @@ static enum status take_messages(struct agent *agent, struct error *err)
 
     while (st == ST_OK || st == ST_CORRUPT) {
         st = endpoint_receive(agent->socket, &message, err);
-        if (st == ST_OK)
+        if (st == ST_OK) {
+            agent->heard_ms = clock_monotonic_ms();
             st = take(agent, &message, err);
-        else if (st == ST_CORRUPT)
+        } else if (st == ST_CORRUPT) {
             count_unexpected(agent, err->message);
+        }
     }
     return st == ST_FULL ? ST_OK : st;
 }
@@ -230,7 +252,10 @@ static enum status loop(struct agent *agent, struct error *err)
         int64_t until_ms;
 
         take_ended(agent);
-        st = speak(agent, err);
+        if (is_deserted(agent))
+            st = connect_anew(agent, err);
+        if (st == ST_OK)
+            st = speak(agent, err);
         if (st != ST_OK || may_leave(agent))
             break;
         until_ms = conversation_due_ms(&agent->talk, wants_lease(agent));
@@ -261,8 +286,7 @@ enum status agent_run(const struct agent_options *options, struct error *err)
     conversation_init(&agent.talk, options->name, options->job_id, options->context->job->digest,
                       options->answer_ms > 0 ? options->answer_ms : ANSWER_MS,
                       options->context->job->workers.lease_ms);
-    st = endpoint_connect(options->zmq, options->addresses, options->n_addresses, options->name,
-                          options->keys, &agent.socket, err);
+    st = connect_anew(&agent, err);
     if (st == ST_OK)
         st = pipeline_create(&pipeline, &agent.pipeline, err);
     if (st == ST_OK)

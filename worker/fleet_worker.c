@@ -15,7 +15,8 @@
 
 enum {
     ANSWER_MS = 10000,
-    LOOK_MS = 200, /* how soon *stop is seen */
+    LOOK_MS = 200,       /* how soon *stop is seen */
+    DESERTED_MS = 30000, /* without a word: try a fresh socket */
     AWAY_LOG_MS = 60000,
     PAUSE_MIN_MS = 1000,
     PAUSE_MAX_MS = 30000,
@@ -39,13 +40,14 @@ struct fleet_worker {
     const struct fleet_worker_options *options;
     void *zmq;
     void *socket; /* DEALER, for job requests; each agent has its own */
+    void *watch;  /* of the socket */
     char name[96];
     bool is_welcome;
     uint64_t number;
     int64_t except[WIRE_MAX_EXCEPT];
     uint32_t n_except;
     int64_t except_until_ms;
-    int64_t heard_ms, away_log_ms;
+    int64_t heard_ms, connected_ms, away_log_ms;
     struct assignment assignment;
 };
 
@@ -63,17 +65,50 @@ static void pause_for(struct fleet_worker *w, int64_t ms)
         (void)zmq_poll(NULL, 0, (long)MIN(until_ms - clock_monotonic_ms(), (int64_t)LOOK_MS));
 }
 
+static void disconnect(struct fleet_worker *w)
+{
+    if (w->socket != NULL)
+        (void)zmq_close(w->socket);
+    if (w->watch != NULL)
+        (void)zmq_close(w->watch);
+    w->socket = w->watch = NULL;
+    w->is_welcome = false;
+}
+
+/* A socket may have given up on an address for good, where something else had answered once. */
+static enum status connect_anew(struct fleet_worker *w, struct error *err)
+{
+    const struct endpoint_target target = {w->options->addresses, w->options->n_addresses, w->name,
+                                           w->options->keys};
+
+    disconnect(w);
+    w->connected_ms = clock_monotonic_ms();
+    return endpoint_connect(w->zmq, &target, &w->socket, &w->watch, err);
+}
+
+static bool is_deserted(const struct fleet_worker *w)
+{
+    return clock_monotonic_ms() - MAX(w->heard_ms, w->connected_ms) > DESERTED_MS;
+}
+
+/* Keys that do not fit are told at once, an absence when it lasts; both again each minute. */
 static void tell_away(struct fleet_worker *w)
 {
+    static const char *const causes[] = {
+        [ENDPOINT_TROUBLE_NONE] = "it does not run, or cannot be reached",
+        [ENDPOINT_TROUBLE_OUR_KEY] = "it refuses our key, which is not in its allow-list",
+        [ENDPOINT_TROUBLE_KEYS] = "keys do not fit: its key is not the one that our key file "
+                                  "names, or only one side has keys",
+    };
     int64_t now_ms = clock_monotonic_ms();
+    enum endpoint_trouble trouble = endpoint_trouble(w->watch);
 
-    if (now_ms - w->heard_ms < ANSWER_MS || now_ms < w->away_log_ms)
+    if ((trouble == ENDPOINT_TROUBLE_NONE && now_ms - w->heard_ms < ANSWER_MS) ||
+        now_ms < w->away_log_ms)
         return;
     w->away_log_ms = now_ms + AWAY_LOG_MS;
-    log_at(LOG_WARN, "coordinator_away",
-           "address=%s seconds=%" PRId64
-           " cause=\"it does not run, cannot be reached, or our keys do not fit\"",
-           w->options->addresses[0], (now_ms - w->heard_ms) / 1000);
+    log_at(LOG_WARN, "coordinator_away", "address=%s seconds=%" PRId64 " cause=\"%s\"",
+           w->options->addresses[0], (now_ms - w->heard_ms) / 1000, causes[trouble]);
 }
 
 /* One message and its answer. ST_TIMEOUT: there is none, or we were told to stop. */
@@ -95,6 +130,7 @@ static enum status talk(struct fleet_worker *w, const struct wire_message *quest
         st = endpoint_receive(w->socket, answer, err);
         if (st == ST_OK) {
             w->heard_ms = clock_monotonic_ms();
+            w->away_log_ms = 0;
             return ST_OK;
         }
         if (st == ST_CORRUPT)
@@ -138,8 +174,10 @@ static enum status say_hello(struct fleet_worker *w, struct error *err)
 static enum status ask_job(struct fleet_worker *w, struct wire_message *offer, struct error *err)
 {
     struct wire_message request = {.kind = WIRE_JOB_REQUEST};
-    enum status st = w->is_welcome ? ST_OK : say_hello(w, err);
+    enum status st = is_deserted(w) ? connect_anew(w, err) : ST_OK;
 
+    if (st == ST_OK && !w->is_welcome)
+        st = say_hello(w, err);
     if (st != ST_OK)
         return st;
     if (clock_monotonic_ms() >= w->except_until_ms)
@@ -298,6 +336,7 @@ static enum status run(struct fleet_worker *w, struct error *err)
         st = load(w, &offer, err);
         if (st == ST_OK)
             st = work(w, err);
+        w->heard_ms = clock_monotonic_ms(); /* nobody was listening meanwhile */
         if (st == ST_OK) {
             pause_ms = PAUSE_MIN_MS;
             continue;
@@ -325,12 +364,10 @@ enum status fleet_worker_run(const struct fleet_worker_options *options, struct 
     if (w.zmq == NULL)
         return error_set(err, ST_NO_MEMORY, "could not create a ZeroMQ context: %s",
                          zmq_strerror(errno));
-    st = endpoint_connect(w.zmq, options->addresses, options->n_addresses, w.name, options->keys,
-                          &w.socket, err);
+    st = connect_anew(&w, err);
     if (st == ST_OK)
         st = run(&w, err);
-    if (w.socket != NULL)
-        (void)zmq_close(w.socket);
+    disconnect(&w);
     (void)zmq_ctx_term(w.zmq);
     unload(&w.assignment);
     return st;

@@ -104,7 +104,7 @@ def exercise(tmp, kind, url_of, dump, want):
         second = fleet.coordinator()
         wait_for("the second stands by", lambda: said(second, "standing by"))
         workers = [fleet.worker() for _ in range(3)]
-        stranger = fleet.worker("stranger")
+        stranger, lost = fleet.worker("stranger"), fleet.worker("lost")
         require("submitted" in reinforce("submit", job).stdout, "the job is submitted")
 
         wait_for("work begins", lambda: fleet.has_samples("e2e", 6))
@@ -123,7 +123,11 @@ def exercise(tmp, kind, url_of, dump, want):
         wait_for("the job is done", lambda: fleet.status("e2e")["state"] == "done")
         require(said(third, "standing by"), "the third stands by")
         require(any(said(c, "its key is not in the allow-list") for c in (first, second)), "it is said who is refused")
-        wait_for("the stranger says why it does not work", lambda: said(stranger, "our keys do not fit"))
+        wait_for("the stranger says why it does not work", lambda: said(stranger, "which is not in its allow-list"))
+        wait_for("one of another fleet, too", lambda: said(lost, "is not the one that our key file names"))
+        if kind == "sqlite":
+            alone = reinforce("run", job, check=(1,))
+            require("another run" in alone.stderr, f"run and coordinator exclude each other: {alone.stderr}")
         compare(want, (digest_objects(out), dump(catalog, out)), kind)
         require(not list((out / "_reinforce/parts").glob("*")), f"{kind}: parts are left over")
         require(reinforce("verify", out).returncode == 0, "verify agrees")
@@ -157,6 +161,8 @@ with tempfile.TemporaryDirectory() as tmp:
     make_images(tmp / "images", 61)
     reinforce("keys", "new", tmp / "keys")
     reinforce("keys", "add", tmp / "keys", "stranger")
+    reinforce("keys", "new", tmp / "other")
+    (tmp / "other/worker.key").rename(tmp / "keys/lost.key")
     allow = tmp / "keys/allow"
     allow.write_text("".join(line for line in allow.read_text().splitlines(True) if "stranger" not in line))
     reinforce("run", write_job(tmp / "alone.yaml", tmp / "images", tmp / "alone", workers=WORKERS))

@@ -1,5 +1,6 @@
 #include "proto/door.h"
 #include "proto/endpoint.h"
+#include "reinforce/base/clock.h"
 #include "reinforce/base/file.h"
 #include "tests/support/temp_folder.h"
 #include "tests/support/test.h"
@@ -237,10 +238,11 @@ static void doorway_close(struct doorway *d)
 static void *knock(struct doorway *d, const struct keys *keys)
 {
     const char *address = d->address;
+    const struct endpoint_target target = {&address, 1, "w", keys};
     struct error err = {0};
     void *socket;
 
-    assert_ok(endpoint_connect(d->zmq, &address, 1, "w", keys, &socket, &err));
+    assert_ok(endpoint_connect(d->zmq, &target, &socket, NULL, &err));
     return socket;
 }
 
@@ -292,10 +294,11 @@ static void strangers_stay_outside(void **state)
     struct {
         const char *name;
         const struct keys *keys;
+        enum endpoint_trouble trouble;
     } cases[] = {
-        {"a key that is not on the list", &d.stranger},
-        {"one without keys", NULL},
-        {"one that takes us for another", &other_server},
+        {"a key that is not on the list", &d.stranger, ENDPOINT_TROUBLE_OUR_KEY},
+        {"one without keys", NULL, ENDPOINT_TROUBLE_KEYS},
+        {"one that takes us for another", &other_server, ENDPOINT_TROUBLE_KEYS},
     };
 
     (void)state;
@@ -304,20 +307,29 @@ static void strangers_stay_outside(void **state)
     memcpy(other_server.server_key, d.stranger.public_key, sizeof other_server.server_key);
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         const char *address = d.address;
-        void *socket = NULL, *monitor;
+        void *socket = NULL, *monitor, *watcher;
+        enum endpoint_trouble trouble = ENDPOINT_TROUBLE_NONE;
+        int64_t deadline_ms = clock_monotonic_ms() + DEADLINE_MS;
         struct error err = {0};
         char id[256], name[64];
 
         (void)snprintf(name, sizeof name, "inproc://monitor-%zu", i);
         monitor = watch(d.zmq, d.router, name);
-        assert_ok(endpoint_connect(d.zmq, &address, 1, "s", cases[i].keys, &socket, &err));
+        assert_ok(endpoint_connect(d.zmq,
+                                   &(struct endpoint_target){&address, 1, "s", cases[i].keys},
+                                   &socket, &watcher, &err));
         (void)await(monitor, failed);
+        while (trouble == ENDPOINT_TROUBLE_NONE && clock_monotonic_ms() < deadline_ms)
+            trouble = endpoint_trouble(watcher);
+        if (trouble != cases[i].trouble)
+            fail_msg("%s: trouble %d", cases[i].name, (int)trouble);
         if (endpoint_send(socket, &message, &err) != ST_FULL ||
             zmq_recv(d.router, id, sizeof id, ZMQ_DONTWAIT) >= 0)
             fail_msg("%s was let in", cases[i].name);
         assert_int_equal(zmq_socket_monitor(d.router, NULL, 0), 0);
         assert_int_equal(zmq_close(monitor), 0);
         assert_int_equal(zmq_close(socket), 0);
+        assert_int_equal(zmq_close(watcher), 0);
     }
     doorway_close(&d);
 }
@@ -356,6 +368,7 @@ static void a_key_that_names_no_coordinator_cannot_connect(void **state)
     const char *address = "tcp://127.0.0.1:1";
     struct fixture f;
     struct keys keys;
+    struct endpoint_target target = {&address, 1, "w", &keys};
     struct error err = {0};
     void *zmq = zmq_ctx_new(), *socket;
 
@@ -363,10 +376,11 @@ static void a_key_that_names_no_coordinator_cannot_connect(void **state)
     temp_folder_init(&f.folder);
     make(&f, "lone", NULL);
     keys = read_keys(&f, "lone.key");
-    assert_status(endpoint_connect(zmq, &address, 1, "w", &keys, &socket, &err), ST_INVALID);
+    assert_status(endpoint_connect(zmq, &target, &socket, NULL, &err), ST_INVALID);
     assert_non_null(strstr(err.message, "keys add"));
     address = "nonsense";
-    assert_status(endpoint_connect(zmq, &address, 1, "w", NULL, &socket, &err), ST_INVALID);
+    target.keys = NULL;
+    assert_status(endpoint_connect(zmq, &target, &socket, NULL, &err), ST_INVALID);
     assert_status(endpoint_bind(zmq, address, NULL, &socket, &err), ST_INVALID);
     assert_int_equal(zmq_ctx_term(zmq), 0);
     temp_folder_release(&f.folder);
