@@ -32,8 +32,9 @@ static bool is_safe(const struct coordinator_options *options, const char *key_p
     return key_path != NULL || insecure || endpoint_is_local(options->address);
 }
 
-static int serve(struct coordinator_options *options, const char *key_path)
+static int serve(const struct coordinator_options *given, const char *key_path)
 {
+    struct coordinator_options options = *given;
     struct keys keys;
     struct arena arena;
     struct error err = {0};
@@ -44,15 +45,15 @@ static int serve(struct coordinator_options *options, const char *key_path)
     if (getcwd(folder, sizeof folder) == NULL)
         st = error_set_errno(&err, ST_UNAVAILABLE, "could not tell the current folder");
     if (st == ST_OK) /* workers are told it */
-        st = absolute_job_url(options->catalog_url, "sqlite:", folder, &arena,
-                              &options->catalog_url, &err);
+        st = absolute_job_url(given->catalog_url, "sqlite:", folder, &arena, &options.catalog_url,
+                              &err);
     if (st == ST_OK && key_path != NULL)
         st = keys_read(key_path, &keys, &err);
-    options->keys = key_path != NULL ? &keys : NULL;
-    options->stop = job_args_catch_signals();
-    options->told = print_told;
+    options.keys = key_path != NULL ? &keys : NULL;
+    options.stop = job_args_catch_signals();
+    options.told = print_told;
     if (st == ST_OK)
-        st = coordinator_run(options, &err);
+        st = coordinator_run(&options, &err);
     arena_release(&arena);
     return st == ST_OK ? EXIT_DONE : command_fail(&cmd_coordinator, &err);
 }

@@ -71,20 +71,21 @@ static enum status take_option(struct arguments *a, int c, struct error *err)
     return st;
 }
 
-static int work(struct arguments *a)
+static int work(const struct arguments *a)
 {
+    struct fleet_worker_options options = a->options;
     struct keys keys;
     struct error err = {0};
     enum status st = ST_OK;
 
     if (a->key_path != NULL)
         st = keys_read(a->key_path, &keys, &err);
-    a->options.keys = a->key_path != NULL ? &keys : NULL;
-    a->options.addresses = a->addresses;
-    a->options.stop = job_args_catch_signals();
+    options.keys = a->key_path != NULL ? &keys : NULL;
+    options.addresses = a->addresses;
+    options.stop = job_args_catch_signals();
     job_args_limit_grace((unsigned)a->grace_s);
     if (st == ST_OK)
-        st = fleet_worker_run(&a->options, &err);
+        st = fleet_worker_run(&options, &err);
     return st == ST_OK ? EXIT_DONE : command_fail(&cmd_worker, &err);
 }
 
