@@ -80,6 +80,9 @@ static enum status welcome(struct dispatcher *d, const struct sender *sender,
         (void)snprintf(answer.u.refused.reason, sizeof answer.u.refused.reason,
                        "worker speaks protocol %u, coordinator %u; they may be one release apart",
                        hello->u.hello.protocol, (unsigned)WIRE_PROTOCOL);
+    } else if (hello->u.hello.worker[0] == '\0') {
+        (void)snprintf(answer.u.refused.reason, sizeof answer.u.refused.reason,
+                       "worker says no name, by which its leases would be known");
     } else if (job != NULL && strcmp(hello->u.hello.config_digest, job->digest) != 0) {
         (void)snprintf(answer.u.refused.reason, sizeof answer.u.refused.reason,
                        "worker has another job file: its digest is %.12s, the coordinator's %.12s",

@@ -226,6 +226,7 @@ static void a_worker_of_another_job_or_release_is_refused(void **state)
     (void)state;
     hello.u.hello.protocol = WIRE_PROTOCOL + 1; /* one release ahead: it will speak ours */
     hello.u.hello.job = f->run.row.job;
+    memcpy(hello.u.hello.worker, "w", 2);
     memcpy(hello.u.hello.config_digest, f->run.job->digest, sizeof f->run.job->digest);
     say(worker, &hello);
     answer = hear(worker);
@@ -243,6 +244,11 @@ static void a_worker_of_another_job_or_release_is_refused(void **state)
     answer = hear(worker);
     assert_int_equal(answer.kind, WIRE_REFUSED);
     assert_non_null(strstr(answer.u.refused.reason, "another job file"));
+    hello.u.hello.worker[0] = '\0';
+    say(worker, &hello);
+    answer = hear(worker);
+    assert_int_equal(answer.kind, WIRE_REFUSED);
+    assert_non_null(strstr(answer.u.refused.reason, "name"));
     leave(worker);
     teardown(f);
 }
