@@ -14,6 +14,13 @@ const char *catalog_job_state_name(enum catalog_job_state state)
     return (size_t)state < ARRAY_LEN(names) ? names[state] : names[0];
 }
 
+const char *catalog_worker_state_name(enum catalog_worker_state state)
+{
+    static const char *const names[] = {"?", "working", "draining", "gone"};
+
+    return (size_t)state < ARRAY_LEN(names) ? names[state] : names[0];
+}
+
 /* The kind of `url`, and in *rest what follows its scheme. */
 static enum status find_kind(const char *url, const struct catalog_ops **kind, const char **rest,
                              struct error *err)
@@ -170,6 +177,12 @@ enum status catalog_job_set_priority(struct catalog *c, int64_t job, int32_t pri
     return c->ops->job_set_priority(c, job, priority, err);
 }
 
+enum status catalog_job_set_quota(struct catalog *c, int64_t job, int64_t max_leases,
+                                  struct error *err)
+{
+    return c->ops->job_set_quota(c, job, max_leases, err);
+}
+
 enum status catalog_job_set_rate(struct catalog *c, int64_t job, double samples_per_second,
                                  int64_t now_ms, struct error *err)
 {
@@ -198,6 +211,46 @@ enum status catalog_shards(struct catalog *c, int64_t job, enum catalog_shard_st
                            int64_t now_ms, catalog_shard_fn *each, void *ctx, struct error *err)
 {
     return c->ops->shards(c, job, state, now_ms, each, ctx, err);
+}
+
+enum status catalog_worker_seen(struct catalog *c, const struct catalog_worker *worker,
+                                int64_t now_ms, struct error *err)
+{
+    return c->ops->worker_seen(c, worker, now_ms, err);
+}
+
+enum status catalog_workers(struct catalog *c, int64_t now_ms, catalog_worker_fn *each, void *ctx,
+                            struct error *err)
+{
+    return c->ops->workers(c, now_ms, each, ctx, err);
+}
+
+enum status catalog_retry_commit(struct catalog *c, int64_t job,
+                                 const struct catalog_shard_plan *shards, size_t n_shards,
+                                 const struct catalog_retry *retries, size_t n_retries,
+                                 struct error *err)
+{
+    assert(n_shards > 0);
+    return c->ops->retry_commit(c, job, shards, n_shards, retries, n_retries, err);
+}
+
+enum status catalog_shard_redo(struct catalog *c, int64_t job, int64_t shard, const char *list_key,
+                               int64_t n_samples, struct error *err)
+{
+    return c->ops->shard_redo(c, job, shard, list_key, n_samples, err);
+}
+
+enum status catalog_sources(struct catalog *c, int64_t job,
+                            const struct catalog_source_query *query, catalog_source_fn *each,
+                            void *ctx, struct error *err)
+{
+    return c->ops->sources(c, job, query, each, ctx, err);
+}
+
+enum status catalog_accounts(struct catalog *c, int64_t job, catalog_account_fn *each, void *ctx,
+                             struct error *err)
+{
+    return c->ops->accounts(c, job, each, ctx, err);
 }
 
 enum status catalog_job_find(struct catalog *c, const char *name, struct arena *arena,

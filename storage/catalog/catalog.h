@@ -25,10 +25,18 @@ enum catalog_shard_state {
     CATALOG_SHARD_FAILED = 4, /* tried max_attempts times */
 };
 
-/** Terminal states of a sample; each sample has exactly one. */
+/** What became of a sample: done or quarantined, one of the two. Where it was tried again, the row
+ * of the earlier try says so, and the state is that of the retry's row. */
 enum catalog_sample_state {
     CATALOG_SAMPLE_DONE = 1,
     CATALOG_SAMPLE_QUARANTINED = 2,
+    CATALOG_SAMPLE_RETRIED = 3,
+};
+
+enum catalog_worker_state {
+    CATALOG_WORKER_WORKING = 1,
+    CATALOG_WORKER_DRAINING = 2,
+    CATALOG_WORKER_GONE = 3,
 };
 
 struct catalog_job {
@@ -45,10 +53,12 @@ enum { CATALOG_READY_MAX = 1000 };
 struct catalog_job_row {
     struct catalog_job job;
     int32_t priority;          /* the highest is worked on first, then the oldest */
+    int64_t max_leases;        /* at once; 0: any number */
     char note[512];            /* why it is paused; else "" */
     double samples_per_second; /* as a coordinator has last measured it, */
     int64_t rated_ms;          /* and when (wall clock); 0: never */
-    int64_t n_ready; /* shards that could be leased now; counted up to CATALOG_READY_MAX */
+    int64_t n_ready; /* shards that could be leased now; counted up to CATALOG_READY_MAX and what
+                        max_leases leaves */
     bool is_over;    /* planned, and no shard is ready or leased: all are done or failed */
 };
 
@@ -60,6 +70,19 @@ struct catalog_shard_row {
     int64_t expires_in_ms; /* leased: < 0 when it has run out */
 };
 
+/** A worker as a coordinator has last seen it. Strings live until the callback returns. */
+struct catalog_worker {
+    const char *name;    /* host:process:number, as in a lease's owner */
+    const char *host;    /* "" when it is not known */
+    const char *address; /* where its messages come from; "" when it is not known */
+    const char *version; /* of its program; "" when it is not known */
+    enum catalog_worker_state state;
+    int64_t n_leases;          /* it holds */
+    double samples_per_second; /* lately */
+    int64_t first_seen_ms;     /* wall clock of the catalog; not read by worker_seen */
+    int64_t seen_ago_ms;       /* likewise */
+};
+
 /** One shard as planned. Strings are borrowed. */
 struct catalog_shard_plan {
     int64_t shard;            /* 0.. in planned order: names the output */
@@ -68,6 +91,7 @@ struct catalog_shard_plan {
     const char *input_format; /* dataset_format name */
     bool input_is_plan;       /* the planner wrote this list; it lives in the output store */
     bool input_is_previous;   /* this shard's own earlier output, being extended */
+    bool input_is_list;       /* a list of samples of other inputs (sample_list.h), in the output */
     int64_t input_samples;    /* of a previous output: how many it holds; else 0 */
     uint64_t input_begin, input_end; /* byte range of a splittable input; end 0: all */
     char input_etag[80];
@@ -113,6 +137,14 @@ struct catalog_sample {
     const struct catalog_score *scores;
 };
 
+/** What a model has done for a part's samples. */
+struct catalog_cost {
+    const char *role; /* "captioner", "teacher" */
+    const char *model;
+    double seconds; /* of threads */
+    int64_t images, texts, tokens;
+};
+
 /** A finished piece of a shard: its object and its rows become visible in one transaction. */
 struct catalog_part {
     const char *object_key; /* carries shard, part and epoch */
@@ -120,6 +152,41 @@ struct catalog_part {
     uint64_t next_offset, next_index; /* where the next part begins */
     size_t n_samples;
     const struct catalog_sample *samples;
+    size_t n_costs;
+    const struct catalog_cost *costs;
+};
+
+/** A sample by its row, and by the planned shard that read it first and its place in there. */
+struct catalog_source {
+    int64_t shard, index;
+    int64_t source_shard, source_index;
+    struct catalog_shard_plan source; /* of source_shard; strings until the callback returns */
+};
+
+/** Which of them: of all shards that are done, or of one. */
+struct catalog_source_query {
+    enum catalog_sample_state state; /* quarantined ones that a retry waits for are left out */
+    const char *reason;              /* NULL: any */
+    int64_t shard;                   /* < 0: all */
+};
+
+/** A sample to be tried again: sample `index` of shard `shard` takes the place of another row. */
+struct catalog_retry {
+    int64_t shard, index;
+    int64_t old_shard, old_index;
+    int64_t source_shard, source_index; /* as in catalog_source */
+};
+
+/** A shard's books. */
+struct catalog_account {
+    int64_t shard;
+    enum catalog_shard_state state;
+    bool is_retry;   /* its samples were read first by other shards */
+    int64_t read;    /* samples of its input; < 0: not read to its end yet */
+    int64_t samples; /* rows, of which are */
+    int64_t done, quarantined, retried;
+    int64_t last_index;                      /* the highest of the rows; < 0: none */
+    int64_t output_done, output_quarantined; /* as the output's row says; < 0: there is none */
 };
 
 struct catalog_part_row {
@@ -159,6 +226,12 @@ typedef enum status catalog_reason_fn(void *ctx, const char *reason, const char 
 typedef enum status catalog_job_fn(void *ctx, const struct catalog_job_row *row, struct error *err);
 typedef enum status catalog_shard_fn(void *ctx, const struct catalog_shard_row *row,
                                      struct error *err);
+typedef enum status catalog_worker_fn(void *ctx, const struct catalog_worker *worker,
+                                      struct error *err);
+typedef enum status catalog_source_fn(void *ctx, const struct catalog_source *source,
+                                      struct error *err);
+typedef enum status catalog_account_fn(void *ctx, const struct catalog_account *account,
+                                       struct error *err);
 typedef enum status catalog_sample_fn(void *ctx, int64_t shard, const struct catalog_sample *sample,
                                       struct error *err);
 
@@ -197,9 +270,9 @@ struct catalog_ops {
      * Leases end by the clock of the database where it has one (Postgres), so that the clocks of
      * workers do not matter; else by `now_ms`. expires_ms is always on the caller's clock.
      *
-     * Takes the lowest ready (or expired) shard, raising its epoch. ST_NOT_FOUND: none now;
-     * *wait_ms says when the first lease expires, or -1 when every shard is done or failed. A shard
-     * past max_attempts becomes failed.
+     * Takes the lowest ready (or expired) shard, raising its epoch. ST_NOT_FOUND: none now, or the
+     * job is paused, or has max_leases out; *wait_ms says when to ask again, or -1 when every shard
+     * is done or failed, or the job is cancelled. A shard past max_attempts becomes failed.
      */
     enum status (*lease_take)(struct catalog *c, int64_t job, const char *owner, int64_t now_ms,
                               int64_t lease_ms, int max_attempts, struct arena *arena,
@@ -211,8 +284,9 @@ struct catalog_ops {
     enum status (*lease_release)(struct catalog *c, const struct catalog_lease *lease, bool failed,
                                  const char *why, struct error *err);
 
-    /* Samples, captions, scores and the part in one transaction under the lease's epoch.
-     * ST_CONFLICT: fenced off. May be said again like shard_commit. */
+    /* Samples, captions, scores, costs and the part in one transaction under the lease's epoch; the
+     * rows that a retry's samples take the place of become `retried` in it. ST_CONFLICT: fenced
+     * off. May be said again like shard_commit. */
     enum status (*part_commit)(struct catalog *c, const struct catalog_lease *lease,
                                const struct catalog_part *part, struct error *err);
     /* The shard's parts in order. */
@@ -247,6 +321,8 @@ struct catalog_ops {
                             enum catalog_job_state to, const char *note, struct error *err);
     enum status (*job_set_priority)(struct catalog *c, int64_t job, int32_t priority,
                                     struct error *err);
+    enum status (*job_set_quota)(struct catalog *c, int64_t job, int64_t max_leases,
+                                 struct error *err);
     enum status (*job_set_rate)(struct catalog *c, int64_t job, double samples_per_second,
                                 int64_t now_ms, struct error *err);
     /* Leases end no sooner than now + lease_ms: while no coordinator was there, nobody could renew
@@ -256,11 +332,38 @@ struct catalog_ops {
     /* Failed shards are ready again, attempts start anew. */
     enum status (*shards_retry)(struct catalog *c, int64_t job, int64_t *n, struct error *err);
 
-    /* Reading; a walk sees one snapshot. Jobs come by priority, then age; shards in order. */
+    /* A worker's row as it is now, made when it is new. One that was not seen for a week is
+     * forgotten. */
+    enum status (*worker_seen)(struct catalog *c, const struct catalog_worker *worker,
+                               int64_t now_ms, struct error *err);
+
+    /*
+     * Shards behind the planned ones, with which samples they try again, in one transaction; a done
+     * job runs again. ST_CONFLICT: the job has other shards by now than up to shards[0], or is not
+     * planned, or cancelled.
+     */
+    enum status (*retry_commit)(struct catalog *c, int64_t job,
+                                const struct catalog_shard_plan *shards, size_t n_shards,
+                                const struct catalog_retry *retries, size_t n_retries,
+                                struct error *err);
+    /* A done shard is made again from a list of samples: its rows stay, those of the samples on the
+     * list are compared and kept. A done job runs again. ST_CONFLICT: the shard is not done, or the
+     * job cancelled. */
+    enum status (*shard_redo)(struct catalog *c, int64_t job, int64_t shard, const char *list_key,
+                              int64_t n_samples, struct error *err);
+
+    /* Reading; a walk sees one snapshot. Jobs come by priority, then age; shards in order; workers
+     * by name; sources by source_shard and source_index. */
     enum status (*jobs)(struct catalog *c, int64_t now_ms, catalog_job_fn *each, void *ctx,
                         struct error *err);
     enum status (*shards)(struct catalog *c, int64_t job, enum catalog_shard_state state,
                           int64_t now_ms, catalog_shard_fn *each, void *ctx, struct error *err);
+    enum status (*workers)(struct catalog *c, int64_t now_ms, catalog_worker_fn *each, void *ctx,
+                           struct error *err);
+    enum status (*sources)(struct catalog *c, int64_t job, const struct catalog_source_query *query,
+                           catalog_source_fn *each, void *ctx, struct error *err);
+    enum status (*accounts)(struct catalog *c, int64_t job, catalog_account_fn *each, void *ctx,
+                            struct error *err);
     enum status (*job_find)(struct catalog *c, const char *name, struct arena *arena,
                             struct catalog_job *job, const char **config_json, struct error *err);
     enum status (*progress)(struct catalog *c, int64_t job, struct catalog_progress *progress,
@@ -285,6 +388,9 @@ struct catalog { /* first member of each kind's own struct */
 
 /** "planning", "running", "paused", "done", "cancelled". */
 const char *catalog_job_state_name(enum catalog_job_state state);
+
+/** "working", "draining", "gone". */
+const char *catalog_worker_state_name(enum catalog_worker_state state);
 
 /** "sqlite:path", "postgres://user@host:port/database". ST_INVALID: an unknown scheme. Callers use
  * the functions of catalog.c, never a slot. */
@@ -331,6 +437,8 @@ NODISCARD enum status catalog_job_move(struct catalog *c, int64_t job, enum cata
                                        struct error *err);
 NODISCARD enum status catalog_job_set_priority(struct catalog *c, int64_t job, int32_t priority,
                                                struct error *err);
+NODISCARD enum status catalog_job_set_quota(struct catalog *c, int64_t job, int64_t max_leases,
+                                            struct error *err);
 NODISCARD enum status catalog_job_set_rate(struct catalog *c, int64_t job,
                                            double samples_per_second, int64_t now_ms,
                                            struct error *err);
@@ -343,6 +451,22 @@ NODISCARD enum status catalog_jobs(struct catalog *c, int64_t now_ms, catalog_jo
 NODISCARD enum status catalog_shards(struct catalog *c, int64_t job, enum catalog_shard_state state,
                                      int64_t now_ms, catalog_shard_fn *each, void *ctx,
                                      struct error *err);
+NODISCARD enum status catalog_worker_seen(struct catalog *c, const struct catalog_worker *worker,
+                                          int64_t now_ms, struct error *err);
+NODISCARD enum status catalog_workers(struct catalog *c, int64_t now_ms, catalog_worker_fn *each,
+                                      void *ctx, struct error *err);
+NODISCARD enum status catalog_retry_commit(struct catalog *c, int64_t job,
+                                           const struct catalog_shard_plan *shards, size_t n_shards,
+                                           const struct catalog_retry *retries, size_t n_retries,
+                                           struct error *err);
+NODISCARD enum status catalog_shard_redo(struct catalog *c, int64_t job, int64_t shard,
+                                         const char *list_key, int64_t n_samples,
+                                         struct error *err);
+NODISCARD enum status catalog_sources(struct catalog *c, int64_t job,
+                                      const struct catalog_source_query *query,
+                                      catalog_source_fn *each, void *ctx, struct error *err);
+NODISCARD enum status catalog_accounts(struct catalog *c, int64_t job, catalog_account_fn *each,
+                                       void *ctx, struct error *err);
 NODISCARD enum status catalog_job_find(struct catalog *c, const char *name, struct arena *arena,
                                        struct catalog_job *job, const char **config_json,
                                        struct error *err);

@@ -10,22 +10,29 @@
 #include <stdlib.h>
 
 #define LEASE_COLUMNS                                                                              \
-    "s.shard, s.epoch, s.attempts, s.input_source, s.input_key, s.input_format, s.input_begin, "   \
-    "s.input_end, s.input_etag, s.input_samples, s.next_offset, s.next_index, s.n_parts"
+    "s.shard, s.epoch, s.attempts, coalesce(s.again_source, s.input_source), "                     \
+    "coalesce(s.again_key, s.input_key), coalesce(s.again_format, s.input_format), "               \
+    "case when s.again_source is null then s.input_begin else 0 end, "                             \
+    "case when s.again_source is null then s.input_end else 0 end, "                               \
+    "s.input_etag, s.input_samples, s.next_offset, s.next_index, s.n_parts"
 
 /* One statement gives up what was tried too often and takes the lowest of what is ready or has run
- * out. Rows that another call has just locked are passed over, so that callers never wait for each
- * other. */
+ * out, if the job's leases go out at all. Rows that another call has just locked are passed over,
+ * so that callers never wait for each other. */
 static const char take_sql[] =
     "with spent as (update reinforce.shards set state = 4, owner = null, lease_expires = null, "
     "attempts = attempts + (state = 2)::integer, "
     "last_error = case when state = 2 then 'its lease ran out' else last_error end "
     "where job = $1 and ((state = 1 and attempts >= $2) or "
     "(state = 2 and lease_expires <= now() and attempts + 1 >= $2))), "
+    "gate as materialized (select 1 from reinforce.jobs j where j.job = $1 and j.state in (1, 2) "
+    "and case when j.max_leases > 0 then (select count(*) from reinforce.shards s where s.job = $1 "
+    "and s.state = 2 and s.lease_expires > now()) < j.max_leases else true end), "
     "ready as (select shard from reinforce.shards where job = $1 and state = 1 and attempts < $2 "
-    "order by shard limit 1 for update skip locked), "
+    "and exists (select from gate) order by shard limit 1 for update skip locked), "
     "expired as (select shard from reinforce.shards where job = $1 and state = 2 and "
-    "lease_expires <= now() and attempts + 1 < $2 order by shard limit 1 for update skip locked), "
+    "lease_expires <= now() and attempts + 1 < $2 and exists (select from gate) order by shard "
+    "limit 1 for update skip locked), "
     "pick as (select shard from ready union all select shard from expired order by shard limit 1) "
     "update reinforce.shards s set state = 2, epoch = epoch + 1, owner = $3, lease_token = $4, "
     "lease_expires = now() + $5::bigint * interval '1 millisecond', "
@@ -35,11 +42,14 @@ static const char take_sql[] =
 static const char taken_sql[] = "select " LEASE_COLUMNS " from reinforce.shards s where s.job = $1 "
                                 "and s.state = 2 and s.lease_token = $2";
 
-/* What is ready here is locked by somebody who is just taking it, or has been handed back. */
+/* What is ready here is locked by somebody who is just taking it, or has been handed back; or the
+ * job is paused or has as many leases out as it may: then a second is a good time. */
 static const char wait_sql[] =
-    "select min(case when state = 1 then 20 else "
-    "greatest(ceil(extract(epoch from lease_expires - now()) * 1000), 1) end)::bigint "
-    "from reinforce.shards where job = $1 and state in (1, 2)";
+    "select (case when j.state in (4, 5) then null when j.state = 3 then 1000 else "
+    "(select min(case when s.state = 1 then case when j.max_leases > 0 then 1000 else 20 end else "
+    "greatest(ceil(extract(epoch from s.lease_expires - now()) * 1000), 1) end) "
+    "from reinforce.shards s where s.job = $1 and s.state in (1, 2)) end)::bigint "
+    "from reinforce.jobs j where j.job = $1";
 
 struct postgres_db *catalog_postgres_db(struct catalog *c)
 {
@@ -297,9 +307,9 @@ static enum status extend(struct postgres_db *db, void *ctx, bool repeated, stru
     if (st == ST_OK)
         st = postgres_db_query(
             db, NULL, err,
-            "update reinforce.shards s set state = 1, attempts = 0, input_source = 3, "
-            "input_begin = 0, input_end = 0, next_offset = 0, next_index = 0, n_parts = 0, "
-            "input_format = $2, input_key = o.object_key, input_samples = o.n_done "
+            "update reinforce.shards s set state = 1, attempts = 0, again_source = 3, "
+            "next_offset = 0, next_index = 0, n_parts = 0, "
+            "again_format = $2, again_key = o.object_key, input_samples = o.n_done "
             "from reinforce.outputs o where s.job = $1 and o.job = $1 and o.shard = s.shard",
             "is", call->job, call->format);
     if (st == ST_OK)
@@ -357,6 +367,7 @@ static enum status read_lease(const PGresult *row, struct arena *arena, struct c
     lease->attempts = (int)postgres_db_int(row, 0, 2);
     lease->plan.input_is_plan = source == 2;
     lease->plan.input_is_previous = source == 3;
+    lease->plan.input_is_list = source == 4;
     lease->plan.input_begin = (uint64_t)postgres_db_int(row, 0, 6);
     lease->plan.input_end = (uint64_t)postgres_db_int(row, 0, 7);
     (void)snprintf(lease->plan.input_etag, sizeof lease->plan.input_etag, "%s",
@@ -375,7 +386,8 @@ static enum status first_expiry(struct postgres_db *db, const struct lease_call 
     enum status st = postgres_db_query(db, &row, err, wait_sql, "i", call->job);
 
     if (st == ST_OK) {
-        *call->wait_ms = PQgetisnull(row, 0, 0) ? -1 : postgres_db_int(row, 0, 0);
+        *call->wait_ms =
+            PQntuples(row) == 0 || PQgetisnull(row, 0, 0) ? -1 : postgres_db_int(row, 0, 0);
         st = error_set(err, ST_NOT_FOUND, "no shard is ready");
     }
     PQclear(row);
@@ -494,11 +506,18 @@ const struct catalog_ops catalog_postgres = {
     .coordinate = catalog_postgres_coordinate,
     .job_move = catalog_postgres_job_move,
     .job_set_priority = catalog_postgres_job_set_priority,
+    .job_set_quota = catalog_postgres_job_set_quota,
     .job_set_rate = catalog_postgres_job_set_rate,
     .leases_extend = catalog_postgres_leases_extend,
     .shards_retry = catalog_postgres_shards_retry,
     .jobs = catalog_postgres_jobs,
     .shards = catalog_postgres_shards,
+    .worker_seen = catalog_postgres_worker_seen,
+    .workers = catalog_postgres_workers,
+    .retry_commit = catalog_postgres_retry_commit,
+    .shard_redo = catalog_postgres_shard_redo,
+    .sources = catalog_postgres_sources,
+    .accounts = catalog_postgres_accounts,
     .job_find = job_find,
     .progress = catalog_postgres_progress,
     .outputs = catalog_postgres_outputs,

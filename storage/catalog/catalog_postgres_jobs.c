@@ -100,6 +100,91 @@ enum status catalog_postgres_job_set_priority(struct catalog *c, int64_t job, in
     return postgres_db_transact(catalog_postgres_db(c), NULL, set_priority, &call, err);
 }
 
+static enum status set_quota(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
+{
+    const struct jobs_call *call = ctx;
+
+    (void)repeated;
+    return postgres_db_query(db, NULL, err,
+                             "update reinforce.jobs set max_leases = $2 where job = $1", "ii",
+                             call->job, call->value);
+}
+
+enum status catalog_postgres_job_set_quota(struct catalog *c, int64_t job, int64_t max_leases,
+                                           struct error *err)
+{
+    struct jobs_call call = {.job = job, .value = max_leases};
+
+    return postgres_db_transact(catalog_postgres_db(c), NULL, set_quota, &call, err);
+}
+
+static enum status see_worker(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
+{
+    const struct catalog_worker *w = ctx;
+
+    (void)repeated;
+    return postgres_db_query(
+        db, NULL, err,
+        "with old as (delete from reinforce.workers where last_seen < now() - interval '7 days' "
+        "and name <> $1) "
+        "insert into reinforce.workers (name, host, address, version, state, leases, "
+        "samples_per_second) values ($1, $2, $3, $4, $5, $6, $7) on conflict (name) do update set "
+        "host = excluded.host, address = excluded.address, version = excluded.version, "
+        "state = excluded.state, last_seen = now(), leases = excluded.leases, "
+        "samples_per_second = excluded.samples_per_second",
+        "ssssiir", w->name, w->host, w->address, w->version, (int64_t)w->state, w->n_leases,
+        w->samples_per_second);
+}
+
+enum status catalog_postgres_worker_seen(struct catalog *c, const struct catalog_worker *worker,
+                                         int64_t now_ms, struct error *err)
+{
+    struct catalog_worker w = *worker;
+
+    (void)now_ms;
+    return postgres_db_transact(catalog_postgres_db(c), NULL, see_worker, &w, err);
+}
+
+static enum status list_workers(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
+{
+    PGresult **rows = ctx;
+
+    (void)repeated;
+    return postgres_db_query(
+        db, rows, err,
+        "select name, host, address, version, state, leases, samples_per_second, "
+        "floor(extract(epoch from first_seen) * 1000)::bigint, "
+        "floor(extract(epoch from now() - last_seen) * 1000)::bigint "
+        "from reinforce.workers order by name collate \"C\"",
+        "");
+}
+
+enum status catalog_postgres_workers(struct catalog *c, int64_t now_ms, catalog_worker_fn *each,
+                                     void *ctx, struct error *err)
+{
+    PGresult *rows = NULL;
+    enum status st = postgres_db_transact(catalog_postgres_db(c), NULL, list_workers, &rows, err);
+
+    (void)now_ms;
+    for (int i = 0; st == ST_OK && i < PQntuples(rows); i++) {
+        const struct catalog_worker worker = {
+            .name = postgres_db_text(rows, i, 0),
+            .host = postgres_db_text(rows, i, 1),
+            .address = postgres_db_text(rows, i, 2),
+            .version = postgres_db_text(rows, i, 3),
+            .state = (enum catalog_worker_state)postgres_db_int(rows, i, 4),
+            .n_leases = postgres_db_int(rows, i, 5),
+            .samples_per_second = postgres_db_real(rows, i, 6),
+            .first_seen_ms = postgres_db_int(rows, i, 7),
+            .seen_ago_ms = postgres_db_int(rows, i, 8),
+        };
+
+        st = each(ctx, &worker, err);
+    }
+    PQclear(rows);
+    return st;
+}
+
 static enum status set_rate(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
 {
     const struct jobs_call *call = ctx;
@@ -181,6 +266,10 @@ static void read_job(const PGresult *rows, int i, struct catalog_job_row *out)
     out->rated_ms = postgres_db_int(rows, i, 8);
     out->n_ready = postgres_db_int(rows, i, 9);
     out->is_over = postgres_db_int(rows, i, 10) != 0;
+    out->max_leases = postgres_db_int(rows, i, 11);
+    if (out->max_leases > 0)
+        out->n_ready =
+            MIN(out->n_ready, MAX(out->max_leases - postgres_db_int(rows, i, 12), (int64_t)0));
 }
 
 /* Of all jobs there are few: their rows are fetched whole before the first is shown. */
@@ -196,8 +285,10 @@ static enum status list_jobs(struct postgres_db *db, void *ctx, bool repeated, s
         "s.state = 1 union all select 1 from reinforce.shards s where s.job = j.job and s.state = "
         "2 and s.lease_expires <= now() limit $1) ready), (state <> 1 and not exists (select 1 "
         "from reinforce.shards s where s.job = j.job and s.state = 1) and not exists (select 1 "
-        "from reinforce.shards s where s.job = j.job and s.state = 2))::integer "
-        "from reinforce.jobs j order by priority desc, job",
+        "from reinforce.shards s where s.job = j.job and s.state = 2))::integer, max_leases, "
+        "case when max_leases > 0 then (select count(*) from reinforce.shards s where "
+        "s.job = j.job and s.state = 2 and s.lease_expires > now()) else 0 end from reinforce.jobs "
+        "j order by priority desc, job",
         "i", (int64_t)CATALOG_READY_MAX);
 }
 

@@ -13,7 +13,9 @@ struct part_call {
     const struct catalog_lease *lease;
     const struct catalog_part *part;
     int64_t *places; /* of the samples: their own, or those they had before */
-    bool previous;   /* the shard is extended: rows are added to what is there */
+    bool is_again;   /* rows are there already, and keep their places */
+    bool is_redo;    /* of these: captions are what they are now, not what they were */
+    bool is_retry;   /* rows take the places of others */
     const char *object_key;
     const struct object_written *written;
 };
@@ -29,7 +31,7 @@ static const char copy_scores_sql[] =
     "copy reinforce.scores (job, shard, sample_index, column_name, caption_index, teacher, cosine) "
     "from stdin (format binary)";
 
-/* An extension adds to what is there: its rows come by way of tables that live as long as the
+/* What is made again adds to what is there: its rows come by way of tables that live as long as the
  * transaction. */
 static const char stage_sql[] =
     "create temp table added_captions (like reinforce.captions) on commit drop;"
@@ -40,8 +42,13 @@ static const char copy_added_captions_sql[] =
 static const char copy_added_scores_sql[] =
     "copy added_scores (job, shard, sample_index, column_name, caption_index, teacher, cosine) "
     "from stdin (format binary)";
-static const char merge_sql[] =
-    "insert into reinforce.captions select * from added_captions on conflict do nothing;"
+static const char merge_captions_sql[] =
+    "insert into reinforce.captions select * from added_captions on conflict do nothing";
+static const char replace_captions_sql[] =
+    "insert into reinforce.captions select * from added_captions on conflict (job, shard, "
+    "sample_index, column_name, caption_index) do update set caption = excluded.caption, "
+    "log_probability = excluded.log_probability";
+static const char merge_scores_sql[] =
     "insert into reinforce.scores select * from added_scores on conflict (job, shard, "
     "sample_index, column_name, caption_index, teacher) do update set cosine = excluded.cosine";
 
@@ -50,17 +57,20 @@ static enum status lock_shard(struct postgres_db *db, struct part_call *call, in
                               struct error *err)
 {
     PGresult *row;
-    enum status st = postgres_db_query(
-        db, &row, err,
-        "select n_parts, input_source from reinforce.shards where job = $1 and shard = $2 and "
-        "epoch = $3 and state = 2 for update",
-        "iii", call->lease->job, call->lease->shard, call->lease->epoch);
+    enum status st =
+        postgres_db_query(db, &row, err,
+                          "select n_parts, again_source, input_source from reinforce.shards where "
+                          "job = $1 and shard = $2 and "
+                          "epoch = $3 and state = 2 for update",
+                          "iii", call->lease->job, call->lease->shard, call->lease->epoch);
 
     if (st == ST_OK && PQntuples(row) == 0)
         st = catalog_postgres_fenced(call->lease, err);
     if (st == ST_OK) {
         *n_parts = postgres_db_int(row, 0, 0);
-        call->previous = postgres_db_int(row, 0, 1) == 3;
+        call->is_again = !PQgetisnull(row, 0, 1);
+        call->is_redo = call->is_again && postgres_db_int(row, 0, 1) == 4;
+        call->is_retry = !call->is_again && postgres_db_int(row, 0, 2) == 4;
     }
     PQclear(row);
     return st;
@@ -110,8 +120,8 @@ static enum status uid_array(const struct catalog_part *part, struct byte_buf *t
     return st == ST_OK ? byte_buf_append_string(text, "}", err) : st;
 }
 
-/* Samples of an extended shard keep the places they had in the first input: they are found by uid.
- */
+/* Samples of a shard that is made again keep the places they had in the first input: they are found
+ * by uid. */
 static enum status find_previous(struct postgres_db *db, const struct part_call *call,
                                  struct error *err)
 {
@@ -146,7 +156,7 @@ static enum status find_previous(struct postgres_db *db, const struct part_call 
     return st;
 }
 
-/* Those that an extension quarantines lose their rows, and get new ones. */
+/* Those that are quarantined now lose their rows, and get new ones. */
 static enum status delete_quarantined(struct postgres_db *db, const struct part_call *call,
                                       struct error *err)
 {
@@ -196,7 +206,7 @@ static enum status copy_samples(struct postgres_db *db, const struct part_call *
         struct bytes_view text;
         char name[160];
 
-        if (call->previous && s->state == CATALOG_SAMPLE_DONE)
+        if (call->is_again && s->state == CATALOG_SAMPLE_DONE)
             continue;
         text = mended(s->detail != NULL ? s->detail : "", detail);
         if (s->detail != NULL)
@@ -217,7 +227,7 @@ static enum status copy_captions(struct postgres_db *db, const struct part_call 
 {
     struct postgres_copy copy;
     enum status st = postgres_copy_begin(
-        db, call->previous ? copy_added_captions_sql : copy_captions_sql, &copy, err);
+        db, call->is_again ? copy_added_captions_sql : copy_captions_sql, &copy, err);
 
     for (size_t i = 0; i < call->part->n_samples && st == ST_OK; i++) {
         const struct catalog_sample *s = &call->part->samples[i];
@@ -240,7 +250,7 @@ static enum status copy_scores(struct postgres_db *db, const struct part_call *c
 {
     struct postgres_copy copy;
     enum status st = postgres_copy_begin(
-        db, call->previous ? copy_added_scores_sql : copy_scores_sql, &copy, err);
+        db, call->is_again ? copy_added_scores_sql : copy_scores_sql, &copy, err);
 
     for (size_t i = 0; i < call->part->n_samples && st == ST_OK; i++) {
         const struct catalog_sample *s = &call->part->samples[i];
@@ -251,6 +261,72 @@ static enum status copy_scores(struct postgres_db *db, const struct part_call *c
                                    call->lease->job, call->lease->shard, call->places[i],
                                    s->scores[k].column, s->scores[k].index, s->scores[k].teacher,
                                    s->scores[k].value);
+    }
+    return postgres_copy_end(&copy, st, err);
+}
+
+/* The rows that a retry's samples take the place of are theirs no longer. Their shards are locked,
+ * in order, for the counts of an output that is made again meanwhile come from the same rows. */
+static enum status take_over(struct postgres_db *db, const struct part_call *call,
+                             struct error *err)
+{
+    const struct catalog_part *part = call->part;
+    int64_t begin = part->n_samples > 0 ? part->samples[0].index : 0;
+    int64_t end = begin + (int64_t)part->n_samples, n = 0;
+    PGresult *row = NULL;
+    enum status st = postgres_db_query(
+        db, NULL, err,
+        "select 1 from reinforce.shards where job = $1 and shard in (select old_shard from "
+        "reinforce.retries where job = $1 and shard = $2 and sample_index >= $3 and "
+        "sample_index < $4) order by shard for update",
+        "iiii", call->lease->job, call->lease->shard, begin, end);
+
+    if (st == ST_OK)
+        st = postgres_db_query(
+            db, &row, err,
+            "with old as (update reinforce.samples p set state = 3 from reinforce.retries r where "
+            "r.job = $1 and r.shard = $2 and r.sample_index >= $3 and r.sample_index < $4 and "
+            "p.job = $1 and p.shard = r.old_shard and p.sample_index = r.old_index and "
+            "p.state = 2 returning 1) select count(*) from old",
+            "iiii", call->lease->job, call->lease->shard, begin, end);
+    if (st == ST_OK)
+        n = postgres_db_int(row, 0, 0);
+    PQclear(row);
+    if (st == ST_OK && n != (int64_t)part->n_samples)
+        st = error_set(err, ST_CORRUPT,
+                       "%" PRId64 " of the %zu samples that shard %" PRId64
+                       " tries again are quarantined",
+                       n, part->n_samples, call->lease->shard);
+    if (st == ST_OK)
+        st = postgres_db_query(
+            db, NULL, err,
+            "update reinforce.outputs o set n_quarantined = (select count(*) from "
+            "reinforce.samples p where p.job = $1 and p.shard = o.shard and p.state = 2) where "
+            "o.job = $1 and o.shard in (select old_shard from reinforce.retries where job = $1 and "
+            "shard = $2 and sample_index >= $3 and sample_index < $4)",
+            "iiii", call->lease->job, call->lease->shard, begin, end);
+    return st;
+}
+
+static enum status copy_costs(struct postgres_db *db, const struct part_call *call,
+                              struct error *err)
+{
+    struct postgres_copy copy;
+    enum status st;
+
+    if (call->part->n_costs == 0)
+        return ST_OK;
+    st = postgres_copy_begin(
+        db,
+        "copy reinforce.costs (job, shard, epoch, part, role, model, seconds, images, texts, "
+        "tokens) from stdin (format binary)",
+        &copy, err);
+    for (size_t i = 0; i < call->part->n_costs && st == ST_OK; i++) {
+        const struct catalog_cost *c = &call->part->costs[i];
+
+        st = postgres_copy_row(&copy, "a model's name", err, "iiiissriii", call->lease->job,
+                               call->lease->shard, call->lease->epoch, call->lease->n_parts,
+                               c->role, c->model, c->seconds, c->images, c->texts, c->tokens);
     }
     return postgres_copy_end(&copy, st, err);
 }
@@ -288,7 +364,9 @@ static enum status commit_part(struct postgres_db *db, void *ctx, bool repeated,
         return check_repeat(db, call, err);
     for (size_t i = 0; i < call->part->n_samples; i++)
         call->places[i] = call->part->samples[i].index;
-    if (call->previous) {
+    if (call->is_retry)
+        st = take_over(db, call, err);
+    if (st == ST_OK && call->is_again) {
         st = find_previous(db, call, err);
         if (st == ST_OK)
             st = delete_quarantined(db, call, err);
@@ -301,8 +379,13 @@ static enum status commit_part(struct postgres_db *db, void *ctx, bool repeated,
         st = copy_captions(db, call, err);
     if (st == ST_OK)
         st = copy_scores(db, call, err);
-    if (st == ST_OK && call->previous)
-        st = postgres_db_execute(db, merge_sql, err);
+    if (st == ST_OK && call->is_again)
+        st =
+            postgres_db_execute(db, call->is_redo ? replace_captions_sql : merge_captions_sql, err);
+    if (st == ST_OK && call->is_again)
+        st = postgres_db_execute(db, merge_scores_sql, err);
+    if (st == ST_OK)
+        st = copy_costs(db, call, err);
     return st == ST_OK ? insert_part(db, call, err) : st;
 }
 
@@ -361,7 +444,9 @@ static enum status commit_shard(struct postgres_db *db, void *ctx, bool repeated
         "bytes = excluded.bytes, sha256 = excluded.sha256, n_done = excluded.n_done, "
         "n_quarantined = excluded.n_quarantined) "
         "update reinforce.shards set state = 3, owner = null, lease_expires = null, "
-        "last_error = null where job = $1 and shard = $2",
+        "last_error = null, "
+        "samples_read = case when again_source is null then next_index else samples_read end, "
+        "again_source = null, again_key = null, again_format = null where job = $1 and shard = $2",
         "iisis", call->lease->job, call->lease->shard, call->object_key,
         (int64_t)call->written->bytes, call->written->sha256);
 }

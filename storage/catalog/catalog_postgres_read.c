@@ -4,13 +4,11 @@
 
 #define SAMPLE_COLUMNS "shard, sample_index, uid, state, reason, detail, stage, width, height"
 
-/* Rows of one statement, one at a time, so that no result has to fit in memory. */
-typedef enum status row_fn(void *ctx, const PGresult *row, struct error *err);
-
+/* Rows come one at a time, so that no result has to fit in memory. */
 struct walk_call {
     const char *sql;
     int64_t job;
-    row_fn *each;
+    catalog_postgres_row_fn *each;
     void *ctx;
     bool begun; /* a row has been seen: the walk cannot be made again */
     enum status answer;
@@ -63,8 +61,8 @@ static enum status walk_rows(struct postgres_db *db, void *ctx, bool repeated, s
     return st;
 }
 
-static enum status walk(struct catalog *c, int64_t job, const char *sql, row_fn *each, void *ctx,
-                        struct error *err)
+enum status catalog_postgres_walk(struct catalog *c, int64_t job, const char *sql,
+                                  catalog_postgres_row_fn *each, void *ctx, struct error *err)
 {
     struct walk_call call = {.sql = sql, .job = job, .each = each, .ctx = ctx};
     enum status st = postgres_db_transact(catalog_postgres_db(c), NULL, walk_rows, &call, err);
@@ -143,7 +141,7 @@ static enum status see_progress(void *ctx, const PGresult *row, struct error *er
 enum status catalog_postgres_progress(struct catalog *c, int64_t job,
                                       struct catalog_progress *progress, struct error *err)
 {
-    return walk(
+    return catalog_postgres_walk(
         c, job,
         "select h.n, h.done, h.leased, h.failed, p.done, p.quarantined, o.samples, o.bytes from "
         "(select count(*) as n, count(*) filter (where state = 3) as done, "
@@ -184,10 +182,10 @@ enum status catalog_postgres_outputs(struct catalog *c, int64_t job, catalog_out
 {
     struct each_ctx call = {.output = each, .ctx = ctx};
 
-    return walk(c, job,
-                "select shard, object_key, bytes, sha256, n_done, n_quarantined "
-                "from reinforce.outputs where job = $1 order by shard",
-                see_output, &call, err);
+    return catalog_postgres_walk(c, job,
+                                 "select shard, object_key, bytes, sha256, n_done, n_quarantined "
+                                 "from reinforce.outputs where job = $1 order by shard",
+                                 see_output, &call, err);
 }
 
 static enum status see_reason(void *ctx, const PGresult *row, struct error *err)
@@ -203,11 +201,12 @@ enum status catalog_postgres_reasons(struct catalog *c, int64_t job, catalog_rea
 {
     struct each_ctx call = {.reason = each, .ctx = ctx};
 
-    return walk(c, job,
-                "select reason, stage, count(*) from reinforce.samples where job = $1 and "
-                "state = 2 group by reason, stage order by count(*) desc, reason collate \"C\", "
-                "stage collate \"C\"",
-                see_reason, &call, err);
+    return catalog_postgres_walk(
+        c, job,
+        "select reason, stage, count(*) from reinforce.samples where job = $1 and "
+        "state = 2 group by reason, stage order by count(*) desc, reason collate \"C\", "
+        "stage collate \"C\"",
+        see_reason, &call, err);
 }
 
 static void read_sample(const PGresult *row, int i, int64_t *shard, struct catalog_sample *sample)
@@ -239,10 +238,11 @@ enum status catalog_postgres_samples(struct catalog *c, int64_t job, catalog_sam
 {
     struct each_ctx call = {.sample = each, .ctx = ctx};
 
-    return walk(c, job,
-                "select " SAMPLE_COLUMNS
-                " from reinforce.samples where job = $1 order by shard, sample_index",
-                see_sample, &call, err);
+    return catalog_postgres_walk(
+        c, job,
+        "select " SAMPLE_COLUMNS
+        " from reinforce.samples where job = $1 order by shard, sample_index",
+        see_sample, &call, err);
 }
 
 /* One sample with all its rows, held in `arena` until the next. */

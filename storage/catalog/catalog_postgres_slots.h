@@ -47,7 +47,39 @@ NODISCARD enum status catalog_postgres_samples(struct catalog *c, int64_t job,
                                                catalog_sample_fn *each, void *ctx,
                                                struct error *err);
 
+typedef enum status catalog_postgres_row_fn(void *ctx, const PGresult *row, struct error *err);
+
+/** The rows of one statement about a job ($1), one at a time. */
+NODISCARD enum status catalog_postgres_walk(struct catalog *c, int64_t job, const char *sql,
+                                            catalog_postgres_row_fn *each, void *ctx,
+                                            struct error *err);
+
+/* And in catalog_postgres_accounts.c. */
+NODISCARD enum status catalog_postgres_retry_commit(struct catalog *c, int64_t job,
+                                                    const struct catalog_shard_plan *shards,
+                                                    size_t n_shards,
+                                                    const struct catalog_retry *retries,
+                                                    size_t n_retries, struct error *err);
+NODISCARD enum status catalog_postgres_shard_redo(struct catalog *c, int64_t job, int64_t shard,
+                                                  const char *list_key, int64_t n_samples,
+                                                  struct error *err);
+NODISCARD enum status catalog_postgres_sources(struct catalog *c, int64_t job,
+                                               const struct catalog_source_query *query,
+                                               catalog_source_fn *each, void *ctx,
+                                               struct error *err);
+NODISCARD enum status catalog_postgres_accounts(struct catalog *c, int64_t job,
+                                                catalog_account_fn *each, void *ctx,
+                                                struct error *err);
+
 /* And in catalog_postgres_jobs.c. */
+NODISCARD enum status catalog_postgres_job_set_quota(struct catalog *c, int64_t job,
+                                                     int64_t max_leases, struct error *err);
+NODISCARD enum status catalog_postgres_worker_seen(struct catalog *c,
+                                                   const struct catalog_worker *worker,
+                                                   int64_t now_ms, struct error *err);
+NODISCARD enum status catalog_postgres_workers(struct catalog *c, int64_t now_ms,
+                                               catalog_worker_fn *each, void *ctx,
+                                               struct error *err);
 NODISCARD enum status catalog_postgres_coordinate(struct catalog *c, struct error *err);
 NODISCARD enum status catalog_postgres_job_move(struct catalog *c, int64_t job,
                                                 enum catalog_job_state from,

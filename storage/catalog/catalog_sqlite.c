@@ -1,12 +1,17 @@
 #include "storage/catalog/catalog_sqlite.h"
 
+#include "storage/catalog/catalog_sqlite_accounts.h"
 #include "storage/catalog/catalog_sqlite_jobs.h"
+#include "storage/catalog/catalog_sqlite_part.h"
 #include "storage/catalog/catalog_sqlite_read.h"
 #include "storage/catalog/migrations.h"
 #include "storage/catalog/sqlite_rows.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
+
+/* How long to wait for a job that is paused, or has as many leases out as it may. */
+enum { GATE_WAIT_MS = 1000 };
 
 static void sqlite_close(struct catalog *c)
 {
@@ -151,6 +156,7 @@ static enum status read_lease(sqlite3_stmt *row, struct arena *arena, struct cat
     lease->attempts = sqlite3_column_int(row, 3) + *expired;
     lease->plan.input_is_plan = source == 2;
     lease->plan.input_is_previous = source == 3;
+    lease->plan.input_is_list = source == 4;
     lease->plan.input_begin = (uint64_t)sqlite3_column_int64(row, 7);
     lease->plan.input_end = (uint64_t)sqlite3_column_int64(row, 8);
     sqlite_rows_copy_fixed(row, 9, lease->plan.input_etag, sizeof lease->plan.input_etag);
@@ -160,6 +166,31 @@ static enum status read_lease(sqlite3_stmt *row, struct arena *arena, struct cat
     lease->n_parts = sqlite3_column_int64(row, 13);
     (void)sqlite3_reset(row);
     return st;
+}
+
+/* Whether the job's leases go out at all: ST_END if not, and when to ask again. */
+static enum status pass_gate(struct sqlite_db *db, int64_t job, int64_t now_ms, int64_t *wait_ms,
+                             struct error *err)
+{
+    sqlite3_stmt *row;
+    int64_t state, max_leases, n_leases;
+    enum status st = sqlite_db_prepare(db, JOB_GATE, &row, err);
+
+    if (st == ST_OK)
+        st = sqlite_db_bind(db, row, err, "ii", job, now_ms);
+    if (st == ST_OK)
+        st = sqlite_db_step(db, row, err);
+    if (st != ST_OK)
+        return st;
+    state = sqlite3_column_int64(row, 0);
+    max_leases = sqlite3_column_int64(row, 1);
+    n_leases = sqlite3_column_int64(row, 2);
+    (void)sqlite3_reset(row);
+    *wait_ms = state == CATALOG_JOB_DONE || state == CATALOG_JOB_CANCELLED ? -1 : GATE_WAIT_MS;
+    return (state == CATALOG_JOB_PLANNING || state == CATALOG_JOB_RUNNING) &&
+                   (max_leases == 0 || n_leases < max_leases)
+               ? ST_OK
+               : ST_END;
 }
 
 /* Nothing to take: how long until there may be; -1: never. */
@@ -215,7 +246,14 @@ static enum status sqlite_lease_take(struct catalog *c, int64_t job, const char 
 
     if (st != ST_OK)
         return st;
-    st = sqlite_db_run(db, SHARD_FAIL_SPENT, NULL, err, "iii", job, (int64_t)max_attempts, now_ms);
+    st = pass_gate(db, job, now_ms, wait_ms, err);
+    if (st == ST_END) {
+        st = sqlite_db_end(db, ST_OK, err);
+        return st == ST_OK ? error_set(err, ST_NOT_FOUND, "the job hands out no lease now") : st;
+    }
+    if (st == ST_OK)
+        st = sqlite_db_run(db, SHARD_FAIL_SPENT, NULL, err, "iii", job, (int64_t)max_attempts,
+                           now_ms);
     if (st == ST_OK)
         st = take_next(db, job, owner, now_ms, lease_ms, arena, lease, err);
     if (st == ST_END) {
@@ -226,13 +264,6 @@ static enum status sqlite_lease_take(struct catalog *c, int64_t job, const char 
     return st == ST_OK && none ? error_set(err, ST_NOT_FOUND, "no shard is ready") : st;
 }
 
-static enum status fenced(const struct catalog_lease *lease, struct error *err)
-{
-    return error_set(err, ST_CONFLICT,
-                     "the lease of shard %" PRId64 " at epoch %" PRId64 " is no longer ours",
-                     lease->shard, lease->epoch);
-}
-
 static enum status sqlite_lease_renew(struct catalog *c, const struct catalog_lease *lease,
                                       int64_t now_ms, int64_t lease_ms, struct error *err)
 {
@@ -240,7 +271,7 @@ static enum status sqlite_lease_renew(struct catalog *c, const struct catalog_le
     enum status st = sqlite_db_run(sqlite_rows_db(c), SHARD_RENEW, &n, err, "iiii", lease->job,
                                    lease->shard, lease->epoch, now_ms + lease_ms);
 
-    return st == ST_OK && n == 0 ? fenced(lease, err) : st;
+    return st == ST_OK && n == 0 ? catalog_sqlite_fenced(lease, err) : st;
 }
 
 static enum status sqlite_lease_release(struct catalog *c, const struct catalog_lease *lease,
@@ -251,177 +282,7 @@ static enum status sqlite_lease_release(struct catalog *c, const struct catalog_
         sqlite_db_run(sqlite_rows_db(c), SHARD_RELEASE, &n, err, "iiiis", lease->job, lease->shard,
                       lease->epoch, (int64_t)failed, failed ? why : NULL);
 
-    return st == ST_OK && n == 0 ? fenced(lease, err) : st;
-}
-
-/* Under the lease's epoch, inside a transaction. ST_CONFLICT: fenced off. */
-static enum status check_epoch(struct sqlite_db *db, const struct catalog_lease *lease,
-                               int64_t *n_parts, bool *previous, struct error *err)
-{
-    sqlite3_stmt *statement;
-    enum status st = sqlite_db_prepare(db, SHARD_OF_EPOCH, &statement, err);
-
-    if (st == ST_OK)
-        st = sqlite_db_bind(db, statement, err, "iii", lease->job, lease->shard, lease->epoch);
-    if (st == ST_OK)
-        st = sqlite_db_step(db, statement, err);
-    if (st == ST_END)
-        return fenced(lease, err);
-    if (st != ST_OK)
-        return st;
-    *n_parts = sqlite3_column_int64(statement, 0);
-    *previous = sqlite3_column_int64(statement, 1) == 3;
-    (void)sqlite3_reset(statement);
-    return ST_OK;
-}
-
-/* A sample of an extended shard keeps the place it had in the first input: it is found by uid. */
-static enum status find_previous(struct sqlite_db *db, const struct catalog_lease *lease,
-                                 const struct catalog_sample *sample, int64_t *index,
-                                 struct error *err)
-{
-    sqlite3_stmt *statement;
-    enum status st = sqlite_db_prepare(db, SAMPLE_OF_UID, &statement, err);
-
-    if (st == ST_OK)
-        st = sqlite_db_bind(db, statement, err, "ibi", lease->job, &sample->uid, lease->shard);
-    if (st == ST_OK)
-        st = sqlite_db_step(db, statement, err);
-    if (st == ST_END)
-        return error_set(err, ST_CORRUPT,
-                         "sample \"%.*s\" of the previous output is not in the catalog",
-                         (int)sample->uid.len, (const char *)sample->uid.data);
-    if (st != ST_OK)
-        return st;
-    *index = sqlite3_column_int64(statement, 0);
-    (void)sqlite3_reset(statement);
-    return ST_OK;
-}
-
-static enum status insert_sample(struct sqlite_db *db, const struct catalog_lease *lease,
-                                 const struct catalog_sample *s, bool previous, struct error *err)
-{
-    int64_t index = s->index;
-    bool keep = previous && s->state == CATALOG_SAMPLE_DONE; /* rows are added to what is there */
-    enum status st = previous ? find_previous(db, lease, s, &index, err) : ST_OK;
-
-    if (st == ST_OK && previous && !keep)
-        st = sqlite_db_run(db, SAMPLE_DELETE, NULL, err, "iii", lease->job, lease->shard, index);
-    if (st == ST_OK && !keep)
-        st = sqlite_db_run(db, SAMPLE_INSERT, NULL, err, "iiibisssii", lease->job, lease->shard,
-                           index, &s->uid, (int64_t)s->state, s->stage, s->reason, s->detail,
-                           (int64_t)s->width, (int64_t)s->height);
-    for (size_t i = 0; i < s->n_captions && st == ST_OK; i++)
-        st = sqlite_db_run(db, CAPTION_INSERT, NULL, err, "iiisibr", lease->job, lease->shard,
-                           index, s->captions[i].column, (int64_t)s->captions[i].index,
-                           &s->captions[i].text, s->captions[i].score);
-    for (size_t i = 0; i < s->n_scores && st == ST_OK; i++)
-        st = sqlite_db_run(db, SCORE_INSERT, NULL, err, "iiisisr", lease->job, lease->shard, index,
-                           s->scores[i].column, (int64_t)s->scores[i].index, s->scores[i].teacher,
-                           s->scores[i].value);
-    return st;
-}
-
-/* A part that is there already: ours, committed by a call whose answer was lost, or somebody
- * else's. */
-static enum status check_repeat(struct sqlite_db *db, const struct catalog_lease *lease,
-                                const struct catalog_part *part, struct error *err)
-{
-    sqlite3_stmt *statement;
-    bool same = false;
-    enum status st = sqlite_db_prepare(db, PART_SELECT, &statement, err);
-
-    if (st == ST_OK)
-        st = sqlite_db_bind(db, statement, err, "iii", lease->job, lease->shard, lease->n_parts);
-    if (st == ST_OK)
-        st = sqlite_db_step(db, statement, err);
-    if (st == ST_OK) {
-        same = sqlite3_column_int64(statement, 0) == lease->epoch &&
-               strcmp(sqlite_rows_text(statement, 1), part->written.sha256) == 0;
-        (void)sqlite3_reset(statement);
-    }
-    if (st == ST_OK || st == ST_END)
-        st = same ? ST_OK
-                  : error_set(err, ST_CONFLICT, "shard %" PRId64 " is not at part %" PRId64,
-                              lease->shard, lease->n_parts);
-    return st;
-}
-
-static enum status insert_part(struct sqlite_db *db, const struct catalog_lease *lease,
-                               const struct catalog_part *part, bool previous, struct error *err)
-{
-    int64_t n_done = 0;
-    enum status st = ST_OK;
-
-    for (size_t i = 0; i < part->n_samples && st == ST_OK; i++) {
-        n_done += part->samples[i].state == CATALOG_SAMPLE_DONE;
-        st = insert_sample(db, lease, &part->samples[i], previous, err);
-    }
-    if (st == ST_OK)
-        st = sqlite_db_run(db, PART_INSERT, NULL, err, "iiiisisii", lease->job, lease->shard,
-                           lease->n_parts, lease->epoch, part->object_key,
-                           (int64_t)part->written.bytes, part->written.sha256, n_done,
-                           (int64_t)part->n_samples - n_done);
-    if (st == ST_OK)
-        st = sqlite_db_run(db, SHARD_ADVANCE, NULL, err, "iiii", lease->job, lease->shard,
-                           (int64_t)part->next_offset, (int64_t)part->next_index);
-    return st;
-}
-
-static enum status sqlite_part_commit(struct catalog *c, const struct catalog_lease *lease,
-                                      const struct catalog_part *part, struct error *err)
-{
-    struct sqlite_db *db = sqlite_rows_db(c);
-    int64_t n_parts;
-    bool previous;
-    enum status st = sqlite_db_begin(db, err);
-
-    if (st != ST_OK)
-        return st;
-    st = check_epoch(db, lease, &n_parts, &previous, err);
-    if (st == ST_OK)
-        st = n_parts == lease->n_parts ? insert_part(db, lease, part, previous, err)
-                                       : check_repeat(db, lease, part, err);
-    return sqlite_db_end(db, st, err);
-}
-
-/* A shard that is done: by this lease with these bytes, the answer to which was lost, or not. */
-static enum status check_done(struct sqlite_db *db, const struct catalog_lease *lease,
-                              const struct object_written *written, struct error *err)
-{
-    sqlite3_stmt *statement;
-    enum status st = sqlite_db_prepare(db, OUTPUT_OF_EPOCH, &statement, err);
-
-    if (st == ST_OK)
-        st = sqlite_db_bind(db, statement, err, "iiis", lease->job, lease->shard, lease->epoch,
-                            written->sha256);
-    if (st == ST_OK)
-        st = sqlite_db_step(db, statement, err);
-    if (st == ST_OK)
-        (void)sqlite3_reset(statement);
-    return st == ST_END ? fenced(lease, err) : st;
-}
-
-static enum status sqlite_shard_commit(struct catalog *c, const struct catalog_lease *lease,
-                                       const char *object_key, const struct object_written *written,
-                                       struct error *err)
-{
-    struct sqlite_db *db = sqlite_rows_db(c);
-    int64_t n_parts;
-    bool previous;
-    enum status st = sqlite_db_begin(db, err);
-
-    if (st != ST_OK)
-        return st;
-    st = check_epoch(db, lease, &n_parts, &previous, err);
-    if (st == ST_CONFLICT)
-        return sqlite_db_end(db, check_done(db, lease, written, err), err);
-    if (st == ST_OK)
-        st = sqlite_db_run(db, OUTPUT_INSERT, NULL, err, "iisis", lease->job, lease->shard,
-                           object_key, (int64_t)written->bytes, written->sha256);
-    if (st == ST_OK)
-        st = sqlite_db_run(db, SHARD_DONE, NULL, err, "ii", lease->job, lease->shard);
-    return sqlite_db_end(db, st, err);
+    return st == ST_OK && n == 0 ? catalog_sqlite_fenced(lease, err) : st;
 }
 
 static enum status sqlite_job_extend(struct catalog *c, int64_t job, const char *config_digest,
@@ -460,19 +321,26 @@ const struct catalog_ops catalog_sqlite = {
     .lease_take = sqlite_lease_take,
     .lease_renew = sqlite_lease_renew,
     .lease_release = sqlite_lease_release,
-    .part_commit = sqlite_part_commit,
+    .part_commit = catalog_sqlite_part_commit,
     .parts = catalog_sqlite_parts,
-    .shard_commit = sqlite_shard_commit,
+    .shard_commit = catalog_sqlite_shard_commit,
     .job_extend = sqlite_job_extend,
     .leases_reset = sqlite_leases_reset,
     .coordinate = catalog_sqlite_coordinate,
     .job_move = catalog_sqlite_job_move,
     .job_set_priority = catalog_sqlite_job_set_priority,
+    .job_set_quota = catalog_sqlite_job_set_quota,
     .job_set_rate = catalog_sqlite_job_set_rate,
     .leases_extend = catalog_sqlite_leases_extend,
     .shards_retry = catalog_sqlite_shards_retry,
     .jobs = catalog_sqlite_jobs,
     .shards = catalog_sqlite_shards,
+    .worker_seen = catalog_sqlite_worker_seen,
+    .workers = catalog_sqlite_workers,
+    .retry_commit = catalog_sqlite_retry_commit,
+    .shard_redo = catalog_sqlite_shard_redo,
+    .sources = catalog_sqlite_sources,
+    .accounts = catalog_sqlite_accounts,
     .job_find = sqlite_job_find,
     .progress = catalog_sqlite_progress,
     .outputs = catalog_sqlite_outputs,

@@ -37,6 +37,28 @@ enum status catalog_sqlite_job_set_priority(struct catalog *c, int64_t job, int3
                          (int64_t)priority);
 }
 
+enum status catalog_sqlite_job_set_quota(struct catalog *c, int64_t job, int64_t max_leases,
+                                         struct error *err)
+{
+    return sqlite_db_run(sqlite_rows_db(c), JOB_SET_QUOTA, NULL, err, "ii", job, max_leases);
+}
+
+enum status catalog_sqlite_worker_seen(struct catalog *c, const struct catalog_worker *worker,
+                                       int64_t now_ms, struct error *err)
+{
+    struct sqlite_db *db = sqlite_rows_db(c);
+    enum status st = sqlite_db_begin(db, err);
+
+    if (st != ST_OK)
+        return st;
+    st = sqlite_db_run(db, WORKER_SEEN, NULL, err, "ssssiiir", worker->name, worker->host,
+                       worker->address, worker->version, (int64_t)worker->state, now_ms,
+                       worker->n_leases, worker->samples_per_second);
+    if (st == ST_OK)
+        st = sqlite_db_run(db, WORKER_FORGET, NULL, err, "i", now_ms);
+    return sqlite_db_end(db, st, err);
+}
+
 enum status catalog_sqlite_job_set_rate(struct catalog *c, int64_t job, double samples_per_second,
                                         int64_t now_ms, struct error *err)
 {
@@ -71,6 +93,10 @@ static void read_job(sqlite3_stmt *row, struct catalog_job_row *out)
     out->rated_ms = sqlite3_column_int64(row, 8);
     out->n_ready = sqlite3_column_int64(row, 9);
     out->is_over = sqlite3_column_int(row, 10) != 0;
+    out->max_leases = sqlite3_column_int64(row, 11);
+    if (out->max_leases > 0)
+        out->n_ready =
+            MIN(out->n_ready, MAX(out->max_leases - sqlite3_column_int64(row, 12), (int64_t)0));
 }
 
 enum status catalog_sqlite_jobs(struct catalog *c, int64_t now_ms, catalog_job_fn *each, void *ctx,
@@ -89,6 +115,32 @@ enum status catalog_sqlite_jobs(struct catalog *c, int64_t now_ms, catalog_job_f
         st = each(ctx, &row, err);
     }
     (void)sqlite3_reset(statement);
+    return st == ST_END ? ST_OK : st;
+}
+
+enum status catalog_sqlite_workers(struct catalog *c, int64_t now_ms, catalog_worker_fn *each,
+                                   void *ctx, struct error *err)
+{
+    struct sqlite_db *db = sqlite_rows_db(c);
+    sqlite3_stmt *row;
+    enum status st = sqlite_db_prepare(db, WORKER_LIST, &row, err);
+
+    while (st == ST_OK && (st = sqlite_db_step(db, row, err)) == ST_OK) {
+        const struct catalog_worker worker = {
+            .name = sqlite_rows_text(row, 0),
+            .host = sqlite_rows_text(row, 1),
+            .address = sqlite_rows_text(row, 2),
+            .version = sqlite_rows_text(row, 3),
+            .state = (enum catalog_worker_state)sqlite3_column_int(row, 4),
+            .n_leases = sqlite3_column_int64(row, 5),
+            .samples_per_second = sqlite3_column_double(row, 6),
+            .first_seen_ms = sqlite3_column_int64(row, 7),
+            .seen_ago_ms = now_ms - sqlite3_column_int64(row, 8),
+        };
+
+        st = each(ctx, &worker, err);
+    }
+    (void)sqlite3_reset(row);
     return st == ST_END ? ST_OK : st;
 }
 

@@ -11,6 +11,13 @@ NODISCARD enum status catalog_sqlite_job_move(struct catalog *c, int64_t job,
                                               struct error *err);
 NODISCARD enum status catalog_sqlite_job_set_priority(struct catalog *c, int64_t job,
                                                       int32_t priority, struct error *err);
+NODISCARD enum status catalog_sqlite_job_set_quota(struct catalog *c, int64_t job,
+                                                   int64_t max_leases, struct error *err);
+NODISCARD enum status catalog_sqlite_worker_seen(struct catalog *c,
+                                                 const struct catalog_worker *worker,
+                                                 int64_t now_ms, struct error *err);
+NODISCARD enum status catalog_sqlite_workers(struct catalog *c, int64_t now_ms,
+                                             catalog_worker_fn *each, void *ctx, struct error *err);
 NODISCARD enum status catalog_sqlite_job_set_rate(struct catalog *c, int64_t job,
                                                   double samples_per_second, int64_t now_ms,
                                                   struct error *err);

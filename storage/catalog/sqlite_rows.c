@@ -12,13 +12,20 @@ const char *const sqlite_statements[N_STATEMENTS] = {
         "update jobs set state = 2, config_digest = ?2, config = ?3 where job = ?1 and state = 4",
     [JOB_MOVE] = "update jobs set state = ?3, note = ?4 where job = ?1 and state = ?2",
     [JOB_SET_PRIORITY] = "update jobs set priority = ?2 where job = ?1",
+    [JOB_SET_QUOTA] = "update jobs set max_leases = ?2 where job = ?1",
+    [JOB_REOPEN] = "update jobs set state = iif(state = 4, 2, state) where job = ?1 and state in "
+                   "(2, 3, 4)",
+    [JOB_GATE] = "select state, max_leases, iif(max_leases > 0, (select count(*) from shards s "
+                 "where s.job = j.job and s.state = 2 and s.lease_expires_ms > ?2), 0) from jobs j "
+                 "where job = ?1",
     [JOB_SET_RATE] = "update jobs set samples_per_second = ?2, rated_ms = ?3 where job = ?1",
     [JOB_LIST] =
         "select job, state, name, config_digest, created_ms, priority, note, samples_per_second, "
         "rated_ms, (select count(*) from (select 1 from shards s where s.job = j.job and s.state "
         "in (1, 2) and (s.state = 1 or s.lease_expires_ms <= ?1) limit ?2)), state <> 1 and not "
-        "exists (select 1 from shards s where s.job = j.job and s.state in (1, 2)) "
-        "from jobs j order by priority desc, job",
+        "exists (select 1 from shards s where s.job = j.job and s.state in (1, 2)), max_leases, "
+        "iif(max_leases > 0, (select count(*) from shards s where s.job = j.job and s.state = 2 "
+        "and s.lease_expires_ms > ?1), 0) from jobs j order by priority desc, job",
     [SHARD_INSERT] =
         "insert into shards (job, shard, state, input_source, input_key, input_format, "
         "input_begin, "
@@ -28,9 +35,11 @@ const char *const sqlite_statements[N_STATEMENTS] = {
         "(state = 2), last_error = iif(state = 2, 'its lease ran out', last_error) "
         "where job = ?1 and attempts + (state = 2) >= ?2 and "
         "(state = 1 or (state = 2 and lease_expires_ms <= ?3))",
-    [SHARD_NEXT] = "select shard, epoch, state, attempts, input_source, input_key, input_format, "
-                   "input_begin, input_end, "
-                   "input_etag, input_samples, next_offset, next_index, n_parts from shards where "
+    [SHARD_NEXT] = "select shard, epoch, state, attempts, coalesce(again_source, input_source), "
+                   "coalesce(again_key, input_key), coalesce(again_format, input_format), "
+                   "iif(again_source is null, input_begin, 0), "
+                   "iif(again_source is null, input_end, 0), input_etag, input_samples, "
+                   "next_offset, next_index, n_parts from shards where "
                    "job = ?1 and "
                    "(state = 1 or (state = 2 and lease_expires_ms <= ?2)) order by shard limit 1",
     [SHARD_TAKE] =
@@ -42,17 +51,18 @@ const char *const sqlite_statements[N_STATEMENTS] = {
     [SHARD_RELEASE] = "update shards set state = 1, owner = null, lease_expires_ms = null, "
                       "attempts = attempts + ?4, "
                       "last_error = ?5 where job = ?1 and shard = ?2 and epoch = ?3 and state = 2",
-    [SHARD_OF_EPOCH] = "select n_parts, input_source from shards where job = ?1 and shard = ?2 and "
-                       "epoch = ?3 and state = 2",
+    [SHARD_OF_EPOCH] =
+        "select n_parts, again_source, input_source from shards where job = ?1 and shard = ?2 and "
+        "epoch = ?3 and state = 2",
     [SHARD_ADVANCE] = "update shards set next_offset = ?3, next_index = ?4, n_parts = n_parts + 1 "
                       "where job = ?1 and shard = ?2",
     [SHARD_DONE] =
-        "update shards set state = 3, owner = null, lease_expires_ms = null, last_error = null "
-        "where job = ?1 and shard = ?2",
-    [SHARD_EXTEND] = "update shards set state = 1, attempts = 0, input_source = 3, input_begin = "
-                     "0, input_end = 0, "
-                     "next_offset = 0, next_index = 0, n_parts = 0, input_format = ?2, "
-                     "input_key = (select object_key from outputs o where o.job = shards.job and "
+        "update shards set state = 3, owner = null, lease_expires_ms = null, last_error = null, "
+        "samples_read = iif(again_source is null, next_index, samples_read), "
+        "again_source = null, again_key = null, again_format = null where job = ?1 and shard = ?2",
+    [SHARD_EXTEND] = "update shards set state = 1, attempts = 0, again_source = 3, "
+                     "next_offset = 0, next_index = 0, n_parts = 0, again_format = ?2, "
+                     "again_key = (select object_key from outputs o where o.job = shards.job and "
                      "o.shard = shards.shard), "
                      "input_samples = (select n_done from outputs o where o.job = shards.job and "
                      "o.shard = shards.shard) "
@@ -72,6 +82,11 @@ const char *const sqlite_statements[N_STATEMENTS] = {
     [PART_LIST] = "select part, epoch, object_key, bytes, sha256, n_done, n_quarantined from parts "
                   "where job = ? and shard = ? order by part",
     [PART_DELETE_ALL] = "delete from parts where job = ?",
+    [PART_DELETE_SHARD] = "delete from parts where job = ? and shard = ?",
+    [SHARD_COUNT] = "select coalesce(max(shard) + 1, 0) from shards where job = ?",
+    [SHARD_REDO] = "update shards set state = 1, attempts = 0, again_source = 4, again_key = ?3, "
+                   "again_format = 'list', input_samples = ?4, next_offset = 0, next_index = 0, "
+                   "n_parts = 0 where job = ?1 and shard = ?2 and state = 3",
     [SAMPLE_INSERT] = "insert into samples (job, shard, sample_index, uid, state, stage, reason, "
                       "detail, width, height) "
                       "values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -81,6 +96,23 @@ const char *const sqlite_statements[N_STATEMENTS] = {
     [CAPTION_INSERT] =
         "insert into captions (job, shard, sample_index, column_name, caption_index, caption, "
         "log_probability) values (?, ?, ?, ?, ?, ?, ?) on conflict do nothing",
+    [CAPTION_PUT] =
+        "insert into captions (job, shard, sample_index, column_name, caption_index, caption, "
+        "log_probability) values (?, ?, ?, ?, ?, ?, ?) on conflict do update set "
+        "caption = excluded.caption, log_probability = excluded.log_probability",
+    [COST_INSERT] =
+        "insert into costs (job, shard, epoch, part, role, model, seconds, images, texts, tokens) "
+        "values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    [RETRY_INSERT] = "insert into retries (job, shard, sample_index, old_shard, old_index, "
+                     "source_shard, source_index) values (?, ?, ?, ?, ?, ?, ?)",
+    [RETRY_TAKE_OVER] = "update samples set state = 3 where job = ?1 and state = 2 and (shard, "
+                        "sample_index) in (select old_shard, old_index from retries where job = ?1 "
+                        "and shard = ?2 and sample_index >= ?3 and sample_index < ?4)",
+    [RETRY_RECOUNT] =
+        "update outputs set n_quarantined = (select count(*) from samples p where p.job = "
+        "outputs.job and p.shard = outputs.shard and p.state = 2) where job = ?1 and shard in "
+        "(select old_shard from retries where job = ?1 and shard = ?2 and sample_index >= ?3 and "
+        "sample_index < ?4)",
     [SCORE_INSERT] =
         "insert into scores (job, shard, sample_index, column_name, caption_index, "
         "teacher, cosine) "
@@ -108,6 +140,28 @@ const char *const sqlite_statements[N_STATEMENTS] = {
         "s.shard = o.shard where o.job = ?1 and s.state = 3) o",
     [REASON_LIST] = "select reason, stage, count(*) from samples where job = ? and state = 2 "
                     "group by reason, stage order by count(*) desc, reason, stage",
+    [SOURCE_LIST] =
+        "select p.shard, p.sample_index, s.shard, coalesce(r.source_index, p.sample_index), "
+        "s.input_source, s.input_key, s.input_format, s.input_begin, s.input_end, s.input_etag "
+        "from samples p join shards own on own.job = p.job and own.shard = p.shard and "
+        "own.state = 3 left join retries r on r.job = p.job and r.shard = p.shard and "
+        "r.sample_index = p.sample_index join shards s on s.job = p.job and s.shard = "
+        "coalesce(r.source_shard, p.shard) where p.job = ?1 and p.state = ?2 and "
+        "(?3 is null or p.reason = ?3) and p.shard between ?4 and ?5 and not exists (select 1 from "
+        "retries x where x.job = p.job and x.old_shard = p.shard and x.old_index = p.sample_index "
+        "and ?2 = 2) order by 3, 4",
+    [ACCOUNT_LIST] = "select shard, state, is_retry, samples_read, samples, done, quarantined, "
+                     "retried, last_index, output_done, output_quarantined from accounts where "
+                     "job_id = ? order by shard",
+    [WORKER_SEEN] =
+        "insert into workers (name, host, address, version, state, first_seen_ms, last_seen_ms, "
+        "leases, samples_per_second) values (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8) on conflict do "
+        "update set host = excluded.host, address = excluded.address, version = "
+        "excluded.version, state = excluded.state, last_seen_ms = excluded.last_seen_ms, "
+        "leases = excluded.leases, samples_per_second = excluded.samples_per_second",
+    [WORKER_FORGET] = "delete from workers where last_seen_ms < ?1 - 604800000",
+    [WORKER_LIST] = "select name, host, address, version, state, leases, samples_per_second, "
+                    "first_seen_ms, last_seen_ms from workers order by name",
     [SAMPLE_FIND] = "select " SAMPLE_COLUMNS
                     " from samples where job = ? and uid = ? order by shard, sample_index",
     [SAMPLE_LIST] =

@@ -15,4 +15,7 @@ struct catalog_target {
 /** Runs in a test; fails it where the contract is not kept. */
 void catalog_contract(const struct catalog_target *target);
 
+/** The same for jobs that pause, quotas, workers, retries, shards made again, and accounts. */
+void catalog_accounts_contract(const struct catalog_target *target);
+
 #endif
