@@ -49,11 +49,13 @@ static enum status resolve(struct catalog_args *args, const char *word, struct e
 }
 
 int catalog_args_open(const struct command *command, int argc, char **argv, bool needs_job,
-                      struct catalog_args *args)
+                      const char **reason, struct catalog_args *args)
 {
-    static const struct option options[] = {{"catalog", required_argument, NULL, 'c'},
-                                            {"json", no_argument, NULL, 'j'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option all[] = {{"reason", required_argument, NULL, 'r'},
+                                        {"catalog", required_argument, NULL, 'c'},
+                                        {"json", no_argument, NULL, 'j'},
+                                        {NULL, 0, NULL, 0}};
+    const struct option *options = reason != NULL ? all : all + 1;
     struct error err = {0};
     enum status st = ST_OK;
     int c;
@@ -65,6 +67,8 @@ int catalog_args_open(const struct command *command, int argc, char **argv, bool
             args->url = optarg;
         else if (c == 'j')
             args->json = true;
+        else if (c == 'r')
+            *reason = optarg;
         else
             return EXIT_USAGE;
     }
@@ -118,6 +122,16 @@ enum status catalog_args_find(struct catalog_args *args, struct catalog_job_row 
     if (st == ST_OK && !search.found)
         st = error_set(err, ST_NOT_FOUND, "no job \"%s\" in the catalog", args->name);
     return st;
+}
+
+enum status catalog_args_load(struct catalog_args *args, struct job **job, struct error *err)
+{
+    struct catalog_job row;
+    const char *config;
+    enum status st = catalog_job_find(args->catalog, args->name, &args->arena, &row, &config, err);
+
+    *job = NULL;
+    return st == ST_OK ? job_load_text(bytes_of_string(config), args->name, NULL, 0, job, err) : st;
 }
 
 enum status catalog_args_print_json(json_t *value, struct error *err)

@@ -5,6 +5,7 @@
 
 #include "cli/command.h"
 #include "reinforce/base/json.h"
+#include "reinforce/job/job.h"
 #include "storage/catalog/catalog.h"
 
 /** The text of --help for these options. */
@@ -23,15 +24,20 @@ struct catalog_args {
 };
 
 /**
- * JOB is a job file, or, with --catalog, the name of a job. Opens the catalog. On failure prints
+ * JOB is a job file, or, with --catalog, the name of a job. `reason` takes the value of --reason,
+ * or is left as it is; NULL: the command has no such option. Opens the catalog. On failure prints
  * why and returns the exit code; else EXIT_DONE, and *args is to be closed.
  */
 int catalog_args_open(const struct command *command, int argc, char **argv, bool needs_job,
-                      struct catalog_args *args);
+                      const char **reason, struct catalog_args *args);
 void catalog_args_close(struct catalog_args *args);
 
 /** The row of the job that was named. */
 NODISCARD enum status catalog_args_find(struct catalog_args *args, struct catalog_job_row *row,
+                                        struct error *err);
+
+/** The job as it was begun, from the catalog; the caller's. */
+NODISCARD enum status catalog_args_load(struct catalog_args *args, struct job **job,
                                         struct error *err);
 
 /** Prints one JSON value and its line end; takes the reference. ST_NO_MEMORY also when it is NULL.

@@ -36,8 +36,11 @@ static enum status resume_job(struct catalog_args *args, const struct catalog_jo
                               struct error *err)
 {
     struct catalog_progress progress;
+    int64_t n;
     enum status st = catalog_read_progress(args->catalog, row->job.job, &progress, err);
 
+    if (st == ST_OK && progress.shards_failed > 0)
+        st = catalog_shards_retry(args->catalog, row->job.job, &n, err);
     if (st != ST_OK || row->job.state == CATALOG_JOB_PLANNING)
         return st;
     return move(args, row, STATE(PAUSED) | STATE(CANCELLED),
@@ -49,20 +52,6 @@ static enum status cancel_job(struct catalog_args *args, const struct catalog_jo
 {
     return move(args, row, STATE(PLANNING) | STATE(RUNNING) | STATE(PAUSED), CATALOG_JOB_CANCELLED,
                 "by command", err);
-}
-
-static enum status retry_job(struct catalog_args *args, const struct catalog_job_row *row,
-                             struct error *err)
-{
-    int64_t n;
-    enum status st = catalog_shards_retry(args->catalog, row->job.job, &n, err);
-
-    if (st == ST_OK && n > 0 && row->job.state == CATALOG_JOB_PAUSED)
-        st = catalog_job_move(args->catalog, row->job.job, CATALOG_JOB_PAUSED, CATALOG_JOB_RUNNING,
-                              "", err);
-    if (st == ST_OK && !args->json)
-        (void)printf("%" PRId64 " shards will be tried again\n", n);
-    return st;
 }
 
 static enum status report(struct catalog_args *args, struct error *err)
@@ -84,7 +73,7 @@ static int control(const struct command *command, int argc, char **argv, act_fn 
     struct catalog_args args;
     struct catalog_job_row row;
     struct error err = {0};
-    int code = catalog_args_open(command, argc, argv, true, &args);
+    int code = catalog_args_open(command, argc, argv, true, NULL, &args);
     enum status st;
 
     if (code != EXIT_DONE)
@@ -113,11 +102,6 @@ static int run_cancel(int argc, char **argv)
     return control(&cmd_cancel, argc, argv, cancel_job);
 }
 
-static int run_retry(int argc, char **argv)
-{
-    return control(&cmd_retry, argc, argv, retry_job);
-}
-
 #define TAIL                                                                                       \
     "JOB is a job file, or with --catalog the name of a job.\n"                                    \
     "\n"                                                                                           \
@@ -142,7 +126,7 @@ const struct command cmd_resume = {
     .synopsis = "reinforce resume [--catalog URL] [--json] JOB",
     .summary = "goes on with a job that was paused or cancelled",
     .help = "The job goes on behind its last committed part. After a spent failure budget the\n"
-            "count starts anew.\n" TAIL,
+            "count starts anew, and so do the attempts of failed shards.\n" TAIL,
     .run = run_resume,
 };
 
@@ -153,14 +137,5 @@ const struct command cmd_cancel = {
     .help = "Workers drop what they hold of it. What is committed stays, and `reinforce resume`\n"
             "goes on from there.\n" TAIL,
     .run = run_cancel,
-};
-
-const struct command cmd_retry = {
-    .name = "retry",
-    .synopsis = "reinforce retry [--catalog URL] [--json] JOB",
-    .summary = "tries the failed shards of a job again",
-    .help = "Shards that failed workers.max_attempts times are ready again, and a job that\n"
-            "paused for them goes on. Samples that were quarantined stay so.\n" TAIL,
-    .run = run_retry,
 };
 /* clang-format on */

@@ -57,11 +57,15 @@ static enum status take_sample(void *ctx, int64_t shard, const struct catalog_sa
                                struct error *err)
 {
     struct inspection *in = ctx;
-    json_t *object = json_pack(
-        "{s:o, s:I, s:I, s:s, s:i, s:i, s:o}", "uid", text_json(sample->uid), "shard",
-        (json_int_t)shard, "index", (json_int_t)sample->index, "state",
-        sample->state == CATALOG_SAMPLE_DONE ? "done" : "quarantined", "width", (int)sample->width,
-        "height", (int)sample->height, "captions", captions_json(sample));
+    json_t *object;
+
+    if (sample->state == CATALOG_SAMPLE_RETRIED) /* another row says what came of it */
+        return ST_OK;
+    object = json_pack("{s:o, s:I, s:I, s:s, s:i, s:i, s:o}", "uid", text_json(sample->uid),
+                       "shard", (json_int_t)shard, "index", (json_int_t)sample->index, "state",
+                       sample->state == CATALOG_SAMPLE_DONE ? "done" : "quarantined", "width",
+                       (int)sample->width, "height", (int)sample->height, "captions",
+                       captions_json(sample));
 
     if (object == NULL)
         return error_set(err, ST_NO_MEMORY, "could not allocate the sample's description");
@@ -343,6 +347,8 @@ static enum status show_sample(void *ctx, int64_t shard, const struct catalog_sa
     const char *state = sample->state == CATALOG_SAMPLE_DONE ? "done" : sample->reason;
 
     (void)err;
+    if (sample->state == CATALOG_SAMPLE_RETRIED)
+        return ST_OK;
     if (overview->shown++ >= SHOWN_SAMPLES && !overview->json)
         return ST_OK;
     if (overview->json)

@@ -45,14 +45,14 @@ static json_t *number_or_null(double value)
 static json_t *job_json(const struct view *view)
 {
     const struct catalog_progress *p = &view->progress;
-    json_t *job =
-        json_pack("{s:s, s:s, s:i, s:s, s:{s:I, s:I, s:I, s:I}, s:{s:I, s:I}, s:I}", "job",
-                  view->row->job.name, "state", catalog_job_state_name(view->row->job.state),
-                  "priority", (int)view->row->priority, "note", view->row->note, "shards", "total",
-                  (json_int_t)p->shards_total, "done", (json_int_t)p->shards_done, "leased",
-                  (json_int_t)p->shards_leased, "failed", (json_int_t)p->shards_failed, "samples",
-                  "done", (json_int_t)p->samples_done, "quarantined",
-                  (json_int_t)p->samples_quarantined, "bytes", (json_int_t)p->bytes_written);
+    json_t *job = json_pack(
+        "{s:s, s:s, s:i, s:I, s:s, s:{s:I, s:I, s:I, s:I}, s:{s:I, s:I}, s:I}", "job",
+        view->row->job.name, "state", catalog_job_state_name(view->row->job.state), "priority",
+        (int)view->row->priority, "max_leases", (json_int_t)view->row->max_leases, "note",
+        view->row->note, "shards", "total", (json_int_t)p->shards_total, "done",
+        (json_int_t)p->shards_done, "leased", (json_int_t)p->shards_leased, "failed",
+        (json_int_t)p->shards_failed, "samples", "done", (json_int_t)p->samples_done, "quarantined",
+        (json_int_t)p->samples_quarantined, "bytes", (json_int_t)p->bytes_written);
 
     (void)json_object_set_new(job, "samples_per_second", number_or_null(rate_of(view->row)));
     (void)json_object_set_new(job, "eta_seconds", number_or_null(eta_of(view)));
@@ -219,6 +219,8 @@ static void print_head(const struct view *view)
         (void)printf("  why          %s\n", view->row->note);
     (void)printf("  priority     %d\n  samples      %" PRId64 " done, %" PRId64 " quarantined\n",
                  (int)view->row->priority, p->samples_done, p->samples_quarantined);
+    if (view->row->max_leases > 0)
+        (void)printf("  leases       %" PRId64 " at once\n", view->row->max_leases);
     (void)printf("  shards       %" PRId64 " of %" PRId64 " done, %" PRId64 " leased, %" PRId64
                  " failed, %s\n",
                  p->shards_done, p->shards_total, p->shards_leased, p->shards_failed, bytes);
@@ -282,7 +284,7 @@ static int show(const struct command *command, int argc, char **argv, bool worke
 {
     struct catalog_args args;
     struct error err = {0};
-    int code = catalog_args_open(command, argc, argv, false, &args);
+    int code = catalog_args_open(command, argc, argv, false, NULL, &args);
     enum status st;
 
     if (code != EXIT_DONE)

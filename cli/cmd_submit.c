@@ -36,7 +36,7 @@ static int report(const struct submission *made, const char *url, bool json)
 }
 
 static int submit(const char *path, const struct job_override *overrides, size_t n,
-                  const int32_t *priority, bool json)
+                  const int32_t *priority, const int64_t *max_leases, bool json)
 {
     struct submission made;
     struct arena arena;
@@ -59,7 +59,7 @@ static int submit(const char *path, const struct job_override *overrides, size_t
     if (st == ST_OK)
         st = local_run_catalog_url(job, &arena, &url, &err);
     if (st == ST_OK)
-        st = submit_job(job, url, priority, &made, &err);
+        st = submit_job(job, url, priority, max_leases, &made, &err);
     code = st == ST_OK ? report(&made, url, json) : command_fail(&cmd_submit, &err);
     arena_release(&arena);
     job_destroy(&job);
@@ -69,16 +69,16 @@ static int submit(const char *path, const struct job_override *overrides, size_t
 
 static int run(int argc, char **argv)
 {
-    static const struct option known[] = {{"set", required_argument, NULL, 's'},
-                                          {"catalog", required_argument, NULL, 'c'},
-                                          {"priority", required_argument, NULL, 'p'},
-                                          {"json", no_argument, NULL, 'j'},
-                                          {NULL, 0, NULL, 0}};
+    static const struct option known[] = {
+        {"set", required_argument, NULL, 's'},      {"catalog", required_argument, NULL, 'c'},
+        {"priority", required_argument, NULL, 'p'}, {"max-leases", required_argument, NULL, 'm'},
+        {"json", no_argument, NULL, 'j'},           {NULL, 0, NULL, 0}};
     struct job_override overrides[JOB_ARGS_MAX_OVERRIDES + 1];
     char catalog[MAX_URL + sizeof "catalog.url="];
     const int32_t *has_priority = NULL;
+    const int64_t *has_max_leases = NULL;
     int32_t priority = 0;
-    int64_t number;
+    int64_t number, max_leases = 0;
     struct error err = {0};
     bool json = false;
     size_t n = 0;
@@ -96,6 +96,11 @@ static int run(int argc, char **argv)
             priority = (int32_t)number;
             has_priority = &priority;
         }
+        if (c == 'm') {
+            if (command_number("max-leases", optarg, 0, 1000000000, &max_leases, &err) != ST_OK)
+                return command_usage(&cmd_submit, "%s", err.message);
+            has_max_leases = &max_leases;
+        }
         if (c == 'c' && strlen(optarg) > MAX_URL)
             return command_usage(&cmd_submit, "--catalog is longer than %d bytes", MAX_URL);
         if (c == 'c') /* so that the dataset knows its catalog */
@@ -108,36 +113,39 @@ static int run(int argc, char **argv)
     if (optind + 1 != argc)
         return command_usage(&cmd_submit,
                              optind == argc ? "a job file is missing" : "more than one job file");
-    return submit(argv[optind], overrides, n, has_priority, json);
+    return submit(argv[optind], overrides, n, has_priority, has_max_leases, json);
 }
 
 /* clang-format off: as it is printed */
 const struct command cmd_submit = {
     .name = "submit",
-    .synopsis = "reinforce submit [--catalog URL] [--priority N] [--set PATH=VALUE]... JOB.yaml",
+    .synopsis = "reinforce submit [--catalog URL] [--priority N] [--max-leases N] JOB.yaml",
     .summary = "hands a job to the coordinator of a catalog",
-    .help = "Checks the job file and puts the job into its catalog, where a coordinator finds\n"
-            "it. Input, output, catalog and models must be named so that coordinator and\n"
-            "workers find them, too: by URL, or by paths they share. Relative paths are made\n"
-            "absolute here, since those processes have working folders of their own.\n"
-            "A job that is there already stays as it is, but for its priority. Captioners and\n"
-            "teachers that were appended to a finished one are computed; any other change that\n"
-            "would change results is refused and named.\n"
-            "\n"
-            "Options:\n"
-            "  --catalog URL      instead of the job file's catalog.url\n"
-            "  --priority N       jobs of higher priority go first; default 0; may be changed by\n"
-            "                     submitting again\n"
-            "  --set PATH=VALUE   overrides one value of the job file; may be repeated\n"
-            "  --json             prints JSON\n"
-            "\n"
-            "Examples:\n"
-            "  reinforce submit --catalog postgres://reinforce@db/reinforce job.yaml\n"
-            "\n"
-            "Exit codes:\n"
-            "  0  it is in the catalog\n"
-            "  1  the catalog could not be reached, or the job has changed\n"
-            "  2  usage or job file\n",
+    .help =
+        "Checks the job file and puts the job into its catalog, where a coordinator finds\n"
+        "it. Input, output, catalog and models must be named so that coordinator and\n"
+        "workers find them, too: by URL, or by paths they share. Relative paths are made\n"
+        "absolute here, since those processes have working folders of their own.\n"
+        "A job that is there already stays as it is, but for priority and quota. Captioners and\n"
+        "teachers that were appended to a finished one are computed; any other change that\n"
+        "would change results is refused and named.\n"
+        "\n"
+        "Options:\n"
+        "  --catalog URL      instead of the job file's catalog.url\n"
+        "  --priority N       jobs of higher priority go first; default 0; may be changed by\n"
+        "                     submitting again\n"
+        "  --max-leases N     no more than N shards are worked on at once; default 0: any\n"
+        "                     number; may be changed by submitting again\n"
+        "  --set PATH=VALUE   overrides one value of the job file; may be repeated\n"
+        "  --json             prints JSON\n"
+        "\n"
+        "Examples:\n"
+        "  reinforce submit --catalog postgres://reinforce@db/reinforce job.yaml\n"
+        "\n"
+        "Exit codes:\n"
+        "  0  it is in the catalog\n"
+        "  1  the catalog could not be reached, or the job has changed\n"
+        "  2  usage or job file\n",
     .run = run,
 };
 /* clang-format on */

@@ -10,10 +10,11 @@ struct report {
     json_t *problems; /* with --json */
 };
 
-static void print_problem(void *ctx, const char *object, const char *problem)
+static void print_problem(void *ctx, int64_t shard, const char *object, const char *problem)
 {
     struct report *report = ctx;
 
+    (void)shard;
     if (report->problems != NULL)
         (void)json_array_append_new(report->problems,
                                     json_pack("{s:s, s:s}", "object", object, "problem", problem));
@@ -67,10 +68,8 @@ static int verify(const char *url, const struct object_store_options *store, boo
         if (verdict.problems == 0)
             (void)printf("objects, manifest and catalog agree\n");
         else
-            (void)printf(
-                "%" PRId64
-                " problems; restore the objects, or delete the output and run the job again\n",
-                verdict.problems);
+            (void)printf("%" PRId64 " problems; `reinforce repair` makes shards again\n",
+                         verdict.problems);
         code = verdict.problems > 0 ? EXIT_OTHER : EXIT_DONE;
     }
     json_decref(report.problems);
@@ -104,7 +103,8 @@ const struct command cmd_verify = {
     .summary = "hashes a written dataset again and compares it with its manifest and catalog",
     .help = "Reads every shard of the dataset at OUT, hashes it, counts its samples, and\n"
             "compares with what the catalog and manifest.jsonl say. Also reports shards that\n"
-            "the catalog does not know.\n"
+            "the catalog does not know, and whether every sample that was read has ended in\n"
+            "exactly one state. What it finds, `reinforce repair` mends.\n"
             "\n"
             "Options:\n"
             "  --json        prints one JSON object: output, objects, samples, bytes, "

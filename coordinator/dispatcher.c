@@ -137,6 +137,7 @@ static void fill_grant(const struct catalog_lease *lease, uint64_t number,
     (void)snprintf(grant->u.lease_grant.input_format, sizeof grant->u.lease_grant.input_format,
                    "%s", lease->plan.input_format);
     grant->u.lease_grant.input_source = lease->plan.input_is_previous ? WIRE_SOURCE_PREVIOUS
+                                        : lease->plan.input_is_list   ? WIRE_SOURCE_LIST
                                         : lease->plan.input_is_plan   ? WIRE_SOURCE_PLAN
                                                                       : WIRE_SOURCE_INPUT;
     grant->u.lease_grant.input_samples = (uint64_t)lease->plan.input_samples;
@@ -202,10 +203,9 @@ static enum status count(struct dispatcher *d, struct served_job *job, int64_t s
 {
     if (!served_job_count(job, shard, epoch, done, quarantined))
         return ST_OK;
-    if (d->options.job == NULL)
-        return served_job_pause(job, d->catalog, err); /* again at the next look, if it failed */
-    atomic_store(&d->verdict, DISPATCHER_OVER_BUDGET);
-    return ST_OK;
+    if (d->options.job != NULL)
+        atomic_store(&d->verdict, DISPATCHER_OVER_BUDGET);
+    return served_job_pause(job, d->catalog, err); /* again at the next look, if it failed */
 }
 
 static enum status renew(struct dispatcher *d, const struct peer *peer,

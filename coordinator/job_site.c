@@ -1,11 +1,14 @@
 #include "coordinator/job_site.h"
 
+#include "coordinator/accounts.h"
 #include "coordinator/output.h"
 #include "coordinator/planner.h"
 #include "coordinator/side_objects.h"
 #include "reinforce/base/log.h"
 #include "storage/format/dataset.h"
 #include "worker/storage.h"
+
+#include <inttypes.h>
 
 #define JOB_OBJECT "_reinforce/job.json"
 
@@ -138,7 +141,17 @@ enum status job_site_finish(struct job_site *site, struct catalog *catalog,
                             const struct catalog_job *row, struct error *err)
 {
     size_t n_swept = 0;
-    enum status st = side_objects_write(site->job, row, catalog, site->output, err);
+    struct accounts accounts;
+    enum status st = accounts_read(catalog, row->job, &accounts, err);
+
+    if (st == ST_OK && !accounts.agree) {
+        (void)error_set(err, ST_CORRUPT, "%s", accounts.why);
+        error_add_context(err, accounts.shard >= 0 ? "accounts of shard %" PRId64 : "accounts",
+                          accounts.shard);
+        return err->code;
+    }
+    if (st == ST_OK)
+        st = side_objects_write(site->job, row, catalog, site->output, err);
 
     /* What killed runs have left: parts nobody committed, writes nobody finished. */
     if (st == ST_OK)

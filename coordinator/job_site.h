@@ -35,7 +35,7 @@ NODISCARD enum status job_site_plan(struct job_site *site, struct catalog *catal
                                     struct catalog_job *row, struct error *err);
 
 /** After the last shard: side files, leftovers, state done. May be done again. ST_CONFLICT: the job
- * is not running any more. */
+ * is not running any more. ST_CORRUPT: its accounts disagree. */
 NODISCARD enum status job_site_finish(struct job_site *site, struct catalog *catalog,
                                       const struct catalog_job *row, struct error *err);
 

@@ -237,9 +237,11 @@ static enum status finish(struct run *run, struct run_summary *summary, struct e
 
     if (st != ST_OK)
         return st;
-    if (summary->over_budget)
-        return catalog_job_move(run->catalog, run->row.job, CATALOG_JOB_RUNNING, CATALOG_JOB_PAUSED,
-                                "the failure budget is spent", err);
+    if (summary->over_budget) { /* the dispatcher has said so, unless the catalog was away */
+        st = catalog_job_move(run->catalog, run->row.job, CATALOG_JOB_RUNNING, CATALOG_JOB_PAUSED,
+                              "the failure budget is spent", err);
+        return st == ST_CONFLICT ? ST_OK : st;
+    }
     if (done->shards_done + done->shards_failed < done->shards_total) {
         summary->drained = true;
         return ST_OK;

@@ -1,7 +1,9 @@
 #include "coordinator/output.h"
 
+#include "coordinator/accounts.h"
 #include "storage/format/side_files.h"
 #include "worker/stage_write.h"
+#include "worker/storage.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -29,11 +31,27 @@ bool output_is_shard(const char *key, const char *extension)
            len > n && strcmp(key + len - n, extension) == 0;
 }
 
+/* The job's row, under the name in its configuration. */
+static enum status open_catalog(struct output *out, const char *url, struct error *err)
+{
+    const char *config;
+    enum status st = catalog_open(url, &out->catalog, err);
+
+    if (st == ST_OK)
+        st = catalog_job_find(out->catalog, output_config_text(out, "", "name", ""), &out->arena,
+                              &out->row, &config, err);
+    if (st != ST_OK)
+        return st;
+    out->format = dataset_format_by_name(output_config_text(out, "output", "format", "webdataset"));
+    return out->format != NULL
+               ? ST_OK
+               : error_set(err, ST_CORRUPT, "_reinforce/job.json names an unknown output.format");
+}
+
 enum status output_open(const char *url, const struct object_store_options *options,
                         struct output *out, struct error *err)
 {
     char beside[1200];
-    const char *catalog, *config, *name;
     struct bytes_view body;
     enum status st;
 
@@ -53,21 +71,31 @@ enum status output_open(const char *url, const struct object_store_options *opti
     if (st == ST_OK) {
         (void)snprintf(beside, sizeof beside, "sqlite:%s/catalog.sqlite",
                        strncmp(url, "file:", 5) == 0 ? url + 5 : url);
-        catalog = output_config_text(out, "catalog", "url", beside);
-        st = catalog_open(catalog, &out->catalog, err);
-    }
-    if (st == ST_OK) {
-        name = output_config_text(out, "", "name", "");
-        st = catalog_job_find(out->catalog, name, &out->arena, &out->row, &config, err);
-    }
-    if (st == ST_OK) {
-        out->format =
-            dataset_format_by_name(output_config_text(out, "output", "format", "webdataset"));
-        if (out->format == NULL)
-            st = error_set(err, ST_CORRUPT, "_reinforce/job.json names an unknown output.format");
+        st = open_catalog(out, output_config_text(out, "catalog", "url", beside), err);
     }
     if (st != ST_OK) {
         error_add_context(err, "dataset \"%s\"", url);
+        output_close(out);
+    }
+    return st;
+}
+
+enum status output_open_job(const struct job *job, const char *catalog_url, struct output *out,
+                            struct error *err)
+{
+    struct object_store_options stores;
+    enum status st;
+
+    memset(out, 0, sizeof *out);
+    arena_init(&out->arena, ARENA_BYTES);
+    storage_output_options(job, false, &stores);
+    st = object_store_open_with(job->output.url, &stores, &out->store, err);
+    if (st == ST_OK)
+        st = json_parse(bytes_of_string(job->effective_json), &out->config, err);
+    if (st == ST_OK)
+        st = open_catalog(out, catalog_url, err);
+    if (st != ST_OK) {
+        error_add_context(err, "output of job \"%s\"", job->name);
         output_close(out);
     }
     return st;
@@ -90,13 +118,18 @@ struct check {
     struct output_verdict *verdict;
     json_t *manifest; /* shard name -> its line */
     json_t *known;    /* object keys the catalog knows */
-    int64_t n_done, n_quarantined;
 };
 
 static void found(struct check *check, const char *object, const char *problem)
 {
     check->verdict->problems++;
-    check->problem(check->ctx, object, problem);
+    check->problem(check->ctx, -1, object, problem);
+}
+
+static void damaged(struct check *check, const struct catalog_output *output, const char *problem)
+{
+    check->verdict->problems++;
+    check->problem(check->ctx, output->shard, output->object_key, problem);
 }
 
 static enum status read_manifest(struct check *check, struct error *err)
@@ -194,11 +227,9 @@ static enum status check_output(void *ctx, const struct catalog_output *output, 
     enum status st = object_store_hash(check->out->store, output->object_key, &is, err);
 
     check->verdict->objects++;
-    check->n_done += output->n_done;
-    check->n_quarantined += output->n_quarantined;
     (void)json_object_set_new(check->known, output->object_key, json_true());
     if (st == ST_NOT_FOUND) {
-        found(check, output->object_key, "is missing");
+        damaged(check, output, "is missing");
         return ST_OK;
     }
     if (st != ST_OK)
@@ -207,20 +238,20 @@ static enum status check_output(void *ctx, const struct catalog_output *output, 
     if (is.bytes != output->bytes) {
         (void)snprintf(problem, sizeof problem, "has %" PRIu64 " bytes, the catalog says %" PRIu64,
                        is.bytes, output->bytes);
-        found(check, output->object_key, problem);
+        damaged(check, output, problem);
     } else if (strcmp(is.sha256, output->sha256) != 0) {
         (void)snprintf(problem, sizeof problem, "has SHA-256 %.12s..., the catalog says %.12s...",
                        is.sha256, output->sha256);
-        found(check, output->object_key, problem);
+        damaged(check, output, problem);
     }
     st = count_records(check->out, output->object_key, &n, err);
     if (st != ST_OK) {
         (void)snprintf(problem, sizeof problem, "cannot be read: %s", err->message);
-        found(check, output->object_key, problem);
+        damaged(check, output, problem);
     } else if (n != output->n_done) {
         (void)snprintf(problem, sizeof problem,
                        "holds %" PRId64 " samples, the catalog says %" PRId64, n, output->n_done);
-        found(check, output->object_key, problem);
+        damaged(check, output, problem);
     }
     check->verdict->samples += n;
     check_manifest_line(check, output);
@@ -242,7 +273,8 @@ enum status output_verify(struct output *out, output_problem_fn *problem, void *
                           struct output_verdict *verdict, struct error *err)
 {
     struct check check = {.out = out, .problem = problem, .ctx = ctx, .verdict = verdict};
-    struct catalog_progress progress;
+    struct accounts accounts;
+    char text[320];
     const char *name;
     json_t *line;
     enum status st = ST_OK;
@@ -259,14 +291,18 @@ enum status output_verify(struct output *out, output_problem_fn *problem, void *
     if (st == ST_OK)
         st = object_store_list(out->store, "", check_stranger, &check, err);
     if (st == ST_OK)
-        st = catalog_read_progress(out->catalog, out->row.job, &progress, err);
+        st = accounts_read(out->catalog, out->row.job, &accounts, err);
     if (st == ST_OK) {
         json_object_foreach(check.manifest, name, line)
             found(&check, name, "is in manifest.jsonl only");
-        if (out->row.state == CATALOG_JOB_DONE &&
-            (check.n_done != progress.samples_done ||
-             check.n_quarantined != progress.samples_quarantined))
-            found(&check, "catalog", "counts of shards and of samples disagree");
+        if (!accounts.agree) {
+            if (accounts.shard >= 0)
+                (void)snprintf(text, sizeof text, "accounts of shard %" PRId64 ": %s",
+                               accounts.shard, accounts.why);
+            else
+                (void)snprintf(text, sizeof text, "accounts: %s", accounts.why);
+            found(&check, "catalog", text);
+        }
     }
     json_decref(check.known);
     json_decref(check.manifest);

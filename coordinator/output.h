@@ -3,6 +3,7 @@
 #define REINFORCE_COORDINATOR_OUTPUT_H
 
 #include "reinforce/base/json.h"
+#include "reinforce/job/job.h"
 #include "storage/catalog/catalog.h"
 #include "storage/format/dataset.h"
 
@@ -22,6 +23,10 @@ struct output {
  */
 NODISCARD enum status output_open(const char *url, const struct object_store_options *options,
                                   struct output *out, struct error *err);
+
+/** The same for the output of a job in a catalog, as its job file says where it is. */
+NODISCARD enum status output_open_job(const struct job *job, const char *catalog_url,
+                                      struct output *out, struct error *err);
 void output_close(struct output *out);
 
 /** Text value of the configuration by section and key, or `otherwise`. */
@@ -31,8 +36,9 @@ const char *output_config_text(const struct output *out, const char *section, co
 /** Whether an object of an output can be a shard of the format with this extension. */
 bool output_is_shard(const char *key, const char *extension);
 
-/** One disagreement, told as it is found. */
-typedef void output_problem_fn(void *ctx, const char *object, const char *problem);
+/** One disagreement, told as it is found. `shard`: it is the shard's object that is bad; < 0: it is
+ * something else. */
+typedef void output_problem_fn(void *ctx, int64_t shard, const char *object, const char *problem);
 
 struct output_verdict {
     int64_t objects, samples, problems;
@@ -41,7 +47,7 @@ struct output_verdict {
 
 /**
  * Hashes every shard again and compares with catalog and manifest; looks for shards that nobody
- * knows, for samples without exactly one state, and counts the records in each shard. ST_OK also
+ * knows, adds up the accounts (accounts.h), and counts the records in each shard. ST_OK also
  * when there are problems.
  */
 NODISCARD enum status output_verify(struct output *out, output_problem_fn *problem, void *ctx,

@@ -23,7 +23,7 @@ static enum status extend(const struct job *job, const char *stored, struct cata
 }
 
 enum status submit_job(const struct job *job, const char *catalog_url, const int32_t *priority,
-                       struct submission *out, struct error *err)
+                       const int64_t *max_leases, struct submission *out, struct error *err)
 {
     struct arena arena;
     struct catalog *catalog;
@@ -46,6 +46,8 @@ enum status submit_job(const struct job *job, const char *catalog_url, const int
         st = extend(job, stored, catalog, &arena, out, err);
     if (st == ST_OK && priority != NULL)
         st = catalog_job_set_priority(catalog, out->row.job, *priority, err);
+    if (st == ST_OK && max_leases != NULL)
+        st = catalog_job_set_quota(catalog, out->row.job, *max_leases, err);
     catalog_close(&catalog);
     arena_release(&arena);
     return st;

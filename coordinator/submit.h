@@ -13,11 +13,11 @@ struct submission {
 
 /**
  * Puts the job into the catalog, where a coordinator plans and serves it. One that is there already
- * stays as it is; `priority` (NULL: as it is, 0 when new) is set all the same. ST_CONFLICT,
- * ST_INVALID: the catalog knows it with other settings, naming each difference.
+ * stays as it is; `priority` and `max_leases` (NULL: as they are, 0 when new) are set all the
+ * same. ST_CONFLICT, ST_INVALID: the catalog knows it with other settings, naming each difference.
  */
 NODISCARD enum status submit_job(const struct job *job, const char *catalog_url,
-                                 const int32_t *priority, struct submission *out,
-                                 struct error *err);
+                                 const int32_t *priority, const int64_t *max_leases,
+                                 struct submission *out, struct error *err);
 
 #endif

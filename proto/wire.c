@@ -173,8 +173,8 @@ static enum status take_grant(const Reinforce__Wire__LeaseGrant *grant, struct w
         st = take_text("input_format", grant->input_format, out->u.lease_grant.input_format,
                        sizeof out->u.lease_grant.input_format, err);
     if (st == ST_OK)
-        st = take_range("input_source", grant->input_source, WIRE_SOURCE_INPUT,
-                        WIRE_SOURCE_PREVIOUS, err);
+        st = take_range("input_source", grant->input_source, WIRE_SOURCE_INPUT, WIRE_SOURCE_LIST,
+                        err);
     if (st == ST_OK)
         st = take_range("shard", grant->shard, 0, INT64_MAX, err);
     if (st == ST_OK)

@@ -38,6 +38,7 @@ enum wire_source {
     WIRE_SOURCE_INPUT = 1,
     WIRE_SOURCE_PLAN = 2,
     WIRE_SOURCE_PREVIOUS = 3,
+    WIRE_SOURCE_LIST = 4,
 };
 
 /** One message; `kind` says which member of the union holds. Texts are NUL-terminated copies. */

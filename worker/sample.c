@@ -38,6 +38,22 @@ void sample_release(struct sample *sample)
     arena_release(&sample->pixels);
 }
 
+static void add_cost(struct model_cost *sum, const struct model_cost *cost)
+{
+    sum->ns += cost->ns;
+    sum->images += cost->images;
+    sum->texts += cost->texts;
+    sum->tokens += cost->tokens;
+}
+
+void model_costs_add(struct model_costs *sum, const struct model_costs *costs)
+{
+    for (size_t c = 0; c < ARRAY_LEN(sum->captioners); c++)
+        add_cost(&sum->captioners[c], &costs->captioners[c]);
+    for (size_t t = 0; t < ARRAY_LEN(sum->teachers); t++)
+        add_cost(&sum->teachers[t], &costs->teachers[t]);
+}
+
 void sample_fail(struct sample *sample, enum sample_stage stage, const char *reason,
                  const struct error *err)
 {

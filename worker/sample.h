@@ -3,6 +3,7 @@
 #define REINFORCE_WORKER_SAMPLE_H
 
 #include "proto/wire.h"
+#include "reinforce/job/job.h"
 #include "reinforce/record/record.h"
 #include "storage/catalog/catalog.h"
 #include "storage/format/dataset.h"
@@ -20,6 +21,17 @@ enum sample_stage {
 
 /** "read", "decode", "caption", "embed", "write": stored in the catalog. */
 const char *sample_stage_name(enum sample_stage stage);
+
+/** What a model has done. */
+struct model_cost {
+    int64_t ns; /* of threads */
+    int64_t images, texts, tokens;
+};
+
+/** What a job's models have done, in the job file's order. */
+struct model_costs {
+    struct model_cost captioners[JOB_MAX_CAPTIONERS], teachers[JOB_MAX_TEACHERS];
+};
 
 /** One lease inside the pipeline: made by the agent, ended by the writer, which tells the agent. */
 struct shard_work {
@@ -57,6 +69,8 @@ struct sample {
     size_t n_scores;
     struct catalog_score *scores;
 
+    struct model_costs costs; /* for this sample */
+
     bool failed; /* this sample is quarantined */
     bool retry;  /* not its fault: the lease must be tried again */
     bool undone; /* its work was stopped: the lease ends in front of it */
@@ -70,6 +84,9 @@ void sample_init(struct sample *sample, size_t max_bytes);
 /** Empties the slot for the next sample; arenas keep their memory. */
 void sample_reset(struct sample *sample);
 void sample_release(struct sample *sample);
+
+/** Adds to *sum. */
+void model_costs_add(struct model_costs *sum, const struct model_costs *costs);
 
 /** Records why this sample ends here: quarantined, or (retryable causes) that the whole lease must
  * be tried again, or (ST_CANCELLED) that it was stopped and nothing is known of it. */

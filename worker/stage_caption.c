@@ -84,6 +84,23 @@ static enum status keep_captions(struct sample *sample, const struct job_caption
     return record_set_column(&sample->record, &column, &sample->arena, err);
 }
 
+/* A batch's time is its samples' in equal shares. */
+static void charge(size_t which, int64_t ns, size_t n_texts, const struct caption *captions,
+                   struct sample **batch, size_t B)
+{
+    for (size_t b = 0; b < B; b++) {
+        struct model_cost *cost = &batch[b]->costs.captioners[which];
+
+        cost->ns += ns / (int64_t)B;
+        if (captions == NULL)
+            continue;
+        cost->images++;
+        cost->texts += (int64_t)n_texts;
+        for (size_t i = 0; i < n_texts; i++)
+            cost->tokens += captions[b * n_texts + i].n_tokens;
+    }
+}
+
 static enum status caption_batch(const struct stage_context *context, size_t which,
                                  struct sample **batch, size_t B, struct arena *scratch,
                                  struct arena *results)
@@ -94,7 +111,7 @@ static enum status caption_batch(const struct stage_context *context, size_t whi
     struct caption *captions = NULL;
     struct error err = {0};
     size_t n = (size_t)spec->how.n_captions;
-    int64_t begun = clock_monotonic_ns();
+    int64_t begun = clock_monotonic_ns(), ns;
     enum status st;
 
     for (size_t b = 0; b < B; b++) {
@@ -107,7 +124,9 @@ static enum status caption_batch(const struct stage_context *context, size_t whi
     if (st == ST_OK)
         st = captioner_caption_images(context->engine->captioners[which], images, uids, B,
                                       &spec->how, results, scratch, captions, &err);
-    (void)atomic_fetch_add(&context->stats->captioner_ns[which], clock_monotonic_ns() - begun);
+    ns = clock_monotonic_ns() - begun;
+    (void)atomic_fetch_add(&context->stats->captioner_ns[which], ns);
+    charge(which, ns, n, st == ST_OK ? captions : NULL, batch, B);
     if (st != ST_OK && B > 1)
         return st; /* the caller tries them one by one */
     if (st != ST_OK) {

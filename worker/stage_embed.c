@@ -62,14 +62,14 @@ static enum status set_init(const struct engine *engine, struct sample *sample, 
 }
 
 /* Computes the columns of teacher t and copies them in. */
-static enum status embed_set(const struct stage_context *context, const struct sample *sample,
-                             size_t t, struct row_set *set, struct arena *scratch,
-                             struct error *err)
+static enum status embed_set(const struct stage_context *context, struct sample *sample, size_t t,
+                             struct row_set *set, struct arena *scratch, struct error *err)
 {
     const struct engine *engine = context->engine;
     size_t dim = engine->teacher_column[t + 1] - engine->teacher_column[t], D = engine_dim(engine);
     const struct image *views = sample->views + engine->teacher_size[t] * sample->record.n_views;
-    int64_t begun = clock_monotonic_ns();
+    struct model_cost *cost = &sample->costs.teachers[t];
+    int64_t begun = clock_monotonic_ns(), ns;
     enum status st;
     float *emb;
 
@@ -81,13 +81,16 @@ static enum status embed_set(const struct stage_context *context, const struct s
         st = teacher_embed_images(engine->teachers[t], views, set->rows, scratch, emb, err);
     else if (st == ST_OK)
         st = teacher_embed_texts(engine->teachers[t], set->texts, set->rows, scratch, emb, err);
-    (void)atomic_fetch_add(&context->stats->teacher_ns[t], clock_monotonic_ns() - begun);
+    ns = clock_monotonic_ns() - begun;
+    cost->ns += ns;
+    (void)atomic_fetch_add(&context->stats->teacher_ns[t], ns);
     if (st != ST_OK) {
         error_add_context(err, "teacher \"%s\"", context->job->teachers[t].name);
         return st;
     }
     for (size_t r = 0; r < set->rows; r++)
         memcpy(set->values + r * D + engine->teacher_column[t], emb + r * dim, dim * sizeof *emb);
+    *(set->column == NULL ? &cost->images : &cost->texts) += (int64_t)set->rows;
     (void)atomic_fetch_add(set->column == NULL ? &context->stats->views_embedded
                                                : &context->stats->texts_embedded,
                            (long long)set->rows);

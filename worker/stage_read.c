@@ -1,5 +1,7 @@
 #include "worker/stage_read.h"
 
+#include "worker/sample_list.h"
+
 #include <inttypes.h>
 
 /* Takes an empty slot; NULL when the pipeline is going down. */
@@ -50,6 +52,9 @@ static enum status open_reader(struct stage_read *stage, const struct shard_work
     };
     struct dataset_position from = {.offset = lease->next_offset, .index = lease->next_index};
 
+    if (work->grant.u.lease_grant.input_source == WIRE_SOURCE_LIST)
+        return sample_list_open(context->input, context->output, lease->plan.input_key, &options,
+                                &from, reader, err);
     if (format == NULL)
         return error_set(err, ST_INVALID, "no reader for format \"%s\"", lease->plan.input_format);
     if (from.index == 0)

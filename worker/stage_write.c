@@ -18,6 +18,7 @@ struct part {
     struct arena rows_arena; /* copies of what the rows point at */
     struct catalog_sample *rows;
     size_t n_rows, capacity;
+    struct model_costs costs;
     struct dataset_position next;
 };
 
@@ -44,6 +45,7 @@ static void part_reset(struct writer *writer)
     byte_buf_reset(&writer->part.body);
     arena_reset(&writer->part.rows_arena);
     writer->part.n_rows = 0;
+    memset(&writer->part.costs, 0, sizeof writer->part.costs);
 }
 
 static enum status copy_text(struct arena *arena, struct bytes_view *text, struct error *err)
@@ -134,6 +136,18 @@ static enum status add_row(struct writer *writer, const struct sample *sample, s
     return ST_OK;
 }
 
+static void add_cost(struct catalog_part *row, struct catalog_cost *costs, const char *role,
+                     const char *model, const struct model_cost *cost)
+{
+    if (cost->ns > 0)
+        costs[row->n_costs++] = (struct catalog_cost){.role = role,
+                                                      .model = model,
+                                                      .seconds = (double)cost->ns / 1e9,
+                                                      .images = cost->images,
+                                                      .texts = cost->texts,
+                                                      .tokens = cost->tokens};
+}
+
 static enum status commit_part(struct writer *writer, struct shard_work *work, struct error *err)
 {
     const struct stage_context *context = writer->stage->context;
@@ -144,11 +158,18 @@ static enum status commit_part(struct writer *writer, struct shard_work *work, s
                                .next_index = part->next.index,
                                .n_samples = part->n_rows,
                                .samples = part->rows};
+    struct catalog_cost costs[JOB_MAX_CAPTIONERS + JOB_MAX_TEACHERS];
     unsigned long long n_done = 0;
     enum status st;
 
     if (part->n_rows == 0)
         return ST_OK;
+    row.costs = costs;
+    for (size_t c = 0; c < context->job->n_captioners; c++)
+        add_cost(&row, costs, "captioner", context->job->captioners[c].name,
+                 &part->costs.captioners[c]);
+    for (size_t t = 0; t < context->job->n_teachers; t++)
+        add_cost(&row, costs, "teacher", context->job->teachers[t].name, &part->costs.teachers[t]);
     (void)snprintf(key, sizeof key, "_reinforce/parts/%08" PRId64 "-%06" PRId64 "-e%" PRId64,
                    work->lease.shard, work->lease.n_parts, work->lease.epoch);
     st = object_store_put(context->output, key, byte_buf_view(&part->body), &row.written, err);
@@ -273,6 +294,7 @@ static void take_sample(struct writer *writer, struct sample *sample)
     if (st == ST_OK)
         st = add_row(writer, sample, &err);
     if (st == ST_OK) {
+        model_costs_add(&writer->part.costs, &sample->costs);
         writer->part.next = sample->next;
         if ((int64_t)writer->part.n_rows >= writer->stage->context->job->workers.part_samples ||
             writer->part.body.len >= MAX_PART_BYTES)

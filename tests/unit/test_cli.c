@@ -21,9 +21,9 @@
 enum { MAX_ARGS = 16, MAX_OUTPUT = 1 << 20 };
 
 static const char *const command_names[] = {
-    "run",        "plan",    "verify", "inspect",     "embed",  "caption", "tokenize",
-    "preprocess", "augment", "model",  "submit",      "status", "workers", "pause",
-    "resume",     "cancel",  "retry",  "coordinator", "worker", "db",      "keys"};
+    "run",     "plan",   "verify",      "inspect", "embed",   "caption", "tokenize", "preprocess",
+    "augment", "model",  "submit",      "status",  "workers", "pause",   "resume",   "cancel",
+    "retry",   "repair", "coordinator", "worker",  "db",      "keys"};
 
 /* The folder that a test writes into, and what the last command said. */
 struct fixture {

@@ -112,7 +112,7 @@ static void submit(struct small_run *run, int32_t priority)
     struct submission made;
     struct error err = {0};
 
-    assert_ok(submit_job(run->job, run->catalog_url, &priority, &made, &err));
+    assert_ok(submit_job(run->job, run->catalog_url, &priority, NULL, &made, &err));
     assert_true(made.is_new);
     run->row = made.row;
 }
