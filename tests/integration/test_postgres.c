@@ -1,5 +1,6 @@
 /* The Postgres catalog on a real server, which tests/support/postgres.sh runs this beside. */
 #include "storage/catalog/catalog.h"
+#include "storage/catalog/migrations.h"
 #include "tests/support/catalog_contract.h"
 #include "tests/support/test.h"
 
@@ -337,6 +338,58 @@ static void two_may_migrate_at_once_and_again(void **state)
     teardown(&f);
 }
 
+static enum status see_account(void *ctx, const struct catalog_account *account, struct error *err)
+{
+    (void)err;
+    assert_int_equal(account->read, account->samples);
+    *(int64_t *)ctx += account->samples;
+    return ST_OK;
+}
+
+static void jobs_of_an_earlier_release_go_on(void **state)
+{
+    struct fixture f;
+    struct leased l;
+    struct catalog_schema before;
+    const struct catalog_shard_plan plan = {
+        .shard = 1, .input_key = "list", .input_format = "list", .input_is_list = true};
+    const struct catalog_retry retry = {.shard = 1, .old_index = 1, .source_index = 1};
+    const char *config;
+    struct error err = {0};
+    int64_t n = 0, wait;
+
+    (void)state;
+    setup(&f, "earlier", false);
+    execute(&f, "create schema reinforce");
+    execute(&f, "create table reinforce.schema_version (version integer primary key)");
+    execute(&f, postgres_migrations[0]);
+    execute(&f, "insert into reinforce.schema_version values (1)");
+    execute(&f,
+            "insert into reinforce.jobs (name, state, config_digest, config, created_ms) values "
+            "('j', 4, 'd', '{}', 0)");
+    execute(&f, "select reinforce.create_partitions(1)");
+    execute(&f, "insert into reinforce.shards (job, shard, state, input_source, input_key, "
+                "input_format, input_begin, input_end, input_etag, next_index) values "
+                "(1, 0, 3, 1, 'a.tar', 'webdataset', 0, 0, '', 2)");
+    execute(&f, "insert into reinforce.samples values (1, 0, 0, 'a', 1, null, null, null, 1, 1), "
+                "(1, 0, 1, 'b', 2, 'decode', 'bad', null, 0, 0)");
+    execute(&f, "insert into reinforce.outputs values (1, 0, 'o', 1, 's', 1, 1)");
+    assert_ok(catalog_migrate(f.url, &before, &err));
+    assert_int_equal(before.stored, 1);
+    arena_init(&l.arena, 1 << 20);
+    assert_ok(catalog_open(f.url, &l.catalog, &err));
+    assert_ok(catalog_job_find(l.catalog, "j", &l.arena, &l.job, &config, &err));
+    assert_ok(catalog_accounts(l.catalog, l.job.job, see_account, &n, &err));
+    assert_int_equal(n, 2);
+    assert_ok(catalog_retry_commit(l.catalog, l.job.job, &plan, 1, &retry, 1, &err));
+    assert_ok(catalog_lease_take(l.catalog, l.job.job, "w", 0, 600000, 3, &l.arena, &l.lease, &wait,
+                                 &err));
+    l.lease.n_parts = 0;
+    assert_ok(commit_caption(&l, "b", bytes_of_string("a bee"), NULL, &err));
+    end_job(&l);
+    teardown(&f);
+}
+
 static void a_password_in_the_url_is_refused_and_never_repeated(void **state)
 {
     static const char *const urls[] = {
@@ -367,6 +420,7 @@ int main(void)
         cmocka_unit_test(a_lost_connection_is_made_anew),
         cmocka_unit_test(backends_killed_in_mid_transaction_lose_nothing_and_double_nothing),
         cmocka_unit_test(two_may_migrate_at_once_and_again),
+        cmocka_unit_test(jobs_of_an_earlier_release_go_on),
         cmocka_unit_test(a_password_in_the_url_is_refused_and_never_repeated),
     };
 
