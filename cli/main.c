@@ -1,6 +1,6 @@
 #include "cli/command.h"
 #include "cli/manual.h"
-#include "cli/version.h"
+#include "proto/version.h"
 #include "reinforce/base/nearest.h"
 #include "reinforce/job/job.h"
 

@@ -1,6 +1,6 @@
 #include "cli/manual.h"
 
-#include "cli/version.h"
+#include "proto/version.h"
 
 #include <ctype.h>
 

@@ -1,6 +1,7 @@
 #include "coordinator/dispatcher.h"
 
 #include "coordinator/peers.h"
+#include "coordinator/roster.h"
 #include "coordinator/served_jobs.h"
 #include "proto/endpoint.h"
 #include "reinforce/base/clock.h"
@@ -44,6 +45,7 @@ struct dispatcher {
 struct sender {
     uint8_t id[PEER_MAX_ID];
     size_t id_len;
+    char address[64]; /* "" when it is not known */
 };
 
 static enum status send(struct dispatcher *d, const uint8_t *id, size_t id_len,
@@ -93,6 +95,10 @@ static enum status welcome(struct dispatcher *d, const struct sender *sender,
         answer.u.welcome.job = hello->u.hello.job;
         st = peers_add(&d->peers, sender->id, sender->id_len, hello->u.hello.worker,
                        clock_monotonic_ms(), &peer, err);
+        if (st == ST_OK) {
+            memcpy(peer->version, hello->u.hello.version, sizeof peer->version);
+            memcpy(peer->address, sender->address, sizeof peer->address);
+        }
         log_at(LOG_INFO, "worker_joined", "worker=\"%s\" job=%" PRId64, hello->u.hello.worker,
                hello->u.hello.job);
     }
@@ -198,18 +204,23 @@ static enum status grant(struct dispatcher *d, struct peer *peer,
     return reply(d, peer, &answer, err);
 }
 
-static enum status count(struct dispatcher *d, struct served_job *job, int64_t shard, int64_t epoch,
-                         uint64_t done, uint64_t quarantined, struct error *err)
+static enum status count(struct dispatcher *d, struct peer *peer, struct served_job *job,
+                         int64_t shard, int64_t epoch, uint64_t done, uint64_t quarantined,
+                         struct error *err)
 {
-    if (!served_job_count(job, shard, epoch, done, quarantined))
+    uint64_t before = job->window.n_samples;
+    bool is_spent = served_job_count(job, shard, epoch, done, quarantined);
+
+    peer->n_samples += job->window.n_samples - before;
+    if (!is_spent)
         return ST_OK;
     if (d->options.job != NULL)
         atomic_store(&d->verdict, DISPATCHER_OVER_BUDGET);
     return served_job_pause(job, d->catalog, err); /* again at the next look, if it failed */
 }
 
-static enum status renew(struct dispatcher *d, const struct peer *peer,
-                         const struct wire_message *beat, struct error *err)
+static enum status renew(struct dispatcher *d, struct peer *peer, const struct wire_message *beat,
+                         struct error *err)
 {
     struct served_job *job = served_jobs_find(&d->jobs, beat->u.heartbeat.job);
     const struct catalog_lease lease = {.job = beat->u.heartbeat.job,
@@ -226,13 +237,13 @@ static enum status renew(struct dispatcher *d, const struct peer *peer,
     answer.u.heartbeat_reply.lost = st == ST_CONFLICT;
     answer.u.heartbeat_reply.stop = job != NULL && !job->is_running;
     if (st == ST_OK)
-        st = count(d, job, lease.shard, lease.epoch, beat->u.heartbeat.samples_done,
+        st = count(d, peer, job, lease.shard, lease.epoch, beat->u.heartbeat.samples_done,
                    beat->u.heartbeat.samples_quarantined, err);
     return st == ST_OK || st == ST_CONFLICT ? reply(d, peer, &answer, err) : st;
 }
 
 /* What a result means for the catalog and the counts. */
-static enum status end_lease(struct dispatcher *d, struct served_job *job,
+static enum status end_lease(struct dispatcher *d, struct peer *peer, struct served_job *job,
                              const struct wire_message *result, struct error *err)
 {
     const struct catalog_lease lease = {.job = result->u.lease_result.job,
@@ -249,7 +260,7 @@ static enum status end_lease(struct dispatcher *d, struct served_job *job,
     if (st == ST_CONFLICT) /* it was taken over meanwhile: nothing to give back */
         st = ST_OK;
     if (st == ST_OK)
-        st = count(d, job, lease.shard, lease.epoch, result->u.lease_result.samples_done,
+        st = count(d, peer, job, lease.shard, lease.epoch, result->u.lease_result.samples_done,
                    result->u.lease_result.samples_quarantined, err);
     if (st == ST_OK)
         failure_window_forget(&job->window, lease.shard, lease.epoch);
@@ -267,7 +278,9 @@ static enum status take_result(struct dispatcher *d, struct peer *peer,
     enum status st = ST_OK;
 
     if (job != NULL && job->job != NULL && !peer_has_ended(peer, id, shard, epoch))
-        st = end_lease(d, job, result, err);
+        st = end_lease(d, peer, job, result, err);
+    peer->is_draining =
+        job != NULL && job->is_running && result->u.lease_result.outcome == WIRE_OUTCOME_RELEASED;
     if (st != ST_OK)
         return st;
     peer_end(peer, id, shard, epoch);
@@ -299,6 +312,8 @@ static enum status serve(struct dispatcher *d, const struct sender *sender, stru
     if (peer == NULL) /* we are new here; or it was away for long */
         return send(d, sender->id, sender->id_len, &who, err);
     peer->heard_ms = clock_monotonic_ms();
+    if (message.kind == WIRE_JOB_REQUEST || message.kind == WIRE_LEASE_REQUEST)
+        peer->is_draining = false;
     switch (message.kind) {
     case WIRE_JOB_REQUEST:
         return offer(d, peer, &message, err);
@@ -336,6 +351,7 @@ static bool has_more(void *socket)
 static enum status receive(struct dispatcher *d, struct error *err)
 {
     struct sender sender;
+    const char *address;
     zmq_msg_t body;
     int n = zmq_recv(d->socket, sender.id, sizeof sender.id, ZMQ_DONTWAIT), n_frames = 0;
     enum status st = ST_OK;
@@ -346,6 +362,8 @@ static enum status receive(struct dispatcher *d, struct error *err)
     (void)zmq_msg_init(&body);
     while (has_more(d->socket) && zmq_msg_recv(&body, d->socket, 0) >= 0)
         n_frames++;
+    address = n_frames > 0 ? zmq_msg_gets(&body, "Peer-Address") : NULL; /* not over inproc */
+    (void)snprintf(sender.address, sizeof sender.address, "%s", address != NULL ? address : "");
     if (n_frames > 0)
         st =
             serve(d, &sender,
@@ -371,9 +389,12 @@ static enum status endure(struct dispatcher *d, enum status st, const struct err
 
 static enum status look(struct dispatcher *d, struct error *err)
 {
+    enum status st;
+
     d->refresh_at_ms = clock_monotonic_ms() + REFRESH_MS;
     peers_forget(&d->peers, clock_monotonic_ms() - FORGET_MS);
-    return served_jobs_refresh(&d->jobs, d->catalog, d->options.wall_ms(), err);
+    st = roster_write(&d->peers, d->catalog, clock_monotonic_ms(), d->options.wall_ms(), err);
+    return st == ST_OK ? served_jobs_refresh(&d->jobs, d->catalog, d->options.wall_ms(), err) : st;
 }
 
 static void *run(void *arg)

@@ -86,6 +86,7 @@ enum status peers_add(struct peers *peers, const uint8_t *id, size_t id_len, con
         (void)snprintf((*out)->name, sizeof(*out)->name, "%s", name);
     }
     (*out)->heard_ms = now_ms;
+    (*out)->noted.is_gone = false;
     return ST_OK;
 }
 

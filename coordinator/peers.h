@@ -10,8 +10,17 @@ enum { PEER_MAX_ID = 255, PEER_MAX_ENDED = 8 };
 struct peer {
     uint8_t id[PEER_MAX_ID]; /* on the wire */
     size_t id_len;
-    char name[128]; /* of its hello: the owner of its leases */
+    char name[128];     /* of its hello: the owner of its leases */
+    char version[32];   /* of its program */
+    char address[64];   /* where its hello came from; "" when that is not known */
+    uint64_t n_samples; /* it has reported */
+    bool is_draining; /* it handed back a lease that nobody wanted back, and has not asked again */
     int64_t heard_ms;
+    struct { /* what the catalog has of it; roster.h */
+        int64_t noted_ms;
+        uint64_t n_samples;
+        bool is_gone;
+    } noted;
     struct wire_message grant; /* its last one; kind 0: none, or it has ended */
     struct {
         int64_t job, shard, epoch;
@@ -22,6 +31,7 @@ struct peer {
 struct peers {
     struct peer **list; /* by id */
     size_t n, capacity;
+    size_t to_note; /* where roster_write() goes on */
 };
 
 void peers_release(struct peers *peers);

@@ -49,6 +49,7 @@ enum status wire_encode(const struct wire_message *m, struct byte_buf *out, stru
         hello.worker = (char *)m->u.hello.worker;
         hello.config_digest = (char *)m->u.hello.config_digest;
         hello.job = m->u.hello.job;
+        hello.version = (char *)m->u.hello.version;
         envelope.hello = &hello;
         break;
     case WIRE_WELCOME:
@@ -246,6 +247,9 @@ static enum status take(const Reinforce__Wire__Envelope *envelope, struct wire_m
         if (st == ST_OK)
             st = take_text("config_digest", envelope->hello->config_digest,
                            out->u.hello.config_digest, sizeof out->u.hello.config_digest, err);
+        if (st == ST_OK)
+            st = take_text("version", envelope->hello->version, out->u.hello.version,
+                           sizeof out->u.hello.version, err);
         return st;
     case REINFORCE__WIRE__ENVELOPE__BODY_WELCOME:
         out->kind = WIRE_WELCOME;

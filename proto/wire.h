@@ -50,6 +50,7 @@ struct wire_message {
             char worker[128];
             char config_digest[65];
             int64_t job;
+            char version[32];
         } hello;
         struct {
             uint32_t protocol;

@@ -1,5 +1,7 @@
 #include "worker/conversation.h"
 
+#include "proto/version.h"
+
 #include <assert.h>
 #include <stdio.h>
 
@@ -31,6 +33,8 @@ static void say_hello(struct conversation *c, int64_t now_ms, struct wire_messag
     message->u.hello.protocol = WIRE_PROTOCOL;
     message->u.hello.job = c->job;
     (void)snprintf(message->u.hello.worker, sizeof message->u.hello.worker, "%s", c->name);
+    (void)snprintf(message->u.hello.version, sizeof message->u.hello.version, "%s",
+                   REINFORCE_VERSION);
     (void)snprintf(message->u.hello.config_digest, sizeof message->u.hello.config_digest, "%s",
                    c->digest);
     c->hello_at_ms = now_ms + c->answer_ms;

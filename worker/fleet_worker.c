@@ -1,6 +1,7 @@
 #include "worker/fleet_worker.h"
 
 #include "proto/endpoint.h"
+#include "proto/version.h"
 #include "reinforce/base/clock.h"
 #include "reinforce/base/log.h"
 #include "worker/input.h"
@@ -153,6 +154,7 @@ static enum status say_hello(struct fleet_worker *w, struct error *err)
 
     hello.u.hello.protocol = WIRE_PROTOCOL;
     (void)snprintf(hello.u.hello.worker, sizeof hello.u.hello.worker, "%s", w->name);
+    (void)snprintf(hello.u.hello.version, sizeof hello.u.hello.version, "%s", REINFORCE_VERSION);
     st = talk(w, &hello, &answer, err);
     if (st != ST_OK)
         return st;

@@ -77,10 +77,11 @@ struct catalog_worker {
     const char *address; /* where its messages come from; "" when it is not known */
     const char *version; /* of its program; "" when it is not known */
     enum catalog_worker_state state;
-    int64_t n_leases;          /* it holds */
     double samples_per_second; /* lately */
-    int64_t first_seen_ms;     /* wall clock of the catalog; not read by worker_seen */
-    int64_t seen_ago_ms;       /* likewise */
+    /* Not read by worker_seen: */
+    int64_t n_leases;      /* it holds */
+    int64_t first_seen_ms; /* wall clock of the catalog */
+    int64_t seen_ago_ms;
 };
 
 /** One shard as planned. Strings are borrowed. */
@@ -332,8 +333,8 @@ struct catalog_ops {
     /* Failed shards are ready again, attempts start anew. */
     enum status (*shards_retry)(struct catalog *c, int64_t job, int64_t *n, struct error *err);
 
-    /* A worker's row as it is now, made when it is new. One that was not seen for a week is
-     * forgotten. */
+    /* A worker's row as it is now, made when it is new; one that is gone was seen when it was seen
+     * last. One that was not seen for a week is forgotten. */
     enum status (*worker_seen)(struct catalog *c, const struct catalog_worker *worker,
                                int64_t now_ms, struct error *err);
 

@@ -127,12 +127,13 @@ static enum status see_worker(struct postgres_db *db, void *ctx, bool repeated, 
         db, NULL, err,
         "with old as (delete from reinforce.workers where last_seen < now() - interval '7 days' "
         "and name <> $1) "
-        "insert into reinforce.workers (name, host, address, version, state, leases, "
-        "samples_per_second) values ($1, $2, $3, $4, $5, $6, $7) on conflict (name) do update set "
+        "insert into reinforce.workers (name, host, address, version, state, "
+        "samples_per_second) values ($1, $2, $3, $4, $5, $6) on conflict (name) do update set "
         "host = excluded.host, address = excluded.address, version = excluded.version, "
-        "state = excluded.state, last_seen = now(), leases = excluded.leases, "
+        "state = excluded.state, "
+        "last_seen = case when excluded.state = 3 then workers.last_seen else now() end, "
         "samples_per_second = excluded.samples_per_second",
-        "ssssiir", w->name, w->host, w->address, w->version, (int64_t)w->state, w->n_leases,
+        "ssssir", w->name, w->host, w->address, w->version, (int64_t)w->state,
         w->samples_per_second);
 }
 
@@ -152,10 +153,11 @@ static enum status list_workers(struct postgres_db *db, void *ctx, bool repeated
     (void)repeated;
     return postgres_db_query(
         db, rows, err,
-        "select name, host, address, version, state, leases, samples_per_second, "
+        "select name, host, address, version, w.state, coalesce(n, 0), samples_per_second, "
         "floor(extract(epoch from first_seen) * 1000)::bigint, "
         "floor(extract(epoch from now() - last_seen) * 1000)::bigint "
-        "from reinforce.workers order by name collate \"C\"",
+        "from reinforce.workers w left join (select owner, count(*) as n from reinforce.shards "
+        "where state = 2 group by owner) l on l.owner = w.name order by name collate \"C\"",
         "");
 }
 

@@ -51,9 +51,9 @@ enum status catalog_sqlite_worker_seen(struct catalog *c, const struct catalog_w
 
     if (st != ST_OK)
         return st;
-    st = sqlite_db_run(db, WORKER_SEEN, NULL, err, "ssssiiir", worker->name, worker->host,
+    st = sqlite_db_run(db, WORKER_SEEN, NULL, err, "ssssiir", worker->name, worker->host,
                        worker->address, worker->version, (int64_t)worker->state, now_ms,
-                       worker->n_leases, worker->samples_per_second);
+                       worker->samples_per_second);
     if (st == ST_OK)
         st = sqlite_db_run(db, WORKER_FORGET, NULL, err, "i", now_ms);
     return sqlite_db_end(db, st, err);

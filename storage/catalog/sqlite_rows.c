@@ -155,13 +155,16 @@ const char *const sqlite_statements[N_STATEMENTS] = {
                      "job_id = ? order by shard",
     [WORKER_SEEN] =
         "insert into workers (name, host, address, version, state, first_seen_ms, last_seen_ms, "
-        "leases, samples_per_second) values (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8) on conflict do "
+        "samples_per_second) values (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7) on conflict do "
         "update set host = excluded.host, address = excluded.address, version = "
-        "excluded.version, state = excluded.state, last_seen_ms = excluded.last_seen_ms, "
-        "leases = excluded.leases, samples_per_second = excluded.samples_per_second",
+        "excluded.version, state = excluded.state, last_seen_ms = iif(excluded.state = 3, "
+        "last_seen_ms, excluded.last_seen_ms), "
+        "samples_per_second = excluded.samples_per_second",
     [WORKER_FORGET] = "delete from workers where last_seen_ms < ?1 - 604800000",
-    [WORKER_LIST] = "select name, host, address, version, state, leases, samples_per_second, "
-                    "first_seen_ms, last_seen_ms from workers order by name",
+    [WORKER_LIST] =
+        "select name, host, address, version, w.state, coalesce(n, 0), samples_per_second, "
+        "first_seen_ms, last_seen_ms from workers w left join (select owner, count(*) as n from "
+        "shards where state = 2 group by owner) l on l.owner = w.name order by name",
     [SAMPLE_FIND] = "select " SAMPLE_COLUMNS
                     " from samples where job = ? and uid = ? order by shard, sample_index",
     [SAMPLE_LIST] =

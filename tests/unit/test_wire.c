@@ -11,6 +11,7 @@ static void fill(struct wire_message *m, enum wire_kind kind)
         memcpy(m->u.hello.worker, "host:1:0", 9);
         memcpy(m->u.hello.config_digest, "abc", 4);
         m->u.hello.job = 7;
+        memcpy(m->u.hello.version, "1.2", 4);
         break;
     case WIRE_WELCOME:
         m->u.welcome.protocol = WIRE_PROTOCOL;

@@ -49,7 +49,6 @@ create table reinforce.workers (
     state              smallint not null,
     first_seen         timestamptz not null default now(),
     last_seen          timestamptz not null default now(),
-    leases             bigint not null,
     samples_per_second double precision not null
 );
 

@@ -49,7 +49,6 @@ create table workers (
     state              integer not null,
     first_seen_ms      integer not null,
     last_seen_ms       integer not null,
-    leases             integer not null,
     samples_per_second real not null
 ) without rowid;
 
