@@ -260,51 +260,18 @@ static enum status show_one(struct catalog_args *args, struct error *err)
     return st;
 }
 
-/* Leases of one job, or of all. */
-static enum status show_workers(struct catalog_args *args, struct error *err)
-{
-    struct view view = {.args = args, .n_shown = 1, .list = args->json ? json_array() : NULL};
-    struct rows rows = {.arena = &args->arena};
-    enum status st = catalog_jobs(args->catalog, clock_wall_ms(), keep_row, &rows, err);
-
-    for (size_t i = 0; i < rows.n && st == ST_OK; i++) {
-        view.row = &rows.rows[i];
-        if (args->name == NULL || strcmp(args->name, view.row->job.name) == 0)
-            st = show_leases(&view, err);
-    }
-    if (st == ST_OK && args->json)
-        return catalog_args_print_json(view.list, err);
-    if (st == ST_OK && view.n_shown == 1)
-        (void)printf("nobody holds a lease\n");
-    json_decref(view.list);
-    return st;
-}
-
-static int show(const struct command *command, int argc, char **argv, bool workers)
+static int run(int argc, char **argv)
 {
     struct catalog_args args;
     struct error err = {0};
-    int code = catalog_args_open(command, argc, argv, false, NULL, &args);
+    int code = catalog_args_open(&cmd_status, argc, argv, false, NULL, &args);
     enum status st;
 
     if (code != EXIT_DONE)
         return code;
-    if (workers)
-        st = show_workers(&args, &err);
-    else
-        st = args.name != NULL ? show_one(&args, &err) : show_all(&args, &err);
+    st = args.name != NULL ? show_one(&args, &err) : show_all(&args, &err);
     catalog_args_close(&args);
-    return st == ST_OK ? EXIT_DONE : command_fail(command, &err);
-}
-
-static int run_status(int argc, char **argv)
-{
-    return show(&cmd_status, argc, argv, false);
-}
-
-static int run_workers(int argc, char **argv)
-{
-    return show(&cmd_workers, argc, argv, true);
+    return st == ST_OK ? EXIT_DONE : command_fail(&cmd_status, &err);
 }
 
 /* clang-format off: as it is printed */
@@ -326,22 +293,6 @@ const struct command cmd_status = {
             "  0  done\n"
             "  1  there is no such job, or the catalog could not be read\n"
             "  2  usage\n",
-    .run = run_status,
-};
-
-const struct command cmd_workers = {
-    .name = "workers",
-    .synopsis = "reinforce workers [--catalog URL] [--json] [JOB]",
-    .summary = "says who holds which shard",
-    .help = "A line for each lease: the worker (host:process:number), job, shard, and how long\n"
-            "the lease lasts unless it is renewed. Workers without a shard are not listed.\n"
-            "JOB is a job file, or with --catalog the name of a job; without it, all jobs.\n"
-            "\n"
-            "Options:\n" CATALOG_ARGS_HELP "\n"
-            "Exit codes:\n"
-            "  0  done\n"
-            "  1  the catalog could not be read\n"
-            "  2  usage\n",
-    .run = run_workers,
+    .run = run,
 };
 /* clang-format on */

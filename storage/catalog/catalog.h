@@ -334,7 +334,7 @@ struct catalog_ops {
     enum status (*shards_retry)(struct catalog *c, int64_t job, int64_t *n, struct error *err);
 
     /* A worker's row as it is now, made when it is new; one that is gone was seen when it was seen
-     * last. One that was not seen for a week is forgotten. */
+     * last. One that was not seen for a day is forgotten. */
     enum status (*worker_seen)(struct catalog *c, const struct catalog_worker *worker,
                                int64_t now_ms, struct error *err);
 

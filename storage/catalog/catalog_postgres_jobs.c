@@ -125,7 +125,7 @@ static enum status see_worker(struct postgres_db *db, void *ctx, bool repeated, 
     (void)repeated;
     return postgres_db_query(
         db, NULL, err,
-        "with old as (delete from reinforce.workers where last_seen < now() - interval '7 days' "
+        "with old as (delete from reinforce.workers where last_seen < now() - interval '1 day' "
         "and name <> $1) "
         "insert into reinforce.workers (name, host, address, version, state, "
         "samples_per_second) values ($1, $2, $3, $4, $5, $6) on conflict (name) do update set "

@@ -160,7 +160,7 @@ const char *const sqlite_statements[N_STATEMENTS] = {
         "excluded.version, state = excluded.state, last_seen_ms = iif(excluded.state = 3, "
         "last_seen_ms, excluded.last_seen_ms), "
         "samples_per_second = excluded.samples_per_second",
-    [WORKER_FORGET] = "delete from workers where last_seen_ms < ?1 - 604800000",
+    [WORKER_FORGET] = "delete from workers where last_seen_ms < ?1 - 86400000",
     [WORKER_LIST] =
         "select name, host, address, version, w.state, coalesce(n, 0), samples_per_second, "
         "first_seen_ms, last_seen_ms from workers w left join (select owner, count(*) as n from "

@@ -2,28 +2,42 @@
 
 Run by tests/support/postgres.sh, which starts the servers.
 """
+import contextlib
 import json
 import os
 import pathlib
+import signal
+import socket
+import sqlite3
 import subprocess
+import sys
 import tempfile
+import time
 
-from harness import digest_objects, make_images, psql, reinforce, require, write_job
+from harness import BINARY, ROOT, digest_objects, make_images, psql, reinforce, require, write_job
+
+DEADLINE_S = 120
+LOADER = ROOT / "tests/integration/load_with_trainer.py"
 
 
 class Sqlite:
     """The catalog beside the output."""
 
     def __init__(self, output):
-        self.settings = {}
-        self.path = output / "catalog.sqlite"
+        self.path = output.parent / f"{output.name}.sqlite"
+        self.url = f"sqlite:{self.path}"
 
     def rows(self, sql):
-        import sqlite3
         db = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)
         rows = db.execute(sql.replace("reinforce.", "")).fetchall()
         db.close()
         return rows
+
+    def execute(self, sql):
+        db = sqlite3.connect(self.path)
+        db.execute(sql)
+        db.commit()
+        db.close()
 
 
 class Postgres:
@@ -32,13 +46,55 @@ class Postgres:
     def __init__(self, database):
         subprocess.run(["createdb", database], check=True)
         self.database = database
-        url = f"{os.environ['POSTGRES_URL']}/{database}"
-        self.settings = {"catalog": {"url": url}}
-        reinforce("db", "migrate", "--catalog", url)
+        self.url = f"{os.environ['POSTGRES_URL']}/{database}"
+        reinforce("db", "migrate", "--catalog", self.url)
 
     def rows(self, sql):
         text = psql(self.database, f"select row_to_json(t) from ({sql}) t")
         return [tuple(json.loads(line).values()) for line in text.splitlines()]
+
+    def execute(self, sql):
+        psql(self.database, sql.replace("samples", "reinforce.samples"))
+
+
+class ByRun:
+    """Jobs are worked on by `reinforce run`."""
+
+    def __init__(self, catalog):
+        pass
+
+    def finish(self, job):
+        return reinforce("run", job).returncode
+
+
+class ByFleet:
+    """And by a coordinator and two workers that are always there."""
+
+    def __init__(self, catalog):
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            address = f"tcp://127.0.0.1:{s.getsockname()[1]}"
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self.catalog = catalog
+        self.processes = [subprocess.Popen([BINARY, "coordinator", "--catalog", catalog.url, "--bind", address], **quiet)]
+        self.processes += [subprocess.Popen([BINARY, "worker", "--coordinator", address], **quiet) for _ in range(2)]
+
+    def finish(self, job):
+        reinforce("submit", job)
+        deadline = time.monotonic() + DEADLINE_S
+        while (status := ask("status", "--json", job))["state"] != "done":
+            require(time.monotonic() < deadline, f"not done within {DEADLINE_S} s: {status}")
+            time.sleep(0.05)
+        workers = ask("workers", "--catalog", self.catalog.url, "--json")
+        seen = [w for w in workers if w.get("version") and w["address"] == "127.0.0.1" and w["state"] != "gone"]
+        require(len(seen) >= 2, f"workers are known: {workers}")
+        return 3 if status["samples"]["quarantined"] > 0 else 0
+
+    def close(self):
+        for process in self.processes:
+            process.send_signal(signal.SIGTERM)
+        for process in self.processes:
+            process.wait(timeout=DEADLINE_S)
 
 
 def ask(*args):
@@ -76,15 +132,15 @@ def record(output, uid):
     return found
 
 
-def retry(tmp, whole, catalog, output):
+def retry(tmp, whole, catalog, doer, output):
     """Broken files are mended one half at a time; what was good is not touched."""
     images = tmp / f"{output.name}-images"
     make_images(images, 61)
     good = tmp / "whole-images"
     broken = sorted(p.stem for p in images.iterdir() if p.suffix != ".txt" and
                     p.read_bytes() != (good / p.name).read_bytes())
-    job = write_job(tmp / f"{output.name}.yaml", images, output, **catalog.settings)
-    require(reinforce("run", job).returncode == 3, "broken samples are quarantined")
+    job = write_job(tmp / f"{output.name}.yaml", images, output, catalog={"url": catalog.url})
+    require(doer.finish(job) == 3, "broken samples are quarantined")
     check_books(job, output, catalog, 61 - len(broken), len(broken))
     before, shards = digest_objects(output), len(manifest(output))
 
@@ -99,9 +155,9 @@ def retry(tmp, whole, catalog, output):
         planned = ask("retry", "--reason", reason, "--json", job)
         left = len(broken) - round * (len(broken) // 2)
         require((planned["samples"], planned["shards"]) == (left, 1), f"planned {planned}, expected {left} samples")
-        require(ask("retry", "--json", job)["samples"] == 0, "what waits to be tried again is not planned twice")
-        done = reinforce("run", job)
-        require(done.returncode == (3 if round == 0 else 0), f"round {round} exits {done.returncode}: {done.stdout}")
+        if isinstance(doer, ByRun):
+            require(ask("retry", "--json", job)["samples"] == 0, "what waits to be tried again is not planned twice")
+        require(doer.finish(job) == (3 if round == 0 else 0), f"round {round}: what was mended is done")
         left -= len(mended)
         check_books(job, output, catalog, 61 - left, left)
     after = digest_objects(output)
@@ -119,10 +175,14 @@ def retry(tmp, whole, catalog, output):
             f"costs of {costs}")
     require(all(row[2] > 0 for row in costs) and costs[0][3:5] == (61, 122) and costs[0][5] > 0, f"costs are {costs}")
     require(costs[1][3:5] == (122, 183), f"a teacher sees two views and three captions of each: {costs}")
+    loaded = subprocess.run([sys.executable, LOADER, output, "--reinforce", BINARY, "--samples", "3"],
+                            capture_output=True, text=True)
+    require(loaded.returncode == 0 and "61 of 61" in loaded.stdout,
+            f"the trainer's loader: {loaded.stdout}\n{loaded.stderr}")
     return job
 
 
-def repair(tmp, job, catalog, output):
+def repair(job, catalog, doer, output):
     """A missing and two damaged shards, one of them a retry's, come back with the same bytes."""
     before, rows = digest_objects(output), catalog.rows("select uid, state from reinforce.samples order by 1, 2")
     tars = sorted(output.glob("*.tar"))
@@ -134,28 +194,22 @@ def repair(tmp, job, catalog, output):
     require(reinforce("verify", output, check=None).returncode == 1, "verify sees it")
     found = ask("repair", "--json", job)
     require(found["shards"] == 3 and len(found["problems"]) >= 3, f"repair plans {found}")
-    require(ask("status", "--json", job)["state"] == "running", "the job runs again")
-    reinforce("run", job, check=(0,))
+    if isinstance(doer, ByRun):
+        require(ask("status", "--json", job)["state"] == "running", "the job runs again")
+    require(doer.finish(job) == 0, "the shards are made again")
     require(digest_objects(output) == before, "the bytes are the same")
     require(catalog.rows("select uid, state from reinforce.samples order by 1, 2") == rows, "and so are the rows")
     check_books(job, output, catalog, 61, 0)
     require("nothing to repair" in reinforce("repair", job).stdout, "all is well")
     (output / "manifest.jsonl").unlink()
     reinforce("repair", job)
-    reinforce("run", job, check=(0,))
+    require(doer.finish(job) == 0, "nothing has to be made")
     require(digest_objects(output) == before, "the manifest is written again")
 
 
-def wrong_books(tmp, job, catalog, output):
+def wrong_books(catalog, output):
     """A sample without a state is found, by shard."""
-    if isinstance(catalog, Sqlite):
-        import sqlite3
-        db = sqlite3.connect(catalog.path)
-        db.execute("delete from samples where shard = 1 and sample_index = 3")
-        db.commit()
-        db.close()
-    else:
-        psql(catalog.database, "delete from reinforce.samples where shard = 1 and sample_index = 3")
+    catalog.execute("delete from samples where shard = 1 and sample_index = 3")
     verdict = reinforce("verify", output, check=None)
     require(verdict.returncode == 1 and "accounts of shard 1" in verdict.stdout, f"verify says {verdict.stdout}")
 
@@ -165,7 +219,7 @@ def budget(tmp, catalog, output):
     images = tmp / f"{output.name}-images"
     make_images(images, 61)
     job = write_job(tmp / f"{output.name}.yaml", images, output, name="budget",
-                    budget={"failure_fraction": 0.05, "failure_window": 10}, **catalog.settings)
+                    budget={"failure_fraction": 0.05, "failure_window": 10}, catalog={"url": catalog.url})
     require(reinforce("run", job, check=None).returncode == 1, "stopped early")
     status = ask("status", "--json", job)
     require(status["state"] == "paused" and "undecodable" in status["note"], f"status says {status}")
@@ -175,7 +229,7 @@ def budget(tmp, catalog, output):
 def steer(tmp, catalog, output):
     """What the commands do to a job, and that they agree about it."""
     images = tmp / "whole-images"
-    job = write_job(tmp / f"{output.name}.yaml", images, output, name="steered", **catalog.settings)
+    job = write_job(tmp / f"{output.name}.yaml", images, output, name="steered", catalog={"url": catalog.url})
     reinforce("submit", "--max-leases", 1, "--priority", 7, job)
     status = ask("status", "--json", job)
     require((status["state"], status["priority"], status["max_leases"]) == ("planning", 7, 1), f"status {status}")
@@ -193,12 +247,17 @@ with tempfile.TemporaryDirectory() as tmp:
     make_images(tmp / "whole-images", 61, broken=False)
     reinforce("run", write_job(tmp / "whole.yaml", tmp / "whole-images", tmp / "whole"), check=(0,))
     for kind, make in [("sqlite", Sqlite), ("postgres", lambda output: Postgres(output.name))]:
-        output = tmp / f"{kind}_retry"
-        catalog = make(output)
-        job = retry(tmp, tmp / "whole", catalog, output)
-        repair(tmp, job, catalog, output)
-        wrong_books(tmp, job, catalog, output)
+        for how, Doer in [("run", ByRun), ("fleet", ByFleet)]:
+            output = tmp / f"{kind}_{how}"
+            catalog = make(output)
+            with contextlib.ExitStack() as stack:
+                doer = Doer(catalog)
+                if how == "fleet":
+                    stack.callback(doer.close)
+                job = retry(tmp, tmp / "whole", catalog, doer, output)
+                repair(job, catalog, doer, output)
+            wrong_books(catalog, output)
+            print(f"{kind}, by {how}: each of 61 samples in one state through retry and repair")
         for test in (budget, steer):
             output = tmp / f"{kind}_{test.__name__}"
             test(tmp, make(output), output)
-        print(f"{kind}: each of 61 samples in one state through retry, repair, budget and steering")
