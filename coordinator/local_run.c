@@ -229,6 +229,24 @@ static enum status work(struct run *run, struct run_summary *summary, struct err
     return st;
 }
 
+/* Failed shards need somebody to look: the job is paused, and `status` says why. */
+static enum status give_up(struct run *run, const struct catalog_progress *done, struct error *err)
+{
+    struct error why;
+    enum status st;
+
+    (void)error_set(&why, ST_UNAVAILABLE,
+                    "%" PRId64 " of %" PRId64 " shards failed %" PRId64
+                    " times; the log says why; run again to retry them",
+                    done->shards_failed, done->shards_total, run->job->workers.max_attempts);
+    st = catalog_job_move(run->catalog, run->row.job, CATALOG_JOB_RUNNING, CATALOG_JOB_PAUSED,
+                          why.message, err);
+    if (st != ST_OK && st != ST_CONFLICT)
+        return st;
+    *err = why;
+    return why.code;
+}
+
 /* After the last shard: side files, leftovers, the job's last state. */
 static enum status finish(struct run *run, struct run_summary *summary, struct error *err)
 {
@@ -247,11 +265,7 @@ static enum status finish(struct run *run, struct run_summary *summary, struct e
         return ST_OK;
     }
     if (done->shards_failed > 0)
-        return error_set(err, ST_UNAVAILABLE,
-                         "%" PRId64 " of %" PRId64 " shards failed %" PRId64
-                         " times; the log says why; run again to "
-                         "retry them",
-                         done->shards_failed, done->shards_total, run->job->workers.max_attempts);
+        return give_up(run, done, err);
     if (run->row.state == CATALOG_JOB_DONE)
         return ST_OK;
     return job_site_finish(&run->site, run->catalog, &run->row, err);
