@@ -1,6 +1,6 @@
 """Make the corpus the sample models learn from: emoji of nine designs, with their Unicode names and CLDR keywords.
 
-    python3 corpus.py OUT [--size 96]
+    python3 corpus.py OUT [--size 96] [--designs NAME ...]
 
 Needs npm, rsvg-convert (Debian: librsvg2-bin) and python3-pil. OUT gets WebDataset shards:
 
@@ -151,6 +151,7 @@ def main():
     args = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     args.add_argument("out")
     args.add_argument("--size", type=int, default=96)
+    args.add_argument("--designs", nargs="+", choices=[d[0] for d in DESIGNS], metavar="NAME", help="these only")
     args = args.parse_args()
     os.makedirs(args.out, exist_ok=True)
     parts, notice = {"train": [], "held-out": []}, []
@@ -158,6 +159,8 @@ def main():
         known = concepts(fetch(*NAMES, packages))
         notice.append(f"names and keywords: {NAMES[0]} {NAMES[1]} (MIT; data of Unicode CLDR, Unicode-3.0)")
         for design, package, version in DESIGNS:
+            if args.designs and design not in args.designs:
+                continue
             folder = fetch(package, version, packages)
             found = list(icons(folder, known))
             with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -3,6 +3,8 @@
 Source: Jordan et al. 2024 (kellerjordan.github.io/posts/muon). Small transformers need about half the samples with it.
 """
 
+import re
+
 import torch
 
 
@@ -38,3 +40,10 @@ class Muon(torch.optim.Optimizer):
                 parts = update.chunk(3) if p.shape[0] == 3 * p.shape[1] else [update]
                 update = torch.cat([orthogonal(part) * max(1, part.shape[0] / part.shape[1]) ** 0.5 for part in parts])
                 p.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"])
+
+
+def optimizers(model):
+    """[Muon of the hidden matrices, AdamW of all else], by the published parameter names."""
+    inner = [p for n, p in model.named_parameters() if p.dim() == 2 and re.search(r"(resblocks|layers|cross_attn)\.", n)]
+    others = [p for p in model.parameters() if not any(p is q for q in inner)]
+    return [Muon(inner, lr=0.02), torch.optim.AdamW(others, lr=2e-3, betas=(0.9, 0.98), weight_decay=0.05)]

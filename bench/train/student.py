@@ -32,20 +32,21 @@ import torch.nn.functional as F
 from PIL import Image
 
 from data import CLIP_MEAN, CLIP_STD, Corpus, normalised, resized
+from muon import optimizers
 from tokens import ClipTokens
 from towers import Clip
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tests" / "integration"))
 from load_with_trainer import Replay, tarfile_to_samples  # noqa: E402
 
-SIZE, CONTEXT, BATCH = 48, 24, 256
+SIZE, CONTEXT, BATCH = 48, 16, 128
 STUDENT = {"embed_dim": 96,
-           "vision_cfg": {"image_size": SIZE, "patch_size": 8, "width": 128, "layers": 4, "head_width": 32},
+           "vision_cfg": {"image_size": SIZE, "patch_size": 12, "width": 128, "layers": 4, "head_width": 32},
            "text_cfg": {"context_length": CONTEXT, "width": 96, "heads": 3, "layers": 2}}
 
 FULL = {"synthetic": True, "weights": (0, 1), "teachers": (0, 1), "views": 10, "scale": 50}
-RUNS = {"plain": {**FULL, "synthetic": False, "weights": (1, 0)},
-        "captions": {**FULL, "weights": (1, 0)},
+RUNS = {"plain": {**FULL, "synthetic": False, "weights": (1, 0), "teachers": ()},
+        "captions": {**FULL, "weights": (1, 0), "teachers": ()},
         "embeddings": {**FULL, "synthetic": False},
         "full": FULL,
         "one teacher (a)": {**FULL, "teachers": (0,)},
@@ -109,13 +110,16 @@ def train(data, dims, tokens, held, images, run, seed, steps):
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     model = Clip({**STUDENT, "text_cfg": {**STUDENT["text_cfg"], "vocab_size": len(tokens.ids)}})
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.1)
+    steppers = optimizers(model)
+    groups = [group for o in steppers for group in o.param_groups]
+    rates = [group["lr"] for group in groups]
     ends = np.cumsum(dims)
     slices = [slice(int(ends[k] - dims[k]), int(ends[k])) for k in run["teachers"]]
     n, curve, order = len(data.real), [], []
     encode = lambda texts: model.encode_text(torch.tensor([tokens.encode(t, CONTEXT) for t in texts]))
     for step in range(1, steps + 1):
-        optimizer.param_groups[0]["lr"] = 1e-3 * min(1, step / 100) * (1 + np.cos(np.pi * step / steps)) / 2
+        for rate, group in zip(rates, groups):
+            group["lr"] = rate * min(1, step / 100) * (1 + np.cos(np.pi * step / steps)) / 2
         if len(order) < BATCH:
             order = rng.permutation(n)
         rows, order = order[:BATCH], order[BATCH:]
@@ -139,9 +143,11 @@ def train(data, dims, tokens, held, images, run, seed, steps):
             if b:
                 loss = loss + b * distillation(image, text, scale, teacher_image, torch.from_numpy(teacher_text), slices,
                                                run["scale"])
-        optimizer.zero_grad(set_to_none=True)
+        for o in steppers:
+            o.zero_grad(set_to_none=True)
         loss.backward()
-        optimizer.step()
+        for o in steppers:
+            o.step()
         if step % max(1, steps // 10) == 0:
             curve.append((step * BATCH, top1(model, tokens, held, images)))
     return curve
@@ -157,7 +163,7 @@ def main():
     args.add_argument("--steps", type=int, default=1000)
     args.add_argument("--only", nargs="*", choices=RUNS, default=list(RUNS), metavar="NAME")
     args = args.parse_args()
-    torch.set_num_threads(os.cpu_count())
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())))
     data, held = Reinforced(args.dataset), Corpus(args.corpus, "held-out")
     assert sum(args.dims) == data.image_rows.shape[2], f"the rows have {data.image_rows.shape[2]} columns: see --dims"
     tokens = ClipTokens(data.real, 2048)

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 
 from data import CLIP_MEAN, CLIP_STD, HALF, Corpus, augmented, batches, normalised, resized, text_of, wordy
 from export import load_safetensors, save, save_card
-from muon import Muon
+from muon import optimizers
 from tokens import ClipTokens, GemmaTokens
 from towers import Clip, Coca, PaliGemma2, Siglip
 
@@ -272,34 +272,33 @@ def main():
         print(f"{warm_start(model, args.tower)} tensors of the image tower from {args.tower}")
     print(f"{args.recipe}: {sum(p.numel() for p in model.parameters())} parameters, {len(corpus.metas)} images of "
           f"{len(corpus.concepts)} concepts", flush=True)
-    inner = [p for n, p in model.named_parameters() if p.dim() == 2 and re.search(r"(resblocks|layers|cross_attn)\.", n)]
-    others = [p for p in model.parameters() if not any(p is q for q in inner)]
-    optimizers = [Muon(inner, lr=0.02), torch.optim.AdamW(others, lr=2e-3, betas=(0.9, 0.98), weight_decay=0.05)]
-    rates = [group["lr"] for o in optimizers for group in o.param_groups]
+    steppers = optimizers(model)
+    rates = [group["lr"] for o in steppers for group in o.param_groups]
     average = {k: v.clone() for k, v in model.state_dict().items()}
     os.makedirs(args.out, exist_ok=True)
     state, done, minutes = os.path.join(args.out, "state.pt"), 0, 0.
     if os.path.exists(state):
         saved = torch.load(state)
         model.load_state_dict(saved["model"])
-        for o, own in zip(optimizers, saved["optimizers"]):
+        for o, own in zip(steppers, saved["optimizers"]):
             o.load_state_dict(own)
         average, done, minutes = saved["average"], saved["step"], saved["minutes"]
+    groups = [group for o in steppers for group in o.param_groups]
     rng = np.random.default_rng(done)
     start, total = time.time() - 60 * minutes, []
     for step, chosen in enumerate(batches(corpus, args.batch, rng), done + 1):
-        for rate, group in zip(rates, [group for o in optimizers for group in o.param_groups]):
+        for rate, group in zip(rates, groups):
             group["lr"] = rate * min(1, step / 100) * (0.01 + 0.99 * (1 + math.cos(math.pi * step / args.steps)) / 2)
         # half of the patches are enough for most of the way
         recipe.vision().share = 0.5 if step < 0.85 * args.steps else 1.0
         images, _ = augmented(corpus.images[chosen], recipe.size, rng)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             loss = recipe.loss(normalised(images, recipe.mean, recipe.std), [corpus.metas[i] for i in chosen], rng)
-        for o in optimizers:
+        for o in steppers:
             o.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(others, 1.0)
-        for o in optimizers:
+        torch.nn.utils.clip_grad_norm_(groups[1]["params"], 1.0)
+        for o in steppers:
             o.step()
         total.append(loss.item())
         for k, v in model.state_dict().items():
@@ -324,7 +323,7 @@ def main():
                     os.remove(state)
                 break
             model.load_state_dict(own)
-            torch.save({"model": own, "optimizers": [o.state_dict() for o in optimizers], "average": average, "step": step,
+            torch.save({"model": own, "optimizers": [o.state_dict() for o in steppers], "average": average, "step": step,
                         "minutes": minutes}, state + ".part")
             os.replace(state + ".part", state)
 
