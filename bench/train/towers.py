@@ -141,7 +141,7 @@ class Vision(nn.Module):
         first = (self.class_embedding + self.positional_embedding[0]).expand(x.shape[0], 1, -1)
         x = self.transformer(self.ln_pre(torch.cat([first.to(x.dtype), x], 1)))
         if hasattr(self, "attn_pool"):
-            x = self.ln_post(self.attn_pool(x))
+            x = self.ln_post(self.attn_pool(x).float())
             return x[:, 0] @ self.proj, x[:, 1:]
         return self.ln_post(x[:, 0]) @ self.proj
 
@@ -289,6 +289,7 @@ class MapHead(nn.Module):
 
     def forward(self, x):
         y = self.attention(self.probe.expand(len(x), -1, -1).to(x.dtype), x)
+        y = y.float()
         return (y + self.mlp(self.layernorm(y)))[:, 0]
 
 
