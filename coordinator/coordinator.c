@@ -70,54 +70,76 @@ static void end(struct service *service)
         (void)zmq_ctx_term(service->zmq);
 }
 
+/* What a coordinator remembers from one try to the next. */
+struct watch {
+    struct catalog *lock;
+    bool has_waited; /* stood by, or served: from then on it never gives up what may work later */
+    bool told;       /* that it stands by */
+};
+
 /* As long as the lock is ours. */
-static enum status serve(const struct coordinator_options *options, struct catalog *lock,
+static enum status serve(const struct coordinator_options *options, struct watch *watch,
                          struct error *err)
 {
     struct service service = {0};
     enum status st = begin(options, &service, err);
 
-    if (st == ST_OK)
+    if (st == ST_OK) {
+        watch->has_waited = true;
         tell(options, dispatcher_address(service.dispatcher));
+    }
     while (st == ST_OK && !is_stopped(options)) {
         pause_for(options, LOCK_MS);
         if (dispatcher_verdict(service.dispatcher) == DISPATCHER_BROKEN) {
             *err = *dispatcher_error(service.dispatcher);
             st = err->code;
         } else if (!is_stopped(options)) {
-            st = catalog_coordinate(lock, err);
+            st = catalog_coordinate(watch->lock, err);
         }
     }
     end(&service);
     return st;
 }
 
+/* Serves if it may. On failure the lock is given back: perhaps another one can. */
+static enum status try_to_serve(const struct coordinator_options *options, struct watch *watch,
+                                struct error *err)
+{
+    enum status st = ST_OK;
+
+    if (watch->lock == NULL)
+        st = catalog_open(options->catalog_url, &watch->lock, err);
+    if (st == ST_OK)
+        st = catalog_coordinate(watch->lock, err);
+    if (st != ST_OK)
+        return st;
+    watch->told = false;
+    st = serve(options, watch, err);
+    catalog_close(&watch->lock);
+    return st;
+}
+
 enum status coordinator_run(const struct coordinator_options *options, struct error *err)
 {
-    struct catalog *lock;
-    bool told = false;
-    enum status st = catalog_open(options->catalog_url, &lock, err);
+    struct watch watch = {0};
+    enum status st = ST_OK;
 
-    while (st == ST_OK && !is_stopped(options)) {
-        st = catalog_coordinate(lock, err);
-        if (st == ST_OK) {
-            told = false;
-            st = serve(options, lock, err);
-            if (st == ST_CONFLICT)
-                log_at(LOG_WARN, "coordination_lost", "cause=\"%s\"", err->message);
-        } else if (st == ST_CONFLICT && !told) {
-            told = true;
+    while (!is_stopped(options)) {
+        st = try_to_serve(options, &watch, err);
+        if (st == ST_OK)
+            break;
+        if (st == ST_CONFLICT && !watch.told) {
+            watch.told = watch.has_waited = true;
             log_at(LOG_INFO, "standing_by", "cause=\"%s\"", err->message);
             tell(options, NULL);
-        } else if (st == ST_UNAVAILABLE) {
+        } else if (st != ST_CONFLICT) {
+            if (!watch.has_waited || !status_is_retryable(st))
+                break;
             log_at(LOG_WARN, "not_serving", "cause=\"%s\"", err->message);
-            st = ST_CONFLICT;
         }
-        if (st == ST_CONFLICT) {
-            st = ST_OK;
-            pause_for(options, LOCK_MS);
-        }
+        st = ST_OK;
+        pause_for(options, LOCK_MS);
     }
-    catalog_close(&lock);
+    catalog_close(&watch.lock);
     return st;
 }

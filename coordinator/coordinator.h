@@ -22,7 +22,8 @@ struct coordinator_options {
 
 /**
  * Runs until *stop. One coordinator of a catalog serves; the others wait for its lock and take over
- * within seconds. ST_INVALID, ST_UNAVAILABLE: the catalog, the address or the list cannot be used.
+ * within seconds. ST_INVALID, ST_UNAVAILABLE: the catalog, the address or the list cannot be used;
+ * but one that has served or stood by tries again what may work later.
  */
 NODISCARD enum status coordinator_run(const struct coordinator_options *options, struct error *err);
 

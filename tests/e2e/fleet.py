@@ -17,6 +17,15 @@ def free_port():
         return s.getsockname()[1]
 
 
+def occupy(address):
+    """Listens where a coordinator wants to."""
+    taken = socket.socket()
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    taken.bind(("127.0.0.1", int(address.rsplit(":", 1)[1])))
+    taken.listen()
+    return taken
+
+
 def wait_for(what, condition):
     deadline = time.monotonic() + DEADLINE_S
     while not condition():
@@ -29,8 +38,7 @@ class Fleet:
 
     def __init__(self, folder, catalog, keys):
         self.folder, self.catalog, self.keys = folder, catalog, keys
-        self.port = free_port()
-        self.address = f"tcp://127.0.0.1:{self.port}"
+        self.addresses = [f"tcp://127.0.0.1:{free_port()}" for _ in range(2)]
         self.processes = []
         folder.mkdir()
 
@@ -42,12 +50,12 @@ class Fleet:
         self.processes.append(process)
         return process
 
-    def coordinator(self):
-        return self.start("coordinator", "--catalog", self.catalog, "--bind", self.address, "--keys",
+    def coordinator(self, at=0):
+        return self.start("coordinator", "--catalog", self.catalog, "--bind", self.addresses[at], "--keys",
                           self.keys / "coordinator.key", "--allow", self.keys / "allow", "-v")
 
     def worker(self, key="worker"):
-        return self.start("worker", "--coordinator", self.address, "--keys", self.keys / f"{key}.key", "-v")
+        return self.start("worker", "--coordinator", ",".join(self.addresses), "--keys", self.keys / f"{key}.key", "-v")
 
     def status(self, name):
         return json.loads(reinforce("status", "--catalog", self.catalog, "--json", name).stdout)

@@ -63,18 +63,17 @@ class Trouble:
     def __init__(self, fleet, database, rng):
         self.fleet, self.database, self.rng = fleet, database, rng
         self.workers = [fleet.worker() for _ in range(N_WORKERS)]
-        self.coordinators = [fleet.coordinator() for _ in range(N_COORDINATORS)]
+        self.coordinators = [fleet.coordinator(at=i) for i in range(N_COORDINATORS)]
         self.stopped = {}  # process: when it goes on
         self.counts = {}
 
     def kill(self):
-        group, start = self.rng.choice([(self.workers, self.fleet.worker)] * 2 +
-                                       [(self.coordinators, self.fleet.coordinator)])
+        group = self.rng.choice([self.workers, self.workers, self.coordinators])
         i = self.rng.randrange(len(group))
         self.stopped.pop(group[i], None)
         group[i].kill()
         group[i].wait()
-        group[i] = start()
+        group[i] = self.fleet.worker() if group is self.workers else self.fleet.coordinator(at=i)
 
     def leave(self):
         i = self.rng.randrange(N_WORKERS)

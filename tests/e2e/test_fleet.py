@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 
-from fleet import DEADLINE_S, WORKERS, Fleet, compare, said, wait_for
+from fleet import DEADLINE_S, WORKERS, Fleet, compare, occupy, said, wait_for
 from harness import digest_objects, dump_catalog, dump_postgres, make_images, reinforce, require, write_job
 
 
@@ -21,7 +21,8 @@ def exercise(tmp, kind, url_of, dump, want):
     with Fleet(tmp / kind / "logs", catalog, tmp / "keys") as fleet:
         first = fleet.coordinator()
         wait_for("the coordinator serves", lambda: said(first, "serving at"))
-        second = fleet.coordinator()
+        taken = occupy(fleet.addresses[1])
+        second = fleet.coordinator(at=1)
         wait_for("the second stands by", lambda: said(second, "standing by"))
         workers = [fleet.worker() for _ in range(3)]
         stranger, lost = fleet.worker("stranger"), fleet.worker("lost")
@@ -31,8 +32,10 @@ def exercise(tmp, kind, url_of, dump, want):
         workers[0].kill()
         workers.append(fleet.worker())  # comes late
         wait_for("work goes on", lambda: fleet.has_samples("e2e", 18))
-        begun = time.monotonic()
         first.kill()
+        wait_for("the standby cannot serve there", lambda: said(second, "not_serving"))
+        begun = time.monotonic()
+        taken.close()
         wait_for("the standby takes over", lambda: said(second, "serving at"))
         taken_s = time.monotonic() - begun
         require(taken_s < 10, f"the standby took over after {taken_s:.1f} s")
