@@ -431,7 +431,6 @@ enum status dispatcher_create(const struct dispatcher_options *options, struct d
                               struct error *err)
 {
     struct dispatcher *d = calloc(1, sizeof *d);
-    size_t len;
     enum status st;
 
     *out = NULL;
@@ -440,7 +439,6 @@ enum status dispatcher_create(const struct dispatcher_options *options, struct d
     d->options = *options;
     if (d->options.wall_ms == NULL)
         d->options.wall_ms = clock_wall_ms;
-    len = sizeof d->address;
     arena_init(&d->arena, LEASE_ARENA_BYTES);
     st = wake_init(&d->stop, err);
     if (st == ST_OK)
@@ -452,8 +450,8 @@ enum status dispatcher_create(const struct dispatcher_options *options, struct d
                  : look(d, err);
     if (st == ST_OK)
         st = endpoint_bind(options->zmq, options->endpoint, options->keys, &d->socket, err);
-    if (st == ST_OK && zmq_getsockopt(d->socket, ZMQ_LAST_ENDPOINT, d->address, &len) != 0)
-        st = error_set(err, ST_INTERNAL, "cannot tell what was bound: %s", zmq_strerror(errno));
+    if (st == ST_OK)
+        st = endpoint_bound(d->socket, d->address, err);
     if (st == ST_OK && pthread_create(&d->thread, NULL, run, d) != 0)
         st = error_set(err, ST_UNAVAILABLE, "could not start the dispatcher");
     d->started = st == ST_OK;

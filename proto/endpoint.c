@@ -70,6 +70,26 @@ enum status endpoint_bind(void *zmq, const char *address, const struct keys *key
     return err->code;
 }
 
+enum status endpoint_bound(void *socket, char address[256], struct error *err)
+{
+    static const char mapped[] = "tcp://[::ffff:"; /* how libzmq says IPv4 */
+    char text[256];
+    size_t len = sizeof text;
+
+    if (zmq_getsockopt(socket, ZMQ_LAST_ENDPOINT, text, &len) != 0)
+        return error_set(err, ST_INTERNAL, "cannot tell what was bound: %s", zmq_strerror(errno));
+    if (strncmp(text, mapped, strlen(mapped)) == 0) {
+        const char *host = text + strlen(mapped);
+        size_t host_len = strcspn(host, "]");
+
+        (void)snprintf(address, 256, "tcp://%.*s%s", (int)host_len, host,
+                       host + host_len + (host[host_len] == ']'));
+    } else {
+        (void)snprintf(address, 256, "%s", text);
+    }
+    return ST_OK;
+}
+
 /* Before the socket connects, or what happens first is not seen. */
 static bool watch_socket(void *zmq, void *socket, void **watch)
 {

@@ -18,6 +18,9 @@ bool endpoint_is_local(const char *address);
 NODISCARD enum status endpoint_bind(void *zmq, const char *address, const struct keys *keys,
                                     void **socket, struct error *err);
 
+/** What a socket was bound to, with the port that the system chose. */
+NODISCARD enum status endpoint_bound(void *socket, char address[256], struct error *err);
+
 /** Where a DEALER goes, and as whom. */
 struct endpoint_target {
     const char *const *addresses;
