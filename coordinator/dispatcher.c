@@ -15,8 +15,6 @@
 #include <stdlib.h>
 #include <zmq.h>
 
-#define IPV4_IN_IPV6 "::ffff:"
-
 enum {
     MAX_WAIT_MS = 1000,
     IDLE_WAIT_MS = 2000, /* for workers without a job: there may be thousands */
@@ -365,9 +363,8 @@ static enum status receive(struct dispatcher *d, struct error *err)
     while (has_more(d->socket) && zmq_msg_recv(&body, d->socket, 0) >= 0)
         n_frames++;
     address = n_frames > 0 ? zmq_msg_gets(&body, "Peer-Address") : NULL; /* not over inproc */
-    if (address != NULL && strncmp(address, IPV4_IN_IPV6, strlen(IPV4_IN_IPV6)) == 0)
-        address += strlen(IPV4_IN_IPV6);
-    (void)snprintf(sender.address, sizeof sender.address, "%s", address != NULL ? address : "");
+    (void)snprintf(sender.address, sizeof sender.address, "%s",
+                   address != NULL ? endpoint_peer(address) : "");
     if (n_frames > 0)
         st =
             serve(d, &sender,

@@ -1,6 +1,6 @@
 #include "proto/door.h"
 
-#include "proto/keys.h"
+#include "proto/endpoint.h"
 #include "reinforce/base/log.h"
 #include "reinforce/base/wake.h"
 
@@ -68,16 +68,12 @@ static bool may_enter(struct door *door, const struct question *question)
 
 static void answer(struct door *door, const struct question *question)
 {
-    static const char mapped[] = "::ffff:"; /* how libzmq says IPv4 */
-    const char *address = question->frames[ADDRESS].bytes;
     bool ok = may_enter(door, question);
     const char *status = ok ? "200" : "400", *text = ok ? "" : "this key is not allowed";
 
-    if (strncmp(address, mapped, strlen(mapped)) == 0)
-        address += strlen(mapped);
     if (!ok)
         log_at(LOG_WARN, "worker_refused", "address=%s cause=\"its key is not in the allow-list\"",
-               address);
+               endpoint_peer(question->frames[ADDRESS].bytes));
     (void)zmq_send(door->socket, "1.0", 3, ZMQ_SNDMORE);
     (void)zmq_send(door->socket, question->frames[REQUEST_ID].bytes,
                    question->frames[REQUEST_ID].len, ZMQ_SNDMORE);

@@ -70,6 +70,14 @@ enum status endpoint_bind(void *zmq, const char *address, const struct keys *key
     return err->code;
 }
 
+const char *endpoint_peer(const char *address)
+{
+    static const char mapped[] = "::ffff:";
+    bool is_mapped = strncmp(address, mapped, strlen(mapped)) == 0;
+
+    return address + (is_mapped ? strlen(mapped) : 0);
+}
+
 enum status endpoint_bound(void *socket, char address[256], struct error *err)
 {
     static const char mapped[] = "tcp://[::ffff:"; /* how libzmq says IPv4 */

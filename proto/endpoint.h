@@ -18,6 +18,9 @@ bool endpoint_is_local(const char *address);
 NODISCARD enum status endpoint_bind(void *zmq, const char *address, const struct keys *keys,
                                     void **socket, struct error *err);
 
+/** The address of a peer as libzmq tells it, "::ffff:1.2.3.4" without its prefix; in there. */
+const char *endpoint_peer(const char *address);
+
 /** What a socket was bound to, with the port that the system chose. */
 NODISCARD enum status endpoint_bound(void *socket, char address[256], struct error *err);
 
