@@ -148,6 +148,29 @@ static void add_cost(struct catalog_part *row, struct catalog_cost *costs, const
                                                       .tokens = cost->tokens};
 }
 
+/* The lease is another's: its part is not ours to commit, and after the job's end nobody would
+ * sweep it. It stays when it is visible after all, by a commit whose answer was lost. */
+static void drop_part(struct writer *writer, const struct shard_work *work, const char *key)
+{
+    struct arena arena;
+    struct catalog_part_row *rows;
+    size_t n_rows;
+    bool is_visible = false;
+    struct error why;
+    enum status st;
+
+    arena_init(&arena, ROW_ARENA_BYTES);
+    st = catalog_parts(writer->stage->catalog, work->lease.job, work->lease.shard, &arena, &rows,
+                       &n_rows, &why);
+    for (size_t i = 0; st == ST_OK && i < n_rows; i++)
+        is_visible = is_visible || strcmp(rows[i].object_key, key) == 0;
+    if (st == ST_OK && !is_visible)
+        st = object_store_remove(writer->stage->context->output, key, &why);
+    if (st != ST_OK && st != ST_NOT_FOUND)
+        log_at(LOG_WARN, "part_left", "key=%s cause=\"%s\"", key, why.message);
+    arena_release(&arena);
+}
+
 static enum status commit_part(struct writer *writer, struct shard_work *work, struct error *err)
 {
     const struct stage_context *context = writer->stage->context;
@@ -175,6 +198,8 @@ static enum status commit_part(struct writer *writer, struct shard_work *work, s
     st = object_store_put(context->output, key, byte_buf_view(&part->body), &row.written, err);
     if (st == ST_OK)
         st = catalog_part_commit(writer->stage->catalog, &work->lease, &row, err);
+    if (st == ST_CONFLICT)
+        drop_part(writer, work, key);
     if (st != ST_OK)
         return st;
     for (size_t i = 0; i < part->n_rows; i++)

@@ -513,13 +513,23 @@ static void a_model_that_is_away_fails_the_lease_not_the_sample(void **state)
     small_run_release(&run);
 }
 
-/* DR 40: what another worker has taken over meanwhile is not committed. */
+static enum status count_object(void *ctx, const struct object_info *info, struct error *err)
+{
+    (void)info;
+    (void)err;
+    ++*(int *)ctx;
+    return ST_OK;
+}
+
+/* DR 40: what another worker has taken over meanwhile is not committed, and not left behind. */
 static void a_lease_taken_over_is_lost(void **state)
 {
     struct small_sample samples[SMALL_RUN_MAX_SAMPLES];
     struct small_run run;
     struct pipeline *pipeline;
     struct shard_work *old, *new;
+    struct error err = {0};
+    int n_parts = 0;
 
     (void)state;
     small_run_init(&run, NULL);
@@ -533,6 +543,8 @@ static void a_lease_taken_over_is_lost(void **state)
     pipeline = small_run_pipeline(&run, 2);
     assert_int_equal(small_run_pass(&run, pipeline, old), WIRE_OUTCOME_LOST);
     assert_int_equal(small_run_samples(&run, samples), 0);
+    assert_ok(object_store_list(run.output, "_reinforce/parts/", count_object, &n_parts, &err));
+    assert_int_equal(n_parts, 0);
     assert_int_equal(small_run_pass(&run, pipeline, new), WIRE_OUTCOME_DONE);
     assert_int_equal(small_run_samples(&run, samples), 9);
     pipeline_destroy(&pipeline);
