@@ -55,6 +55,7 @@ export TSAN_OPTIONS=suppressions=$PWD/tests/tsan.supp
 ctest --test-dir build/tsan --output-on-failure -j 2 \
     -R 'unit\.(agent|base|catalog|coca|coordinator|dispatcher|keys|local_run|memory_budget|pipeline|read_ahead|remote|s3_config|s3_faults|teacher|tokenizer|wire)'
 REINFORCE_BINARY=$PWD/build/tsan/reinforce $venv/bin/python tests/e2e/test_same_bytes.py
+REINFORCE_BINARY=$PWD/build/tsan/reinforce $venv/bin/python tests/e2e/test_fleet.py
 unset TSAN_OPTIONS
 
 step "fuzz, 20 s each"
