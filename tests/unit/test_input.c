@@ -1,5 +1,5 @@
-#include "worker/input.h"
 #include "tests/support/test.h"
+#include "worker/input.h"
 
 enum { MAX_KEYS = 5 };
 
