@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pathlib
+import random
 import signal
 import socket
 import sqlite3
@@ -14,9 +15,11 @@ import sys
 import tempfile
 import time
 
-from harness import BINARY, ROOT, digest_objects, make_images, psql, reinforce, require, write_job
+from harness import BINARY, MODELS, ROOT, digest_objects, make_images, psql, reinforce, require, write_job
 
 DEADLINE_S = 120
+TEACHERS = [{"name": "gelu", "model": str(MODELS / "clip_gelu")},
+            {"name": "quick", "model": str(MODELS / "clip_quickgelu")}]
 LOADER = ROOT / "tests/integration/load_with_trainer.py"
 
 
@@ -65,6 +68,25 @@ class ByRun:
 
     def finish(self, job):
         return reinforce("run", job).returncode
+
+
+class ByKilledRun:
+    """The same, killed again and again."""
+
+    def __init__(self, catalog):
+        self.rng = random.Random(3)
+
+    def finish(self, job):
+        while True:
+            process = subprocess.Popen([BINARY, "run", str(job)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            try:
+                process.wait(timeout=self.rng.uniform(0.05, 0.8))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                continue
+            require(process.returncode in (0, 3), f"run exited {process.returncode}: {process.stderr.read().decode()}")
+            return process.returncode
 
 
 class ByFleet:
@@ -139,7 +161,8 @@ def retry(tmp, whole, catalog, doer, output):
     good = tmp / "whole-images"
     broken = sorted(p.stem for p in images.iterdir() if p.suffix != ".txt" and
                     p.read_bytes() != (good / p.name).read_bytes())
-    job = write_job(tmp / f"{output.name}.yaml", images, output, catalog={"url": catalog.url})
+    job = write_job(tmp / f"{output.name}.yaml", images, output, catalog={"url": catalog.url},
+                    workers={"lease": "1s"}, teachers=TEACHERS[:1])
     require(doer.finish(job) == 3, "broken samples are quarantined")
     check_books(job, output, catalog, 61 - len(broken), len(broken))
     before, shards = digest_objects(output), len(manifest(output))
@@ -155,7 +178,7 @@ def retry(tmp, whole, catalog, doer, output):
         planned = ask("retry", "--reason", reason, "--json", job)
         left = len(broken) - round * (len(broken) // 2)
         require((planned["samples"], planned["shards"]) == (left, 1), f"planned {planned}, expected {left} samples")
-        if isinstance(doer, ByRun):
+        if not isinstance(doer, ByFleet):
             require(ask("retry", "--json", job)["samples"] == 0, "what waits to be tried again is not planned twice")
         require(doer.finish(job) == (3 if round == 0 else 0), f"round {round}: what was mended is done")
         left -= len(mended)
@@ -171,15 +194,28 @@ def retry(tmp, whole, catalog, doer, output):
             len(broken) - len(broken) // 2, "each earlier try is remembered")
     costs = catalog.rows("select role, model, seconds, images, texts, tokens from reinforce.cost_by_model "
                          "order by role, model")
-    require([row[:2] for row in costs] == [("captioner", "coca"), ("teacher", "gelu"), ("teacher", "quick")],
-            f"costs of {costs}")
+    require([row[:2] for row in costs] == [("captioner", "coca"), ("teacher", "gelu")], f"costs of {costs}")
     require(all(row[2] > 0 for row in costs) and costs[0][3:5] == (61, 122) and costs[0][5] > 0, f"costs are {costs}")
     require(costs[1][3:5] == (122, 183), f"a teacher sees two views and three captions of each: {costs}")
+    return job
+
+
+def load(output):
+    """As the published trainers do."""
     loaded = subprocess.run([sys.executable, LOADER, output, "--reinforce", BINARY, "--samples", "3"],
                             capture_output=True, text=True)
     require(loaded.returncode == 0 and "61 of 61" in loaded.stdout,
             f"the trainer's loader: {loaded.stdout}\n{loaded.stderr}")
-    return job
+
+
+def extend(tmp, whole, catalog, doer, output):
+    """A teacher is added; samples that were tried again get its embeddings like the others."""
+    job = write_job(tmp / f"{output.name}.yaml", tmp / f"{output.name}-images", output,
+                    catalog={"url": catalog.url}, workers={"lease": "1s"}, teachers=TEACHERS)
+    require(doer.finish(job) == 0, "the job is extended")
+    check_books(job, output, catalog, 61, 0)
+    for path in sorted((tmp / "whole-images").glob("*.txt")):
+        require(record(output, path.stem) == record(whole, path.stem), f"{path.stem} is not what one run gives")
 
 
 def repair(job, catalog, doer, output):
@@ -194,7 +230,7 @@ def repair(job, catalog, doer, output):
     require(reinforce("verify", output, check=None).returncode == 1, "verify sees it")
     found = ask("repair", "--json", job)
     require(found["shards"] == 3 and len(found["problems"]) >= 3, f"repair plans {found}")
-    if isinstance(doer, ByRun):
+    if not isinstance(doer, ByFleet):
         require(ask("status", "--json", job)["state"] == "running", "the job runs again")
     require(doer.finish(job) == 0, "the shards are made again")
     require(digest_objects(output) == before, "the bytes are the same")
@@ -245,19 +281,24 @@ def steer(tmp, catalog, output):
 with tempfile.TemporaryDirectory() as tmp:
     tmp = pathlib.Path(tmp)
     make_images(tmp / "whole-images", 61, broken=False)
-    reinforce("run", write_job(tmp / "whole.yaml", tmp / "whole-images", tmp / "whole"), check=(0,))
+    for name, teachers in [("half", TEACHERS[:1]), ("whole", TEACHERS)]:
+        reinforce("run", write_job(tmp / f"{name}.yaml", tmp / "whole-images", tmp / name, teachers=teachers), check=(0,))
     for kind, make in [("sqlite", Sqlite), ("postgres", lambda output: Postgres(output.name))]:
-        for how, Doer in [("run", ByRun), ("fleet", ByFleet)]:
+        for how, Doer in [("run", ByRun), ("killed", ByKilledRun), ("fleet", ByFleet)]:
             output = tmp / f"{kind}_{how}"
             catalog = make(output)
             with contextlib.ExitStack() as stack:
                 doer = Doer(catalog)
                 if how == "fleet":
                     stack.callback(doer.close)
-                job = retry(tmp, tmp / "whole", catalog, doer, output)
+                job = retry(tmp, tmp / "half", catalog, doer, output)
                 repair(job, catalog, doer, output)
+                load(output)
+                extend(tmp, tmp / "whole", catalog, doer, output)
+                repair(job, catalog, doer, output)
+                load(output)
             wrong_books(catalog, output)
-            print(f"{kind}, by {how}: each of 61 samples in one state through retry and repair")
+            print(f"{kind}, by {how}: each of 61 samples in one state through retry, repair and extension")
         for test in (budget, steer):
             output = tmp / f"{kind}_{test.__name__}"
             test(tmp, make(output), output)
