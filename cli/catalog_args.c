@@ -67,7 +67,7 @@ int catalog_args_open(const struct command *command, int argc, char **argv, bool
             args->url = optarg;
         else if (c == 'j')
             args->json = true;
-        else if (c == 'r')
+        else if (c == 'r' && reason != NULL)
             *reason = optarg;
         else
             return EXIT_USAGE;

@@ -72,6 +72,7 @@ static enum status begin(struct run *run, struct run_summary *summary, struct er
     const struct job *job = run->job;
     const char *stored = NULL;
     struct error conflict;
+    int64_t n_again;
     enum status st = local_run_catalog_url(job, &run->arena, &run->catalog_url, err);
     /* SQLite means one process or one fleet: with its lock, every lease of an earlier one is dead,
      * and nobody else writes to the output. */
@@ -104,6 +105,8 @@ static enum status begin(struct run *run, struct run_summary *summary, struct er
         st = catalog_job_set_state(run->catalog, run->row.job, CATALOG_JOB_RUNNING, err);
     if (st == ST_OK && alone)
         st = catalog_leases_reset(run->catalog, run->row.job, err);
+    else if (st == ST_OK)
+        st = catalog_shards_retry(run->catalog, run->row.job, &n_again, err);
     return st;
 }
 

@@ -1,11 +1,12 @@
 #include "coordinator/retry.h"
 
-#include "reinforce/base/sha256.h"
+#include "reinforce/base/clock.h"
 #include "worker/sample_list.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 enum { ARENA_BYTES = 1 << 30, LIST_MAX_BYTES = 256 << 20, TRIES = 5 };
 
@@ -67,23 +68,21 @@ static enum status gather(void *ctx, const struct catalog_source *source, struct
     return st;
 }
 
-/* Writes a list under a name that is its contents', so that two who plan at once do not write over
- * each other. */
+/* Writes a list under a name of its own: of two who plan at once one is told that it is too late,
+ * and removes what it has written, never what the other has. */
 static enum status put_list(struct output *out, int64_t shard, const struct catalog_source *sources,
                             size_t n, char key[96], struct object_written *written,
                             struct error *err)
 {
     struct byte_buf text;
-    char digest[SHA256_HEX_LEN + 1];
+    uint64_t nonce = (uint64_t)clock_monotonic_ns() * 2654435761u + (uint64_t)getpid();
     enum status st;
 
     byte_buf_init(&text, LIST_MAX_BYTES);
     st = sample_list_write(sources, n, &text, err);
-    if (st == ST_OK) {
-        sha256_of(byte_buf_view(&text), digest);
-        (void)snprintf(key, 96, "_reinforce/plan/%08" PRId64 "-%.16s.json", shard, digest);
+    (void)snprintf(key, 96, "_reinforce/plan/%08" PRId64 "-%016" PRIx64 ".json", shard, nonce);
+    if (st == ST_OK)
         st = object_store_put(out->store, key, byte_buf_view(&text), written, err);
-    }
     byte_buf_release(&text);
     return st;
 }
@@ -144,9 +143,11 @@ static enum status plan_once(struct output *out, const char *reason, int64_t sha
 
     arena_init(&g.arena, ARENA_BYTES);
     *summary = (struct retry_summary){0};
-    st = catalog_sources(out->catalog, out->row.job, &query, gather, &g, err);
+    /* In this order: what is planned between the two is missing from the second, or makes the first
+     * number wrong. */
+    st = catalog_read_progress(out->catalog, out->row.job, &progress, err);
     if (st == ST_OK)
-        st = catalog_read_progress(out->catalog, out->row.job, &progress, err);
+        st = catalog_sources(out->catalog, out->row.job, &query, gather, &g, err);
     if (st != ST_OK || g.n == 0)
         goto out;
     n_shards = (g.n + (size_t)shard_samples - 1) / (size_t)shard_samples;
@@ -216,6 +217,7 @@ static enum status redo_shard(struct output *out, int64_t shard, struct retry_su
     const struct catalog_source_query query = {.state = CATALOG_SAMPLE_DONE, .shard = shard};
     struct gathering g = {0};
     struct object_written written;
+    struct error ignored;
     char key[96];
     enum status st;
 
@@ -228,6 +230,9 @@ static enum status redo_shard(struct output *out, int64_t shard, struct retry_su
     if (st == ST_OK) {
         summary->shards++;
         summary->samples += (int64_t)g.n;
+    } else if (st == ST_CONFLICT) { /* somebody else has it made again */
+        (void)!object_store_remove(out->store, key, &ignored);
+        st = ST_OK;
     }
     gathering_release(&g);
     if (st != ST_OK)
@@ -243,6 +248,8 @@ enum status retry_shards(struct output *out, output_problem_fn *problem, void *c
     enum status st;
 
     *summary = (struct retry_summary){0};
+    if (out->row.state == CATALOG_JOB_CANCELLED)
+        return error_set(err, ST_CONFLICT, "the job is cancelled; resume it");
     st = output_verify(out, note_damage, &damage, verdict, err);
     if (st == ST_OK && damage.no_memory)
         st = error_set(err, ST_NO_MEMORY, "could not allocate a list of shards");

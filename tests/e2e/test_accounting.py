@@ -20,6 +20,7 @@ from harness import BINARY, MODELS, ROOT, digest_objects, make_images, psql, rei
 DEADLINE_S = 120
 TEACHERS = [{"name": "gelu", "model": str(MODELS / "clip_gelu")},
             {"name": "quick", "model": str(MODELS / "clip_quickgelu")}]
+WORKERS = {"lease": "1s", "max_attempts": 50}  # a kill costs an attempt
 LOADER = ROOT / "tests/integration/load_with_trainer.py"
 
 
@@ -103,10 +104,8 @@ class ByFleet:
 
     def finish(self, job):
         reinforce("submit", job)
-        deadline = time.monotonic() + DEADLINE_S
-        while (status := ask("status", "--json", job))["state"] != "done":
-            require(time.monotonic() < deadline, f"not done within {DEADLINE_S} s: {status}")
-            time.sleep(0.05)
+        wait_for("the job is done", lambda: ask("status", "--json", job)["state"] == "done")
+        status = ask("status", "--json", job)
         workers = ask("workers", "--catalog", self.catalog.url, "--json")
         seen = [w for w in workers if w.get("version") and w["address"] == "127.0.0.1" and w["state"] != "gone"]
         require(len(seen) >= 2, f"workers are known: {workers}")
@@ -121,6 +120,21 @@ class ByFleet:
 
 def ask(*args):
     return json.loads(reinforce(*args, check=(0, 1)).stdout)
+
+
+def ask_at_once(n, *args):
+    """Several of the same command at the same time."""
+    asked = [subprocess.Popen([BINARY, *map(str, args)], stdout=subprocess.PIPE, text=True) for _ in range(n)]
+    answers = [process.communicate(timeout=DEADLINE_S)[0] for process in asked]
+    require(all(process.returncode == 0 for process in asked), f"{args[0]}: {answers}")
+    return [json.loads(answer) for answer in answers]
+
+
+def wait_for(what, condition):
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        require(time.monotonic() < deadline, f"{what}: not within {DEADLINE_S} s")
+        time.sleep(0.02)
 
 
 def manifest(output):
@@ -162,7 +176,7 @@ def retry(tmp, whole, catalog, doer, output):
     broken = sorted(p.stem for p in images.iterdir() if p.suffix != ".txt" and
                     p.read_bytes() != (good / p.name).read_bytes())
     job = write_job(tmp / f"{output.name}.yaml", images, output, catalog={"url": catalog.url},
-                    workers={"lease": "1s"}, teachers=TEACHERS[:1])
+                    workers=WORKERS, teachers=TEACHERS[:1])
     require(doer.finish(job) == 3, "broken samples are quarantined")
     check_books(job, output, catalog, 61 - len(broken), len(broken))
     before, shards = digest_objects(output), len(manifest(output))
@@ -175,9 +189,9 @@ def retry(tmp, whole, catalog, doer, output):
         for stem in mended:
             (path,) = (p for p in good.glob(f"{stem}.*") if p.suffix != ".txt")
             (images / path.name).write_bytes(path.read_bytes())
-        planned = ask("retry", "--reason", reason, "--json", job)
         left = len(broken) - round * (len(broken) // 2)
-        require((planned["samples"], planned["shards"]) == (left, 1), f"planned {planned}, expected {left} samples")
+        planned = ask_at_once(3, "retry", "--reason", reason, "--json", job)
+        require(sorted(p["samples"] for p in planned) == [0, 0, left], f"planned {planned}, expected {left} samples once")
         if not isinstance(doer, ByFleet):
             require(ask("retry", "--json", job)["samples"] == 0, "what waits to be tried again is not planned twice")
         require(doer.finish(job) == (3 if round == 0 else 0), f"round {round}: what was mended is done")
@@ -211,7 +225,7 @@ def load(output):
 def extend(tmp, whole, catalog, doer, output):
     """A teacher is added; samples that were tried again get its embeddings like the others."""
     job = write_job(tmp / f"{output.name}.yaml", tmp / f"{output.name}-images", output,
-                    catalog={"url": catalog.url}, workers={"lease": "1s"}, teachers=TEACHERS)
+                    catalog={"url": catalog.url}, workers=WORKERS, teachers=TEACHERS)
     require(doer.finish(job) == 0, "the job is extended")
     check_books(job, output, catalog, 61, 0)
     for path in sorted((tmp / "whole-images").glob("*.txt")):
@@ -228,8 +242,8 @@ def repair(job, catalog, doer, output):
         body[len(body) // 2] ^= 1
         tar.write_bytes(body)
     require(reinforce("verify", output, check=None).returncode == 1, "verify sees it")
-    found = ask("repair", "--json", job)
-    require(found["shards"] == 3 and len(found["problems"]) >= 3, f"repair plans {found}")
+    found = ask_at_once(3, "repair", "--json", job)
+    require(sum(f["shards"] for f in found) == 3 and len(found[0]["problems"]) >= 3, f"repair plans {found}")
     if not isinstance(doer, ByFleet):
         require(ask("status", "--json", job)["state"] == "running", "the job runs again")
     require(doer.finish(job) == 0, "the shards are made again")
@@ -265,14 +279,24 @@ def budget(tmp, catalog, output):
 def steer(tmp, catalog, output):
     """What the commands do to a job, and that they agree about it."""
     images = tmp / "whole-images"
-    job = write_job(tmp / f"{output.name}.yaml", images, output, name="steered", catalog={"url": catalog.url})
+    job = write_job(tmp / f"{output.name}.yaml", images, output, name="steered", catalog={"url": catalog.url},
+                    input={"shard_samples": 4})
     reinforce("submit", "--max-leases", 1, "--priority", 7, job)
     status = ask("status", "--json", job)
     require((status["state"], status["priority"], status["max_leases"]) == ("planning", 7, 1), f"status {status}")
     for command, state in [("pause", "paused"), ("pause", "paused"), ("resume", "planning"), ("cancel", "cancelled"),
                            ("resume", "planning")]:
         require(ask(command, "--json", job)["state"] == state, f"{command} leads to {state}")
-    reinforce("run", job, check=(0,))
+    process = subprocess.Popen([BINARY, "run", str(job)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for("work begins", lambda: ask("status", "--json", job)["samples"]["done"] > 0)
+    require(ask("pause", "--json", job)["state"] == "paused", "a job is paused under a run")
+    wait_for("what was begun is finished", lambda: ask("status", "--json", job)["shards"]["leased"] == 0)
+    shards = ask("status", "--json", job)["shards"]
+    time.sleep(1.5)  # as long as a worker waits before it asks again, and more
+    require(ask("status", "--json", job)["shards"] == shards, "nothing is begun while it is paused")
+    require(shards["done"] < shards["total"] and process.poll() is None, f"the run waits: {shards}")
+    reinforce("resume", job)
+    require(process.wait(timeout=DEADLINE_S) == 0, "and ends when it may go on")
     require(reinforce("pause", job, check=None).returncode == 1, "a done job cannot be paused")
     require(ask("status", "--json", job)["state"] == "done", "the job is done")
     require(ask("workers", "--json", job) == [], "nobody works")
