@@ -9,13 +9,14 @@ step() { printf '\n== %s (%d s)\n' "$1" "$SECONDS"; }
 step "packages"
 deploy/install_packages.sh build images libcmocka-dev clang-14 clang-tidy-14 clang-format-14 libclang-rt-14-dev \
     python3 python3-venv libpython3.11 python3-numpy python3-pil python3-torch python3-torchvision zstd \
-    radosgw ceph-mon ceph-osd ceph-common postgresql pgbouncer
+    radosgw ceph-mon ceph-osd ceph-common postgresql pgbouncer openjdk-17-jre-headless maven kcat openssl
 # Some machines have npm from elsewhere, which Debian's package would clash with.
 command -v npm >/dev/null || deploy/install_packages.sh npm
 data=$PWD/build/test-data
 mkdir -p "$data"
 tests/integration/fetch_clip_vocab.sh "$data"
 tests/integration/fetch_gemma_tokenizers.sh "$data"
+tests/integration/fetch_kafka.sh "$data"
 venv=build/test-venv
 [ -x $venv/bin/python ] || /usr/bin/python3 -m venv --system-site-packages $venv
 $venv/bin/python -c 'import webdataset, huggingface_hub, boto3' 2>/dev/null ||
@@ -46,7 +47,7 @@ step "asan and undefined"
 cmake --preset asan >/dev/null
 cmake --build --preset asan
 ctest --test-dir build/asan -L 'unit|fuzz' --output-on-failure -j 2
-ctest --test-dir build/asan -R 'integration\.postgres' --output-on-failure
+ctest --test-dir build/asan -R 'integration\.(postgres|kafka)' --output-on-failure
 
 step "tsan"
 cmake --preset tsan >/dev/null
