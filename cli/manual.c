@@ -20,7 +20,8 @@ static const char epilogue[] =
     "Files:\n"
     "  configs/quickstart.yaml, configs/dfndr.yaml   job files that run as they are\n"
     "  docs/job-file.md                              every key of a job file\n"
-    "  docs/remote-models.md                         models on servers\n";
+    "  docs/remote-models.md                         models on servers\n"
+    "  docs/kafka.md                                 records, and what becomes of them\n";
 /* clang-format on */
 
 void manual_print_overview(FILE *to, const struct command *const *commands, size_t n_commands)

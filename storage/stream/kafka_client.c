@@ -241,7 +241,8 @@ enum status kafka_client_take(struct kafka_client *client, rd_kafka_event_t *eve
     return kafka_client_error(client, code, why, err);
 }
 
-/* Errors that have come up meanwhile; the last one that stays is the reason. */
+/* Errors that have come up meanwhile. A refused login is the reason whatever else there is; of the
+ * others the first says most ("connection refused" comes before "all brokers are down"). */
 static enum status serve(struct kafka_client *client, enum status st, struct error *err)
 {
     rd_kafka_event_t *event;
@@ -250,13 +251,12 @@ static enum status serve(struct kafka_client *client, enum status st, struct err
         struct error found = {0};
         enum status other = kafka_client_take(client, event, &found);
 
-        if (other != ST_OK && st != ST_INVALID) {
+        if (other == ST_OK && rd_kafka_event_type(event) == RD_KAFKA_EVENT_ERROR)
+            other = kafka_client_error(client, RD_KAFKA_RESP_ERR__TRANSPORT,
+                                       rd_kafka_event_error_string(event), &found);
+        if (other != ST_OK && (st == ST_OK || (other == ST_INVALID && st != ST_INVALID))) {
             st = other;
             *err = found;
-        } else if (other == ST_OK && st == ST_OK &&
-                   rd_kafka_event_type(event) == RD_KAFKA_EVENT_ERROR) {
-            st = kafka_client_error(client, RD_KAFKA_RESP_ERR__TRANSPORT,
-                                    rd_kafka_event_error_string(event), err);
         }
         rd_kafka_event_destroy(event);
     }

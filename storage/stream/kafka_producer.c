@@ -71,28 +71,40 @@ static rd_kafka_headers_t *headers_of(const struct stream_message *message)
     return headers;
 }
 
+/* What is only read may be const; the interface predates that. */
+static rd_kafka_vu_t bytes_argument(rd_kafka_vtype_t type, struct bytes_view bytes)
+{
+    rd_kafka_vu_t argument = {.vtype = type};
+
+    argument.u.mem.ptr = (void *)(uintptr_t)bytes.data;
+    argument.u.mem.size = bytes.len;
+    return argument;
+}
+
 static enum status send_message(struct stream_producer *p, const struct stream_message *message,
                                 void *tag, struct error *err)
 {
     struct producer *own = self(p);
     rd_kafka_headers_t *headers = headers_of(message);
-    /* what is only read may be const; the interface predates that */
-    void *key = (void *)(uintptr_t)message->key.data;
-    void *value = (void *)(uintptr_t)message->value.data;
-    rd_kafka_resp_err_t code = rd_kafka_producev(
-        own->client.rk, RD_KAFKA_V_TOPIC(message->topic),
-        RD_KAFKA_V_PARTITION(message->partition == STREAM_ANY_PARTITION ? RD_KAFKA_PARTITION_UA
-                                                                        : message->partition),
-        RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_KEY(key, message->key.len),
-        RD_KAFKA_V_VALUE(value, message->value.len), RD_KAFKA_V_HEADERS(headers),
-        RD_KAFKA_V_OPAQUE(tag), RD_KAFKA_V_END);
+    const rd_kafka_vu_t arguments[] = {
+        {.vtype = RD_KAFKA_VTYPE_TOPIC, .u.cstr = message->topic},
+        {.vtype = RD_KAFKA_VTYPE_PARTITION,
+         .u.i32 = message->partition == STREAM_ANY_PARTITION ? RD_KAFKA_PARTITION_UA
+                                                             : message->partition},
+        {.vtype = RD_KAFKA_VTYPE_MSGFLAGS, .u.i = RD_KAFKA_MSG_F_COPY},
+        bytes_argument(RD_KAFKA_VTYPE_KEY, message->key),
+        bytes_argument(RD_KAFKA_VTYPE_VALUE, message->value),
+        {.vtype = RD_KAFKA_VTYPE_OPAQUE, .u.ptr = tag},
+        {.vtype = RD_KAFKA_VTYPE_HEADERS, .u.headers = headers},
+    };
+    rd_kafka_error_t *failure = rd_kafka_produceva(own->client.rk, arguments, ARRAY_LEN(arguments));
     enum status st;
 
-    if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
+    if (failure == NULL)
         return ST_OK;
     if (headers != NULL)
         rd_kafka_headers_destroy(headers);
-    st = kafka_client_error(&own->client, code, NULL, err);
+    st = kafka_client_failed(&own->client, failure, err);
     error_add_context(err, "topic %s", message->topic);
     return st;
 }
@@ -143,6 +155,7 @@ enum status kafka_producer_open(const char *address, const struct stream_produce
     char kbytes[24];
     const struct kafka_default defaults[] = {
         {"enable.idempotence", "true"},
+        {"partitioner", "murmur2_random"}, /* as Java's: one key, one partition, whoever sends */
         {"queue.buffering.max.kbytes", kbytes},
         {"queue.buffering.max.messages", "10000000"}, /* bytes are what limits */
         {"message.max.bytes", "16777216"},            /* the broker's limit is what counts */
