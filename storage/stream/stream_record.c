@@ -275,7 +275,7 @@ static enum status set(struct reading *r, const char *name, json_t *value)
 /* A new reference; NULL: not UTF-8, or no memory. */
 static json_t *string_of(struct bytes_view text)
 {
-    return json_stringn((const char *)text.data, text.len);
+    return json_stringn(text.len > 0 ? (const char *)text.data : "", text.len);
 }
 
 static enum status set_text(struct reading *r, const char *name, struct bytes_view text,
