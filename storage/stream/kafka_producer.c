@@ -27,7 +27,7 @@ static void report(struct producer *own, const rd_kafka_message_t *message)
         own->delivered(own->ctx, message->_private, NULL);
         return;
     }
-    (void)kafka_client_error(&own->client, message->err, rd_kafka_message_errstr(message), &err);
+    (void)kafka_client_error(&own->client, message->err, NULL, &err);
     if (message->rkt != NULL)
         error_add_context(&err, "topic %s", rd_kafka_topic_name(message->rkt));
     own->delivered(own->ctx, message->_private, &err);
