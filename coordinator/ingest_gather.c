@@ -2,9 +2,10 @@
 
 #include "coordinator/ingest_window.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
-enum { MAX_BATCH_ARENA = 1 << 30, MAX_SEEN_BYTES = 256 << 20 };
+enum { MAX_BATCH_ARENA = 1 << 30, MAX_SEEN_BYTES = 256 << 20, KEY_DIGITS = 16 };
 
 /* What tells keys of contents from keys of uids with the same text. */
 #define CONTENT_SALT 0x9e3779b97f4a7c15u
@@ -153,16 +154,19 @@ static enum status room_for_one(struct ingest_gather *g, struct error *err)
     return ST_OK;
 }
 
-/* Keys of earlier batches, as they were stored. */
+/* Keys of earlier batches, 16 hexadecimal digits each. */
 static enum status remember(struct partition *p, struct bytes_view seen, struct error *err)
 {
     enum status st = ST_OK;
 
-    for (size_t at = 0; at + 8 <= seen.len && st == ST_OK; at += 8) {
+    for (size_t at = 0; at + KEY_DIGITS <= seen.len && st == ST_OK; at += KEY_DIGITS) {
         uint64_t key = 0;
 
-        for (int i = 7; i >= 0; i--)
-            key = key << 8 | seen.data[at + (size_t)i];
+        for (size_t i = 0; i < KEY_DIGITS; i++) {
+            uint8_t digit = seen.data[at + i];
+
+            key = key << 4 | (uint64_t)(digit <= '9' ? digit - '0' : digit - 'a' + 10);
+        }
         st = ingest_window_add(&p->window, key, err);
     }
     return st;
@@ -290,13 +294,8 @@ static enum status take_keys(struct share *share, const struct item *item, struc
 {
     enum status st = ST_OK;
 
-    for (size_t i = 0; i < item->n_keys && st == ST_OK; i++) {
-        uint8_t bytes[8];
-
-        for (int b = 0; b < 8; b++)
-            bytes[b] = (uint8_t)(item->keys[i] >> (8 * b));
-        st = byte_buf_append(&share->seen, bytes, sizeof bytes, err);
-    }
+    for (size_t i = 0; i < item->n_keys && st == ST_OK; i++)
+        st = byte_buf_printf(&share->seen, err, "%016" PRIx64, item->keys[i]);
     return st;
 }
 

@@ -5,6 +5,7 @@
 
 #include "reinforce/base/arena.h"
 #include "reinforce/base/bytes.h"
+#include "storage/catalog/catalog_ingest.h"
 #include "storage/object/object_store.h"
 
 struct catalog;
@@ -352,6 +353,16 @@ struct catalog_ops {
      * job cancelled. */
     enum status (*shard_redo)(struct catalog *c, int64_t job, int64_t shard, const char *list_key,
                               int64_t n_samples, struct error *err);
+
+    /* Streams: catalog_ingest.h. */
+    enum status (*ingest_commit)(struct catalog *c, int64_t job,
+                                 const struct catalog_ingest *ingest, int64_t now_ms,
+                                 int64_t *shard, struct error *err);
+    enum status (*ingest_read)(struct catalog *c, int64_t job, const char *topic, int32_t partition,
+                               int64_t window, struct arena *arena,
+                               struct catalog_ingest_position *position, struct error *err);
+    enum status (*ingest_list)(struct catalog *c, int64_t job, catalog_ingest_fn *each, void *ctx,
+                               struct error *err);
 
     /* Reading; a walk sees one snapshot. Jobs come by priority, then age; shards in order; workers
      * by name; sources by source_shard and source_index. */

@@ -2,7 +2,10 @@
 #ifndef REINFORCE_STORAGE_CATALOG_INGEST_H
 #define REINFORCE_STORAGE_CATALOG_INGEST_H
 
+#include "reinforce/base/arena.h"
 #include "reinforce/base/bytes.h"
+
+struct catalog;
 
 enum { CATALOG_INGEST_UNKNOWN = -1 }; /* the catalog has not heard of a partition */
 
@@ -13,7 +16,53 @@ struct catalog_ingest_range {
     int64_t begin; /* what the catalog says now, or CATALOG_INGEST_UNKNOWN */
     int64_t end;   /* offset of the next record: what it says afterwards */
     int64_t n_records, n_duplicates, n_refused;
-    struct bytes_view seen; /* to know duplicates by after a restart; the gatherer's own form */
+    struct bytes_view seen; /* text; to know duplicates by after a restart */
 };
+
+/** The list of a shard and what it was made of. */
+struct catalog_ingest {
+    const char *input_key; /* in the output store, JSONL, unlike any other; NULL: no record */
+    uint64_t input_bytes;
+    const char *input_etag;
+    const struct catalog_ingest_range *ranges;
+    size_t n_ranges; /* at least 1 */
+};
+
+/** Where reading goes on. What it points at lives in the arena given. */
+struct catalog_ingest_position {
+    int64_t next_offset;     /* or CATALOG_INGEST_UNKNOWN */
+    struct bytes_view *seen; /* of the last ranges, oldest first */
+    size_t n_seen;
+};
+
+/** A partition's row. */
+struct catalog_ingest_partition {
+    const char *topic;
+    int32_t partition;
+    int64_t next_offset;
+    int64_t n_records, n_duplicates, n_refused; /* of all commits */
+    int64_t updated_ms;
+};
+
+typedef enum status catalog_ingest_fn(void *ctx, const struct catalog_ingest_partition *partition,
+                                      struct error *err);
+
+/**
+ * The shard, ready for work and numbered behind the others, and all offsets, in one transaction; a
+ * done job runs again. *shard is -1 when there was no record. ST_CONFLICT: the catalog does not
+ * say `begin` of some partition (another reader was here), or the job is planning or cancelled;
+ * nothing has changed. May be said again when its answer was lost.
+ */
+NODISCARD enum status catalog_ingest_commit(struct catalog *c, int64_t job,
+                                            const struct catalog_ingest *ingest, int64_t now_ms,
+                                            int64_t *shard, struct error *err);
+/** With the keys of the last `window` records. */
+NODISCARD enum status catalog_ingest_read(struct catalog *c, int64_t job, const char *topic,
+                                          int32_t partition, int64_t window, struct arena *arena,
+                                          struct catalog_ingest_position *position,
+                                          struct error *err);
+/** By topic and partition. */
+NODISCARD enum status catalog_ingest_list(struct catalog *c, int64_t job, catalog_ingest_fn *each,
+                                          void *ctx, struct error *err);
 
 #endif

@@ -100,4 +100,18 @@ NODISCARD enum status catalog_postgres_shards(struct catalog *c, int64_t job,
                                               enum catalog_shard_state state, int64_t now_ms,
                                               catalog_shard_fn *each, void *ctx, struct error *err);
 
+/* And in catalog_postgres_ingest.c. */
+NODISCARD enum status catalog_postgres_ingest_commit(struct catalog *c, int64_t job,
+                                                     const struct catalog_ingest *ingest,
+                                                     int64_t now_ms, int64_t *shard,
+                                                     struct error *err);
+NODISCARD enum status catalog_postgres_ingest_read(struct catalog *c, int64_t job,
+                                                   const char *topic, int32_t partition,
+                                                   int64_t window, struct arena *arena,
+                                                   struct catalog_ingest_position *position,
+                                                   struct error *err);
+NODISCARD enum status catalog_postgres_ingest_list(struct catalog *c, int64_t job,
+                                                   catalog_ingest_fn *each, void *ctx,
+                                                   struct error *err);
+
 #endif

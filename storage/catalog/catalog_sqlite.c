@@ -1,6 +1,7 @@
 #include "storage/catalog/catalog_sqlite.h"
 
 #include "storage/catalog/catalog_sqlite_accounts.h"
+#include "storage/catalog/catalog_sqlite_ingest.h"
 #include "storage/catalog/catalog_sqlite_jobs.h"
 #include "storage/catalog/catalog_sqlite_part.h"
 #include "storage/catalog/catalog_sqlite_read.h"
@@ -341,6 +342,9 @@ const struct catalog_ops catalog_sqlite = {
     .shard_redo = catalog_sqlite_shard_redo,
     .sources = catalog_sqlite_sources,
     .accounts = catalog_sqlite_accounts,
+    .ingest_commit = catalog_sqlite_ingest_commit,
+    .ingest_read = catalog_sqlite_ingest_read,
+    .ingest_list = catalog_sqlite_ingest_list,
     .job_find = sqlite_job_find,
     .progress = catalog_sqlite_progress,
     .outputs = catalog_sqlite_outputs,

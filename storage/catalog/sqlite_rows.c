@@ -175,6 +175,28 @@ const char *const sqlite_statements[N_STATEMENTS] = {
     [SCORE_LIST] = "select teacher, column_name, caption_index, cosine from scores "
                    "where job = ? and shard = ? and sample_index = ? order by column_name, "
                    "caption_index, teacher",
+    [INGEST_OFFSET_INSERT] =
+        "insert or ignore into ingest_offsets (job, topic, partition, next_offset, n_records, "
+        "n_duplicates, n_refused, updated_ms) values (?, ?, ?, ?, ?, ?, ?, ?)",
+    [INGEST_OFFSET_MOVE] =
+        "update ingest_offsets set next_offset = ?5, n_records = n_records + ?6, n_duplicates = "
+        "n_duplicates + ?7, n_refused = n_refused + ?8, updated_ms = ?9 where job = ?1 and topic = "
+        "?2 and partition = ?3 and next_offset = ?4",
+    [INGEST_OFFSET_SELECT] =
+        "select next_offset from ingest_offsets where job = ? and topic = ? and partition = ?",
+    [INGEST_RANGE_INSERT] =
+        "insert into ingest_ranges (job, topic, partition, begin_offset, end_offset, shard, "
+        "n_records, n_duplicates, n_refused, seen) values (?, ?, ?, ?, ?, nullif(?, -1), ?, ?, ?, "
+        "?)",
+    [INGEST_RANGE_FIND] =
+        "select coalesce(r.shard, -1) from ingest_ranges r left join shards s on s.job = r.job and "
+        "s.shard = r.shard where r.job = ? and topic = ? and partition = ? and begin_offset = ? "
+        "and end_offset = ? and s.input_key is ?",
+    [INGEST_SEEN] = "select seen, n_records from ingest_ranges where job = ? and topic = ? and "
+                    "partition = ? order by begin_offset desc",
+    [INGEST_LIST] =
+        "select topic, partition, next_offset, n_records, n_duplicates, n_refused, updated_ms from "
+        "ingest_offsets where job = ? order by topic, partition",
 };
 
 _Static_assert((int)N_STATEMENTS <= (int)SQLITE_DB_MAX_STATEMENTS, "room for every statement");

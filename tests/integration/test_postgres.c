@@ -71,6 +71,7 @@ static void the_contract_is_kept(void **state)
     catalog_contract(&(struct catalog_target){.url = f.url, .pass_time = pass_time, .ctx = &f});
     catalog_accounts_contract(
         &(struct catalog_target){.url = f.url, .pass_time = pass_time, .ctx = &f});
+    catalog_ingest_contract(&(struct catalog_target){.url = f.url});
     teardown(&f);
 }
 
@@ -84,6 +85,7 @@ static void the_contract_is_kept_behind_a_pooler_in_transaction_mode(void **stat
         &(struct catalog_target){.url = f.pooler_url, .pass_time = pass_time, .ctx = &f});
     catalog_accounts_contract(
         &(struct catalog_target){.url = f.pooler_url, .pass_time = pass_time, .ctx = &f});
+    catalog_ingest_contract(&(struct catalog_target){.url = f.pooler_url});
     teardown(&f);
 }
 

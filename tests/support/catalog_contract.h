@@ -18,4 +18,7 @@ void catalog_contract(const struct catalog_target *target);
 /** The same for jobs that pause, quotas, workers, retries, shards made again, and accounts. */
 void catalog_accounts_contract(const struct catalog_target *target);
 
+/** The same for streams: offsets and shards that come together. */
+void catalog_ingest_contract(const struct catalog_target *target);
+
 #endif

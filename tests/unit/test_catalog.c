@@ -39,6 +39,7 @@ static void the_contract_is_kept(void **state)
     setup(&f);
     catalog_contract(&(struct catalog_target){.url = f.url});
     catalog_accounts_contract(&(struct catalog_target){.url = f.url});
+    catalog_ingest_contract(&(struct catalog_target){.url = f.url});
     teardown(&f);
 }
 

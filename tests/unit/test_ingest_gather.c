@@ -191,7 +191,7 @@ static void duplicates_are_dropped_and_counted(void **state)
     assert_int_equal(range->n_records, 3);
     assert_int_equal(range->n_duplicates, 2);
     assert_int_equal(range->end, 5);
-    assert_int_equal(range->seen.len, 3 * 2 * 8);
+    assert_int_equal(range->seen.len, 3 * 2 * 16);
     ingest_gather_destroy(&g);
 }
 
