@@ -6,7 +6,7 @@
 enum {
     ARENA_BYTES = 4 << 20,
     MAX_LIST_BYTES = 1 << 20,
-    MAX_OVERRIDES = 3 + JOB_MAX_CAPTIONERS + JOB_MAX_TEACHERS
+    MAX_OVERRIDES = 4 + JOB_MAX_CAPTIONERS + JOB_MAX_TEACHERS
 };
 
 /* "s3://b/k", "hf://a/b", "mem:x": letters and digits, then a colon. */
@@ -133,6 +133,8 @@ enum status absolute_job_create(const struct job *job, const char *folder, struc
         st = add(&changes, "output.url", job->output.url, "file:", err);
     if (st == ST_OK && job->catalog.url != NULL)
         st = add(&changes, "catalog.url", job->catalog.url, "sqlite:", err);
+    if (st == ST_OK && job->kafka.objects != NULL)
+        st = add(&changes, "kafka.objects", job->kafka.objects, "file:", err);
     if (st == ST_OK)
         st = add_models(&changes, job, err);
     if (st == ST_OK)

@@ -6,6 +6,7 @@
 #include "reinforce/job/job_check.h"
 #include "reinforce/job/job_override.h"
 #include "reinforce/job/job_schema.h"
+#include "reinforce/job/job_stream.h"
 #include "reinforce/job/job_value.h"
 
 #include <stdlib.h>
@@ -228,6 +229,8 @@ static enum status derive(struct job *job, const char *path, const struct yaml_t
         st = last_part(&job->arena, path, true, &job->name, err);
     if (st == ST_OK && job->catalog.url == NULL)
         st = default_catalog(job, root, err);
+    if (job_is_stream(job) && job->kafka.group == NULL)
+        job->kafka.group = job->name;
     if (job->n_teachers == 0 && (count == NULL || count->kind == YAML_TREE_NULL))
         job->views.count = 0;
     for (size_t i = 0; i < job->n_captioners && st == ST_OK; i++) {

@@ -90,6 +90,23 @@ struct job {
         const char *profile; /* of ~/.aws; NULL: as the environment says */
     } output;
 
+    struct {                 /* of inputs that begin with "kafka:" */
+        const char *brokers; /* "HOST:PORT,HOST:PORT" */
+        const char *group;
+        const char *schema;  /* "auto", "json", "protobuf" */
+        const char *start;   /* "earliest", "latest": where a partition begins that is new to us */
+        bool follow;         /* false: the job is done when what was there has been read */
+        const char *objects; /* store that image_key names objects in; NULL: none */
+        const char *dead_letters; /* topic; NULL: none */
+        const char *properties;   /* lines NAME=VALUE; NULL: none */
+        int64_t max_record_bytes;
+        int64_t shard_bytes, shard_age_ms; /* a shard is cut when one of them is reached */
+        int64_t memory_bytes;              /* of records that wait */
+        const char *duplicates;            /* "none", "uid", "content", "both" */
+        int64_t window;                    /* records of a partition that are remembered */
+        int64_t latency_ms;                /* what a record may wait to be leased; 0: any time */
+    } kafka;
+
     struct {                           /* how stores behind a network are reached */
         const char *endpoint, *region; /* NULL: as the environment or a profile says */
         const char *addressing;        /* "auto", "path", "virtual" */

@@ -1,6 +1,7 @@
 #include "reinforce/job/job_check.h"
 
 #include "reinforce/base/parse.h"
+#include "reinforce/job/job_stream.h"
 
 #include <stdio.h>
 
@@ -379,6 +380,56 @@ static enum status check_storage(const struct job *job, const struct yaml_tree *
     return refused_at(root, "storage", -1, "endpoint", err);
 }
 
+/* What needs the other, and what is of no use. */
+static enum status check_stream(const struct job *job, const struct yaml_tree *root,
+                                struct error *err)
+{
+    const char *section = "kafka", *key = "brokers";
+    struct job_stream stream;
+    struct arena arena;
+    enum status st;
+
+    if (!job_is_stream(job)) {
+        if (job->kafka.brokers == NULL)
+            return ST_OK;
+        (void)error_set(err, ST_INVALID,
+                        "is for an input.url such as kafka:TOPIC; this one is \"%.60s\"",
+                        job->input.url);
+        return refused_at(root, section, -1, key, err);
+    }
+    arena_init(&arena, 1 << 20);
+    st = job_stream_parse(job, &arena, &stream, err);
+    if (st != ST_OK) {
+        section = strcmp(err->context, "input.url") == 0 ? "input" : "kafka";
+        key = section[0] == 'i' ? "url" : "properties";
+        err->context[0] = '\0';
+    } else if (job->kafka.brokers == NULL) {
+        st = error_set(err, ST_INVALID, "is missing: HOST:PORT of a broker of \"%.60s\"",
+                       job->input.url);
+    } else if (strcmp(job->input.format, "auto") != 0) {
+        section = "input", key = "format";
+        st = error_set(err, ST_INVALID,
+                       "is of files; how records are written is kafka.schema: auto, json or "
+                       "protobuf");
+    }
+    for (size_t i = 0; st == ST_OK && job->kafka.dead_letters != NULL && i < stream.n_topics; i++)
+        if (strcmp(stream.topics[i], job->kafka.dead_letters) == 0) {
+            key = "dead_letters";
+            st = error_set(err, ST_INVALID,
+                           "\"%.60s\" is also read, so every dead letter would come back; choose "
+                           "another topic",
+                           job->kafka.dead_letters);
+        }
+    if (st == ST_OK && job->kafka.memory_bytes < job->kafka.max_record_bytes) {
+        key = "memory";
+        st = error_set(err, ST_INVALID,
+                       "the largest record allowed (kafka.max_record) would not fit; raise this or "
+                       "lower that");
+    }
+    arena_release(&arena);
+    return st == ST_OK ? ST_OK : refused_at(root, section, -1, key, err);
+}
+
 enum status job_check(const struct job *job, const struct yaml_tree *root, struct error *err)
 {
     enum status st = check_name(job->name, root, "", -1, err);
@@ -391,6 +442,8 @@ enum status job_check(const struct job *job, const struct yaml_tree *root, struc
         st = check_output(job, root, err);
     if (st == ST_OK)
         st = check_storage(job, root, err);
+    if (st == ST_OK)
+        st = check_stream(job, root, err);
     if (st == ST_OK && job->workers.memory_bytes < job->workers.max_sample_bytes) {
         (void)error_set(err, ST_INVALID,
                         "the largest sample allowed (input.max_sample) would not fit; raise this "

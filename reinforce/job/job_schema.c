@@ -6,6 +6,11 @@
 
 static const struct job_option_name input_formats[] = {
     {"auto", 0}, {"webdataset", 1}, {"jsonl", 2}, {"folder", 3}, {NULL, 0}};
+static const struct job_option_name stream_schemas[] = {
+    {"auto", 0}, {"json", 1}, {"protobuf", 2}, {NULL, 0}};
+static const struct job_option_name stream_starts[] = {{"earliest", 0}, {"latest", 1}, {NULL, 0}};
+static const struct job_option_name stream_duplicates[] = {
+    {"none", 0}, {"uid", 1}, {"content", 2}, {"both", 3}, {NULL, 0}};
 static const struct job_option_name output_formats[] = {
     {"webdataset", 0}, {"jsonl", 1}, {"jsonl.gz", 2}, {"jsonl.zst", 3}, {NULL, 0}};
 static const struct job_option_name addressings[] = {
@@ -106,11 +111,12 @@ static const struct job_option input_options[] = {
          "Where the images are: a folder, a dataset's folder or file, a pattern such as "
          "data/{00000..00099}.tar, several of these joined by \"::\", or the manifest.jsonl or "
          "info.json of an earlier job; local, s3://bucket/... or https://host/... (named objects "
-         "alone)."),
+         "alone). kafka:TOPIC,TOPIC reads topics of Kafka, where ^... is a pattern of names."),
     CHOICE("format", JOB(input.format), "auto", input_formats, true,
            "How they are stored; auto looks at suffixes and first bytes."),
     INT("shard_samples", JOB(input.shard_samples), "1000", 1, 1000000, true,
-        "Samples per output shard when the input has no shards of its own (folders, plain JSONL)."),
+        "Samples per output shard when the input has no shards of its own (folders, plain JSONL, "
+        "Kafka)."),
     BOOL("require_caption", JOB(input.require_caption), "true", true,
          "Quarantine samples without a real caption, since trainers skip them; false: take them."),
     BYTES("max_sample", JOB(workers.max_sample_bytes), "256MiB", KIB, 16 * GIB, true,
@@ -157,6 +163,47 @@ static const struct job_option storage_options[] = {
     BOOL("allow_private", JOB(storage.allow_private), "false", false,
          "Read http and https inputs from private addresses too (127.0.0.1, 10.x, a cloud's "
          "metadata service); false protects the network the job runs in from URLs in data."),
+};
+
+/* None is part of the digest: a stream goes on for years, and what it is read by changes. */
+static const struct job_option kafka_options[] = {
+    TEXT("brokers", JOB(kafka.brokers), "", false,
+         "Where to begin to look for the cluster: HOST:PORT, several joined by \",\"."),
+    TEXT("group", JOB(kafka.group), "", false,
+         "Consumer group: its members share the partitions; default: the job's name."),
+    CHOICE("schema", JOB(kafka.schema), "auto", stream_schemas, false,
+           "How records are written; auto tells JSON from protobuf by the first byte."),
+    CHOICE(
+        "start", JOB(kafka.start), "earliest", stream_starts, false,
+        "Where to begin in a partition that the catalog does not know yet; else it goes on where "
+        "the catalog says."),
+    BOOL("follow", JOB(kafka.follow), "true", false,
+         "Wait for new records; false: the job is done when all that was there has been read."),
+    TEXT("objects", JOB(kafka.objects), "", false,
+         "The store where image_key of a record names an object: a folder, or s3://bucket/prefix; "
+         "profile and anonymous of input hold for it."),
+    TEXT("dead_letters", JOB(kafka.dead_letters), "", false,
+         "Topic for records that cannot be taken, as they came, with the reason; default: they are "
+         "counted and logged alone."),
+    LINES("properties", JOB(kafka.properties), "", false,
+          "Properties of librdkafka, NAME=VALUE a line, such as security.protocol=SASL_SSL; a "
+          "secret's value is env:NAME or file:PATH."),
+    BYTES("max_record", JOB(kafka.max_record_bytes), "16MiB", KIB, GIB, false,
+          "A record of more bytes is refused."),
+    BYTES("shard_bytes", JOB(kafka.shard_bytes), "64MiB", KIB, 4 * GIB, false,
+          "A shard is cut when its records have so many bytes, or are input.shard_samples."),
+    DURATION("shard_age", JOB(kafka.shard_age_ms), "30s", 1, 86400000, false,
+             "A shard is cut when its oldest record has waited so long."),
+    BYTES("memory", JOB(kafka.memory_bytes), "256MiB", MIB, 16 * TIB, false,
+          "Records that wait, in bytes; past it partitions are paused."),
+    CHOICE("duplicates", JOB(kafka.duplicates), "uid", stream_duplicates, false,
+           "What makes a record a second one of its kind, which is dropped and counted: the uid, "
+           "the image's content, either (both), or nothing."),
+    INT("window", JOB(kafka.window), "10000", 1, 10000000, false,
+        "Records of a partition among which seconds are told; over restarts, too."),
+    DURATION("latency_target", JOB(kafka.latency_ms), "0s", 0, 86400000, false,
+             "Warn when a record has waited longer than this for its shard to be committed; 0s: "
+             "never."),
 };
 
 static const struct job_option catalog_options[] = {
@@ -371,6 +418,8 @@ const struct job_section job_sections[] = {
     SECTION("storage", storage_options,
             "How object stores and the web are reached; keys to sign with come from the "
             "environment or files alone."),
+    SECTION("kafka", kafka_options,
+            "Of inputs that begin with kafka: (docs/kafka.md says what is guaranteed)."),
     SECTION("catalog", catalog_options, "Where the job's state is kept."),
     SECTION("image", image_options, "Which images are taken."),
     SECTION("views", view_options,

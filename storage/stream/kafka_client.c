@@ -2,7 +2,8 @@
 
 #include "reinforce/base/clock.h"
 #include "reinforce/base/log.h"
-#include "storage/stream/kafka_secret.h"
+#include "reinforce/base/secret.h"
+#include "storage/stream/kafka_token.h"
 
 #include <stdlib.h>
 
@@ -99,7 +100,7 @@ static enum status set(rd_kafka_conf_t *conf, const char *name, const char *valu
 
     if (rd_kafka_conf_set(conf, name, value, why, sizeof why) == RD_KAFKA_CONF_OK)
         return ST_OK;
-    if (kafka_secret_is(name)) /* the library's message quotes the value */
+    if (secret_is_name(name)) /* the library's message quotes the value */
         return error_set(err, ST_INVALID, "property %s was refused by the Kafka client", name);
     return error_set(err, ST_INVALID, "%s", why);
 }
@@ -132,7 +133,7 @@ static enum status set_property(struct kafka_client *client, rd_kafka_conf_t *co
     if (is_word(property->name, "sasl.mechanism") && is_word(property->value, "SCRAM"))
         client->uses_scram = true;
     byte_buf_init(&value, PROPERTY_MAX_BYTES);
-    st = kafka_secret_resolve(property->name, property->value, &value, err);
+    st = secret_resolve(property->name, property->value, &value, err);
     if (st == ST_OK)
         st = set(conf, property->name, (const char *)value.data, err);
     if (value.len > 0)
@@ -201,7 +202,7 @@ static void renew_token(struct kafka_client *client)
     enum status st;
 
     byte_buf_init(&text, PROPERTY_MAX_BYTES);
-    st = kafka_secret_resolve("oauthbearer.token", client->token_source, &text, &err);
+    st = secret_resolve("oauthbearer.token", client->token_source, &text, &err);
     if (st == ST_OK)
         st = kafka_token_read((const char *)text.data, &token, &err);
     if (st != ST_OK)

@@ -2,6 +2,7 @@
 #include "reinforce/job/job.h"
 #include "reinforce/job/job_check.h"
 #include "reinforce/job/job_schema.h"
+#include "reinforce/job/job_stream.h"
 #include "reinforce/job/job_value.h"
 #include "tests/support/oom.h"
 #include "tests/support/test.h"
@@ -276,6 +277,25 @@ static void impossible_combinations_are_refused_with_reason_and_next_step(void *
         {{"output.format=jsonl", "output.embedding_dtype=bfloat16"},
          "output.embedding_dtype",
          "no bfloat16; use float32"},
+        {{"kafka.brokers=h:9092"}, "kafka.brokers", "such as kafka:TOPIC"},
+        {{"input.url=kafka:images"}, "kafka.brokers", "HOST:PORT"},
+        {{"input.url=kafka:a b", "kafka.brokers=h:9092"}, "input.url", "no topic's name"},
+        {{"input.url=kafka:a,,b", "kafka.brokers=h:9092"}, "input.url", "no topic's name"},
+        {{"input.url=kafka:a", "kafka.brokers=h:9092", "input.format=jsonl"},
+         "input.format",
+         "kafka.schema"},
+        {{"input.url=kafka:a,dead", "kafka.brokers=h:9092", "kafka.dead_letters=dead"},
+         "kafka.dead_letters",
+         "would come back"},
+        {{"input.url=kafka:a", "kafka.brokers=h:9092", "kafka.memory=2MiB"},
+         "kafka.memory",
+         "raise this or lower that"},
+        {{"input.url=kafka:a", "kafka.brokers=h:9092", "kafka.properties=sasl.password=x"},
+         "kafka.properties",
+         "env:NAME"},
+        {{"input.url=kafka:a", "kafka.brokers=h:9092", "kafka.properties=linger"},
+         "kafka.properties",
+         "NAME=VALUE"},
         {{"name=a/b"}, "name", "cannot be a name"},
         {{"name=.."}, "name", "cannot be a name"},
         {{"teachers[0].name=a b"}, "teachers[0].name", "cannot be a name"},
@@ -371,6 +391,45 @@ static void without_teachers_there_are_no_views(void **state)
     assert_ok(load(minimal, (const char *const[]){"teachers=", "views.count=0", NULL}, &job, &err));
     assert_int_equal(job->views.count, 0);
     job_destroy(&job);
+}
+
+static void a_stream_has_topics_and_properties(void **state)
+{
+    static const char text[] = "input: {url: 'kafka:images,^more\\.[ab]$'}\n"
+                               "output: {url: out}\n"
+                               "teachers: [{model: m}]\n"
+                               "kafka:\n"
+                               "  brokers: h:9092\n"
+                               "  properties: |\n"
+                               "    linger.ms = 5\n"
+                               "\n"
+                               "    sasl.password=env:SECRET\n"
+                               "    x=a=b\n";
+    struct job_stream stream;
+    struct arena arena;
+    struct job *job;
+    struct error err;
+
+    (void)state;
+    arena_init(&arena, 1 << 20);
+    assert_ok(load(text, NULL, &job, &err));
+    assert_true(job_is_stream(job));
+    assert_string_equal(job->kafka.group, job->name);
+    assert_ok(job_stream_parse(job, &arena, &stream, &err));
+    assert_int_equal(stream.n_topics, 2);
+    assert_string_equal(stream.topics[0], "images");
+    assert_string_equal(stream.topics[1], "^more\\.[ab]$");
+    assert_int_equal(stream.n_properties, 3);
+    assert_string_equal(stream.properties[0].name, "linger.ms");
+    assert_string_equal(stream.properties[0].value, "5");
+    assert_string_equal(stream.properties[1].value, "env:SECRET");
+    assert_string_equal(stream.properties[2].value, "a=b");
+    job_destroy(&job);
+    assert_ok(load(minimal, NULL, &job, &err));
+    assert_false(job_is_stream(job));
+    assert_null(job->kafka.group);
+    job_destroy(&job);
+    arena_release(&arena);
 }
 
 static void overrides_reach_every_place(void **state)
@@ -806,6 +865,7 @@ int main(void)
         cmocka_unit_test(impossible_combinations_are_refused_with_reason_and_next_step),
         cmocka_unit_test(a_refused_combination_points_at_the_line),
         cmocka_unit_test(without_teachers_there_are_no_views),
+        cmocka_unit_test(a_stream_has_topics_and_properties),
         cmocka_unit_test(overrides_reach_every_place),
         cmocka_unit_test(the_digest_follows_what_changes_results_alone),
         cmocka_unit_test(differences_are_named_exactly_when_the_digest_differs),

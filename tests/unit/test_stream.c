@@ -2,7 +2,8 @@
  * to show on demand. */
 #include "reinforce/base/clock.h"
 #include "reinforce/base/file.h"
-#include "storage/stream/kafka_secret.h"
+#include "reinforce/base/secret.h"
+#include "storage/stream/kafka_token.h"
 #include "tests/support/stream_contract.h"
 #include "tests/support/temp_folder.h"
 #include "tests/support/test.h"
@@ -240,11 +241,11 @@ static void secrets_come_from_the_environment_or_a_file(void **state)
     (void)snprintf(source, sizeof source, "file:%s", path);
     assert_ok(file_write_atomic(path, bytes_of_string("s3cret\n"), &err));
     byte_buf_init(&out, 1 << 16);
-    assert_ok(kafka_secret_resolve("sasl.password", source, &out, &err));
+    assert_ok(secret_resolve("sasl.password", source, &out, &err));
     assert_string_equal((const char *)out.data, "s3cret");
     byte_buf_reset(&out);
     assert_int_equal(setenv("REINFORCE_TEST_SECRET", "from env", 1), 0);
-    assert_ok(kafka_secret_resolve("sasl.password", "env:REINFORCE_TEST_SECRET", &out, &err));
+    assert_ok(secret_resolve("sasl.password", "env:REINFORCE_TEST_SECRET", &out, &err));
     assert_string_equal((const char *)out.data, "from env");
     byte_buf_release(&out);
     temp_folder_release(&folder);

@@ -1,55 +1,12 @@
-#include "storage/stream/kafka_secret.h"
+#include "storage/stream/kafka_token.h"
 
-#include "reinforce/base/file.h"
+#include "reinforce/base/bytes.h"
 #include "reinforce/base/json.h"
 #include "storage/format/base64.h"
 
-#include <stdlib.h>
+#include <stdio.h>
 
 enum { TOKEN_MAX_BYTES = 64 << 10 };
-
-bool kafka_secret_is(const char *name)
-{
-    size_t len = strlen(name);
-
-    return strstr(name, "password") != NULL || strstr(name, "secret") != NULL ||
-           strcmp(name, "ssl.key.pem") == 0 || (len >= 6 && strcmp(name + len - 6, ".token") == 0);
-}
-
-static enum status read_file(const char *path, struct byte_buf *out, struct error *err)
-{
-    enum status st = file_read(path, out, err);
-
-    if (st == ST_OK && out->len > 0 && out->data[out->len - 1] == '\n')
-        out->len--;
-    return st;
-}
-
-enum status kafka_secret_resolve(const char *name, const char *value, struct byte_buf *out,
-                                 struct error *err)
-{
-    enum status st;
-
-    if (strncmp(value, "env:", 4) == 0) {
-        const char *found = getenv(value + 4); /* NOLINT(concurrency-mt-unsafe): nobody sets any */
-
-        st = found != NULL ? byte_buf_append_string(out, found, err)
-                           : error_set(err, ST_NOT_FOUND, "environment variable \"%s\" is not set",
-                                       value + 4);
-    } else if (strncmp(value, "file:", 5) == 0) {
-        st = read_file(value + 5, out, err);
-    } else if (kafka_secret_is(name)) {
-        return error_set(err, ST_INVALID,
-                         "\"%s\" is a secret; write env:NAME or file:PATH and put it there", name);
-    } else {
-        st = byte_buf_append_string(out, value, err);
-    }
-    if (st == ST_OK)
-        st = byte_buf_append(out, "", 1, err);
-    if (st != ST_OK)
-        error_add_context(err, "property %s", name);
-    return st;
-}
 
 /* URL-safe base64 without padding (RFC 7515) to what base64_decode() takes. */
 static enum status decode_part(const char *part, size_t len, struct byte_buf *out,
