@@ -81,6 +81,10 @@ static enum status print_summary(const struct job *job, const struct run_summary
                  p->catalog.samples_done, p->catalog.samples_quarantined);
     (void)printf("  shards       %" PRId64 " of %" PRId64 ", %s\n", p->catalog.shards_done,
                  p->catalog.shards_total, bytes);
+    if (s->is_stream)
+        (void)printf(
+            "  records      %lld taken by this run, %lld duplicates dropped, %lld refused\n",
+            s->records, s->duplicates, s->refused);
     if (!s->nothing_to_do) {
         (void)printf("  this run     %" PRId64
                      " samples, captions %lld, views embedded %lld, texts embedded %lld\n",

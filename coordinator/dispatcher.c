@@ -7,6 +7,7 @@
 #include "reinforce/base/clock.h"
 #include "reinforce/base/log.h"
 #include "reinforce/base/wake.h"
+#include "reinforce/job/job_stream.h"
 #include "storage/catalog/catalog.h"
 
 #include <errno.h>
@@ -17,6 +18,7 @@
 
 enum {
     MAX_WAIT_MS = 1000,
+    FED_WAIT_MS = 200,
     IDLE_WAIT_MS = 2000, /* for workers without a job: there may be thousands */
     REFRESH_MS = 1000,
     FORGET_MS = 3600000, /* a worker that was silent for so long says hello again */
@@ -167,6 +169,13 @@ static bool is_wanted_elsewhere(struct dispatcher *d, const struct served_job *j
     return true;
 }
 
+/* Whether a job may get more shards than it has. */
+static bool is_fed(const struct dispatcher *d, const struct served_job *job)
+{
+    return d->options.job == NULL ? job_is_stream(job->job)
+                                  : d->options.is_fed != NULL && atomic_load(d->options.is_fed);
+}
+
 static enum status grant(struct dispatcher *d, struct peer *peer,
                          const struct wire_message *request, struct error *err)
 {
@@ -174,6 +183,7 @@ static enum status grant(struct dispatcher *d, struct peer *peer,
     const struct served_job *job = served_jobs_find(&d->jobs, request->u.lease_request.job);
     struct catalog_lease lease;
     int64_t wait_ms = 0;
+    bool fed;
     enum status st;
 
     /* It was granted, and the answer was lost or is late: the same again. */
@@ -186,6 +196,7 @@ static enum status grant(struct dispatcher *d, struct peer *peer,
         return reply(d, peer, &answer, err);
     }
     arena_reset(&d->arena);
+    fed = is_fed(d, job); /* asked first: a shard that comes later is seen by the next look */
     st = catalog_lease_take(d->catalog, job->id, peer->name, d->options.wall_ms(),
                             job->job->workers.lease_ms, (int)job->job->workers.max_attempts,
                             &d->arena, &lease, &wait_ms, err);
@@ -196,8 +207,9 @@ static enum status grant(struct dispatcher *d, struct peer *peer,
         log_at(LOG_WARN, "lease_not_taken", "cause=\"%s\"", err->message);
         answer.u.no_work.wait_ms = MAX_WAIT_MS;
     } else if (st == ST_NOT_FOUND) {
-        answer.u.no_work.finished = wait_ms < 0 || is_wanted_elsewhere(d, job, true);
-        answer.u.no_work.wait_ms = MAX(MIN(wait_ms, (int64_t)MAX_WAIT_MS), (int64_t)0);
+        answer.u.no_work.finished = (wait_ms < 0 && !fed) || is_wanted_elsewhere(d, job, true);
+        answer.u.no_work.wait_ms =
+            fed ? FED_WAIT_MS : MAX(MIN(wait_ms, (int64_t)MAX_WAIT_MS), (int64_t)0);
     } else {
         return st;
     }

@@ -17,8 +17,9 @@ struct dispatcher_options {
         *keys;             /* CURVE; NULL: plain. Who may come in is the context's door's to say */
     const struct job *job; /* NULL: every job of the catalog, as it comes and goes */
     int64_t job_id;        /* of `job` */
-    const char *catalog_url;  /* also what workers are told to open */
-    int64_t (*wall_ms)(void); /* what leases expire by; NULL: clock_wall_ms */
+    const char *catalog_url;   /* also what workers are told to open */
+    int64_t (*wall_ms)(void);  /* what leases expire by; NULL: clock_wall_ms */
+    const atomic_bool *is_fed; /* of `job`: true: more shards may come; NULL: none come */
 };
 
 /** Why a dispatcher no longer grants leases. */

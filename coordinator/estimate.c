@@ -1,6 +1,7 @@
 #include "coordinator/estimate.h"
 
 #include "coordinator/planner.h"
+#include "reinforce/job/job_stream.h"
 #include "storage/format/dataset.h"
 #include "worker/storage.h"
 
@@ -88,12 +89,15 @@ static enum status survey(const struct job *job, struct estimate *estimate, stru
 {
     struct arena arena;
     struct plan plan = {.job = job, .arena = &arena};
-    struct object_store_options options;
     enum status st;
 
+    if (job_is_stream(job))
+        return error_set(
+            err, ST_INVALID,
+            "\"%.100s\" is a stream, which has no length; plan a folder of such images",
+            job->input.url);
     arena_init(&arena, ARENA_BYTES);
-    storage_input_options(job, &options);
-    st = input_open(job->input.url, &options, &arena, &plan.input, err);
+    st = storage_open_input(job, &arena, &plan.input, err);
     if (st == ST_OK)
         st = object_store_open(job->output.url, &plan.output, err);
     if (st == ST_OK)

@@ -423,10 +423,12 @@ size_t ingest_gather_flow(struct ingest_gather *g, bool paused, struct stream_pa
     bool is_full = g->queued_bytes > g->limits.max_queued_bytes;
     bool has_room = g->queued_bytes <= g->limits.max_queued_bytes / 2;
 
+    if (paused ? !is_full : !has_room) /* as almost always: no look at each */
+        return 0;
     for (size_t i = 0; i < g->n_partitions && n < max; i++) {
         struct partition *p = &g->partitions[i];
 
-        if (paused ? p->paused || !is_full || p->bytes < share : !p->paused || !has_room)
+        if (paused ? p->paused || p->bytes < share : !p->paused)
             continue;
         p->paused = paused;
         out[n++] = (struct stream_partition){

@@ -5,6 +5,7 @@
 #include "coordinator/planner.h"
 #include "coordinator/side_objects.h"
 #include "reinforce/base/log.h"
+#include "reinforce/job/job_stream.h"
 #include "storage/format/dataset.h"
 #include "worker/storage.h"
 
@@ -23,8 +24,7 @@ enum status job_site_open(struct job_site *site, const struct job *job, bool sol
     memset(site, 0, sizeof *site);
     site->job = job;
     arena_init(&site->arena, ARENA_BYTES);
-    storage_input_options(job, &stores);
-    st = input_open(job->input.url, &stores, &site->arena, &site->input, err);
+    st = storage_open_input(job, &site->arena, &site->input, err);
     storage_output_options(job, sole_writer, &stores);
     if (st == ST_OK)
         st = object_store_open_with(job->output.url, &stores, &site->output, err);
@@ -111,7 +111,8 @@ enum status job_site_plan(struct job_site *site, struct catalog *catalog, struct
         .job = site->job, .input = site->input, .output = site->output, .arena = &site->arena};
     struct bytes_view config = bytes_of_string(site->job->effective_json);
     struct object_written written;
-    enum status st = planner_run(&plan, err);
+    /* shards of a stream come with its records */
+    enum status st = job_is_stream(site->job) ? ST_OK : planner_run(&plan, err);
 
     /* Another job may have begun here since job_site_check() looked. */
     if (st == ST_OK && site->is_known)

@@ -2,8 +2,10 @@
 
 #include "coordinator/dispatcher.h"
 #include "coordinator/extension.h"
+#include "coordinator/feed.h"
 #include "coordinator/job_site.h"
 #include "reinforce/base/clock.h"
+#include "reinforce/job/job_stream.h"
 #include "worker/model_record.h"
 #include "worker/worker_group.h"
 
@@ -13,7 +15,7 @@
 
 #define ENDPOINT "inproc://dispatch"
 
-enum { ARENA_BYTES = 64 << 20, PROGRESS_MS = 1000 };
+enum { ARENA_BYTES = 64 << 20, PROGRESS_MS = 1000, CONNECT_MS = 20000 };
 
 /* All of one run; released in one place. */
 struct run {
@@ -30,6 +32,7 @@ struct run {
     struct memory_budget budget;
     struct stage_context context;
     void *zmq;
+    struct feed *feed; /* of a stream */
     struct dispatcher *dispatcher;
     struct worker_group *workers;
     int64_t started_ms;
@@ -101,6 +104,8 @@ static enum status begin(struct run *run, struct run_summary *summary, struct er
         st = job_site_check(&run->site, &run->row, run->catalog_url, err);
     if (st == ST_OK && run->row.state == CATALOG_JOB_PLANNING)
         st = job_site_plan(&run->site, run->catalog, &run->row, err);
+    if (st == ST_OK && job_is_stream(job)) /* there may be more by now */
+        run->row.state = CATALOG_JOB_RUNNING;
     if (st == ST_OK && run->row.state != CATALOG_JOB_DONE) /* it may have been paused */
         st = catalog_job_set_state(run->catalog, run->row.job, CATALOG_JOB_RUNNING, err);
     if (st == ST_OK && alone)
@@ -162,12 +167,41 @@ static enum status watch(struct run *run, struct error *err)
             return st;
         if (st == ST_OK && options->progress != NULL)
             options->progress(options->progress_ctx, &progress);
+        if (run->feed != NULL && options->stop != NULL && atomic_load(options->stop))
+            feed_stop(run->feed);
         if ((options->stop != NULL && atomic_load(options->stop)) ||
             dispatcher_verdict(run->dispatcher) != DISPATCHER_WORKING ||
             (options->sample_limit > 0 && progress.samples_this_run >= options->sample_limit))
             worker_group_drain(run->workers);
     }
     return ST_OK;
+}
+
+static enum status start_feed(struct run *run, struct error *err)
+{
+    const struct ingest_options options = {.job = run->job,
+                                           .job_id = run->row.job,
+                                           .catalog_url = run->catalog_url,
+                                           .output = run->site.output,
+                                           .connect_ms = CONNECT_MS};
+
+    return feed_start(&options, &run->feed, err);
+}
+
+static enum status end_feed(struct run *run, struct run_summary *summary, struct error *err)
+{
+    const struct ingest_stats *stats;
+    enum status st;
+
+    if (run->feed == NULL)
+        return ST_OK;
+    st = feed_join(run->feed, err);
+    stats = feed_stats(run->feed);
+    summary->is_stream = true;
+    summary->records = atomic_load(&stats->n_records);
+    summary->duplicates = atomic_load(&stats->n_duplicates);
+    summary->refused = atomic_load(&stats->n_refused);
+    return st;
 }
 
 static enum status work(struct run *run, struct run_summary *summary, struct error *err)
@@ -208,6 +242,12 @@ static enum status work(struct run *run, struct run_summary *summary, struct err
         return error_set(err, ST_NO_MEMORY, "could not create a ZeroMQ context: %s",
                          zmq_strerror(errno));
     dispatch.zmq = agents.zmq = run->zmq;
+    if (job_is_stream(run->job)) {
+        st = start_feed(run, err);
+        if (st != ST_OK)
+            return st;
+        dispatch.is_fed = feed_is_open(run->feed);
+    }
     st = dispatcher_create(&dispatch, &run->dispatcher, err);
     run->started_ms = clock_monotonic_ms();
     if (st == ST_OK)
@@ -229,6 +269,12 @@ static enum status work(struct run *run, struct run_summary *summary, struct err
         }
     }
     dispatcher_destroy(&run->dispatcher);
+    joined = end_feed(run, summary, &late);
+    if (st == ST_OK && joined != ST_OK) {
+        *err = late;
+        st = joined;
+    }
+    feed_destroy(&run->feed); /* nobody looks at it any more */
     return st;
 }
 

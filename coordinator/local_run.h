@@ -38,6 +38,8 @@ struct run_summary {
     int64_t captioner_ns[JOB_MAX_CAPTIONERS]; /* thread time in each model, as in the job file */
     int64_t teacher_ns[JOB_MAX_TEACHERS];
     int64_t models_ms; /* spent loading models */
+    bool is_stream;    /* the next three are of this run */
+    long long records, duplicates, refused;
     size_t peak_pixel_bytes;
 };
 

@@ -4,6 +4,7 @@
 #include "reinforce/base/clock.h"
 #include "reinforce/base/log.h"
 #include "reinforce/base/wake.h"
+#include "reinforce/job/job_stream.h"
 
 #include <inttypes.h>
 #include <poll.h>
@@ -82,6 +83,11 @@ static enum status look_after(struct steward *s, struct catalog_job *row, struct
     st = catalog_job_find(s->catalog, row->name, &arena, &found, &config, err);
     if (st == ST_OK)
         st = job_load_text(bytes_of_string(config), row->name, NULL, 0, &job, err);
+    if (st == ST_OK && job_is_stream(job)) { /* whoever reads it knows when it is over */
+        job_destroy(&job);
+        arena_release(&arena);
+        return ST_OK;
+    }
     if (st == ST_OK)
         st = job_site_open(&site, job, false, err);
     if (st == ST_OK && is_new)

@@ -2,6 +2,7 @@
 
 #include "coordinator/extension.h"
 #include "reinforce/base/clock.h"
+#include "reinforce/job/job_stream.h"
 #include "worker/storage.h"
 
 enum { ARENA_BYTES = 64 << 20 };
@@ -29,9 +30,15 @@ enum status submit_job(const struct job *job, const char *catalog_url, const int
     struct catalog *catalog;
     const char *stored = NULL;
     struct error why;
-    enum status st = catalog_open(catalog_url, &catalog, err);
+    enum status st;
 
     memset(out, 0, sizeof *out);
+    if (job_is_stream(job))
+        return error_set(err, ST_INVALID,
+                         "job \"%s\" reads a stream, which coordinators of fleets do not do yet; "
+                         "use `reinforce run`",
+                         job->name);
+    st = catalog_open(catalog_url, &catalog, err);
     if (st != ST_OK)
         return st;
     arena_init(&arena, ARENA_BYTES);

@@ -247,8 +247,7 @@ static enum status open_assignment(struct fleet_worker *w, const struct wire_mes
     st = read_job(a, offer->u.job_offer.name, a->digest, err);
     if (st != ST_OK)
         return st;
-    storage_input_options(a->job, &stores);
-    st = input_open(a->job->input.url, &stores, &a->arena, &a->input, err);
+    st = storage_open_input(a->job, &a->arena, &a->input, err);
     storage_output_options(a->job, false, &stores);
     if (st == ST_OK)
         st = object_store_open_with(a->job->output.url, &stores, &a->output, err);

@@ -1,5 +1,7 @@
 #include "worker/storage.h"
 
+#include "reinforce/job/job_stream.h"
+
 static void common(const struct job *job, struct object_store_options *options)
 {
     *options = (struct object_store_options){
@@ -27,4 +29,22 @@ void storage_output_options(const struct job *job, bool sole_writer,
     common(job, options);
     options->profile = job->output.profile;
     options->sole_writer = sole_writer;
+}
+
+enum status storage_open_input(const struct job *job, struct arena *arena, struct input *out,
+                               struct error *err)
+{
+    struct object_store_options options;
+    enum status st;
+
+    *out = (struct input){0};
+    storage_input_options(job, &options);
+    if (!job_is_stream(job))
+        return input_open(job->input.url, &options, arena, out, err);
+    if (job->kafka.objects == NULL)
+        return ST_OK;
+    st = object_store_open_with(job->kafka.objects, &options, &out->store, err);
+    if (st != ST_OK)
+        error_add_context(err, "kafka.objects");
+    return st;
 }

@@ -4,9 +4,15 @@
 
 #include "reinforce/job/job.h"
 #include "storage/object/object_store.h"
+#include "worker/input.h"
 
 /** Options of the store a job reads from. Strings are the job's. */
 void storage_input_options(const struct job *job, struct object_store_options *options);
+
+/** Opens what a job reads: input_open() of its input.url; of a stream the store that records name
+ * objects in, if there is one. */
+NODISCARD enum status storage_open_input(const struct job *job, struct arena *arena,
+                                         struct input *out, struct error *err);
 
 /** Options of the store it writes to. `sole_writer`: nobody else writes there now. */
 void storage_output_options(const struct job *job, bool sole_writer,

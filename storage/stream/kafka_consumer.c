@@ -4,7 +4,13 @@
 
 #include <stdlib.h>
 
-enum { CLOSE_MS = 10000, MAX_HEADERS = 1024, MIN_KBYTES = 1024, MAX_KBYTES = 2097151 };
+enum {
+    CLOSE_MS = 10000,
+    WATERMARKS_MS = 5000,
+    MAX_HEADERS = 1024,
+    MIN_KBYTES = 1024,
+    MAX_KBYTES = 2097151
+};
 
 struct consumer {
     struct stream_consumer base;
@@ -14,7 +20,7 @@ struct consumer {
     size_t n_headers;
     struct stream_partition *partitions;
     size_t n_partitions;
-    rd_kafka_topic_partition_list_t *gone; /* names what STREAM_GONE speaks of */
+    rd_kafka_topic_partition_list_t *about; /* names the one partition an event is about */
 };
 
 static struct consumer *self(struct stream_consumer *c)
@@ -80,34 +86,56 @@ static enum status take_headers(struct consumer *own, const rd_kafka_message_t *
     return st;
 }
 
+/* The partition an event is about, as the event's only one. */
+static enum status name_partition(struct consumer *own, const rd_kafka_topic_partition_t *where,
+                                  enum stream_event_kind kind, struct stream_event *event,
+                                  struct error *err)
+{
+    enum status st = room_for_partitions(own, 1, err);
+
+    if (st != ST_OK)
+        return st;
+    if (own->about != NULL)
+        rd_kafka_topic_partition_list_destroy(own->about);
+    own->about = rd_kafka_topic_partition_list_new(1);
+    (void)rd_kafka_topic_partition_list_add(own->about, where->topic, where->partition);
+    own->partitions[0] = (struct stream_partition){.topic = own->about->elems[0].topic,
+                                                   .partition = where->partition};
+    event->kind = kind;
+    event->partitions = own->partitions;
+    event->n_partitions = 1;
+    return ST_OK;
+}
+
+/* An offset behind retention, or beyond the end of a topic that was made anew. */
+static enum status take_gone(struct consumer *own, const rd_kafka_topic_partition_t *where,
+                             struct stream_event *event, struct error *err)
+{
+    rd_kafka_resp_err_t code = rd_kafka_query_watermark_offsets(
+        own->client.rk, where->topic, where->partition, &event->first, &event->end, WATERMARKS_MS);
+
+    if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+        event->first = event->end = -1;
+    return name_partition(own, where, STREAM_GONE, event, err);
+}
+
 /* What a partition or the client as a whole had to say. */
 static enum status take_error(struct consumer *own, struct stream_event *event, struct error *err)
 {
     rd_kafka_topic_partition_t *where = rd_kafka_event_topic_partition(own->event);
+    rd_kafka_resp_err_t code = rd_kafka_event_error(own->event);
     enum status st;
 
-    if (where == NULL)
-        return kafka_client_take(&own->client, own->event, err);
-    if (own->gone != NULL)
-        rd_kafka_topic_partition_list_destroy(own->gone);
-    own->gone = rd_kafka_topic_partition_list_new(1);
-    (void)rd_kafka_topic_partition_list_add(own->gone, where->topic, where->partition);
-    if (rd_kafka_event_error(own->event) != RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET) {
+    if (where != NULL && code == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET)
+        st = take_gone(own, where, event, err);
+    else if (where != NULL && code == RD_KAFKA_RESP_ERR__PARTITION_EOF)
+        st = name_partition(own, where, STREAM_CAUGHT_UP, event, err);
+    else
         st = kafka_client_take(&own->client, own->event, err);
-        if (st != ST_OK)
-            error_add_context(err, "topic %s, partition %d", where->topic, (int)where->partition);
-    } else {
-        st = room_for_partitions(own, 1, err);
-        if (st == ST_OK) {
-            own->partitions[0] = (struct stream_partition){.topic = own->gone->elems[0].topic,
-                                                           .partition = where->partition,
-                                                           .offset = where->offset};
-            event->kind = STREAM_GONE;
-            event->partitions = own->partitions;
-            event->n_partitions = 1;
-        }
-    }
-    rd_kafka_topic_partition_destroy(where);
+    if (where != NULL && st != ST_OK)
+        error_add_context(err, "topic %s, partition %d", where->topic, (int)where->partition);
+    if (where != NULL)
+        rd_kafka_topic_partition_destroy(where);
     return st;
 }
 
@@ -150,7 +178,6 @@ static enum status take_rebalance(struct consumer *own, struct stream_event *eve
         own->partitions[i] = (struct stream_partition){
             .topic = list->elems[i].topic,
             .partition = list->elems[i].partition,
-            .offset = STREAM_OFFSET_BEGINNING,
         };
     event->kind = assigned ? STREAM_ASSIGNED : STREAM_REVOKED;
     event->partitions = own->partitions;
@@ -239,6 +266,8 @@ static enum status assign(struct stream_consumer *c, const struct stream_partiti
     if (st == ST_OK)
         st = kafka_client_failed(&own->client, rd_kafka_incremental_assign(own->client.rk, list),
                                  err);
+    if (st == ST_OK) /* one that was paused and comes anew is not */
+        (void)rd_kafka_resume_partitions(own->client.rk, list);
     rd_kafka_topic_partition_list_destroy(list);
     return st;
 }
@@ -326,8 +355,8 @@ static void close_consumer(struct stream_consumer *c)
         rd_kafka_event_destroy(own->event);
     if (own->client.rk != NULL)
         leave_group(own);
-    if (own->gone != NULL)
-        rd_kafka_topic_partition_list_destroy(own->gone);
+    if (own->about != NULL)
+        rd_kafka_topic_partition_list_destroy(own->about);
     kafka_client_release(&own->client);
     free(own->headers);
     free(own->partitions);
@@ -376,7 +405,7 @@ enum status kafka_consumer_open(const char *address, const struct stream_consume
         {"queued.min.messages", "1000000"}, /* bytes are what limits */
         {"allow.auto.create.topics", "false"},
         {"topic.metadata.refresh.interval.ms", "30000"}, /* new topics of a pattern */
-        {"enable.partition.eof", "false"},
+        {"enable.partition.eof", "true"},
     };
     const struct kafka_client_options client = {
         .type = RD_KAFKA_CONSUMER,

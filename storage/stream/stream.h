@@ -44,18 +44,20 @@ struct stream_message {
 enum stream_event_kind {
     STREAM_NOTHING = 0, /* the time was up */
     STREAM_MESSAGE = 1,
-    STREAM_ASSIGNED = 2, /* answer with stream_consumer_assign() and the offsets to begin at */
-    STREAM_REVOKED = 3,  /* finish what is begun, then stream_consumer_unassign() */
-    STREAM_GONE = 4,     /* what stood at the offset has been deleted; go on by assigning anew */
+    STREAM_ASSIGNED = 2,  /* answer with stream_consumer_assign() and the offsets to begin at */
+    STREAM_REVOKED = 3,   /* finish what is begun, then stream_consumer_unassign() */
+    STREAM_GONE = 4,      /* nothing stands at the offset; go on by assigning anew */
+    STREAM_CAUGHT_UP = 5, /* a partition has been read to its end, for now */
 };
 
 /** What poll() gave; what it points at lives until the next poll(). */
 struct stream_event {
     enum stream_event_kind kind;
     struct stream_message message;
-    const struct stream_partition *partitions; /* offsets are set of STREAM_GONE alone */
+    const struct stream_partition *partitions; /* without offsets */
     size_t n_partitions;
-    bool lost; /* of STREAM_REVOKED: it has happened already, others may have them */
+    int64_t first, end; /* of STREAM_GONE: the offsets there are, end not included; -1: not known */
+    bool lost;          /* of STREAM_REVOKED: it has happened already, others may have them */
 };
 
 /** Strings are borrowed for the call that opens. */
@@ -144,7 +146,7 @@ NODISCARD enum status stream_consumer_poll(struct stream_consumer *c, int timeou
                                            struct stream_event *event, struct error *err);
 
 /** Begins to read at the offsets given, whatever the group has committed: answers STREAM_ASSIGNED,
- * or moves partitions that are assigned already. */
+ * or moves partitions that are assigned already. None of them is paused afterwards. */
 NODISCARD enum status stream_consumer_assign(struct stream_consumer *c,
                                              const struct stream_partition *partitions, size_t n,
                                              struct error *err);

@@ -430,26 +430,39 @@ enum status stream_record_read(enum stream_schema schema, struct bytes_view valu
     return st;
 }
 
-/* The line of what is left of a record when everything with a place of its own is taken out. */
-static enum status write_fields(const struct record *record, struct byte_buf *out,
-                                struct error *err)
+/* A copy of the record without the fields that would be taken for a record's own: where an earlier
+ * reader found its image, and where an earlier record stood. Its meta is to be let go. */
+static enum status without_places(const struct record *record, struct record *copy,
+                                  struct error *err)
+{
+    static const char *const places[] = {STREAM_RECORD_ORIGIN, "image_key", "image_url"};
+
+    *copy = *record;
+    copy->meta = record->meta != NULL ? json_copy(record->meta) : json_object();
+    if (copy->meta == NULL)
+        return error_set(err, ST_NO_MEMORY, "could not copy a record");
+    for (size_t i = 0; i < ARRAY_LEN(places); i++)
+        (void)json_object_del(copy->meta, places[i]);
+    return ST_OK;
+}
+
+/* What is left when everything with a place of its own in protobuf is taken out. */
+static enum status write_fields(struct record *rest, struct byte_buf *out, struct error *err)
 {
     const struct dataset_write_options options = {.layout = DATASET_LAYOUT_CURRENT,
                                                   .dtype = RECORD_F32};
-    struct record rest = *record;
     struct byte_buf line;
     json_t *object = NULL;
     enum status st;
 
-    rest.image = rest.url = (struct bytes_view){0};
-    rest.n_captions = 0;
+    rest->image = rest->url = (struct bytes_view){0};
+    rest->n_captions = 0;
     byte_buf_init(&line, out->max_len);
-    st = jsonl_write_line(&rest, &options, &line, err);
+    st = jsonl_write_line(rest, &options, &line, err);
     if (st == ST_OK)
         st = json_parse(byte_buf_view(&line), &object, err);
     if (st == ST_OK) {
         (void)json_object_del(object, "uid");
-        (void)json_object_del(object, STREAM_RECORD_ORIGIN);
         if (json_object_size(object) > 0)
             st = json_write(object, out, err);
     }
@@ -458,8 +471,8 @@ static enum status write_fields(const struct record *record, struct byte_buf *ou
     return st;
 }
 
-static enum status write_protobuf(const struct record *record, const char *image_key,
-                                  struct arena *arena, struct byte_buf *out, struct error *err)
+static enum status write_protobuf(struct record *record, const char *image_key, struct arena *arena,
+                                  struct byte_buf *out, struct error *err)
 {
     struct ingest_record message = {
         .version = STREAM_RECORD_VERSION,
@@ -482,36 +495,21 @@ static enum status write_protobuf(const struct record *record, const char *image
     return st;
 }
 
-static enum status write_json(const struct record *record, const char *image_key,
-                              struct byte_buf *out, struct error *err)
+static enum status write_json(struct record *record, const char *image_key, struct byte_buf *out,
+                              struct error *err)
 {
     const struct dataset_write_options options = {.layout = DATASET_LAYOUT_CURRENT,
                                                   .dtype = RECORD_F32};
-    struct record copy = *record;
-    struct byte_buf line;
-    json_t *object = NULL;
     enum status st;
 
-    if (image_key != NULL)
-        copy.image = (struct bytes_view){0};
-    byte_buf_init(&line, out->max_len);
-    st = jsonl_write_line(&copy, &options, &line, err);
-    if (st == ST_OK && image_key == NULL &&
-        json_object_get(record->meta, STREAM_RECORD_ORIGIN) == NULL) {
-        line.len--; /* its newline */
-        st = byte_buf_append(out, line.data, line.len, err);
-    } else if (st == ST_OK) {
-        st = json_parse(byte_buf_view(&line), &object, err);
-        if (st == ST_OK)
-            (void)json_object_del(object, STREAM_RECORD_ORIGIN);
-        if (st == ST_OK && image_key != NULL &&
-            json_object_set_new(object, "image_key", json_string(image_key)) != 0)
-            st = error_set(err, ST_NO_MEMORY, "could not keep an image's key");
-        if (st == ST_OK)
-            st = json_write(object, out, err);
+    if (image_key != NULL) {
+        record->image = (struct bytes_view){0};
+        if (json_object_set_new(record->meta, "image_key", json_string(image_key)) != 0)
+            return error_set(err, ST_NO_MEMORY, "could not keep an image's key");
     }
-    json_decref(object);
-    byte_buf_release(&line);
+    st = jsonl_write_line(record, &options, out, err);
+    if (st == ST_OK)
+        out->len--; /* its newline */
     return st;
 }
 
@@ -520,12 +518,17 @@ enum status stream_record_write(enum stream_schema schema, const struct record *
                                 struct error *err)
 {
     size_t before = out->len;
+    struct record copy;
     enum status st;
 
     if (image_key == NULL && record->image.len == 0)
         return error_set(err, ST_INVALID, "the sample has no image");
-    st = schema == STREAM_SCHEMA_PROTOBUF ? write_protobuf(record, image_key, arena, out, err)
-                                          : write_json(record, image_key, out, err);
+    st = without_places(record, &copy, err);
+    if (st != ST_OK)
+        return st;
+    st = schema == STREAM_SCHEMA_PROTOBUF ? write_protobuf(&copy, image_key, arena, out, err)
+                                          : write_json(&copy, image_key, out, err);
+    json_decref(copy.meta);
     if (st != ST_OK)
         out->len = before;
     return st;

@@ -243,6 +243,7 @@ static void a_sample_survives_being_written_and_read(void **state)
     record.meta = json_object();
     assert_int_equal(json_object_set_new(record.meta, "a", json_integer(1)), 0);
     assert_int_equal(json_object_set_new(record.meta, "_kafka", json_string("old/0/0")), 0);
+    assert_int_equal(json_object_set_new(record.meta, "image_key", json_string("old.jpg")), 0);
     for (size_t i = 0; i < 2 * ARRAY_LEN(schemas); i++) {
         const char *key = i % 2 == 1 ? "x/y.jpg" : NULL;
         struct byte_buf value;
