@@ -1,0 +1,118 @@
+"""Three members gather 100,000 records of 12 partitions, while members and the broker are killed: every good record is in
+exactly one shard of the catalog, and every bad one is a dead letter.
+
+    test_ingest_kills.py [SEED [RECORDS]]
+
+Run by tests/support/postgres.sh and tests/support/kafka.sh, which start the servers. INGEST_MEMBER is the program.
+"""
+import json
+import os
+import pathlib
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+from harness import BINARY, psql, reinforce, require, write_job
+
+BROKERS, MEMBER = os.environ["KAFKA_BROKERS"], os.environ["INGEST_MEMBER"]
+SEED = int(sys.argv[1]) if len(sys.argv) > 1 else 1
+N_RECORDS = int(sys.argv[2]) if len(sys.argv) > 2 else 100_000
+N_PARTITIONS, N_MEMBERS, N_BAD, N_AGAIN = 12, 3, 60, 500
+rng = random.Random(SEED)
+
+
+def kcat(*args, text=None):
+    return subprocess.run(["kcat", "-q", "-b", BROKERS, *args], check=True, capture_output=True, text=True,
+                          input=text).stdout
+
+
+def broker(verb):
+    subprocess.run([os.environ["KAFKA_SH"], verb, os.environ["KAFKA_DIR"]], check=True)
+
+
+def produce(tmp, first, last):
+    path = tmp / f"{first}.jsonl"
+    path.write_text("".join(f'{{"uid": "u{i}", "image": "cGl4ZWxz", "text": "text {i}"}}\n'
+                            for i in range(first, last)))
+    return subprocess.Popen([BINARY, "produce", "--brokers", BROKERS, "--topic", "chaos", path],
+                            stdout=subprocess.DEVNULL)
+
+
+def members_are_killed(tmp, job, database):
+    """Runs until the catalog has all records; returns how many members and brokers were killed."""
+    n_kills = n_broker_kills = 0
+    log = open(tmp / "members.log", "w")
+    members = [subprocess.Popen([MEMBER, job], stdout=log, stderr=log) for _ in range(N_MEMBERS)]
+    producers = [produce(tmp, N_RECORDS // 2, N_RECORDS)]
+    deadline = time.monotonic() + 240
+    want = str(N_RECORDS)
+    while psql(database, "select coalesce(sum(n_records), 0) from reinforce.ingest_offsets").strip() != want:
+        require(time.monotonic() < deadline, f"not all records came:\n{(tmp / 'members.log').read_text()[-3000:]}")
+        time.sleep(0.3 + rng.random())
+        if n_kills < 12 and rng.random() < 0.6:
+            victim = rng.randrange(N_MEMBERS)
+            members[victim].send_signal(rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]))
+            members[victim].wait()
+            n_kills += 1
+            members[victim] = subprocess.Popen([MEMBER, job], stdout=log, stderr=log)
+        if n_broker_kills < 3 and rng.random() < 0.15:
+            broker("kill")
+            time.sleep(rng.random())
+            broker("start")
+            n_broker_kills += 1
+        for i, member in enumerate(members):
+            require(member.poll() is None, f"member {i} gave up:\n{(tmp / 'members.log').read_text()[-3000:]}")
+    for member in members:
+        member.send_signal(signal.SIGTERM)
+    for member in members:
+        require(member.wait(60) == 0, "a member ends when it is asked to")
+    for producer in producers:
+        require(producer.wait() == 0, "everything was produced")
+    log.close()
+    return n_kills, n_broker_kills
+
+
+def check_lists(tmp, database):
+    keys = psql(database, "select input_key from reinforce.shards order by shard").split()
+    seen = {}
+    for key in keys:
+        for line in (tmp / "out" / key).read_text().splitlines():
+            uid = json.loads(line)["uid"]
+            require(uid not in seen, f"{uid} is in {seen.get(uid)} and in {key}")
+            seen[uid] = key
+    missing = [i for i in range(N_RECORDS) if f"u{i}" not in seen]
+    require(len(seen) == N_RECORDS and not missing, f"{len(seen)} records in the catalog; missing {missing[:5]}")
+    return len(keys)
+
+
+with tempfile.TemporaryDirectory() as tmp:
+    tmp = pathlib.Path(tmp)
+    subprocess.run([MEMBER, "--create", BROKERS, "chaos", str(N_PARTITIONS)], check=True)
+    subprocess.run(["createdb", "chaos"], check=True)
+    url = f"{os.environ['POSTGRES_URL']}/chaos"
+    reinforce("db", "migrate", "--catalog", url)
+    job = write_job(tmp / "chaos.yaml", "kafka:chaos", tmp / "out", input={"shard_samples": 700}, catalog={"url": url},
+                    kafka={"brokers": BROKERS, "shard_age": "1s", "shard_bytes": "64KiB", "dead_letters": "chaos-dead",
+                           "window": 20000, "properties": "session.timeout.ms=3000\n"})
+    require(produce(tmp, 0, N_RECORDS // 2).wait() == 0, "the first half is there")
+    bad = [f'{{"uid": "bad{i}"}}' for i in range(N_BAD)]
+    for i, line in enumerate(bad):
+        kcat("-P", "-t", "chaos", "-p", str(i % N_PARTITIONS), text=line + "\n")
+    again = "".join(f'u{i}|{{"uid": "u{i}", "image": "cGl4ZWxz", "text": "text {i}"}}\n' for i in range(N_AGAIN))
+    kcat("-P", "-t", "chaos", "-K", "|", "-X", "topic.partitioner=murmur2_random", text=again)
+    n_kills, n_broker_kills = members_are_killed(tmp, job, "chaos")
+    n_shards = check_lists(tmp, "chaos")
+    counts = psql("chaos", "select sum(n_records), sum(n_duplicates), sum(n_refused) from reinforce.ingest_offsets")
+    require(counts.strip() == f"{N_RECORDS}|{N_AGAIN}|{N_BAD}", f"records, duplicates, refused: {counts}")
+    letters = {}
+    for line in kcat("-C", "-t", "chaos-dead", "-e", "-f", "%s|%h\n").splitlines():
+        value, headers = line.split("|", 1)
+        origin = re.search(r"reinforce\.topic=chaos,reinforce\.partition=\d+,reinforce\.offset=\d+", headers)[0]
+        require(letters.setdefault(origin, value) == value, "one origin, one record")
+    require(sorted(letters.values()) == sorted(bad), "dead letters are exactly the bad records")
+    print(f"seed {SEED}: {N_RECORDS} records in {n_shards} shards, each once; {n_kills} members and {n_broker_kills} "
+          "brokers were killed")
