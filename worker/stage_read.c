@@ -1,8 +1,12 @@
 #include "worker/stage_read.h"
 
+#include "storage/http/http.h"
 #include "worker/sample_list.h"
 
 #include <inttypes.h>
+
+/* Of one URL: its host may be gone for good, and other samples wait. */
+enum { WEB_MAX_TRIES = 3, WEB_BACKOFF_MS = 5000 };
 
 /* Takes an empty slot; NULL when the pipeline is going down. */
 static struct sample *take_slot(struct stage_read *stage, struct shard_work *work)
@@ -37,6 +41,24 @@ static bool end_shard(struct stage_read *stage, struct shard_work *work, enum wi
     return send(stage, sample);
 }
 
+/* Images that are URLs come from the addresses of the world alone, unless the job says otherwise: a
+ * URL in somebody's data must not reach into the network where the job runs. */
+static enum status open_web(struct stage_read *stage, struct error *err)
+{
+    const struct job *job = stage->context->job;
+    struct http_options options;
+
+    if (stage->web != NULL)
+        return ST_OK;
+    http_options_default(&options);
+    options.max_connections = 1;
+    options.max_tries = MIN(job->storage.max_tries, WEB_MAX_TRIES);
+    options.backoff_max_ms = WEB_BACKOFF_MS;
+    options.public_only = !job->storage.allow_private;
+    options.stop = stage->drain;
+    return http_open(&options, &stage->web, err);
+}
+
 static enum status open_reader(struct stage_read *stage, const struct shard_work *work,
                                struct dataset_reader **reader, struct error *err)
 {
@@ -49,6 +71,7 @@ static enum status open_reader(struct stage_read *stage, const struct shard_work
         .begin_offset = lease->plan.input_begin,
         .end_offset = lease->plan.input_end,
         .references = context->input,
+        .web = stage->web,
     };
     struct dataset_position from = {.offset = lease->next_offset, .index = lease->next_index};
 
@@ -91,8 +114,10 @@ static bool read_one(struct stage_read *stage, struct shard_work *work,
     } else if (st != ST_OK) {
         *more = false;
         sample->ends_shard = true;
-        sample->end = st == ST_END ? WIRE_OUTCOME_DONE : WIRE_OUTCOME_FAILED;
-        if (st != ST_END)
+        sample->end = st == ST_END         ? WIRE_OUTCOME_DONE
+                      : st == ST_CANCELLED ? WIRE_OUTCOME_RELEASED
+                                           : WIRE_OUTCOME_FAILED;
+        if (sample->end == WIRE_OUTCOME_FAILED)
             sample_fail(sample, STAGE_READ, "read_failed", err);
     }
     return send(stage, sample);
@@ -110,7 +135,7 @@ static bool read_shard(struct stage_read *stage, struct shard_work *work)
      * already. */
     if (known > 0 && work->lease.next_index >= known)
         return end_shard(stage, work, WIRE_OUTCOME_DONE, &err);
-    if (open_reader(stage, work, &reader, &err) != ST_OK) {
+    if (open_web(stage, &err) != ST_OK || open_reader(stage, work, &reader, &err) != ST_OK) {
         error_add_context(&err, "shard %" PRId64 ": input \"%s\"", work->lease.shard,
                           work->lease.plan.input_key);
         return end_shard(stage, work, WIRE_OUTCOME_FAILED, &err);
@@ -142,5 +167,6 @@ void stage_read_run(struct stage_read *stage)
         if (!up)
             break;
     }
+    http_close(&stage->web);
     queue_close(stage->out);
 }

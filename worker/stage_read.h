@@ -11,6 +11,7 @@ struct stage_read {
     struct queue *slots;      /* empty struct sample *, given back by the writer */
     struct queue *out;        /* struct sample * */
     const atomic_bool *drain; /* true: end the shard at the next sample */
+    struct http *web;         /* for images that are URLs; opened with the first shard */
     uint64_t next_seq;
     atomic_int *n_unread;    /* leases taken and not yet read to their end */
     const struct wake *idle; /* signalled when a lease has been read to its end */

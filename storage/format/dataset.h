@@ -6,6 +6,7 @@
 #include "storage/object/object_store.h"
 
 struct dataset_reader;
+struct http;
 
 /** Where the next sample begins: what a part's commit stores and a resumed lease starts from. */
 struct dataset_position {
@@ -33,7 +34,8 @@ struct dataset_read_options {
      */
     uint64_t begin_offset, end_offset;
     struct object_store
-        *references; /* where image references of JSONL and folder lists resolve; may be NULL */
+        *references;  /* where image references of JSONL and folder lists resolve; may be NULL */
+    struct http *web; /* what fetches image_url of JSONL lines; may be NULL */
     bool allow_missing_image; /* published sets come without; else such a sample is a reject */
 };
 

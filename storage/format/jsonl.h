@@ -23,6 +23,10 @@
  *     image_key    object key of the image, in dataset_read_options.references
  *     text_key     object key of a text file that is the caption
  *     json_key     object key of a JSON object whose fields join the line's
+ *
+ * and records of streams may have
+ *
+ *     image_url    http or https URL of the image, fetched by dataset_read_options.web
  */
 
 /** The parsed line's key and whether it is new; what both reading and resuming need. */

@@ -7,6 +7,7 @@
 #include "storage/format/dataset_reject.h"
 #include "storage/format/jsonl.h"
 #include "storage/format/numpy_pickle.h"
+#include "storage/http/http.h"
 
 #include <inttypes.h>
 
@@ -245,6 +246,50 @@ static enum status take_image_reference(struct sample *sample)
     return ST_OK;
 }
 
+/* A host that does not answer costs the samples it has, not the shard. */
+static enum status fetch_image(struct sample *sample, const char *url,
+                               struct http_response *response)
+{
+    const struct http_request request = {.method = "GET", .url = url, .follow_redirects = true};
+    struct record *record = sample->record;
+    uint8_t *copy;
+    enum status st = http_run(sample->options->web, &request, sample->options->max_sample_bytes,
+                              NULL, NULL, response, sample->err);
+
+    if (st == ST_CANCELLED || st == ST_NO_MEMORY)
+        return st;
+    if (st != ST_OK)
+        return dataset_reject_set(sample->reject, sample->uid, st,
+                                  st == ST_NOT_FOUND ? "missing_image" : "fetch_failed", "%s",
+                                  sample->err->message);
+    st = arena_alloc(sample->arena, response->body.len, &copy, sample->err);
+    if (st != ST_OK)
+        return st;
+    if (response->body.len > 0)
+        memcpy(copy, response->body.data, response->body.len);
+    record->image = bytes_view_of(copy, response->body.len);
+    record->image_ext = ext_of(record->image);
+    return ST_OK;
+}
+
+/* The URL stays among the fields, as an object's key does. */
+static enum status take_image_url(struct sample *sample)
+{
+    const char *url = json_string_value(field_of(sample, "image_url"));
+    struct http_response response = {0};
+    enum status st;
+
+    if (url == NULL)
+        return dataset_reject_set(sample->reject, sample->uid, ST_CORRUPT, "bad_image",
+                                  "field image_url is not a string");
+    if (sample->options->web == NULL)
+        return dataset_reject_set(sample->reject, sample->uid, ST_INVALID, "fetch_failed",
+                                  "field image_url is there, but nothing is fetched here");
+    st = fetch_image(sample, url, &response);
+    http_response_release(&response);
+    return st;
+}
+
 static enum status reject_no_image(struct sample *sample)
 {
     char found[160] = "";
@@ -259,7 +304,7 @@ static enum status reject_no_image(struct sample *sample)
                                     name);
     }
     return dataset_reject_set(sample->reject, sample->uid, ST_CORRUPT, "missing_image",
-                              "neither field image nor image_key; found %s", found);
+                              "no field image, image_key or image_url; found %s", found);
 }
 
 static enum status take_any_image(struct sample *sample)
@@ -270,6 +315,8 @@ static enum status take_any_image(struct sample *sample)
         st = take_image(sample);
     else if (field_of(sample, "image_key") != NULL)
         st = take_image_reference(sample);
+    else if (field_of(sample, "image_url") != NULL)
+        st = take_image_url(sample);
     else
         return sample->options->allow_missing_image ? ST_OK : reject_no_image(sample);
     if (st == ST_OK && sample->record->image.len == 0)
