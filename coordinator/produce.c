@@ -13,7 +13,7 @@
 enum {
     ARENA_BYTES = 1 << 30,
     LIST_LINES = 1000,
-    LIST_MAX_BYTES = 64 << 20,
+    LIST_MAX_BYTES = 128 << 20,
     QUEUE_BYTES = 64 << 20,
     POLL_MS = 100,
     FLUSH_MS = 1000,
@@ -161,43 +161,67 @@ static enum status send_shard(struct produce *produce, const struct plan *plan,
     return st;
 }
 
+/* A line goes along as it is, if it has a uid to be its key. */
 static enum status send_line(struct produce *produce, struct bytes_view line, struct error *err)
 {
-    struct jsonl_uid uid;
+    struct jsonl_uid uid = {0};
     json_t *object = NULL;
     enum status st = record_json_parse(line, &object, err);
 
     byte_buf_reset(&produce->value);
-    if (st == ST_OK && !jsonl_read_uid(object, &uid))
-        st = error_set(err, ST_INTERNAL, "a list's line has no uid");
-    if (st == ST_OK)
+    if (st == ST_OK && jsonl_read_uid(object, &uid)) {
         st = byte_buf_append(&produce->value, line.data, line.len, err);
-    if (st == ST_OK)
-        st = send_value(produce, bytes_of_string(uid.key), err);
+        if (st == ST_OK)
+            st = send_value(produce, bytes_of_string(uid.key), err);
+    } else if (st == ST_OK) {
+        skip(produce, "", "missing_uid", "no field uid, or one that names nothing");
+    } else if (st == ST_CORRUPT) {
+        skip(produce, "", "bad_json", err->message);
+        st = ST_OK;
+    }
     json_decref(object);
     return st;
 }
 
-/* The lines of a folder's list are records as they are. */
+/* The lines of a folder's list, and those of plain JSONL, are records as they are. */
+static enum status read_lines(struct produce *produce, const struct plan *plan,
+                              const struct catalog_shard_plan *shard, struct bytes_view *body,
+                              struct error *err)
+{
+    uint64_t len = shard->input_end - shard->input_begin;
+    uint8_t *text;
+    enum status st;
+
+    if (shard->input_is_plan)
+        return object_store_get(produce->lists, shard->input_key, LIST_MAX_BYTES, &produce->sample,
+                                body, err);
+    if (strcmp(shard->input_format, "jsonl") != 0 || len > LIST_MAX_BYTES)
+        return error_set(err, ST_INVALID,
+                         "\"%s\" cannot be sent as keys: only folders of images can, and plain "
+                         "JSONL with at most %d bytes in %d lines",
+                         shard->input_key, (int)LIST_MAX_BYTES, (int)LIST_LINES);
+    st = arena_alloc(&produce->sample, (size_t)len, &text, err);
+    if (st == ST_OK)
+        st = object_store_read_range(plan->input.store, shard->input_key, shard->input_begin,
+                                     (size_t)len, text, err);
+    *body = bytes_view_of(text, st == ST_OK ? (size_t)len : 0);
+    return st;
+}
+
 static enum status send_keys(struct produce *produce, const struct plan *plan,
                              const struct catalog_shard_plan *shard, struct error *err)
 {
     struct bytes_view body = {0};
     enum status st;
 
-    (void)plan;
-    if (!shard->input_is_plan)
-        return error_set(err, ST_INVALID,
-                         "keys can be sent of a folder of images alone; \"%s\" is none",
-                         produce->options->input_url);
     arena_reset(&produce->sample);
-    st = object_store_get(produce->lists, shard->input_key, LIST_MAX_BYTES, &produce->sample, &body,
-                          err);
+    st = read_lines(produce, plan, shard, &body, err);
     for (size_t at = 0; at < body.len && st == ST_OK && !is_over(produce);) {
         const uint8_t *end = memchr(body.data + at, '\n', body.len - at);
         size_t len = end != NULL ? (size_t)(end - body.data) - at : body.len - at;
 
-        st = send_line(produce, bytes_view_of(body.data + at, len), err);
+        if (len > 0)
+            st = send_line(produce, bytes_view_of(body.data + at, len), err);
         at += len + 1;
     }
     return st;
@@ -256,7 +280,7 @@ enum status produce_run(const struct produce_options *options, struct produce_su
 
     memset(summary, 0, sizeof *summary);
     arena_init(&arena, ARENA_BYTES);
-    arena_init(&produce.sample, 4 * options->max_sample_bytes + (16 << 20));
+    arena_init(&produce.sample, 4 * options->max_sample_bytes + LIST_MAX_BYTES);
     byte_buf_init(&produce.value, 2 * options->max_sample_bytes);
     st = object_store_open(LIST_STORE, &produce.lists, err);
     plan.output = produce.lists;

@@ -13,7 +13,8 @@ struct produce_options {
     const char *stream_url; /* "kafka://HOST:PORT" */
     const char *topic;
     enum stream_schema schema; /* not AUTO */
-    bool keys; /* of folders, JSON: object keys go along instead of images and caption files */
+    bool keys; /* of folders and plain JSONL: lines go along as they are, with keys or URLs of
+                  images instead of images; JSON alone */
     const struct stream_property *properties;
     size_t n_properties;
     const char *input_url;                    /* as a job's input.url */

@@ -125,6 +125,28 @@ static void a_folder_goes_as_images_or_as_keys(void **state)
     stream_consumer_close(&c);
 }
 
+static void lines_of_jsonl_go_as_they_are(void **state)
+{
+    struct fixture *f = *state;
+    struct produce_options options = options_of(f);
+    struct produce_summary summary;
+    struct stream_consumer *c;
+    struct error err = {0};
+
+    put(f, "a.jsonl",
+        "{\"uid\": \"a\", \"image_url\": \"https://h/a.jpg\"}\n\n{\"uid\":\n"
+        "{\"image_key\": \"k\"}\n{\"id\": 7, \"image_key\": \"b.jpg\"}");
+    options.keys = true;
+    assert_ok(produce_run(&options, &summary, &err));
+    assert_int_equal(summary.n_delivered, 2);
+    assert_int_equal(summary.n_skipped, 2);
+    c = stream_open_consumer(f->url, "g", "records");
+    stream_join(c, 1, STREAM_OFFSET_BEGINNING);
+    expect(c, "a", "image_url", "https://h/a.jpg");
+    expect(c, "7", "image_key", "b.jpg");
+    stream_consumer_close(&c);
+}
+
 static void what_a_broker_refuses_ends_it(void **state)
 {
     struct fixture *f = *state;
@@ -146,6 +168,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(samples_become_records_and_bad_ones_are_skipped, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_folder_goes_as_images_or_as_keys, setup, teardown),
+        cmocka_unit_test_setup_teardown(lines_of_jsonl_go_as_they_are, setup, teardown),
         cmocka_unit_test_setup_teardown(what_a_broker_refuses_ends_it, setup, teardown),
     };
 
