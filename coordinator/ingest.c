@@ -305,18 +305,17 @@ static void count(struct ingest *in, const struct ingest_batch *batch, int64_t s
 /* For those who watch the lag; nothing depends on it. */
 static void tell_offsets(struct ingest *in, const struct ingest_batch *batch)
 {
-    struct stream_partition at[MAX_FLOW];
     struct error err;
-    size_t n = 0;
 
-    for (size_t i = 0; i < batch->n_ranges && n < MAX_FLOW; i++) {
-        at[n] = (struct stream_partition){.topic = batch->ranges[i].topic,
-                                          .partition = batch->ranges[i].partition,
-                                          .offset = batch->ranges[i].end};
-        n += find_claim(in, &at[n]) != NULL;
+    for (size_t i = 0; i < batch->n_ranges; i++) {
+        const struct stream_partition at = {.topic = batch->ranges[i].topic,
+                                            .partition = batch->ranges[i].partition,
+                                            .offset = batch->ranges[i].end};
+
+        if (find_claim(in, &at) != NULL &&
+            stream_consumer_commit(in->consumer, &at, 1, &err) != ST_OK)
+            log_at(LOG_INFO, "offsets_not_told", "cause=\"%s\"", err.message);
     }
-    if (stream_consumer_commit(in->consumer, at, n, &err) != ST_OK)
-        log_at(LOG_INFO, "offsets_not_told", "cause=\"%s\"", err.message);
 }
 
 /* Somebody else was here, or the job is over. */

@@ -89,8 +89,26 @@ def check_lists(tmp, database):
     return len(keys)
 
 
+def what_retention_took_is_told(tmp):
+    """Ten records are deleted before they are read: reading goes on behind them, and says so."""
+    subprocess.run([MEMBER, "--create", BROKERS, "gap", "1"], check=True)
+    job = write_job(tmp / "gap.yaml", "kafka:gap", tmp / "gap-out", catalog={"url": f"sqlite:{tmp}/gap.sqlite"},
+                    kafka={"brokers": BROKERS, "follow": False})
+    for first, want in [(0, {"records": 20, "gone": 0}), (20, {"records": 10, "gone": 10})]:
+        kcat("-P", "-t", "gap", "-p", "0",
+             text="".join(f'{{"uid": "g{i}", "image_key": "k"}}\n' for i in range(first, first + 20)))
+        if first > 0:
+            subprocess.run([MEMBER, "--delete-before", BROKERS, "gap", "30"], check=True)
+        done = subprocess.run([MEMBER, job], capture_output=True, text=True)
+        require(done.returncode == 0, done.stderr)
+        counts = json.loads(done.stdout)
+        require({key: counts[key] for key in want} == want, f"{counts} where {want} is to be:\n{done.stderr}")
+        require(("records_gone topic=gap partition=0 from=20 to=30" in done.stderr) == (first > 0), done.stderr)
+
+
 with tempfile.TemporaryDirectory() as tmp:
     tmp = pathlib.Path(tmp)
+    what_retention_took_is_told(tmp)
     subprocess.run([MEMBER, "--create", BROKERS, "chaos", str(N_PARTITIONS)], check=True)
     subprocess.run(["createdb", "chaos"], check=True)
     url = f"{os.environ['POSTGRES_URL']}/chaos"

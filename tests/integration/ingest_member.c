@@ -29,33 +29,60 @@ static int fail(const struct error *err)
     return EXIT_FAILURE;
 }
 
-static int create_topic(const char *brokers, const char *topic, int n_partitions)
+/* Waits for what an administrator's request comes to. */
+static int administer(const char *brokers, rd_kafka_NewTopic_t *topic,
+                      rd_kafka_DeleteRecords_t *records)
 {
     char why[256] = "";
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
-    rd_kafka_NewTopic_t *wanted = rd_kafka_NewTopic_new(topic, n_partitions, 1, why, sizeof why);
     rd_kafka_event_t *event;
     rd_kafka_queue_t *queue;
     rd_kafka_t *rk;
-    int code;
+    bool done;
 
     (void)rd_kafka_conf_set(conf, "bootstrap.servers", brokers, why, sizeof why);
     rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, why, sizeof why);
-    if (rk == NULL || wanted == NULL) {
+    if (rk == NULL) {
         (void)fprintf(stderr, "ingest_member: %s\n", why);
         return EXIT_FAILURE;
     }
     queue = rd_kafka_queue_new(rk);
-    rd_kafka_CreateTopics(rk, &wanted, 1, NULL, queue);
+    if (topic != NULL)
+        rd_kafka_CreateTopics(rk, &topic, 1, NULL, queue);
+    else
+        rd_kafka_DeleteRecords(rk, &records, 1, NULL, queue);
     event = rd_kafka_queue_poll(queue, 30000);
-    code = event != NULL && rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR_NO_ERROR
-               ? EXIT_SUCCESS
-               : EXIT_FAILURE;
+    done = event != NULL && rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR_NO_ERROR;
     if (event != NULL)
         rd_kafka_event_destroy(event);
-    rd_kafka_NewTopic_destroy(wanted);
     rd_kafka_queue_destroy(queue);
     rd_kafka_destroy(rk);
+    return done ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+static int create_topic(const char *brokers, const char *name, int n_partitions)
+{
+    char why[256];
+    rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(name, n_partitions, 1, why, sizeof why);
+    int code = topic != NULL ? administer(brokers, topic, NULL) : EXIT_FAILURE;
+
+    if (topic != NULL)
+        rd_kafka_NewTopic_destroy(topic);
+    return code;
+}
+
+/* What retention does: records of partition 0 before `offset` are gone. */
+static int delete_before(const char *brokers, const char *topic, int64_t offset)
+{
+    rd_kafka_topic_partition_list_t *until = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_DeleteRecords_t *records;
+    int code;
+
+    rd_kafka_topic_partition_list_add(until, topic, 0)->offset = offset;
+    records = rd_kafka_DeleteRecords_new(until);
+    code = administer(brokers, NULL, records);
+    rd_kafka_DeleteRecords_destroy(records);
+    rd_kafka_topic_partition_list_destroy(until);
     return code;
 }
 
@@ -104,10 +131,11 @@ static int gather(const char *path)
     arena_release(&arena);
     job_destroy(&job);
     (void)printf("{\"records\": %lld, \"duplicates\": %lld, \"refused\": %lld, \"shards\": %lld, "
-                 "\"conflicts\": %lld, \"ms\": %lld}\n",
+                 "\"conflicts\": %lld, \"gone\": %lld, \"ms\": %lld}\n",
                  atomic_load(&stats.n_records), atomic_load(&stats.n_duplicates),
                  atomic_load(&stats.n_refused), atomic_load(&stats.n_shards),
-                 atomic_load(&stats.n_conflicts), (long long)(clock_monotonic_ms() - begun_ms));
+                 atomic_load(&stats.n_conflicts), atomic_load(&stats.n_gone),
+                 (long long)(clock_monotonic_ms() - begun_ms));
     return st == ST_OK ? EXIT_SUCCESS : fail(&err);
 }
 
@@ -121,11 +149,13 @@ int main(int argc, char **argv)
     (void)sigaction(SIGTERM, &action, NULL);
     if (argc == 2)
         return gather(argv[1]);
-    if (argc != 5 || strcmp(argv[1], "--create") != 0 ||
-        parse_i64(argv[4], 1, 1000, &n, &err) != ST_OK) {
-        (void)fprintf(stderr,
-                      "usage: ingest_member JOB.yaml | --create BROKERS TOPIC PARTITIONS\n");
-        return 2;
+    if (argc == 5 && parse_i64(argv[4], 1, 1000000000, &n, &err) == ST_OK) {
+        if (strcmp(argv[1], "--create") == 0)
+            return create_topic(argv[2], argv[3], (int)n);
+        if (strcmp(argv[1], "--delete-before") == 0)
+            return delete_before(argv[2], argv[3], n);
     }
-    return create_topic(argv[2], argv[3], (int)n);
+    (void)fprintf(stderr, "usage: ingest_member JOB.yaml | --create BROKERS TOPIC PARTITIONS | "
+                          "--delete-before BROKERS TOPIC OFFSET\n");
+    return 2;
 }
