@@ -93,6 +93,9 @@ struct stream_ops {
                                  struct stream_consumer **out, struct error *err);
     enum status (*producer_open)(const char *address, const struct stream_producer_options *options,
                                  struct stream_producer **out, struct error *err);
+    enum status (*read_ends)(const char *address, const struct stream_producer_options *options,
+                             const struct stream_partition *partitions, size_t n, int64_t *ends,
+                             struct error *err);
 };
 
 struct stream_consumer_ops {
@@ -190,6 +193,13 @@ NODISCARD enum status stream_producer_flush(struct stream_producer *p, int timeo
                                             struct error *err);
 /** What is not delivered by now is dropped; its deliveries fail. */
 void stream_producer_close(struct stream_producer **p);
+
+/** Asks the brokers for the offset behind the last message of each partition; joins no group. Of
+ * the options those count that say how to connect. -1: the partition is not there. */
+NODISCARD enum status stream_read_ends(const char *url,
+                                       const struct stream_producer_options *options,
+                                       const struct stream_partition *partitions, size_t n,
+                                       int64_t *ends, struct error *err);
 
 /* Named by the dispatcher alone. */
 extern const struct stream_ops stream_kafka;

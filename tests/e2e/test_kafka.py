@@ -84,6 +84,10 @@ def bad_records_are_dead_letters_and_seconds_are_dropped(tmp):
         require(lines[offset] == value and "reinforce.topic=mixed," in headers, "the origin is right")
     require(query(tmp / "mixed", "select sum(n_records), sum(n_duplicates), sum(n_refused) from ingest_offsets") ==
             [(30, 13, 5)], "the catalog counts the same")
+    produce("mixed", tmp / "images", "--limit", "4")
+    status = json.loads(reinforce("ingest", "status", "--json", job).stdout)["partitions"]
+    require(sum(p["lag"] for p in status) >= 1 and sum(p["records"] for p in status) == 30, f"status: {status}")
+    require("mixed" in reinforce("ingest", "status", job).stdout, "a table, too")
     require(query(tmp / "mixed", "select count(*), count(distinct uid) from samples") == [(30, 30)], "each sample once")
 
 
