@@ -1,5 +1,6 @@
 #include "coordinator/ingest_gather.h"
 #include "coordinator/ingest_window.h"
+#include "tests/support/oom.h"
 #include "tests/support/test.h"
 
 #include <stdio.h>
@@ -332,6 +333,40 @@ static void a_full_memory_pauses_who_fills_it(void **state)
     ingest_gather_destroy(&g);
 }
 
+/* What could not be taken may be offered again; a batch that could not be made is begun anew. */
+static void running_out_of_memory_loses_nothing_in_silence(void **state)
+{
+    const struct stream_partition at = {.topic = "t", .partition = 0};
+    bool fired = true;
+
+    (void)state;
+    for (unsigned n = 1; fired; n++) {
+        struct ingest_gather *g;
+        const struct ingest_batch *batch;
+        struct error err = {0};
+        enum status st;
+
+        oom_fail_at(n);
+        st = ingest_gather_create(&usual, &g, &err);
+        if (st == ST_OK)
+            st = ingest_gather_begin(g, &at, 0, NULL, 0, &err);
+        for (int64_t i = 0; i < 40 && st == ST_OK; i++) {
+            const struct stream_origin origin = {.topic = "t", .partition = 0, .offset = i};
+            const struct stream_record record = {.uid_hash = (uint64_t)i,
+                                                 .content_hash = 7777 + (uint64_t)i};
+
+            st = ingest_gather_add(g, &origin, &record, bytes_of_string("a line\n"), 0, &err);
+        }
+        if (st == ST_OK)
+            st = ingest_gather_cut(g, &batch, &err);
+        fired = oom_fired();
+        oom_fail_at(0);
+        if (st != (fired ? ST_NO_MEMORY : ST_OK))
+            fail_msg("allocation %u: %s: %s", n, status_name(st), err.message);
+        ingest_gather_destroy(&g);
+    }
+}
+
 static void the_window_forgets_after_one_to_two_of_its_lengths(void **state)
 {
     struct ingest_window window;
@@ -365,6 +400,7 @@ int main(void)
         cmocka_unit_test(what_was_here_or_is_not_ours_is_passed_over),
         cmocka_unit_test(a_partition_that_ends_takes_what_waits_with_it),
         cmocka_unit_test(a_full_memory_pauses_who_fills_it),
+        cmocka_unit_test(running_out_of_memory_loses_nothing_in_silence),
         cmocka_unit_test(the_window_forgets_after_one_to_two_of_its_lengths),
     };
 

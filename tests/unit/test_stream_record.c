@@ -1,6 +1,7 @@
 #include "storage/format/dataset.h"
 #include "storage/stream/dead_letter.h"
 #include "storage/stream/stream_record.h"
+#include "tests/support/oom.h"
 #include "tests/support/test.h"
 
 #include <stdlib.h>
@@ -303,6 +304,44 @@ static void a_dead_letter_is_the_record_with_its_story(void **state)
     }
 }
 
+/* A record is never refused because there was no memory for it. */
+static void running_out_of_memory_refuses_nothing(void **state)
+{
+    static const char json[] =
+        "{\"uid\": \"u\", \"image\": \"cGl4ZWxz\", \"text\": [\"a\", \"b\"], "
+        "\"k\": {\"x\": [1, 2.5]}}";
+    const struct bytes_view captions[] = {bytes_of_string("one"), bytes_of_string("two")};
+    const struct ingest_record record = {.uid = bytes_of_string("u1"),
+                                         .kind = INGEST_IMAGE_BYTES,
+                                         .image = bytes_of_string("pixels"),
+                                         .n_captions = 2,
+                                         .captions = captions,
+                                         .url = bytes_of_string("http://x"),
+                                         .fields = bytes_of_string("{\"a\": 1}")};
+    struct byte_buf bytes = encode(&record);
+    const struct bytes_view values[] = {bytes_of_string(json), byte_buf_view(&bytes)};
+
+    (void)state;
+    for (size_t v = 0; v < ARRAY_LEN(values); v++) {
+        bool fired = true;
+
+        for (unsigned n = 1; fired; n++) {
+            struct reading r;
+
+            oom_fail_at(n);
+            read_value(&r, STREAM_SCHEMA_AUTO, values[v]);
+            fired = oom_fired();
+            oom_fail_at(0);
+            if (r.status != (fired ? ST_NO_MEMORY : ST_OK))
+                fail_msg("value %zu, allocation %u: %s: %s", v, n, status_name(r.status),
+                         r.err.message);
+            assert_int_equal(r.line.len > 0, !fired);
+            release(&r);
+        }
+    }
+    byte_buf_release(&bytes);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -314,6 +353,7 @@ int main(void)
         cmocka_unit_test(a_record_beyond_the_limit_is_refused_unread),
         cmocka_unit_test(a_sample_survives_being_written_and_read),
         cmocka_unit_test(a_dead_letter_is_the_record_with_its_story),
+        cmocka_unit_test(running_out_of_memory_refuses_nothing),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
