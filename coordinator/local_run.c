@@ -15,7 +15,13 @@
 
 #define ENDPOINT "inproc://dispatch"
 
-enum { ARENA_BYTES = 64 << 20, PROGRESS_MS = 1000, CONNECT_MS = 20000 };
+enum {
+    ARENA_BYTES = 64 << 20,
+    PROGRESS_MS = 1000,
+    CONNECT_MS = 20000,
+    PLAN_LOOK_MS = 100,
+    PLAN_LOOKS = 50
+};
 
 /* All of one run; released in one place. */
 struct run {
@@ -69,6 +75,26 @@ static bool is_sqlite(const char *catalog_url)
     return strncmp(catalog_url, "sqlite:", 7) == 0;
 }
 
+/* Runs that share a stream may start at once; another of them is just planning the job, which is
+ * soon done. *err says what was in the way, if it is not. */
+static enum status await_plan(struct run *run, struct error *err)
+{
+    const struct timespec pause = {.tv_nsec = PLAN_LOOK_MS * 1000000L};
+    struct error conflict = *err;
+
+    for (int i = 0; i < PLAN_LOOKS; i++) {
+        const char *config;
+        enum status st =
+            catalog_job_find(run->catalog, run->job->name, &run->arena, &run->row, &config, err);
+
+        if (st != ST_OK || run->row.state != CATALOG_JOB_PLANNING)
+            return st;
+        (void)nanosleep(&pause, NULL);
+    }
+    *err = conflict;
+    return ST_CONFLICT;
+}
+
 /* Finds or begins the job in the catalog, and plans it. */
 static enum status begin(struct run *run, struct run_summary *summary, struct error *err)
 {
@@ -102,8 +128,11 @@ static enum status begin(struct run *run, struct run_summary *summary, struct er
     }
     if (st == ST_OK)
         st = job_site_check(&run->site, &run->row, run->catalog_url, err);
-    if (st == ST_OK && run->row.state == CATALOG_JOB_PLANNING)
+    if (st == ST_OK && run->row.state == CATALOG_JOB_PLANNING) {
         st = job_site_plan(&run->site, run->catalog, &run->row, err);
+        if (st == ST_CONFLICT && job_is_stream(job))
+            st = await_plan(run, err);
+    }
     if (st == ST_OK && job_is_stream(job)) /* there may be more by now */
         run->row.state = CATALOG_JOB_RUNNING;
     if (st == ST_OK && run->row.state != CATALOG_JOB_DONE) /* it may have been paused */
@@ -317,7 +346,9 @@ static enum status finish(struct run *run, struct run_summary *summary, struct e
         return give_up(run, done, err);
     if (run->row.state == CATALOG_JOB_DONE)
         return ST_OK;
-    return job_site_finish(&run->site, run->catalog, &run->row, err);
+    st = job_site_finish(&run->site, run->catalog, &run->row, err);
+    /* of runs that share a stream another may have been faster */
+    return st == ST_CONFLICT && job_is_stream(run->job) ? ST_OK : st;
 }
 
 static void release(struct run *run)

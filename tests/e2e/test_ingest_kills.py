@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 
-from harness import BINARY, psql, reinforce, require, write_job
+from harness import BINARY, make_images, psql, reinforce, require, write_job
 
 BROKERS, MEMBER = os.environ["KAFKA_BROKERS"], os.environ["INGEST_MEMBER"]
 SEED = int(sys.argv[1]) if len(sys.argv) > 1 else 1
@@ -66,10 +66,11 @@ def members_are_killed(tmp, job, database):
             n_broker_kills += 1
         for i, member in enumerate(members):
             require(member.poll() is None, f"member {i} gave up:\n{(tmp / 'members.log').read_text()[-3000:]}")
+    time.sleep(1)  # one that has just begun does not know the signal yet
     for member in members:
         member.send_signal(signal.SIGTERM)
-    for member in members:
-        require(member.wait(60) == 0, "a member ends when it is asked to")
+    codes = [member.wait(60) for member in members]
+    require(codes == [0] * N_MEMBERS, f"members end when asked to: {codes}\n{(tmp / 'members.log').read_text()[-3000:]}")
     for producer in producers:
         require(producer.wait() == 0, "everything was produced")
     log.close()
@@ -106,9 +107,39 @@ def what_retention_took_is_told(tmp):
         require(("records_gone topic=gap partition=0 from=20 to=30" in done.stderr) == (first > 0), done.stderr)
 
 
+def runs_share_a_job(tmp):
+    """Three runs that start at once on one catalog are members of one group, and their workers share the shards."""
+    make_images(tmp / "images", 90, broken=False)
+    subprocess.run(["createdb", "shared"], check=True)
+    url = f"{os.environ['POSTGRES_URL']}/shared"
+    reinforce("db", "migrate", "--catalog", url)
+    job = write_job(tmp / "shared.yaml", "kafka:shared", tmp / "shared", catalog={"url": url},
+                    input={"shard_samples": 10}, kafka={"brokers": BROKERS, "shard_age": "300ms"})
+    subprocess.run([MEMBER, "--create", BROKERS, "shared", "6"], check=True)
+    logs = [open(tmp / f"shared-{i}.log", "w") for i in range(3)]
+    runs = [subprocess.Popen([BINARY, "run", "-v", job], stdout=log, stderr=log) for log in logs]
+    for limit in ("50", "90"):
+        reinforce("produce", "--brokers", BROKERS, "--topic", "shared", "--limit", limit, tmp / "images")
+        time.sleep(3)
+    deadline = time.monotonic() + 60
+    while psql("shared", "select coalesce(sum(n_done), 0) from reinforce.outputs").strip() != "90":
+        require(time.monotonic() < deadline, "not all samples were made")
+        time.sleep(0.3)
+    for run in runs:
+        run.send_signal(signal.SIGTERM)
+    codes = [run.wait(60) for run in runs]
+    texts = [(tmp / f"shared-{i}.log").read_text() for i in range(3)]
+    require(codes == [0, 0, 0], f"{codes}\n" + "\n".join(text[-1500:] for text in texts))
+    require(sum("partition_begun" in text for text in texts) >= 2, "partitions are shared")
+    require(psql("shared", "select count(*), count(distinct uid) from reinforce.samples").strip() == "90|90", "once each")
+    require(psql("shared", "select sum(n_duplicates) from reinforce.ingest_offsets").strip() == "50", "seconds are seen")
+    require(reinforce("verify", tmp / "shared").returncode == 0, "verify agrees")
+
+
 with tempfile.TemporaryDirectory() as tmp:
     tmp = pathlib.Path(tmp)
     what_retention_took_is_told(tmp)
+    runs_share_a_job(tmp)
     subprocess.run([MEMBER, "--create", BROKERS, "chaos", str(N_PARTITIONS)], check=True)
     subprocess.run(["createdb", "chaos"], check=True)
     url = f"{os.environ['POSTGRES_URL']}/chaos"
