@@ -6,6 +6,7 @@
 
 enum {
     CLOSE_MS = 10000,
+    DESTROY_FIXED = 0x020200ff, /* librdkafka 2.2.0 */
     WATERMARKS_MS = 5000,
     MAX_HEADERS = 1024,
     MIN_KBYTES = 1024,
@@ -15,6 +16,7 @@ enum {
 struct consumer {
     struct stream_consumer base;
     struct kafka_client client;
+    bool was_assigned;       /* anything, even nothing, ever */
     rd_kafka_event_t *event; /* what the last poll() gave points into it */
     struct stream_header *headers;
     size_t n_headers;
@@ -167,6 +169,7 @@ static enum status take_rebalance(struct consumer *own, struct stream_event *eve
     size_t n = list != NULL ? (size_t)list->cnt : 0;
     enum status st = room_for_partitions(own, n, err);
 
+    own->was_assigned = true;
     if (st != ST_OK)
         return st;
     if (n == 0)
@@ -332,6 +335,8 @@ static void leave_group(struct consumer *own)
            clock_monotonic_ms() < deadline_ms) {
         rd_kafka_event_t *event = rd_kafka_queue_poll(own->client.queue, 100);
 
+        own->was_assigned =
+            own->was_assigned || rd_kafka_event_type(event) == RD_KAFKA_EVENT_REBALANCE;
         if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_REBALANCE &&
             rd_kafka_assignment(own->client.rk, &held) == RD_KAFKA_RESP_ERR_NO_ERROR) {
             rd_kafka_error_t *ignored = rd_kafka_incremental_unassign(own->client.rk, held);
@@ -355,6 +360,11 @@ static void close_consumer(struct stream_consumer *c)
         rd_kafka_event_destroy(own->event);
     if (own->client.rk != NULL)
         leave_group(own);
+    /* Before 2.2.0 the library aborts when a member that has joined is destroyed before it was
+     * assigned anything (its issue 4312). It has left the group; what is left of it stays until the
+     * process ends. */
+    if (!own->was_assigned && rd_kafka_version() < DESTROY_FIXED)
+        own->client.rk = NULL;
     if (own->about != NULL)
         rd_kafka_topic_partition_list_destroy(own->about);
     kafka_client_release(&own->client);

@@ -156,6 +156,27 @@ static void a_member_that_polls_stays_in_the_group(void **state)
     stream_consumer_close(&consumer);
 }
 
+/* librdkafka before 2.2.0 aborts when a member that has joined is destroyed before it was assigned
+ * anything. */
+static void a_member_may_leave_before_it_has_got_anything(void **state)
+{
+    struct cluster *c = *state;
+
+    create_topic(c, "leave", 1);
+    rd_kafka_mock_push_request_errors(
+        c->mock, 14 /* SyncGroup */, 3, RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS,
+        RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS, RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS);
+    for (int i = 0; i < 2; i++) {
+        struct stream_consumer *consumer = stream_open_consumer(c->url, "leave", "leave");
+        struct stream_event event;
+        struct error err = {0};
+
+        assert_ok(stream_consumer_poll(consumer, 6000, &event, &err));
+        assert_int_equal(event.kind, STREAM_NOTHING);
+        stream_consumer_close(&consumer);
+    }
+}
+
 static void a_full_queue_is_back_pressure(void **state)
 {
     struct cluster *c = *state;
@@ -289,6 +310,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(brokers_that_come_back_are_found_without_a_restart, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_member_that_polls_stays_in_the_group, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_member_may_leave_before_it_has_got_anything, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(a_full_queue_is_back_pressure, setup, teardown),
         cmocka_unit_test_setup_teardown(properties_that_cannot_be_are_refused_by_name, setup,
                                         teardown),
