@@ -98,8 +98,8 @@ static void tell_away(struct fleet_worker *w)
     static const char *const causes[] = {
         [ENDPOINT_TROUBLE_NONE] = "it does not run, or cannot be reached",
         [ENDPOINT_TROUBLE_OUR_KEY] = "it refuses our key, which is not in its allow-list",
-        [ENDPOINT_TROUBLE_KEYS] = "keys do not fit: its key is not the one that our key file "
-                                  "names, or only one side has keys",
+        [ENDPOINT_TROUBLE_KEYS] = ("keys do not fit: its key is not the one that our key file "
+                                   "names, or only one side has keys"),
     };
     int64_t now_ms = clock_monotonic_ms();
     enum endpoint_trouble trouble = endpoint_trouble(w->watch);
