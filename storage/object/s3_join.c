@@ -1,6 +1,6 @@
 #include "storage/object/s3_join.h"
 
-#include "storage/object/parallel.h"
+#include "reinforce/base/parallel.h"
 #include "storage/object/s3_multipart.h"
 #include "storage/object/s3_read.h"
 

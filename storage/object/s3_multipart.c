@@ -1,7 +1,7 @@
 #include "storage/object/s3_multipart.h"
 
 #include "reinforce/base/log.h"
-#include "storage/object/parallel.h"
+#include "reinforce/base/parallel.h"
 #include "storage/object/s3_read.h"
 #include "storage/object/sigv4.h"
 

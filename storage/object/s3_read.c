@@ -1,7 +1,7 @@
 #include "storage/object/s3_read.h"
 
+#include "reinforce/base/parallel.h"
 #include "reinforce/base/parse.h"
-#include "storage/object/parallel.h"
 #include "storage/object/range_read.h"
 
 #include <stdio.h>

@@ -1,6 +1,6 @@
-/* The same work on n things, some at a time: parts of one upload, ranges of one object. */
-#ifndef REINFORCE_STORAGE_PARALLEL_H
-#define REINFORCE_STORAGE_PARALLEL_H
+/* The same work on n things, some at a time: ranges of one object, tiles of one product. */
+#ifndef REINFORCE_BASE_PARALLEL_H
+#define REINFORCE_BASE_PARALLEL_H
 
 #include "reinforce/base/error.h"
 

@@ -1,4 +1,4 @@
-#include "storage/object/parallel.h"
+#include "reinforce/base/parallel.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
