@@ -290,6 +290,82 @@ void ops_softmax_ref(float *x, size_t n, float scale)
         x[i] = (float)(exp(((double)x[i] - (double)max) * (double)scale) / sum);
 }
 
+/* max(z, 0) + log(1 + e^-|z|), the log by 2 atanh(w), w = e / (2 + e) <= 1/3: a minimax polynomial
+ * in w^2 of relative error 4e-9, so that small values keep their digits. */
+static inline float softplus_f32(float z)
+{
+    float e = exp_f32(z < 0 ? z : -z), w = e / (2.0f + e), t = w * w, p;
+
+    p = 0.14089167f;
+    p = p * t + 0.13980302f;
+    p = p * t + 0.20012455f;
+    p = p * t + 0.33333158f;
+    p = p * t + 1.0f;
+    return (z > 0 ? z : 0) + 2.0f * w * p;
+}
+
+KERNEL_CLONES float ops_softplus_sum(const float *x, size_t n, float scale, float shift)
+{
+    float lane[LANES] = {0};
+    size_t i = 0;
+
+    for (; i + LANES <= n; i += LANES)
+        for (int l = 0; l < LANES; l++)
+            lane[l] += softplus_f32(x[i + (size_t)l] * scale + shift);
+    for (size_t j = i; j < n; j++)
+        lane[j - i] += softplus_f32(x[j] * scale + shift);
+    return sum_lanes(lane);
+}
+
+float ops_softplus_sum_ref(const float *x, size_t n, float scale, float shift)
+{
+    double sum = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        double z = (double)x[i] * (double)scale + (double)shift;
+
+        sum += fmax(z, 0) + log1p(exp(-fabs(z)));
+    }
+    return (float)sum;
+}
+
+KERNEL_CLONES void ops_max_sum_exp(const float *x, size_t n, float scale, float *max, float *sum)
+{
+    float lane[LANES], most = -INFINITY;
+    size_t i = 0;
+
+    for (int l = 0; l < LANES; l++)
+        lane[l] = -INFINITY;
+    for (; i + LANES <= n; i += LANES)
+        for (int l = 0; l < LANES; l++)
+            lane[l] = MAX(x[i + (size_t)l] * scale, lane[l]);
+    for (; i < n; i++)
+        most = MAX(x[i] * scale, most);
+    for (int l = 0; l < LANES; l++)
+        most = MAX(lane[l], most);
+    for (int l = 0; l < LANES; l++)
+        lane[l] = 0;
+    for (i = 0; i + LANES <= n; i += LANES)
+        for (int l = 0; l < LANES; l++)
+            lane[l] += exp_f32(x[i + (size_t)l] * scale - most);
+    for (size_t j = i; j < n; j++)
+        lane[j - i] += exp_f32(x[j] * scale - most);
+    *max = most;
+    *sum = sum_lanes(lane);
+}
+
+void ops_max_sum_exp_ref(const float *x, size_t n, float scale, float *max, float *sum)
+{
+    double total = 0, most = -INFINITY;
+
+    for (size_t i = 0; i < n; i++)
+        most = fmax(most, (double)x[i] * (double)scale);
+    for (size_t i = 0; i < n; i++)
+        total += exp((double)x[i] * (double)scale - most);
+    *max = (float)most;
+    *sum = (float)total;
+}
+
 float ops_l2_normalize(float *x, size_t D)
 {
     double sum = 0;

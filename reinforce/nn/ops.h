@@ -76,6 +76,15 @@ void ops_add_scaled(float *x, const float *y, const float *scale, size_t T, size
 void ops_softmax(float *x, size_t n, float scale);
 void ops_softmax_ref(float *x, size_t n, float scale);
 
+/** Sum of log(1 + e^z), z = scale * x + shift, over n finite elements: each within 1e-6 of itself
+ * for |z| <= 80, added up in 16 lanes. */
+float ops_softplus_sum(const float *x, size_t n, float scale, float shift);
+float ops_softplus_sum_ref(const float *x, size_t n, float scale, float shift);
+
+/** The log of the sum of e^(scale * x) over n >= 1 finite elements, as *max + log(*sum). */
+void ops_max_sum_exp(const float *x, size_t n, float scale, float *max, float *sum);
+void ops_max_sum_exp_ref(const float *x, size_t n, float scale, float *max, float *sum);
+
 /** x / max(|x|, 1e-12), D elements, in place; returns the norm. A zero vector stays zero. */
 float ops_l2_normalize(float *x, size_t D);
 
