@@ -331,38 +331,40 @@ float ops_softplus_sum_ref(const float *x, size_t n, float scale, float shift)
 
 KERNEL_CLONES void ops_max_sum_exp(const float *x, size_t n, float scale, float *max, float *sum)
 {
-    float lane[LANES], most = -INFINITY;
+    float lane[LANES], most = -INFINITY, sign = scale < 0 ? -1.0f : 1.0f;
     size_t i = 0;
 
     for (int l = 0; l < LANES; l++)
         lane[l] = -INFINITY;
     for (; i + LANES <= n; i += LANES)
         for (int l = 0; l < LANES; l++)
-            lane[l] = MAX(x[i + (size_t)l] * scale, lane[l]);
+            lane[l] = MAX(x[i + (size_t)l] * sign, lane[l]);
     for (; i < n; i++)
-        most = MAX(x[i] * scale, most);
+        most = MAX(x[i] * sign, most);
     for (int l = 0; l < LANES; l++)
         most = MAX(lane[l], most);
+    most *= sign;
     for (int l = 0; l < LANES; l++)
         lane[l] = 0;
     for (i = 0; i + LANES <= n; i += LANES)
         for (int l = 0; l < LANES; l++)
-            lane[l] += exp_f32(x[i + (size_t)l] * scale - most);
+            lane[l] += exp_f32((x[i + (size_t)l] - most) * scale);
     for (size_t j = i; j < n; j++)
-        lane[j - i] += exp_f32(x[j] * scale - most);
+        lane[j - i] += exp_f32((x[j] - most) * scale);
     *max = most;
     *sum = sum_lanes(lane);
 }
 
 void ops_max_sum_exp_ref(const float *x, size_t n, float scale, float *max, float *sum)
 {
-    double total = 0, most = -INFINITY;
+    double total = 0;
 
+    *max = x[0];
+    for (size_t i = 1; i < n; i++)
+        if ((double)x[i] * (double)scale > (double)*max * (double)scale)
+            *max = x[i];
     for (size_t i = 0; i < n; i++)
-        most = fmax(most, (double)x[i] * (double)scale);
-    for (size_t i = 0; i < n; i++)
-        total += exp((double)x[i] * (double)scale - most);
-    *max = (float)most;
+        total += exp(((double)x[i] - (double)*max) * (double)scale);
     *sum = (float)total;
 }
 

@@ -81,7 +81,8 @@ void ops_softmax_ref(float *x, size_t n, float scale);
 float ops_softplus_sum(const float *x, size_t n, float scale, float shift);
 float ops_softplus_sum_ref(const float *x, size_t n, float scale, float shift);
 
-/** The log of the sum of e^(scale * x) over n >= 1 finite elements, as *max + log(*sum). */
+/** The log of the sum of e^(scale * x) over n >= 1 finite elements, as scale * *max + log(*sum),
+ * *max being the element whose product is largest. */
 void ops_max_sum_exp(const float *x, size_t n, float scale, float *max, float *sum);
 void ops_max_sum_exp_ref(const float *x, size_t n, float scale, float *max, float *sum);
 
