@@ -1,6 +1,6 @@
 """The specification of online selection in plain double precision, and what it selects in 200 random problems.
 
-    python3 make_curate.py > tests/golden/curate.jsonl        # needs numpy; a minute
+    python3 make_curate.py tests/golden        # needs numpy; a minute. Writes curate.jsonl and subset.npy, four ids
 
 Full B x B matrices and nothing incremental: every chunk's gains are summed anew over everything selected. Inputs come from
 Philox streams that tests/unit/test_selection_golden.c draws as well, so a line of the file is parameters, a digest of the
@@ -12,6 +12,7 @@ goes first, not counted): what float32 may not decide in the same way is known.
 import hashlib
 import json
 import math
+import os
 import sys
 
 import numpy as np
@@ -201,15 +202,18 @@ def micro_example():
     assert np.allclose(gains, want, atol=1e-6) and abs(s[np.ix_(S, S)].sum() - 0.832947) < 1e-6
 
 
-def main():
+def main(folder):
     micro_example()
-    for p in problems():
-        index, chunks, gains, gap = select(p)
-        assert len(set(index)) == p["b"]
-        digest = hashlib.sha256(np.array(index, "<u4").tobytes() + np.array(chunks, "<u2").tobytes()).hexdigest()
-        print(json.dumps({**p, "gap": gap if math.isfinite(gap) else 1.0, "sum_gains": math.fsum(gains), "first": index[0],
-                          "digest": digest}))
+    ids = [(0, 2**64 - 1), (3, 0), (3, 1), (0x0123456789ABCDEF, 2)]
+    np.save(os.path.join(folder, "subset.npy"), np.array(ids, "u8,u8"))
+    with open(os.path.join(folder, "curate.jsonl"), "w") as out:
+        for p in problems():
+            index, chunks, gains, gap = select(p)
+            assert len(set(index)) == p["b"]
+            digest = hashlib.sha256(np.array(index, "<u4").tobytes() + np.array(chunks, "<u2").tobytes()).hexdigest()
+            print(json.dumps({**p, "gap": gap if math.isfinite(gap) else 1.0, "sum_gains": math.fsum(gains),
+                              "first": index[0], "digest": digest}), file=out)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1]))
