@@ -6,11 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static double softplus(double x)
-{
-    return fmax(x, 0) + log1p(exp(-fabs(x)));
-}
-
 double joint_noise(uint64_t seed, uint32_t step, uint32_t chunk, struct example_id id)
 {
     uint8_t name[16];
@@ -77,7 +72,7 @@ enum status joint_init(struct joint *joint, const struct selection_options *opti
             double logit = joint->rows[m].logit[i];
 
             joint->marginal[i] +=
-                joint->sign[m] * (options->loss == PAIR_SOFTMAX ? -logit : softplus(-logit));
+                joint->sign[m] * (options->loss == PAIR_SOFTMAX ? -logit : pair_softplus(-logit));
         }
     }
     if (st == ST_OK)

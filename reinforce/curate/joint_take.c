@@ -282,7 +282,7 @@ static void score_exactly(struct exact_pass *pass, int m, size_t i, float *own[P
             if (joint->logs[m][s] != NULL)
                 log_sum_add(&joint->logs[m][s][i], logit, 1);
             else
-                sum += fmax(logit, 0) + log1p(exp(-fabs(logit)));
+                sum += pair_softplus(logit);
         }
     *total += joint->sign[m] * sum;
 }

@@ -18,11 +18,6 @@ struct run {
     struct arena *arena;
 };
 
-static double softplus(double x)
-{
-    return fmax(x, 0) + log1p(exp(-fabs(x)));
-}
-
 static enum status check_strata(const struct super_batch *batch,
                                 const struct selection_options *options, struct error *err)
 {
@@ -141,7 +136,8 @@ static enum status take(struct run *run, size_t n, bool is_last, struct error *e
         run->score += run->picks[p].gain;
         for (int m = 0; m < JOINT_MODELS; m++) /* joint_sum_negatives() takes it for a negative */
             if (joint->sign[m] != 0)
-                run->score -= joint->sign[m] * softplus(joint->rows[m].logit[run->picks[p].index]);
+                run->score -=
+                    joint->sign[m] * pair_softplus(joint->rows[m].logit[run->picks[p].index]);
     }
     if (run->options->exact && !is_last)
         st = joint_take_exact(joint, run->picks, n, run->arena, err);
@@ -223,7 +219,8 @@ static enum status expect_score(struct run *run, struct error *err)
         marginal += run->picks[p].marginal;
         for (int m = 0; m < JOINT_MODELS; m++)
             if (joint->sign[m] != 0)
-                diagonal += joint->sign[m] * softplus(joint->rows[m].logit[run->picks[p].index]);
+                diagonal +=
+                    joint->sign[m] * pair_softplus(joint->rows[m].logit[run->picks[p].index]);
     }
     run->selection->stats.uniform_batch_score =
         marginal / (double)n +

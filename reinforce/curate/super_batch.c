@@ -42,6 +42,11 @@ KERNEL_CLONES static void moments(const float *u, const float *v, size_t D, doub
     out[2] = uv[0];
 }
 
+double pair_softplus(double x)
+{
+    return fmax(x, 0) + log1p(exp(-fabs(x)));
+}
+
 void pair_rows_get(const struct pair_rows *rows, enum pair_side side, size_t i, float *row)
 {
     size_t D = rows->model.D, row_bytes = D * tensor_dtype_size(rows->model.dtype);

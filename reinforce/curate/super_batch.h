@@ -56,6 +56,9 @@ NODISCARD enum status pair_rows_init(struct pair_rows *rows, const struct pair_m
                                      size_t n_threads, bool *usable, struct arena *arena,
                                      struct error *err);
 
+/** log(1 + e^x): the loss of a negative pair of logit x, and of a positive one of -x. */
+double pair_softplus(double x);
+
 /** Row i of a side as float32 [D], as it came: not yet unit. */
 void pair_rows_get(const struct pair_rows *rows, enum pair_side side, size_t i, float *row);
 

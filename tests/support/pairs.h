@@ -72,17 +72,12 @@ static inline double pairs_logit(const struct pair_model *model, size_t i, size_
     return (double)model->scale * uv / sqrt(uu * vv) + (double)model->bias;
 }
 
-static inline double pairs_softplus(double x)
-{
-    return fmax(x, 0) + log1p(exp(-fabs(x)));
-}
-
 /** s_ij of the learnability criterion under the sigmoid loss, in double. */
 static inline double pairs_score(const struct super_batch *batch, size_t i, size_t j)
 {
     double x = pairs_logit(&batch->learner, i, j), y = pairs_logit(&batch->reference, i, j);
 
-    return i == j ? pairs_softplus(-x) - pairs_softplus(-y) : pairs_softplus(x) - pairs_softplus(y);
+    return i == j ? pair_softplus(-x) - pair_softplus(-y) : pair_softplus(x) - pair_softplus(y);
 }
 
 #endif
