@@ -13,3 +13,9 @@ status=0
 build/release/reinforce run configs/quickstart.yaml || status=$?
 # 3: finished, with some samples quarantined. The sample folder has six broken ones on purpose.
 [ "$status" = 0 ] || [ "$status" = 3 ] || exit "$status"
+
+echo
+echo "Six images, what the captioner says of them, and the teachers' similarity; those that they agree with most:"
+sqlite3 -separator ' | ' build/quickstart/dataset/catalog.sqlite "
+    select uid, caption, round(max(mean_cosine), 2) from captions_by_sample where column_name = 'syn_text'
+    group by uid order by max(mean_cosine) desc limit 6"
