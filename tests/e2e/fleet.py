@@ -46,7 +46,7 @@ class Fleet:
         log = self.folder / f"{args[0]}-{len(self.processes)}.log"
         with open(log, "wb") as to:
             process = subprocess.Popen([BINARY, *map(str, args)], stdout=to, stderr=subprocess.STDOUT)
-        process.log = log
+        process.log, process.is_leaving = log, False
         self.processes.append(process)
         return process
 
@@ -73,11 +73,17 @@ class Fleet:
                 process.kill()
                 process.wait()
 
+    def leave(self, process):
+        """By SIGTERM, once: a second one would end it at once."""
+        if not process.is_leaving:
+            process.is_leaving = True
+            process.send_signal(signal.SIGTERM)
+
     def stop(self):
         """All by SIGTERM, which each obeys with exit code 0."""
         alive = [p for p in self.processes if p.poll() is None]
         for process in alive:
-            process.send_signal(signal.SIGTERM)
+            self.leave(process)
         for process in alive:
             require(process.wait(timeout=DEADLINE_S) == 0,
                     f"{process.args[1]} exited {process.returncode}:\n{process.log.read_text()}")

@@ -78,7 +78,7 @@ class Trouble:
     def leave(self):
         i = self.rng.randrange(N_WORKERS)
         if self.workers[i] not in self.stopped:
-            self.workers[i].send_signal(signal.SIGTERM)
+            self.fleet.leave(self.workers[i])
             self.workers[i] = self.fleet.worker()
 
     def stop(self):
