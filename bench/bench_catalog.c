@@ -83,6 +83,8 @@ static void *work(void *arg)
 {
     struct bench *bench = arg;
     struct catalog *c = NULL;
+    static const struct catalog_terms terms = {
+        .lease_ms = LEASE_MS, .max_attempts = 3, .part_samples = 256, .samples_at_work = 64};
     struct arena arena;
     enum status st = catalog_open(bench->url, &c, &bench->err);
     int64_t wait_ms = 0;
@@ -92,7 +94,7 @@ static void *work(void *arg)
         struct catalog_lease lease;
 
         arena_reset(&arena);
-        st = catalog_lease_take(c, bench->job, "w", clock_wall_ms(), LEASE_MS, 3, &arena, &lease,
+        st = catalog_lease_take(c, bench->job, "w", clock_wall_ms(), &terms, &arena, &lease,
                                 &wait_ms, &bench->err);
         if (st == ST_OK)
             st = use_lease(bench, c, &lease, &bench->err);

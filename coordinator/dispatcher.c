@@ -155,6 +155,19 @@ static void fill_grant(const struct catalog_lease *lease, uint64_t number,
     grant->u.lease_grant.next_index = lease->next_index;
     grant->u.lease_grant.n_parts = lease->n_parts;
     grant->u.lease_grant.attempts = (uint32_t)MAX(lease->attempts, 0);
+    grant->u.lease_grant.suspect_end = lease->suspect_end;
+    grant->u.lease_grant.probe_samples = (uint64_t)lease->probe_samples;
+    grant->u.lease_grant.is_poison = lease->is_poison;
+}
+
+/* A worker has died of one of these samples, perhaps. */
+static void tell_suspects(const struct catalog_lease *lease)
+{
+    if (lease->next_index < lease->suspect_end)
+        log_at(LOG_WARN, lease->is_poison ? "sample_named" : "samples_suspected",
+               "job=%" PRId64 " shard=%" PRId64 " from=%" PRIu64 " to=%" PRIu64 " at_once=%" PRId64,
+               lease->job, lease->shard, lease->next_index, lease->suspect_end - 1,
+               lease->probe_samples);
 }
 
 /* Whether a worker of `job` should go to another: one of higher priority, or, when its own has
@@ -181,6 +194,7 @@ static enum status grant(struct dispatcher *d, struct peer *peer,
 {
     struct wire_message answer = {.kind = WIRE_NO_WORK};
     const struct served_job *job = served_jobs_find(&d->jobs, request->u.lease_request.job);
+    struct catalog_terms terms;
     struct catalog_lease lease;
     int64_t wait_ms = 0;
     bool fed;
@@ -197,10 +211,14 @@ static enum status grant(struct dispatcher *d, struct peer *peer,
     }
     arena_reset(&d->arena);
     fed = is_fed(d, job); /* asked first: a shard that comes later is seen by the next look */
-    st = catalog_lease_take(d->catalog, job->id, peer->name, d->options.wall_ms(),
-                            job->job->workers.lease_ms, (int)job->job->workers.max_attempts,
+    terms = (struct catalog_terms){.lease_ms = job->job->workers.lease_ms,
+                                   .max_attempts = (int)job->job->workers.max_attempts,
+                                   .part_samples = job->job->workers.part_samples,
+                                   .samples_at_work = job->job->workers.queue_items};
+    st = catalog_lease_take(d->catalog, job->id, peer->name, d->options.wall_ms(), &terms,
                             &d->arena, &lease, &wait_ms, err);
     if (st == ST_OK) {
+        tell_suspects(&lease);
         fill_grant(&lease, request->u.lease_request.number, &answer);
         peer->grant = answer;
     } else if (status_is_retryable(st)) {

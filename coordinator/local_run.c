@@ -36,6 +36,7 @@ struct run {
     struct engine *loaded;
     struct worker_stats stats;
     struct memory_budget budget;
+    struct isolation isolation;
     struct stage_context context;
     void *zmq;
     struct feed *feed; /* of a stream */
@@ -265,7 +266,8 @@ static enum status work(struct run *run, struct run_summary *summary, struct err
                                           .input = run->site.input.store,
                                           .output = run->site.output,
                                           .stats = &run->stats,
-                                          .budget = &run->budget};
+                                          .budget = &run->budget,
+                                          .isolation = &run->isolation};
     run->zmq = zmq_ctx_new();
     if (run->zmq == NULL)
         return error_set(err, ST_NO_MEMORY, "could not create a ZeroMQ context: %s",
@@ -359,6 +361,7 @@ static void release(struct run *run)
     job_site_close(&run->site);
     catalog_close(&run->catalog);
     memory_budget_release(&run->budget);
+    isolation_release(&run->isolation);
     arena_release(&run->arena);
 }
 
@@ -370,6 +373,7 @@ enum status local_run(const struct local_run_options *options, struct run_summar
 
     memset(summary, 0, sizeof *summary);
     arena_init(&run.arena, ARENA_BYTES);
+    isolation_init(&run.isolation);
     memory_budget_init(&run.budget,
                        (size_t)run.job->workers.memory_bytes * (size_t)run.job->workers.count);
     st = begin(&run, summary, err);

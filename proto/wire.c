@@ -97,6 +97,9 @@ enum status wire_encode(const struct wire_message *m, struct byte_buf *out, stru
         grant.n_parts = m->u.lease_grant.n_parts;
         grant.attempts = m->u.lease_grant.attempts;
         grant.input_samples = m->u.lease_grant.input_samples;
+        grant.suspect_end = m->u.lease_grant.suspect_end;
+        grant.probe_samples = m->u.lease_grant.probe_samples;
+        grant.is_poison = m->u.lease_grant.is_poison;
         envelope.lease_grant = &grant;
         break;
     case WIRE_NO_WORK:
@@ -182,6 +185,10 @@ static enum status take_grant(const Reinforce__Wire__LeaseGrant *grant, struct w
         st = take_range("epoch", grant->epoch, 1, INT64_MAX, err);
     if (st == ST_OK && grant->next == NULL)
         st = error_set(err, ST_CORRUPT, "next is missing");
+    if (st == ST_OK && grant->suspect_end > grant->next->index && grant->probe_samples == 0)
+        st = error_set(err, ST_CORRUPT, "probe_samples is 0 where samples are suspect");
+    if (st == ST_OK && (grant->suspect_end > INT64_MAX || grant->probe_samples > INT64_MAX))
+        st = error_set(err, ST_CORRUPT, "suspect_end or probe_samples is out of range");
     if (st != ST_OK)
         return st;
     out->u.lease_grant.number = grant->number;
@@ -197,6 +204,9 @@ static enum status take_grant(const Reinforce__Wire__LeaseGrant *grant, struct w
     out->u.lease_grant.n_parts = grant->n_parts;
     out->u.lease_grant.attempts = grant->attempts;
     out->u.lease_grant.input_samples = grant->input_samples;
+    out->u.lease_grant.suspect_end = grant->suspect_end;
+    out->u.lease_grant.probe_samples = grant->probe_samples;
+    out->u.lease_grant.is_poison = grant->is_poison;
     return ST_OK;
 }
 

@@ -85,7 +85,9 @@ struct wire_message {
             uint64_t next_offset, next_index;
             int64_t n_parts;
             uint32_t attempts;
-            uint64_t input_samples; /* of a previous output; else 0 */
+            uint64_t input_samples;              /* of a previous output; else 0 */
+            uint64_t suspect_end, probe_samples; /* as in catalog_lease */
+            bool is_poison;
         } lease_grant;
         struct {
             uint64_t number;

@@ -285,12 +285,14 @@ static enum status work(struct fleet_worker *w, struct error *err)
     int count = w->options->count > 0 ? w->options->count : a->job->workers.count;
     struct worker_stats stats = {0};
     struct memory_budget budget;
+    struct isolation isolation;
     const struct stage_context context = {.job = a->job,
                                           .engine = a->engine,
                                           .input = a->input.store,
                                           .output = a->output,
                                           .stats = &stats,
-                                          .budget = &budget};
+                                          .budget = &budget,
+                                          .isolation = &isolation};
     const struct agent_options like = {
         .zmq = w->zmq,
         .addresses = w->options->addresses,
@@ -303,6 +305,7 @@ static enum status work(struct fleet_worker *w, struct error *err)
     struct worker_group *group;
     enum status st;
 
+    isolation_init(&isolation);
     memory_budget_init(&budget, (size_t)a->job->workers.memory_bytes * (size_t)count);
     st = worker_group_start(&like, count, &group, err);
     while (st == ST_OK && !worker_group_wait(group, LOOK_MS))
@@ -311,6 +314,7 @@ static enum status work(struct fleet_worker *w, struct error *err)
     if (st == ST_OK)
         st = worker_group_join(&group, err);
     memory_budget_release(&budget);
+    isolation_release(&isolation);
     return st;
 }
 

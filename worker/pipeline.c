@@ -123,6 +123,7 @@ static enum status start(struct pipeline *p, struct error *err)
     enum status st;
 
     p->reader = (struct stage_read){.context = context,
+                                    .catalog_url = p->options.catalog_url,
                                     .leases = p->leases,
                                     .slots = p->slots,
                                     .out = p->read,
@@ -185,6 +186,7 @@ void pipeline_submit(struct pipeline *pipeline, struct shard_work *work)
 {
     enum status st;
 
+    work->begin_index = work->lease.next_index;
     (void)atomic_fetch_add(&pipeline->n_unread, 1);
     st = queue_push(pipeline->leases, work, 0);
     assert(st == ST_OK); /* open until destroy */

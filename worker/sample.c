@@ -5,10 +5,29 @@
 
 const char *sample_stage_name(enum sample_stage stage)
 {
-    static const char *const names[STAGE_COUNT] = {"read", "decode", "caption", "embed", "write"};
+    static const char *const names[] = {"read", "decode", "caption", "embed", "write", "any"};
 
-    assert(stage >= STAGE_READ && stage < STAGE_COUNT);
+    assert(stage >= STAGE_READ && stage <= STAGE_ANY);
     return names[stage];
+}
+
+static bool is_suspect(const struct shard_work *work, int64_t index)
+{
+    return (uint64_t)index < work->lease.suspect_end;
+}
+
+bool shard_work_probes_alone(const struct shard_work *work, int64_t index)
+{
+    return is_suspect(work, index) && work->lease.probe_samples == 1;
+}
+
+bool shard_work_ends_probe(const struct shard_work *work, int64_t index)
+{
+    uint64_t next = (uint64_t)index + 1;
+
+    return is_suspect(work, index) &&
+           (next == work->lease.suspect_end ||
+            (next - work->begin_index) % (uint64_t)work->lease.probe_samples == 0);
 }
 
 void sample_init(struct sample *sample, size_t max_bytes)

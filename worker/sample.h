@@ -17,9 +17,10 @@ enum sample_stage {
     STAGE_EMBED = 3,
     STAGE_WRITE = 4,
     STAGE_COUNT = 5,
+    STAGE_ANY = STAGE_COUNT, /* of a sample that killed its worker: nobody knows which */
 };
 
-/** "read", "decode", "caption", "embed", "write": stored in the catalog. */
+/** "read", "decode", "caption", "embed", "write", "any": stored in the catalog. */
 const char *sample_stage_name(enum sample_stage stage);
 
 /** What a model has done. */
@@ -37,7 +38,9 @@ struct model_costs {
 struct shard_work {
     struct catalog_lease lease; /* strings point into `grant` */
     struct wire_message grant;
-    atomic_bool abandoned;                           /* lost: nobody wants its samples any more */
+    uint64_t begin_index;  /* lease.next_index as it was when the work began */
+    size_t n_inside;       /* of its samples; isolation.h */
+    atomic_bool abandoned; /* lost: nobody wants its samples any more */
     atomic_ullong samples_done, samples_quarantined; /* committed; carried by heartbeats */
     enum wire_outcome outcome; /* set by the writer before it hands the work back */
     char why[256];
@@ -52,6 +55,7 @@ struct sample {
     uint64_t seq; /* order in which the writer takes them */
     struct shard_work *work;
     bool ends_shard;
+    bool is_inside;        /* isolation.h */
     enum wire_outcome end; /* with ends_shard */
 
     struct arena arena;    /* record: encoded bytes, texts, embeddings */
@@ -84,6 +88,12 @@ void sample_init(struct sample *sample, size_t max_bytes);
 /** Empties the slot for the next sample; arenas keep their memory. */
 void sample_reset(struct sample *sample);
 void sample_release(struct sample *sample);
+
+/** Whether sample `index` is one of those that may have killed a worker, and is worked on alone. */
+bool shard_work_probes_alone(const struct shard_work *work, int64_t index);
+
+/** Whether all up to sample `index` is committed before the next one is begun. */
+bool shard_work_ends_probe(const struct shard_work *work, int64_t index);
 
 /** Adds to *sum. */
 void model_costs_add(struct model_costs *sum, const struct model_costs *costs);

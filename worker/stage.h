@@ -4,6 +4,7 @@
 
 #include "reinforce/base/queue.h"
 #include "worker/engine.h"
+#include "worker/isolation.h"
 #include "worker/memory_budget.h"
 #include "worker/sample.h"
 
@@ -26,6 +27,7 @@ struct stage_context {
     struct object_store *output; /* shards, parts and plans */
     struct worker_stats *stats;
     struct memory_budget *budget;
+    struct isolation *isolation; /* of all pipelines of the process */
 };
 
 /** A time span that counts as busy for a stage. */

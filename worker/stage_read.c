@@ -27,6 +27,14 @@ static bool send(struct stage_read *stage, struct sample *sample)
     return queue_push(stage->out, sample, sample->record.image.len) == ST_OK;
 }
 
+static void end_with(struct sample *sample, enum wire_outcome end, const struct error *err)
+{
+    sample->ends_shard = true;
+    sample->end = end;
+    if (end == WIRE_OUTCOME_FAILED)
+        sample_fail(sample, STAGE_READ, "read_failed", err);
+}
+
 static bool end_shard(struct stage_read *stage, struct shard_work *work, enum wire_outcome end,
                       const struct error *err)
 {
@@ -34,10 +42,7 @@ static bool end_shard(struct stage_read *stage, struct shard_work *work, enum wi
 
     if (sample == NULL)
         return false;
-    sample->ends_shard = true;
-    sample->end = end;
-    if (end == WIRE_OUTCOME_FAILED)
-        sample_fail(sample, STAGE_READ, "read_failed", err);
+    end_with(sample, end, err);
     return send(stage, sample);
 }
 
@@ -86,23 +91,50 @@ static enum status open_reader(struct stage_read *stage, const struct shard_work
                                lease->plan.input_key, &options, &from, reader, err);
 }
 
-/* One sample or the end of the shard; false when the pipeline is going down. */
-static bool read_one(struct stage_read *stage, struct shard_work *work,
-                     struct dataset_reader *reader, int64_t *index, bool *more, struct error *err)
+/* The catalog is told before the sample is touched: it knows then what we have died of. */
+static enum status begin_probe(struct stage_read *stage, const struct shard_work *work,
+                               struct error *err)
 {
-    struct sample *sample = take_slot(stage, work);
+    enum status st = ST_OK;
+
+    if (stage->catalog == NULL)
+        st = catalog_open(stage->catalog_url, &stage->catalog, err);
+    return st == ST_OK ? catalog_lease_probe(stage->catalog, &work->lease, err) : st;
+}
+
+/* A shard that is being read. */
+struct reading {
+    struct shard_work *work;
+    struct dataset_reader *reader; /* NULL: not opened yet */
+    int64_t index;                 /* of the next sample */
+    bool more;
+};
+
+static enum status open_if_new(struct stage_read *stage, struct reading *reading, struct error *err)
+{
+    const struct shard_work *work = reading->work;
+    enum status st = ST_OK;
+
+    if (reading->reader == NULL)
+        st = open_web(stage, err);
+    if (st == ST_OK && reading->reader == NULL)
+        st = open_reader(stage, work, &reading->reader, err);
+    if (st != ST_OK)
+        error_add_context(err, "shard %" PRId64 ": input \"%s\"", work->lease.shard,
+                          work->lease.plan.input_key);
+    return st;
+}
+
+/* The next record, or a sample that fails in its place. ST_END, or what ends the lease. */
+static enum status read_record(struct reading *reading, struct sample *sample, struct error *err)
+{
     struct dataset_reject reject;
-    int64_t begun;
-    enum status st;
+    enum status st =
+        dataset_reader_next(reading->reader, &sample->arena, &sample->record, &reject, err);
     char *uid;
 
-    if (sample == NULL)
-        return false;
-    begun = stage_begin();
-    st = dataset_reader_next(reader, &sample->arena, &sample->record, &reject, err);
-    stage_end(stage->context, STAGE_READ, begun);
-    dataset_reader_tell(reader, &sample->next);
-    sample->index = (*index)++;
+    dataset_reader_tell(reading->reader, &sample->next);
+    sample->index = reading->index++;
     if (st == ST_CORRUPT) {
         struct error why = {.code = reject.code};
 
@@ -111,47 +143,83 @@ static bool read_one(struct stage_read *stage, struct shard_work *work,
         sample->retry = false;
         st = arena_strndup(&sample->arena, reject.uid, strlen(reject.uid), &uid, err);
         sample->record.uid = bytes_view_of(uid, st == ST_OK ? strlen(uid) : 0);
-    } else if (st != ST_OK) {
-        *more = false;
-        sample->ends_shard = true;
-        sample->end = st == ST_END         ? WIRE_OUTCOME_DONE
-                      : st == ST_CANCELLED ? WIRE_OUTCOME_RELEASED
-                                           : WIRE_OUTCOME_FAILED;
-        if (sample->end == WIRE_OUTCOME_FAILED)
-            sample_fail(sample, STAGE_READ, "read_failed", err);
+        return ST_OK;
     }
-    return send(stage, sample);
+    if (st == ST_OK && reading->work->lease.is_poison &&
+        (uint64_t)sample->index == reading->work->begin_index) {
+        struct error why;
+
+        (void)error_set(&why, ST_CORRUPT, "%d workers died while it was all they had at work",
+                        CATALOG_POISON_DEATHS);
+        sample_fail(sample, STAGE_ANY, "crashed_worker", &why);
+    }
+    return st;
+}
+
+/* One sample or the end of the shard; false when the pipeline is going down. */
+static bool read_one(struct stage_read *stage, struct reading *reading)
+{
+    struct isolation *isolation = stage->context->isolation;
+    struct shard_work *work = reading->work;
+    bool alone = shard_work_probes_alone(work, reading->index);
+    struct sample *sample = take_slot(stage, work);
+    struct error err = {0};
+    int64_t begun, index = reading->index;
+    bool is_lost;
+    enum status st;
+
+    if (sample == NULL)
+        return false;
+    isolation_enter(isolation, work, alone);
+    begun = stage_begin();
+    st = alone ? begin_probe(stage, work, &err) : ST_OK;
+    is_lost = st == ST_CONFLICT;
+    if (st == ST_OK)
+        st = open_if_new(stage, reading, &err);
+    if (st == ST_OK)
+        st = read_record(reading, sample, &err);
+    stage_end(stage->context, STAGE_READ, begun);
+    sample->is_inside = st == ST_OK;
+    if (st != ST_OK) {
+        isolation_leave(isolation, work);
+        end_with(sample,
+                 is_lost              ? WIRE_OUTCOME_LOST
+                 : st == ST_END       ? WIRE_OUTCOME_DONE
+                 : st == ST_CANCELLED ? WIRE_OUTCOME_RELEASED
+                                      : WIRE_OUTCOME_FAILED,
+                 &err);
+        reading->more = false;
+    }
+    if (!send(stage, sample))
+        return false;
+    if (st == ST_OK && shard_work_ends_probe(work, index))
+        isolation_wait(isolation, work);
+    return true;
 }
 
 static bool read_shard(struct stage_read *stage, struct shard_work *work)
 {
-    struct dataset_reader *reader = NULL;
+    struct reading reading = {.work = work, .index = (int64_t)work->lease.next_index, .more = true};
     struct error err = {0};
-    int64_t index = (int64_t)work->lease.next_index;
     uint64_t known = work->grant.u.lease_grant.input_samples;
-    bool more = true, up = true;
+    bool up = true;
 
     /* A previous output that is committed to its end may have been overwritten by its successor
      * already. */
     if (known > 0 && work->lease.next_index >= known)
         return end_shard(stage, work, WIRE_OUTCOME_DONE, &err);
-    if (open_web(stage, &err) != ST_OK || open_reader(stage, work, &reader, &err) != ST_OK) {
-        error_add_context(&err, "shard %" PRId64 ": input \"%s\"", work->lease.shard,
-                          work->lease.plan.input_key);
-        return end_shard(stage, work, WIRE_OUTCOME_FAILED, &err);
-    }
-    while (up && more) {
+    while (up && reading.more) {
         if (atomic_load(&work->abandoned)) {
             up = end_shard(stage, work, WIRE_OUTCOME_LOST, &err);
-            more = false;
+            reading.more = false;
         } else if (atomic_load(stage->drain)) {
             up = end_shard(stage, work, WIRE_OUTCOME_RELEASED, &err);
-            more = false;
+            reading.more = false;
         } else {
-            up = read_one(stage, work, reader, &index, &more, &err);
+            up = read_one(stage, &reading);
         }
     }
-    dataset_reader_close(&reader);
+    dataset_reader_close(&reading.reader);
     return up;
 }
 
@@ -167,6 +235,6 @@ void stage_read_run(struct stage_read *stage)
         if (!up)
             break;
     }
-    http_close(&stage->web);
+    catalog_close(&stage->catalog);
     queue_close(stage->out);
 }

@@ -7,6 +7,8 @@
 
 struct stage_read {
     const struct stage_context *context;
+    const char *catalog_url;
+    struct catalog *catalog;  /* our own handle, opened when a sample is probed */
     struct queue *leases;     /* struct shard_work *, from the agent */
     struct queue *slots;      /* empty struct sample *, given back by the writer */
     struct queue *out;        /* struct sample * */

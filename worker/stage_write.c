@@ -322,7 +322,8 @@ static void take_sample(struct writer *writer, struct sample *sample)
         model_costs_add(&writer->part.costs, &sample->costs);
         writer->part.next = sample->next;
         if ((int64_t)writer->part.n_rows >= writer->stage->context->job->workers.part_samples ||
-            writer->part.body.len >= MAX_PART_BYTES)
+            writer->part.body.len >= MAX_PART_BYTES ||
+            shard_work_ends_probe(sample->work, sample->index))
             st = commit_part(writer, sample->work, &err);
     }
     if (st != ST_OK) {
@@ -350,6 +351,8 @@ static void take_in_order(struct writer *writer, struct sample *arrived)
             end_lease(writer, sample);
         else
             take_sample(writer, sample);
+        if (sample->is_inside)
+            isolation_leave(writer->stage->context->isolation, sample->work);
         sample_reset(sample);
         st = queue_push(writer->stage->slots, sample, 0);
         assert(st == ST_OK); /* there is room for every slot, and it is closed after us */

@@ -392,7 +392,7 @@ static const struct job_option worker_options[] = {
     DURATION("lease", JOB(workers.lease_ms), "60s", 1000, 86400000, false,
              "Time a worker may hold a shard without a heartbeat."),
     INT("max_attempts", JOB(workers.max_attempts), "3", 1, 1000, false,
-        "Times a shard is tried before it counts as failed."),
+        "Times a shard is tried, without one more sample done, before it counts as failed."),
     INT("queue_items", JOB(workers.queue_items), "64", 1, 65536, false,
         "Samples that may wait between two stages."),
     BYTES("memory", JOB(workers.memory_bytes), "1GiB", 16 * MIB, 16 * TIB, false,

@@ -105,14 +105,19 @@ enum status catalog_plan_commit(struct catalog *c, int64_t job,
 }
 
 enum status catalog_lease_take(struct catalog *c, int64_t job, const char *owner, int64_t now_ms,
-                               int64_t lease_ms, int max_attempts, struct arena *arena,
+                               const struct catalog_terms *terms, struct arena *arena,
                                struct catalog_lease *lease, int64_t *wait_ms, struct error *err)
 {
-    assert(lease_ms > 0);
+    assert(terms->lease_ms > 0 && terms->part_samples > 0 && terms->samples_at_work >= 0);
     memset(lease, 0, sizeof *lease);
     *wait_ms = 0;
-    return c->ops->lease_take(c, job, owner, now_ms, lease_ms, max_attempts, arena, lease, wait_ms,
-                              err);
+    return c->ops->lease_take(c, job, owner, now_ms, terms, arena, lease, wait_ms, err);
+}
+
+enum status catalog_lease_probe(struct catalog *c, const struct catalog_lease *lease,
+                                struct error *err)
+{
+    return c->ops->lease_probe(c, lease, err);
 }
 
 enum status catalog_lease_renew(struct catalog *c, const struct catalog_lease *lease,

@@ -48,7 +48,7 @@ struct catalog_job {
     int64_t created_ms;
 };
 
-enum { CATALOG_READY_MAX = 1000 };
+enum { CATALOG_READY_MAX = 1000, CATALOG_POISON_DEATHS = 2 };
 
 /** A job as coordinators and their users see it. */
 struct catalog_job_row {
@@ -99,6 +99,15 @@ struct catalog_shard_plan {
     char input_etag[80];
 };
 
+/** How leases are given. */
+struct catalog_terms {
+    int64_t lease_ms;
+    int max_attempts;
+    int64_t part_samples; /* what a part holds, and */
+    int64_t
+        samples_at_work; /* how many more a worker may have begun: what its death puts in doubt */
+};
+
 /** A taken lease: all a worker needs to begin or go on. Strings are in the arena given. */
 struct catalog_lease {
     int64_t job, shard, epoch;
@@ -107,6 +116,9 @@ struct catalog_lease {
     struct catalog_shard_plan plan;
     uint64_t next_offset, next_index; /* where the first part not yet committed begins */
     int64_t n_parts;                  /* committed so far */
+    uint64_t suspect_end;  /* a sample before this index may have killed its worker: up to there */
+    int64_t probe_samples; /* so many are worked on at a time, and committed before the next */
+    bool is_poison;        /* sample next_index has: it is quarantined without being worked on */
 };
 
 /** One scored text or view. `kind` "image_text": teacher's cosine of view 0 with the caption. */
@@ -275,14 +287,24 @@ struct catalog_ops {
      * Takes the lowest ready (or expired) shard, raising its epoch. ST_NOT_FOUND: none now, or the
      * job is paused, or has max_leases out; *wait_ms says when to ask again, or -1 when every shard
      * is done or failed, or the job is cancelled. A shard past max_attempts becomes failed.
+     *
+     * A lease that has run out is a worker that has died, perhaps of a sample. The first puts
+     * part_samples + samples_at_work samples in doubt; each further one halves how many are worked
+     * on at a time, and with them the doubtful ones, down to one; CATALOG_POISON_DEATHS while that
+     * one was probed name it.
      */
     enum status (*lease_take)(struct catalog *c, int64_t job, const char *owner, int64_t now_ms,
-                              int64_t lease_ms, int max_attempts, struct arena *arena,
+                              const struct catalog_terms *terms, struct arena *arena,
                               struct catalog_lease *lease, int64_t *wait_ms, struct error *err);
+    /* Before the first uncommitted sample is worked on, with nothing else at work in the process:
+     * should the lease run out now, that was it. ST_CONFLICT when the lease is no longer ours. */
+    enum status (*lease_probe)(struct catalog *c, const struct catalog_lease *lease,
+                               struct error *err);
     /* ST_CONFLICT when the lease is no longer ours. */
     enum status (*lease_renew)(struct catalog *c, const struct catalog_lease *lease, int64_t now_ms,
                                int64_t lease_ms, struct error *err);
-    /* Hands the shard back, ready; committed parts stay. `failed`: counts as an attempt. */
+    /* Hands the shard back, ready; committed parts stay. `failed`: counts as an attempt. So does a
+     * part of nothing but poison; one with a sample that is done starts the count anew. */
     enum status (*lease_release)(struct catalog *c, const struct catalog_lease *lease, bool failed,
                                  const char *why, struct error *err);
 
@@ -307,8 +329,8 @@ struct catalog_ops {
     enum status (*job_extend)(struct catalog *c, int64_t job, const char *config_digest,
                               const char *config_json, const char *output_format,
                               struct error *err);
-    /* For whoever knows that no worker is alive: leased and failed shards are ready again, attempts
-     * start anew. */
+    /* For whoever knows that no worker is alive: leases have run out, failed shards are ready
+     * again, attempts start anew. */
     enum status (*leases_reset)(struct catalog *c, int64_t job, struct error *err);
 
     /*
@@ -424,9 +446,11 @@ NODISCARD enum status catalog_plan_commit(struct catalog *c, int64_t job,
                                           const struct catalog_shard_plan *shards, size_t n_shards,
                                           struct error *err);
 NODISCARD enum status catalog_lease_take(struct catalog *c, int64_t job, const char *owner,
-                                         int64_t now_ms, int64_t lease_ms, int max_attempts,
+                                         int64_t now_ms, const struct catalog_terms *terms,
                                          struct arena *arena, struct catalog_lease *lease,
                                          int64_t *wait_ms, struct error *err);
+NODISCARD enum status catalog_lease_probe(struct catalog *c, const struct catalog_lease *lease,
+                                          struct error *err);
 NODISCARD enum status catalog_lease_renew(struct catalog *c, const struct catalog_lease *lease,
                                           int64_t now_ms, int64_t lease_ms, struct error *err);
 NODISCARD enum status catalog_lease_release(struct catalog *c, const struct catalog_lease *lease,

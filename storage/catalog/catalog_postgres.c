@@ -4,6 +4,7 @@
 #include "storage/catalog/migrations.h"
 #include "storage/catalog/postgres_copy.h"
 #include "storage/catalog/postgres_migrate.h"
+#include "storage/catalog/suspects.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -14,30 +15,34 @@
     "coalesce(s.again_key, s.input_key), coalesce(s.again_format, s.input_format), "               \
     "case when s.again_source is null then s.input_begin else 0 end, "                             \
     "case when s.again_source is null then s.input_end else 0 end, "                               \
-    "s.input_etag, s.input_samples, s.next_offset, s.next_index, s.n_parts"
+    "s.input_etag, s.input_samples, s.next_offset, s.next_index, s.n_parts, s.suspect_end, "       \
+    "s.probe_samples, s.probe_deaths"
 
 /* One statement gives up what was tried too often and takes the lowest of what is ready or has run
  * out, if the job's leases go out at all. Rows that another call has just locked are passed over,
  * so that callers never wait for each other. */
 static const char take_sql[] =
     "with spent as (update reinforce.shards set state = 4, owner = null, lease_expires = null, "
-    "attempts = attempts + (state = 2)::integer, "
-    "last_error = case when state = 2 then 'its lease ran out' else last_error end "
-    "where job = $1 and ((state = 1 and attempts >= $2) or "
-    "(state = 2 and lease_expires <= now() and attempts + 1 >= $2))), "
+    "attempts = attempts + " SUSPECT_ATTEMPT ", "
+    "last_error = case when state = 2 then 'its samples kill their workers' else last_error end "
+    "where job = $1 and ((state = 1 and attempts >= $2) or (state = 2 and lease_expires <= now() "
+    "and attempts + " SUSPECT_ATTEMPT " >= $2))), "
     "gate as materialized (select 1 from reinforce.jobs j where j.job = $1 and j.state in (1, 2) "
     "and case when j.max_leases > 0 then (select count(*) from reinforce.shards s where s.job = $1 "
     "and s.state = 2 and s.lease_expires > now()) < j.max_leases else true end), "
     "ready as (select shard from reinforce.shards where job = $1 and state = 1 and attempts < $2 "
     "and exists (select from gate) order by shard limit 1 for update skip locked), "
     "expired as (select shard from reinforce.shards where job = $1 and state = 2 and "
-    "lease_expires <= now() and attempts + 1 < $2 and exists (select from gate) order by shard "
-    "limit 1 for update skip locked), "
+    "lease_expires <= now() and attempts + " SUSPECT_ATTEMPT " < $2 and exists (select from gate) "
+    "order by shard limit 1 for update skip locked), "
     "pick as (select shard from ready union all select shard from expired order by shard limit 1) "
     "update reinforce.shards s set state = 2, epoch = epoch + 1, owner = $3, lease_token = $4, "
     "lease_expires = now() + $5::bigint * interval '1 millisecond', "
-    "attempts = attempts + (state = 2)::integer from pick where s.job = $1 and s.shard = "
-    "pick.shard returning " LEASE_COLUMNS;
+    "attempts = attempts + " SUSPECT_ATTEMPT
+    ", suspect_end = " SUSPECT_END("$6::bigint") ", probe_samples = " SUSPECT_PROBE(
+        "$7::bigint") ", probe_deaths = " SUSPECT_DEATHS
+                      ", probing = false from pick where s.job = $1 and s.shard = pick.shard "
+                      "returning " LEASE_COLUMNS;
 
 static const char taken_sql[] = "select " LEASE_COLUMNS " from reinforce.shards s where s.job = $1 "
                                 "and s.state = 2 and s.lease_token = $2";
@@ -307,7 +312,8 @@ static enum status extend(struct postgres_db *db, void *ctx, bool repeated, stru
     if (st == ST_OK)
         st = postgres_db_query(
             db, NULL, err,
-            "update reinforce.shards s set state = 1, attempts = 0, again_source = 3, "
+            "update reinforce.shards s set state = 1, attempts = 0, suspect_end = 0, again_source "
+            "= 3, "
             "next_offset = 0, next_index = 0, n_parts = 0, "
             "again_format = $2, again_key = o.object_key, input_samples = o.n_done "
             "from reinforce.outputs o where s.job = $1 and o.job = $1 and o.shard = s.shard",
@@ -330,10 +336,12 @@ static enum status job_extend(struct catalog *c, int64_t job, const char *config
 static enum status reset(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
 {
     (void)repeated;
-    return postgres_db_query(db, NULL, err,
-                             "update reinforce.shards set state = 1, owner = null, lease_expires = "
-                             "null, attempts = 0 where job = $1 and state in (2, 4)",
-                             "i", *(int64_t *)ctx);
+    return postgres_db_query(
+        db, NULL, err,
+        "update reinforce.shards set state = case when state = 2 then 2 else 1 end, "
+        "lease_expires = case when state = 2 then now() end, attempts = 0 "
+        "where job = $1 and state in (2, 4)",
+        "i", *(int64_t *)ctx);
 }
 
 static enum status leases_reset(struct catalog *c, int64_t job, struct error *err)
@@ -345,7 +353,7 @@ struct lease_call {
     int64_t job;
     const char *owner;
     int64_t lease_ms, token;
-    int max_attempts;
+    const struct catalog_terms *terms;
     struct arena *arena;
     struct catalog_lease *lease;
     int64_t *wait_ms;
@@ -376,6 +384,9 @@ static enum status read_lease(const PGresult *row, struct arena *arena, struct c
     lease->next_offset = (uint64_t)postgres_db_int(row, 0, 10);
     lease->next_index = (uint64_t)postgres_db_int(row, 0, 11);
     lease->n_parts = postgres_db_int(row, 0, 12);
+    lease->suspect_end = (uint64_t)postgres_db_int(row, 0, 13);
+    lease->probe_samples = postgres_db_int(row, 0, 14);
+    lease->is_poison = postgres_db_int(row, 0, 15) >= CATALOG_POISON_DEATHS;
     return st;
 }
 
@@ -404,9 +415,10 @@ static enum status take(struct postgres_db *db, void *ctx, bool repeated, struct
         st = postgres_db_query(db, &row, err, taken_sql, "ii", call->job, call->token);
     if (st == ST_OK && (row == NULL || PQntuples(row) == 0)) {
         PQclear(row);
-        st = postgres_db_query(db, &row, err, take_sql, "iisii", call->job,
-                               (int64_t)call->max_attempts, call->owner, call->token,
-                               call->lease_ms);
+        st = postgres_db_query(db, &row, err, take_sql, "iisiiii", call->job,
+                               (int64_t)call->terms->max_attempts, call->owner, call->token,
+                               call->terms->lease_ms, suspects_reach(call->terms),
+                               suspects_first_probe(call->terms));
     }
     if (st == ST_OK)
         st = PQntuples(row) == 1 ? read_lease(row, call->arena, call->lease, err)
@@ -416,21 +428,20 @@ static enum status take(struct postgres_db *db, void *ctx, bool repeated, struct
 }
 
 static enum status lease_take(struct catalog *c, int64_t job, const char *owner, int64_t now_ms,
-                              int64_t lease_ms, int max_attempts, struct arena *arena,
+                              const struct catalog_terms *terms, struct arena *arena,
                               struct catalog_lease *lease, int64_t *wait_ms, struct error *err)
 {
     struct postgres_db *db = catalog_postgres_db(c);
     struct lease_call call = {.job = job,
                               .owner = owner,
-                              .lease_ms = lease_ms,
+                              .terms = terms,
                               .token = (int64_t)(postgres_db_random(db) >> 1),
-                              .max_attempts = max_attempts,
                               .arena = arena,
                               .lease = lease,
                               .wait_ms = wait_ms};
 
     lease->job = job;
-    lease->expires_ms = now_ms + lease_ms;
+    lease->expires_ms = now_ms + terms->lease_ms;
     return postgres_db_transact(db, NULL, take, &call, err);
 }
 
@@ -460,18 +471,45 @@ static enum status lease_renew(struct catalog *c, const struct catalog_lease *le
     return postgres_db_transact(catalog_postgres_db(c), NULL, renew, &call, err);
 }
 
-/* Said twice, the second finds nothing to hand back: that is as it should be. */
-static enum status release(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
+static enum status probe(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
 {
     const struct lease_call *call = ctx;
     PGresult *row;
     enum status st = postgres_db_query(
         db, &row, err,
-        "update reinforce.shards set state = 1, owner = null, lease_expires = null, attempts = "
-        "attempts + $4, last_error = $5 where job = $1 and shard = $2 and epoch = $3 and "
-        "state = 2 returning 1",
-        "iiiis", call->held->job, call->held->shard, call->held->epoch, (int64_t)call->failed,
-        call->failed ? call->why : NULL);
+        "update reinforce.shards set probing = true where job = $1 and shard = $2 and epoch = $3 "
+        "and state = 2 returning 1",
+        "iii", call->held->job, call->held->shard, call->held->epoch);
+
+    (void)repeated;
+    if (st == ST_OK && PQntuples(row) == 0)
+        st = catalog_postgres_fenced(call->held, err);
+    PQclear(row);
+    return st;
+}
+
+static enum status lease_probe(struct catalog *c, const struct catalog_lease *lease,
+                               struct error *err)
+{
+    struct lease_call call = {.held = lease};
+
+    return postgres_db_transact(catalog_postgres_db(c), NULL, probe, &call, err);
+}
+
+/* Said twice, the second finds nothing to hand back: that is as it should be. */
+static enum status release(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
+{
+    const struct lease_call *call = ctx;
+    PGresult *row;
+    enum status st =
+        postgres_db_query(db, &row, err,
+                          "update reinforce.shards set state = 1, owner = null, lease_expires = "
+                          "null, probing = false, "
+                          "attempts = attempts + $4, last_error = $5 where job = $1 and shard = $2 "
+                          "and epoch = $3 and "
+                          "state = 2 returning 1",
+                          "iiiis", call->held->job, call->held->shard, call->held->epoch,
+                          (int64_t)call->failed, call->failed ? call->why : NULL);
 
     if (st == ST_OK && PQntuples(row) == 0 && !repeated)
         st = catalog_postgres_fenced(call->held, err);
@@ -496,6 +534,7 @@ const struct catalog_ops catalog_postgres = {
     .job_set_state = job_set_state,
     .plan_commit = plan_commit,
     .lease_take = lease_take,
+    .lease_probe = lease_probe,
     .lease_renew = lease_renew,
     .lease_release = lease_release,
     .part_commit = catalog_postgres_part_commit,

@@ -144,7 +144,8 @@ static enum status redo(struct postgres_db *db, void *ctx, bool repeated, struct
     if (st == ST_OK)
         st = postgres_db_query(
             db, &row, err,
-            "update reinforce.shards set state = 1, attempts = 0, again_source = 4, again_key = "
+            "update reinforce.shards set state = 1, attempts = 0, suspect_end = 0, again_source = "
+            "4, again_key = "
             "$3, again_format = 'list', input_samples = $4, next_offset = 0, next_index = 0, "
             "n_parts = 0 where job = $1 and shard = $2 and (state = 3 or ($5::integer = 1 and "
             "state = 1 and again_key = $3)) returning 1",

@@ -2,6 +2,7 @@
 #include "reinforce/base/utf8.h"
 #include "storage/catalog/catalog_postgres_slots.h"
 #include "storage/catalog/postgres_copy.h"
+#include "storage/catalog/suspects.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -343,8 +344,9 @@ static enum status insert_part(struct postgres_db *db, const struct part_call *c
         db, NULL, err,
         "with p as (insert into reinforce.parts (job, shard, part, epoch, object_key, bytes, "
         "sha256, n_done, n_quarantined) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)) "
-        "update reinforce.shards set next_offset = $10, next_index = $11, n_parts = n_parts + 1 "
-        "where job = $1 and shard = $2",
+        "update reinforce.shards set next_offset = $10, next_index = $11, n_parts = n_parts + 1, "
+        "attempts = " SUSPECT_ATTEMPTS_AFTER("$8::bigint") ", probing = false, probe_deaths = 0 "
+                                                           "where job = $1 and shard = $2",
         "iiiisisiiii", call->lease->job, call->lease->shard, call->lease->n_parts,
         call->lease->epoch, part->object_key, (int64_t)part->written.bytes, part->written.sha256,
         n_done, (int64_t)part->n_samples - n_done, (int64_t)part->next_offset,

@@ -7,6 +7,7 @@
 #include "storage/catalog/catalog_sqlite_read.h"
 #include "storage/catalog/migrations.h"
 #include "storage/catalog/sqlite_rows.h"
+#include "storage/catalog/suspects.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -142,30 +143,31 @@ static enum status sqlite_plan_commit(struct catalog *c, int64_t job,
     return sqlite_db_end(db, st, err);
 }
 
-/* Reads SHARD_NEXT's row; *expired says whether a lease was out. */
+/* Reads SHARD_LEASE's row. */
 static enum status read_lease(sqlite3_stmt *row, struct arena *arena, struct catalog_lease *lease,
-                              bool *expired, struct error *err)
+                              struct error *err)
 {
-    int64_t source = sqlite3_column_int64(row, 4);
-    enum status st = sqlite_rows_copy(row, 5, arena, &lease->plan.input_key, err);
+    int64_t source = sqlite3_column_int64(row, 3);
+    enum status st = sqlite_rows_copy(row, 4, arena, &lease->plan.input_key, err);
 
     if (st == ST_OK)
-        st = sqlite_rows_copy(row, 6, arena, &lease->plan.input_format, err);
+        st = sqlite_rows_copy(row, 5, arena, &lease->plan.input_format, err);
     lease->shard = lease->plan.shard = sqlite3_column_int64(row, 0);
-    lease->epoch = sqlite3_column_int64(row, 1) + 1;
-    *expired = sqlite3_column_int(row, 2) == CATALOG_SHARD_LEASED;
-    lease->attempts = sqlite3_column_int(row, 3) + *expired;
+    lease->epoch = sqlite3_column_int64(row, 1);
+    lease->attempts = sqlite3_column_int(row, 2);
     lease->plan.input_is_plan = source == 2;
     lease->plan.input_is_previous = source == 3;
     lease->plan.input_is_list = source == 4;
-    lease->plan.input_begin = (uint64_t)sqlite3_column_int64(row, 7);
-    lease->plan.input_end = (uint64_t)sqlite3_column_int64(row, 8);
-    sqlite_rows_copy_fixed(row, 9, lease->plan.input_etag, sizeof lease->plan.input_etag);
-    lease->plan.input_samples = sqlite3_column_int64(row, 10);
-    lease->next_offset = (uint64_t)sqlite3_column_int64(row, 11);
-    lease->next_index = (uint64_t)sqlite3_column_int64(row, 12);
-    lease->n_parts = sqlite3_column_int64(row, 13);
-    (void)sqlite3_reset(row);
+    lease->plan.input_begin = (uint64_t)sqlite3_column_int64(row, 6);
+    lease->plan.input_end = (uint64_t)sqlite3_column_int64(row, 7);
+    sqlite_rows_copy_fixed(row, 8, lease->plan.input_etag, sizeof lease->plan.input_etag);
+    lease->plan.input_samples = sqlite3_column_int64(row, 9);
+    lease->next_offset = (uint64_t)sqlite3_column_int64(row, 10);
+    lease->next_index = (uint64_t)sqlite3_column_int64(row, 11);
+    lease->n_parts = sqlite3_column_int64(row, 12);
+    lease->suspect_end = (uint64_t)sqlite3_column_int64(row, 13);
+    lease->probe_samples = sqlite3_column_int64(row, 14);
+    lease->is_poison = sqlite3_column_int(row, 15) >= CATALOG_POISON_DEATHS;
     return st;
 }
 
@@ -214,30 +216,50 @@ static enum status first_expiry(struct sqlite_db *db, int64_t job, int64_t now_m
     return ST_OK;
 }
 
-static enum status take_next(struct sqlite_db *db, int64_t job, const char *owner, int64_t now_ms,
-                             int64_t lease_ms, struct arena *arena, struct catalog_lease *lease,
-                             struct error *err)
+static enum status next_shard(struct sqlite_db *db, int64_t job, int64_t now_ms, int64_t *shard,
+                              struct error *err)
 {
-    sqlite3_stmt *statement;
-    bool expired;
-    enum status st = sqlite_db_prepare(db, SHARD_NEXT, &statement, err);
+    sqlite3_stmt *row;
+    enum status st = sqlite_db_prepare(db, SHARD_NEXT, &row, err);
 
     if (st == ST_OK)
-        st = sqlite_db_bind(db, statement, err, "ii", job, now_ms);
+        st = sqlite_db_bind(db, row, err, "ii", job, now_ms);
     if (st == ST_OK)
-        st = sqlite_db_step(db, statement, err);
+        st = sqlite_db_step(db, row, err);
     if (st == ST_OK)
-        st = read_lease(statement, arena, lease, &expired, err);
+        *shard = sqlite3_column_int64(row, 0);
+    (void)sqlite3_reset(row);
+    return st;
+}
+
+static enum status take_next(struct sqlite_db *db, int64_t job, const char *owner, int64_t now_ms,
+                             const struct catalog_terms *terms, struct arena *arena,
+                             struct catalog_lease *lease, struct error *err)
+{
+    sqlite3_stmt *row;
+    int64_t shard;
+    enum status st = next_shard(db, job, now_ms, &shard, err);
+
+    lease->job = job;
+    lease->expires_ms = now_ms + terms->lease_ms;
+    if (st == ST_OK)
+        st = sqlite_db_run(db, SHARD_TAKE, NULL, err, "iisiii", job, shard, owner,
+                           lease->expires_ms, suspects_reach(terms), suspects_first_probe(terms));
+    if (st == ST_OK)
+        st = sqlite_db_prepare(db, SHARD_LEASE, &row, err);
     if (st != ST_OK)
         return st;
-    lease->job = job;
-    lease->expires_ms = now_ms + lease_ms;
-    return sqlite_db_run(db, SHARD_TAKE, NULL, err, "iiisii", job, lease->shard, lease->epoch,
-                         owner, lease->expires_ms, (int64_t)lease->attempts);
+    st = sqlite_db_bind(db, row, err, "ii", job, shard);
+    if (st == ST_OK)
+        st = sqlite_db_step(db, row, err);
+    if (st == ST_OK)
+        st = read_lease(row, arena, lease, err);
+    (void)sqlite3_reset(row);
+    return st;
 }
 
 static enum status sqlite_lease_take(struct catalog *c, int64_t job, const char *owner,
-                                     int64_t now_ms, int64_t lease_ms, int max_attempts,
+                                     int64_t now_ms, const struct catalog_terms *terms,
                                      struct arena *arena, struct catalog_lease *lease,
                                      int64_t *wait_ms, struct error *err)
 {
@@ -253,10 +275,10 @@ static enum status sqlite_lease_take(struct catalog *c, int64_t job, const char 
         return st == ST_OK ? error_set(err, ST_NOT_FOUND, "the job hands out no lease now") : st;
     }
     if (st == ST_OK)
-        st = sqlite_db_run(db, SHARD_FAIL_SPENT, NULL, err, "iii", job, (int64_t)max_attempts,
-                           now_ms);
+        st = sqlite_db_run(db, SHARD_FAIL_SPENT, NULL, err, "iii", job,
+                           (int64_t)terms->max_attempts, now_ms);
     if (st == ST_OK)
-        st = take_next(db, job, owner, now_ms, lease_ms, arena, lease, err);
+        st = take_next(db, job, owner, now_ms, terms, arena, lease, err);
     if (st == ST_END) {
         none = true;
         st = first_expiry(db, job, now_ms, wait_ms, err);
@@ -271,6 +293,16 @@ static enum status sqlite_lease_renew(struct catalog *c, const struct catalog_le
     int64_t n;
     enum status st = sqlite_db_run(sqlite_rows_db(c), SHARD_RENEW, &n, err, "iiii", lease->job,
                                    lease->shard, lease->epoch, now_ms + lease_ms);
+
+    return st == ST_OK && n == 0 ? catalog_sqlite_fenced(lease, err) : st;
+}
+
+static enum status sqlite_lease_probe(struct catalog *c, const struct catalog_lease *lease,
+                                      struct error *err)
+{
+    int64_t n;
+    enum status st = sqlite_db_run(sqlite_rows_db(c), SHARD_PROBE, &n, err, "iii", lease->job,
+                                   lease->shard, lease->epoch);
 
     return st == ST_OK && n == 0 ? catalog_sqlite_fenced(lease, err) : st;
 }
@@ -320,6 +352,7 @@ const struct catalog_ops catalog_sqlite = {
     .job_set_state = sqlite_job_set_state,
     .plan_commit = sqlite_plan_commit,
     .lease_take = sqlite_lease_take,
+    .lease_probe = sqlite_lease_probe,
     .lease_renew = sqlite_lease_renew,
     .lease_release = sqlite_lease_release,
     .part_commit = catalog_sqlite_part_commit,

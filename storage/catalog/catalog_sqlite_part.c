@@ -175,8 +175,8 @@ static enum status insert_part(struct sqlite_db *db, const struct catalog_lease 
                            (int64_t)part->written.bytes, part->written.sha256, n_done,
                            (int64_t)part->n_samples - n_done);
     if (st == ST_OK)
-        st = sqlite_db_run(db, SHARD_ADVANCE, NULL, err, "iiii", lease->job, lease->shard,
-                           (int64_t)part->next_offset, (int64_t)part->next_index);
+        st = sqlite_db_run(db, SHARD_ADVANCE, NULL, err, "iiiii", lease->job, lease->shard,
+                           (int64_t)part->next_offset, (int64_t)part->next_index, n_done);
     return st;
 }
 

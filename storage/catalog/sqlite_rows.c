@@ -1,5 +1,7 @@
 #include "storage/catalog/sqlite_rows.h"
 
+#include "storage/catalog/suspects.h"
+
 #define SAMPLE_COLUMNS "shard, sample_index, uid, state, reason, detail, stage, width, height"
 
 const char *const sqlite_statements[N_STATEMENTS] = {
@@ -31,45 +33,55 @@ const char *const sqlite_statements[N_STATEMENTS] = {
         "input_begin, "
         "input_end, input_etag, next_offset) values (?1, ?2, 1, ?3, ?4, ?5, ?6, ?7, ?8, ?6)",
     [SHARD_FAIL_SPENT] =
-        "update shards set state = 4, owner = null, lease_expires_ms = null, attempts = attempts + "
-        "(state = 2), last_error = iif(state = 2, 'its lease ran out', last_error) "
-        "where job = ?1 and attempts + (state = 2) >= ?2 and "
+        "update shards set state = 4, owner = null, lease_expires_ms = null, attempts = attempts "
+        "+ " SUSPECT_ATTEMPT
+        ", last_error = iif(state = 2, 'its samples kill their workers', last_error) "
+        "where job = ?1 and attempts + " SUSPECT_ATTEMPT " >= ?2 and "
         "(state = 1 or (state = 2 and lease_expires_ms <= ?3))",
-    [SHARD_NEXT] = "select shard, epoch, state, attempts, coalesce(again_source, input_source), "
-                   "coalesce(again_key, input_key), coalesce(again_format, input_format), "
-                   "iif(again_source is null, input_begin, 0), "
-                   "iif(again_source is null, input_end, 0), input_etag, input_samples, "
-                   "next_offset, next_index, n_parts from shards where "
-                   "job = ?1 and "
+    [SHARD_NEXT] = "select shard from shards where job = ?1 and "
                    "(state = 1 or (state = 2 and lease_expires_ms <= ?2)) order by shard limit 1",
     [SHARD_TAKE] =
-        "update shards set state = 2, epoch = ?3, owner = ?4, lease_expires_ms = ?5, attempts = ?6 "
-        "where job = ?1 and shard = ?2",
+        "update shards set state = 2, epoch = epoch + 1, owner = ?3, lease_expires_ms = ?4, "
+        "attempts = attempts + " SUSPECT_ATTEMPT
+        ", suspect_end = " SUSPECT_END("?5") ", probe_samples = " SUSPECT_PROBE(
+            "?6") ", probe_deaths = " SUSPECT_DEATHS ", probing = false where job = ?1 and shard = "
+                  "?2",
+    [SHARD_LEASE] = "select shard, epoch, attempts, coalesce(again_source, input_source), "
+                    "coalesce(again_key, input_key), coalesce(again_format, input_format), "
+                    "iif(again_source is null, input_begin, 0), "
+                    "iif(again_source is null, input_end, 0), input_etag, input_samples, "
+                    "next_offset, next_index, n_parts, suspect_end, probe_samples, probe_deaths "
+                    "from shards where job = ?1 and shard = ?2",
     [SHARD_FIRST_EXPIRY] = "select min(lease_expires_ms) from shards where job = ? and state = 2",
     [SHARD_RENEW] = "update shards set lease_expires_ms = ?4 where job = ?1 and shard = ?2 and "
                     "epoch = ?3 and state = 2",
+    [SHARD_PROBE] = "update shards set probing = true where job = ?1 and shard = ?2 and epoch = ?3 "
+                    "and state = 2",
     [SHARD_RELEASE] = "update shards set state = 1, owner = null, lease_expires_ms = null, "
-                      "attempts = attempts + ?4, "
+                      "probing = false, attempts = attempts + ?4, "
                       "last_error = ?5 where job = ?1 and shard = ?2 and epoch = ?3 and state = 2",
     [SHARD_OF_EPOCH] =
         "select n_parts, again_source, input_source from shards where job = ?1 and shard = ?2 and "
         "epoch = ?3 and state = 2",
-    [SHARD_ADVANCE] = "update shards set next_offset = ?3, next_index = ?4, n_parts = n_parts + 1 "
-                      "where job = ?1 and shard = ?2",
+    [SHARD_ADVANCE] =
+        "update shards set next_offset = ?3, next_index = ?4, n_parts = n_parts + 1, "
+        "attempts = " SUSPECT_ATTEMPTS_AFTER("?5") ", probing = false, probe_deaths = 0 "
+                                                   "where job = ?1 and shard = ?2",
     [SHARD_DONE] =
         "update shards set state = 3, owner = null, lease_expires_ms = null, last_error = null, "
         "samples_read = iif(again_source is null, next_index, samples_read), "
         "again_source = null, again_key = null, again_format = null where job = ?1 and shard = ?2",
-    [SHARD_EXTEND] = "update shards set state = 1, attempts = 0, again_source = 3, "
-                     "next_offset = 0, next_index = 0, n_parts = 0, again_format = ?2, "
-                     "again_key = (select object_key from outputs o where o.job = shards.job and "
-                     "o.shard = shards.shard), "
-                     "input_samples = (select n_done from outputs o where o.job = shards.job and "
-                     "o.shard = shards.shard) "
-                     "where job = ?1",
-    [SHARD_RESET] =
-        "update shards set state = 1, owner = null, lease_expires_ms = null, attempts = 0 "
-        "where job = ?1 and state in (2, 4)",
+    [SHARD_EXTEND] =
+        "update shards set state = 1, attempts = 0, suspect_end = 0, again_source = 3, "
+        "next_offset = 0, next_index = 0, n_parts = 0, again_format = ?2, "
+        "again_key = (select object_key from outputs o where o.job = shards.job and "
+        "o.shard = shards.shard), "
+        "input_samples = (select n_done from outputs o where o.job = shards.job and "
+        "o.shard = shards.shard) "
+        "where job = ?1",
+    [SHARD_RESET] = "update shards set state = iif(state = 2, 2, 1), lease_expires_ms = iif(state "
+                    "= 2, 0, null), "
+                    "attempts = 0 where job = ?1 and state in (2, 4)",
     [SHARD_EXTEND_LEASES] = "update shards set lease_expires_ms = max(lease_expires_ms, ?2) where "
                             "job = ?1 and state = 2",
     [SHARD_RETRY] = "update shards set state = 1, attempts = 0 where job = ?1 and state = 4",
@@ -84,7 +96,8 @@ const char *const sqlite_statements[N_STATEMENTS] = {
     [PART_DELETE_ALL] = "delete from parts where job = ?",
     [PART_DELETE_SHARD] = "delete from parts where job = ? and shard = ?",
     [SHARD_COUNT] = "select coalesce(max(shard) + 1, 0) from shards where job = ?",
-    [SHARD_REDO] = "update shards set state = 1, attempts = 0, again_source = 4, again_key = ?3, "
+    [SHARD_REDO] = "update shards set state = 1, attempts = 0, suspect_end = 0, again_source = 4, "
+                   "again_key = ?3, "
                    "again_format = 'list', input_samples = ?4, next_offset = 0, next_index = 0, "
                    "n_parts = 0 where job = ?1 and shard = ?2 and state = 3",
     [SAMPLE_INSERT] = "insert into samples (job, shard, sample_index, uid, state, stage, reason, "

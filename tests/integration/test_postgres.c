@@ -89,6 +89,9 @@ static void the_contract_is_kept_behind_a_pooler_in_transaction_mode(void **stat
     teardown(&f);
 }
 
+static const struct catalog_terms terms = {
+    .lease_ms = 600000, .max_attempts = 3, .part_samples = 4, .samples_at_work = 8};
+
 /* A catalog with a planned job of one shard, which is leased. */
 struct leased {
     struct catalog *catalog;
@@ -109,7 +112,7 @@ static void begin_job(struct leased *l, const char *url)
     assert_ok(catalog_open(url, &l->catalog, &err));
     assert_ok(catalog_job_begin(l->catalog, "j", "d", "{}", 0, &l->arena, &l->job, &config, &err));
     assert_ok(catalog_plan_commit(l->catalog, l->job.job, &plan, 1, &err));
-    assert_ok(catalog_lease_take(l->catalog, l->job.job, "w", 0, 600000, 3, &l->arena, &l->lease,
+    assert_ok(catalog_lease_take(l->catalog, l->job.job, "w", 0, &terms, &l->arena, &l->lease,
                                  &wait, &err));
 }
 
@@ -384,8 +387,8 @@ static void jobs_of_an_earlier_release_go_on(void **state)
     assert_ok(catalog_accounts(l.catalog, l.job.job, see_account, &n, &err));
     assert_int_equal(n, 2);
     assert_ok(catalog_retry_commit(l.catalog, l.job.job, &plan, 1, &retry, 1, &err));
-    assert_ok(catalog_lease_take(l.catalog, l.job.job, "w", 0, 600000, 3, &l.arena, &l.lease, &wait,
-                                 &err));
+    assert_ok(
+        catalog_lease_take(l.catalog, l.job.job, "w", 0, &terms, &l.arena, &l.lease, &wait, &err));
     l.lease.n_parts = 0;
     assert_ok(commit_caption(&l, "b", bytes_of_string("a bee"), NULL, &err));
     end_job(&l);

@@ -8,6 +8,9 @@
 
 enum { LEASE_MS = 1000000, MARGIN_MS = 200000, MAX_ATTEMPTS = 3, SHARD_SAMPLES = 3 };
 
+static const struct catalog_terms terms = {
+    .lease_ms = LEASE_MS, .max_attempts = MAX_ATTEMPTS, .part_samples = 4, .samples_at_work = 8};
+
 /* A planned job of two shards, under a name of its own. */
 struct fixture {
     const struct catalog_target *target;
@@ -51,8 +54,7 @@ static enum status take(struct fixture *f, struct catalog_lease *lease, int64_t 
 {
     struct error err = {0};
 
-    return catalog_lease_take(f->catalog, f->job.job, "w", 0, LEASE_MS, MAX_ATTEMPTS, &f->arena,
-                              lease, wait, &err);
+    return catalog_lease_take(f->catalog, f->job.job, "w", 0, &terms, &f->arena, lease, wait, &err);
 }
 
 /* Commits samples "<prefix><index>" as one part; `done` says which of them are. */

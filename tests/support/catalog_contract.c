@@ -12,6 +12,9 @@
  * pass_time(). MARGIN_MS is how long a test may take. */
 enum { LEASE_MS = 1000000, MARGIN_MS = 200000, MAX_ATTEMPTS = 2 };
 
+static const struct catalog_terms terms = {
+    .lease_ms = LEASE_MS, .max_attempts = MAX_ATTEMPTS, .part_samples = 4, .samples_at_work = 8};
+
 /* A planned job of two shards, under a name of its own. */
 struct fixture {
     const struct catalog_target *target;
@@ -63,8 +66,8 @@ static void pass_time(struct fixture *f, int64_t ms)
 static enum status take(struct fixture *f, struct catalog_lease *lease, int64_t *wait,
                         struct error *err)
 {
-    return catalog_lease_take(f->catalog, f->job.job, "w", f->now, LEASE_MS, MAX_ATTEMPTS,
-                              &f->arena, lease, wait, err);
+    return catalog_lease_take(f->catalog, f->job.job, "w", f->now, &terms, &f->arena, lease, wait,
+                              err);
 }
 
 /* Commits one part of two samples, the second quarantined. */
@@ -134,7 +137,7 @@ static void leases_go_out_in_order_and_expire(struct fixture *f)
     assert_ok(take(f, &c, &wait, &err)); /* a's ran out, b's was renewed */
     assert_int_equal(c.shard, 0);
     assert_int_equal(c.epoch, a.epoch + 1);
-    assert_int_equal(c.attempts, 1);
+    assert_int_equal(c.attempts, 0);
     assert_status(catalog_lease_renew(f->catalog, &a, f->now, LEASE_MS, &err), ST_CONFLICT);
     assert_status(catalog_lease_release(f->catalog, &a, true, "late", &err), ST_CONFLICT);
 }
@@ -284,7 +287,100 @@ static void a_finished_job_can_be_read_and_extended(struct fixture *f)
     assert_int_equal(lease.n_parts, 0);
 }
 
-static void a_lease_that_runs_out_is_a_try_like_any_other(struct fixture *f)
+/* The worker of shard 0 dies and another takes its place, while shard 1 is kept. */
+static void die(struct fixture *f, struct catalog_lease *lease, const struct catalog_lease *other)
+{
+    struct error err = {0};
+    int64_t wait;
+
+    pass_time(f, LEASE_MS);
+    assert_ok(catalog_lease_renew(f->catalog, other, f->now, LEASE_MS, &err));
+    assert_ok(take(f, lease, &wait, &err));
+    assert_int_equal(lease->shard, 0);
+}
+
+static void assert_suspects(const struct catalog_lease *lease, uint64_t end, int64_t at_once)
+{
+    assert_int_equal(lease->suspect_end, end);
+    assert_int_equal(lease->probe_samples, at_once);
+}
+
+static void each_death_puts_fewer_samples_in_doubt_until_one_is_named(struct fixture *f)
+{
+    const struct catalog_sample named = {.uid = bytes_of_string("bad"),
+                                         .state = CATALOG_SAMPLE_QUARANTINED,
+                                         .stage = "any",
+                                         .reason = "crashed_worker"};
+    const struct catalog_part part = {.object_key = "p",
+                                      .written = {.sha256 = "abc"},
+                                      .next_index = 1,
+                                      .n_samples = 1,
+                                      .samples = &named};
+    struct catalog_lease lease, other, old;
+    struct error err = {0};
+    int64_t wait;
+
+    assert_ok(take(f, &lease, &wait, &err));
+    assert_ok(take(f, &other, &wait, &err));
+    assert_int_equal(lease.suspect_end, 0);
+    die(f, &lease, &other);
+    assert_suspects(&lease, 12,
+                    4); /* a part and what may have been begun; half, but no more than a part */
+    die(f, &lease, &other);
+    assert_suspects(&lease, 4, 2);
+    die(f, &lease, &other);
+    assert_suspects(&lease, 2, 1);
+    die(f, &lease, &other); /* nothing was at work: nothing is learnt */
+    assert_suspects(&lease, 2, 1);
+    old = lease;
+    assert_ok(catalog_lease_probe(f->catalog, &lease, &err));
+    die(f, &lease, &other);
+    assert_suspects(&lease, 1, 1);
+    assert_false(lease.is_poison); /* it may have been the machine */
+    assert_status(catalog_lease_probe(f->catalog, &old, &err), ST_CONFLICT);
+    assert_ok(catalog_lease_probe(f->catalog, &lease, &err));
+    assert_ok(catalog_lease_release(f->catalog, &lease, false, NULL, &err));
+    assert_ok(take(f, &lease, &wait, &err));
+    assert_false(lease.is_poison); /* nobody died */
+    die(f, &lease, &other);
+    assert_false(lease.is_poison); /* somebody did, but not of it */
+    assert_ok(catalog_lease_probe(f->catalog, &lease, &err));
+    die(f, &lease, &other);
+    assert_true(lease.is_poison);
+    assert_int_equal(lease.attempts, 0);
+
+    assert_ok(catalog_part_commit(f->catalog, &lease, &part, &err));
+    die(f, &lease, &other);
+    assert_suspects(&lease, 13, 4); /* another one */
+    assert_false(lease.is_poison);
+    assert_int_equal(lease.attempts, 1); /* poison alone is no progress */
+    assert_ok(commit(f, &lease, "cat", 1, &err));
+    die(f, &lease, &other);
+    assert_int_equal(lease.attempts, 0);
+}
+
+static void what_is_committed_is_in_doubt_no_more(struct fixture *f)
+{
+    struct catalog_lease lease, other;
+    struct error err = {0};
+    int64_t wait;
+
+    assert_ok(take(f, &lease, &wait, &err));
+    assert_ok(take(f, &other, &wait, &err));
+    die(f, &lease, &other);
+    assert_ok(commit(f, &lease, "cat", 0, &err));
+    die(f, &lease, &other);
+    assert_suspects(&lease, 2 + 4, 2);
+    assert_ok(commit(f, &lease, "cow", 2, &err));
+    lease.n_parts++;
+    assert_ok(commit(f, &lease, "dog", 4, &err));                  /* up to the last of them */
+    assert_ok(catalog_leases_reset(f->catalog, f->job.job, &err)); /* a death, too */
+    assert_ok(take(f, &lease, &wait, &err));
+    assert_suspects(&lease, 6 + 12, 4);
+    assert_int_equal(lease.next_index, 6);
+}
+
+static void a_shard_whose_samples_cannot_even_be_read_is_given_up(struct fixture *f)
 {
     struct catalog_lease lease, other;
     struct catalog_progress progress;
@@ -293,13 +389,14 @@ static void a_lease_that_runs_out_is_a_try_like_any_other(struct fixture *f)
 
     assert_ok(take(f, &lease, &wait, &err));
     assert_ok(take(f, &other, &wait, &err));
-    for (int i = 1; i < MAX_ATTEMPTS; i++) {
-        pass_time(f, LEASE_MS);
-        assert_ok(catalog_lease_renew(f->catalog, &other, f->now, LEASE_MS, &err));
-        assert_ok(take(f, &lease, &wait, &err));
-        assert_int_equal(lease.shard, 0);
-        assert_int_equal(lease.attempts, i);
+    for (int i = 0; i < 3; i++)
+        die(f, &lease, &other);
+    for (int i = 0; i < CATALOG_POISON_DEATHS + MAX_ATTEMPTS - 1; i++) {
+        assert_ok(catalog_lease_probe(f->catalog, &lease, &err));
+        die(f, &lease, &other);
+        assert_int_equal(lease.attempts, MAX(i + 1 - CATALOG_POISON_DEATHS, 0));
     }
+    assert_ok(catalog_lease_probe(f->catalog, &lease, &err));
     pass_time(f, LEASE_MS);
     assert_ok(catalog_lease_renew(f->catalog, &other, f->now, LEASE_MS, &err));
     assert_status(take(f, &lease, &wait, &err), ST_NOT_FOUND);
@@ -593,8 +690,8 @@ static void two_jobs_do_not_touch_each_other(struct fixture *f)
     assert_ok(catalog_read_progress(f->catalog, job.job, &progress, &err));
     assert_int_equal(progress.shards_total, 1);
     assert_int_equal(progress.shards_done + progress.samples_done, 0);
-    assert_ok(catalog_lease_take(f->catalog, job.job, "w", f->now, LEASE_MS, 1, &f->arena, &lease,
-                                 &wait, &err));
+    assert_ok(catalog_lease_take(f->catalog, job.job, "w", f->now, &terms, &f->arena, &lease, &wait,
+                                 &err));
     assert_int_equal(lease.epoch, 1);
 }
 
@@ -774,7 +871,9 @@ void catalog_contract(const struct catalog_target *target)
         TEST(a_part_is_whole_or_not_there_and_repeating_it_is_harmless),
         TEST(a_shard_that_keeps_failing_is_given_up),
         TEST(a_finished_job_can_be_read_and_extended),
-        TEST(a_lease_that_runs_out_is_a_try_like_any_other),
+        TEST(each_death_puts_fewer_samples_in_doubt_until_one_is_named),
+        TEST(what_is_committed_is_in_doubt_no_more),
+        TEST(a_shard_whose_samples_cannot_even_be_read_is_given_up),
         TEST(a_finished_shard_may_be_committed_again_by_whom_it_was),
         TEST(handing_a_shard_back_unharmed_costs_no_try),
         TEST(a_planned_job_is_not_planned_again_whatever_the_plan),

@@ -85,6 +85,8 @@ static void a_shard_and_its_offsets_come_together(const struct catalog_target *t
     const struct catalog_ingest_range first[] = {range_of(0, CATALOG_INGEST_UNKNOWN, 6, "a"),
                                                  range_of(1, CATALOG_INGEST_UNKNOWN, 8, "b")};
     const struct catalog_ingest_range second[] = {range_of(1, 8, 9, "c")};
+    const struct catalog_terms terms = {
+        .lease_ms = 1000000, .max_attempts = 3, .part_samples = 4, .samples_at_work = 8};
     struct catalog_lease lease;
     struct error err = {0};
     int64_t shard, wait;
@@ -97,8 +99,8 @@ static void a_shard_and_its_offsets_come_together(const struct catalog_target *t
     assert_int_equal(offset_of(f, 0), 6);
     assert_int_equal(offset_of(f, 1), 9);
     assert_int_equal(offset_of(f, 2), CATALOG_INGEST_UNKNOWN);
-    assert_ok(catalog_lease_take(f->catalog, f->job.job, "w", 0, 1000000, 3, &f->arena, &lease,
-                                 &wait, &err));
+    assert_ok(
+        catalog_lease_take(f->catalog, f->job.job, "w", 0, &terms, &f->arena, &lease, &wait, &err));
     assert_int_equal(lease.shard, 0);
     assert_true(lease.plan.input_is_plan);
     assert_string_equal(lease.plan.input_key, "_reinforce/ingest/1.jsonl");

@@ -65,19 +65,22 @@ void small_run_init(struct small_run *run, const char *const *sets)
     assert_ok(catalog_open(run->catalog_url, &run->catalog, &err));
     assert_ok(wake_init(&run->wake, &err));
     assert_ok(queue_create(16, SIZE_MAX, &run->ended, &err));
+    isolation_init(&run->isolation);
     memory_budget_init(&run->budget, (size_t)run->job->workers.memory_bytes);
     run->context = (struct stage_context){.job = run->job,
                                           .engine = run->engine,
                                           .input = run->input,
                                           .output = run->output,
                                           .stats = &run->stats,
-                                          .budget = &run->budget};
+                                          .budget = &run->budget,
+                                          .isolation = &run->isolation};
 }
 
 void small_run_release(struct small_run *run)
 {
     assert_int_equal(run->budget.used_bytes, 0); /* whatever happened, nothing is held */
     memory_budget_release(&run->budget);
+    isolation_release(&run->isolation);
     queue_close(run->ended);
     queue_destroy(&run->ended);
     wake_release(&run->wake);
@@ -182,14 +185,18 @@ void small_run_plan(struct small_run *run)
 
 struct shard_work *small_run_lease(struct small_run *run, int64_t now_ms)
 {
+    const struct catalog_terms terms = {.lease_ms = LEASE_MS,
+                                        .max_attempts = MAX_ATTEMPTS,
+                                        .part_samples = run->job->workers.part_samples,
+                                        .samples_at_work = run->job->workers.queue_items};
     struct shard_work *work = calloc(1, sizeof *work);
     int64_t wait_ms;
     struct error err = {0};
     enum status st;
 
     assert_non_null(work);
-    st = catalog_lease_take(run->catalog, run->row.job, "small", now_ms, LEASE_MS, MAX_ATTEMPTS,
-                            &run->arena, &work->lease, &wait_ms, &err);
+    st = catalog_lease_take(run->catalog, run->row.job, "small", now_ms, &terms, &run->arena,
+                            &work->lease, &wait_ms, &err);
     if (st == ST_NOT_FOUND) {
         free(work);
         return NULL;

@@ -22,6 +22,7 @@ struct small_run {
     struct catalog_job row;
     struct worker_stats stats;
     struct memory_budget budget;
+    struct isolation isolation;
     struct stage_context context;
     struct arena arena; /* what is read back lives here */
     json_t *metas;      /* a list that holds the records' other fields */

@@ -147,6 +147,8 @@ static void a_catalog_of_an_earlier_release_has_books_too(void **state)
     struct arena arena;
     struct error err = {0};
     int64_t wait;
+    const struct catalog_terms terms = {
+        .lease_ms = 1000, .max_attempts = 3, .part_samples = 4, .samples_at_work = 8};
 
     (void)state;
     setup(&f);
@@ -163,7 +165,7 @@ static void a_catalog_of_an_earlier_release_has_books_too(void **state)
     assert_int_equal(accounts.read, 4);
     arena_init(&arena, 1 << 20);
     assert_ok(catalog_open(f.url, &catalog, &err));
-    assert_ok(catalog_lease_take(catalog, 1, "w", 0, 1000, 3, &arena, &lease, &wait, &err));
+    assert_ok(catalog_lease_take(catalog, 1, "w", 0, &terms, &arena, &lease, &wait, &err));
     assert_true(lease.plan.input_is_previous);
     assert_string_equal(lease.plan.input_key, "1.tar");
     catalog_close(&catalog);

@@ -157,6 +157,10 @@ static void *work(void *arg)
     struct worker *worker = arg;
     const struct crowd *crowd = worker->crowd;
     struct catalog *catalog = NULL;
+    const struct catalog_terms terms = {.lease_ms = crowd->lease_ms,
+                                        .max_attempts = MANY_ATTEMPTS,
+                                        .part_samples = 4,
+                                        .samples_at_work = 8};
     struct arena arena;
     int64_t wait_ms = 0;
     enum status st = catalog_open(crowd->url, &catalog, &worker->err);
@@ -166,8 +170,8 @@ static void *work(void *arg)
         struct catalog_lease lease;
 
         arena_reset(&arena);
-        st = catalog_lease_take(catalog, crowd->job, "w", clock_wall_ms(), crowd->lease_ms,
-                                MANY_ATTEMPTS, &arena, &lease, &wait_ms, &worker->err);
+        st = catalog_lease_take(catalog, crowd->job, "w", clock_wall_ms(), &terms, &arena, &lease,
+                                &wait_ms, &worker->err);
         if (st == ST_OK) {
             st = work_shard(worker, catalog, &lease);
             if (st == ST_CONFLICT && crowd->lease_ms < LONG_LEASE_MS)

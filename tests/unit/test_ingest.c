@@ -115,6 +115,8 @@ static enum status ingest(struct fixture *f, struct error *err)
 /* How many lines all shards of the catalog have together; fails when a uid comes twice. */
 static int count_lines(struct fixture *f)
 {
+    const struct catalog_terms terms = {
+        .lease_ms = 1000000, .max_attempts = 3, .part_samples = 4, .samples_at_work = 8};
     char *uids[MAX_UIDS];
     int n = 0;
     struct error err = {0};
@@ -123,7 +125,7 @@ static int count_lines(struct fixture *f)
         struct catalog_lease lease;
         struct bytes_view body;
         int64_t wait_ms;
-        enum status st = catalog_lease_take(f->catalog, f->row.job, "w", 0, 1000000, 3, &f->arena,
+        enum status st = catalog_lease_take(f->catalog, f->row.job, "w", 0, &terms, &f->arena,
                                             &lease, &wait_ms, &err);
 
         if (st == ST_NOT_FOUND)

@@ -491,6 +491,8 @@ static void a_model_that_is_away_fails_the_lease_not_the_sample(void **state)
     struct catalog_lease lease;
     int64_t wait_ms;
     struct error err = {0};
+    const struct catalog_terms terms = {
+        .lease_ms = 60000, .max_attempts = 3, .part_samples = B, .samples_at_work = 8};
 
     (void)state;
     small_run_init(&run, NULL);
@@ -500,8 +502,8 @@ static void a_model_that_is_away_fails_the_lease_not_the_sample(void **state)
     small_run_plan(&run);
     small_run_work(&run, 2, WIRE_OUTCOME_FAILED);
     assert_int_equal(small_run_samples(&run, samples), 2 * B); /* DR 38: durable per part */
-    assert_ok(catalog_lease_take(run.catalog, run.row.job, "later", clock_wall_ms() + 120000, 60000,
-                                 3, &run.arena, &lease, &wait_ms, &err));
+    assert_ok(catalog_lease_take(run.catalog, run.row.job, "later", clock_wall_ms() + 120000,
+                                 &terms, &run.arena, &lease, &wait_ms, &err));
     assert_int_equal(lease.next_index, 2 * B);
     assert_int_equal(lease.n_parts, 2);
     assert_ok(catalog_lease_release(run.catalog, &lease, false, "", &err));

@@ -53,6 +53,9 @@ static void fill(struct wire_message *m, enum wire_kind kind)
         m->u.lease_grant.n_parts = 1;
         m->u.lease_grant.attempts = 1;
         m->u.lease_grant.input_samples = 9;
+        m->u.lease_grant.suspect_end = 7;
+        m->u.lease_grant.probe_samples = 1;
+        m->u.lease_grant.is_poison = true;
         break;
     case WIRE_NO_WORK:
         m->u.no_work.number = 6;
