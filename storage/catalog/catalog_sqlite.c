@@ -245,7 +245,7 @@ static enum status take_next(struct sqlite_db *db, int64_t job, const char *owne
     if (st == ST_OK)
         st = sqlite_db_run(db, SHARD_TAKE, NULL, err, "iisiii", job, shard, owner,
                            lease->expires_ms, suspects_reach(terms), suspects_first_probe(terms));
-    if (st == ST_OK)
+    if (st == ST_OK) /* not by `returning`, which gets repeated iif() wrong in SQLite 3.40 */
         st = sqlite_db_prepare(db, SHARD_LEASE, &row, err);
     if (st != ST_OK)
         return st;
