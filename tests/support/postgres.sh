@@ -6,7 +6,7 @@
 #   postgres.sh with COMMAND...   runs COMMAND beside them and takes them down again
 #
 # POSTGRES_URL and POOLER_URL are what `catalog.url` takes, without a database's name; databases are made with psql or
-# createdb (PGHOST, PGPORT and PGUSER are set). Needs Debian's postgresql and pgbouncer. Any number may run at once.
+# createdb (PGHOST, PGPORT and PGUSER are set). POSTGRES_FSYNC=on makes it as safe and as slow as a real one. Needs Debian's postgresql and pgbouncer. Any number may run at once.
 set -euo pipefail
 
 bin=$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -1)
@@ -25,8 +25,8 @@ start_postgres() { # DIR PORT
 listen_addresses = '127.0.0.1'
 port = $2
 unix_socket_directories = '$1'
-fsync = off
-full_page_writes = off
+fsync = ${POSTGRES_FSYNC:-off}
+full_page_writes = ${POSTGRES_FSYNC:-off}
 wal_level = minimal
 max_wal_senders = 0
 max_wal_size = 4GB
