@@ -4,6 +4,7 @@
 #include "storage/catalog/catalog_sqlite.h"
 
 #include <assert.h>
+#include <inttypes.h>
 
 static const struct catalog_ops *const kinds[] = {&catalog_sqlite, &catalog_postgres};
 
@@ -104,14 +105,29 @@ enum status catalog_plan_commit(struct catalog *c, int64_t job,
     return c->ops->plan_commit(c, job, shards, n_shards, err);
 }
 
+enum status catalog_leases_take(struct catalog *c, int64_t job, struct catalog_take *takes,
+                                size_t n, int64_t now_ms, const struct catalog_terms *terms,
+                                struct arena *arena, struct error *err)
+{
+    assert(terms->lease_ms > 0 && terms->part_samples > 0 && terms->samples_at_work >= 0);
+    assert(n >= 1 && n <= CATALOG_BATCH_MAX);
+    for (size_t i = 0; i < n; i++)
+        takes[i] = (struct catalog_take){.owner = takes[i].owner, .status = ST_NOT_FOUND};
+    return c->ops->leases_take(c, job, takes, n, now_ms, terms, arena, err);
+}
+
 enum status catalog_lease_take(struct catalog *c, int64_t job, const char *owner, int64_t now_ms,
                                const struct catalog_terms *terms, struct arena *arena,
                                struct catalog_lease *lease, int64_t *wait_ms, struct error *err)
 {
-    assert(terms->lease_ms > 0 && terms->part_samples > 0 && terms->samples_at_work >= 0);
-    memset(lease, 0, sizeof *lease);
-    *wait_ms = 0;
-    return c->ops->lease_take(c, job, owner, now_ms, terms, arena, lease, wait_ms, err);
+    struct catalog_take take = {.owner = owner};
+    enum status st = catalog_leases_take(c, job, &take, 1, now_ms, terms, arena, err);
+
+    *lease = take.lease;
+    *wait_ms = take.wait_ms;
+    if (st == ST_OK && take.status != ST_OK)
+        st = error_set(err, take.status, "no shard is ready");
+    return st;
 }
 
 enum status catalog_lease_probe(struct catalog *c, const struct catalog_lease *lease,
@@ -120,10 +136,24 @@ enum status catalog_lease_probe(struct catalog *c, const struct catalog_lease *l
     return c->ops->lease_probe(c, lease, err);
 }
 
+enum status catalog_leases_renew(struct catalog *c, const struct catalog_lease *leases, size_t n,
+                                 int64_t now_ms, int64_t lease_ms, bool *lost, struct error *err)
+{
+    assert(lease_ms > 0 && n >= 1 && n <= CATALOG_BATCH_MAX);
+    return c->ops->leases_renew(c, leases, n, now_ms, lease_ms, lost, err);
+}
+
 enum status catalog_lease_renew(struct catalog *c, const struct catalog_lease *lease,
                                 int64_t now_ms, int64_t lease_ms, struct error *err)
 {
-    return c->ops->lease_renew(c, lease, now_ms, lease_ms, err);
+    bool lost = false;
+    enum status st = catalog_leases_renew(c, lease, 1, now_ms, lease_ms, &lost, err);
+
+    if (st == ST_OK && lost)
+        st = error_set(err, ST_CONFLICT,
+                       "the lease of shard %" PRId64 " at epoch %" PRId64 " is no longer ours",
+                       lease->shard, lease->epoch);
+    return st;
 }
 
 enum status catalog_lease_release(struct catalog *c, const struct catalog_lease *lease, bool failed,

@@ -48,7 +48,7 @@ struct catalog_job {
     int64_t created_ms;
 };
 
-enum { CATALOG_READY_MAX = 1000, CATALOG_POISON_DEATHS = 2 };
+enum { CATALOG_READY_MAX = 1000, CATALOG_POISON_DEATHS = 2, CATALOG_BATCH_MAX = 128 };
 
 /** A job as coordinators and their users see it. */
 struct catalog_job_row {
@@ -119,6 +119,14 @@ struct catalog_lease {
     uint64_t suspect_end;  /* a sample before this index may have killed its worker: up to there */
     int64_t probe_samples; /* so many are worked on at a time, and committed before the next */
     bool is_poison;        /* sample next_index has: it is quarantined without being worked on */
+};
+
+/** One of several leases that are asked for at once. */
+struct catalog_take {
+    const char *owner;
+    enum status status;         /* out: ST_OK, or ST_NOT_FOUND: none now */
+    struct catalog_lease lease; /* out, when there is one */
+    int64_t wait_ms;            /* out, when there is none: when to ask again; < 0: never */
 };
 
 /** One scored text or view. `kind` "image_text": teacher's cosine of view 0 with the caption. */
@@ -284,25 +292,26 @@ struct catalog_ops {
      * Leases end by the clock of the database where it has one (Postgres), so that the clocks of
      * workers do not matter; else by `now_ms`. expires_ms is always on the caller's clock.
      *
-     * Takes the lowest ready (or expired) shard, raising its epoch. ST_NOT_FOUND: none now, or the
-     * job is paused, or has max_leases out; *wait_ms says when to ask again, or -1 when every shard
-     * is done or failed, or the job is cancelled. A shard past max_attempts becomes failed.
+     * Takes the lowest ready (or expired) shard for each of 1 to CATALOG_BATCH_MAX owners, raising
+     * its epoch; on failure some may be out. ST_NOT_FOUND in a take's status: none now, or the job
+     * is paused, or has max_leases out; or, with a wait < 0, every shard is done or failed, or the
+     * job is cancelled. A shard past max_attempts becomes failed.
      *
      * A lease that has run out is a worker that has died, perhaps of a sample. The first puts
      * part_samples + samples_at_work samples in doubt; each further one halves how many are worked
      * on at a time, and with them the doubtful ones, down to one; CATALOG_POISON_DEATHS while that
      * one was probed name it.
      */
-    enum status (*lease_take)(struct catalog *c, int64_t job, const char *owner, int64_t now_ms,
-                              const struct catalog_terms *terms, struct arena *arena,
-                              struct catalog_lease *lease, int64_t *wait_ms, struct error *err);
+    enum status (*leases_take)(struct catalog *c, int64_t job, struct catalog_take *takes, size_t n,
+                               int64_t now_ms, const struct catalog_terms *terms,
+                               struct arena *arena, struct error *err);
     /* Before the first uncommitted sample is worked on, with nothing else at work in the process:
      * should the lease run out now, that was it. ST_CONFLICT when the lease is no longer ours. */
     enum status (*lease_probe)(struct catalog *c, const struct catalog_lease *lease,
                                struct error *err);
-    /* ST_CONFLICT when the lease is no longer ours. */
-    enum status (*lease_renew)(struct catalog *c, const struct catalog_lease *lease, int64_t now_ms,
-                               int64_t lease_ms, struct error *err);
+    /* Of 1 to CATALOG_BATCH_MAX leases of a job. lost[i]: the i-th is no longer ours. */
+    enum status (*leases_renew)(struct catalog *c, const struct catalog_lease *leases, size_t n,
+                                int64_t now_ms, int64_t lease_ms, bool *lost, struct error *err);
     /* Hands the shard back, ready; committed parts stay. `failed`: counts as an attempt. So does a
      * part of nothing but poison; one with a sample that is done starts the count anew. */
     enum status (*lease_release)(struct catalog *c, const struct catalog_lease *lease, bool failed,
@@ -445,12 +454,21 @@ NODISCARD enum status catalog_job_set_state(struct catalog *c, int64_t job,
 NODISCARD enum status catalog_plan_commit(struct catalog *c, int64_t job,
                                           const struct catalog_shard_plan *shards, size_t n_shards,
                                           struct error *err);
+NODISCARD enum status catalog_leases_take(struct catalog *c, int64_t job,
+                                          struct catalog_take *takes, size_t n, int64_t now_ms,
+                                          const struct catalog_terms *terms, struct arena *arena,
+                                          struct error *err);
+/** One. ST_NOT_FOUND: none now, see *wait_ms. */
 NODISCARD enum status catalog_lease_take(struct catalog *c, int64_t job, const char *owner,
                                          int64_t now_ms, const struct catalog_terms *terms,
                                          struct arena *arena, struct catalog_lease *lease,
                                          int64_t *wait_ms, struct error *err);
 NODISCARD enum status catalog_lease_probe(struct catalog *c, const struct catalog_lease *lease,
                                           struct error *err);
+NODISCARD enum status catalog_leases_renew(struct catalog *c, const struct catalog_lease *leases,
+                                           size_t n, int64_t now_ms, int64_t lease_ms, bool *lost,
+                                           struct error *err);
+/** One. ST_CONFLICT when the lease is no longer ours. */
 NODISCARD enum status catalog_lease_renew(struct catalog *c, const struct catalog_lease *lease,
                                           int64_t now_ms, int64_t lease_ms, struct error *err);
 NODISCARD enum status catalog_lease_release(struct catalog *c, const struct catalog_lease *lease,

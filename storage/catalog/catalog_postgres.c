@@ -4,57 +4,10 @@
 #include "storage/catalog/migrations.h"
 #include "storage/catalog/postgres_copy.h"
 #include "storage/catalog/postgres_migrate.h"
-#include "storage/catalog/suspects.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-#define LEASE_COLUMNS                                                                              \
-    "s.shard, s.epoch, s.attempts, coalesce(s.again_source, s.input_source), "                     \
-    "coalesce(s.again_key, s.input_key), coalesce(s.again_format, s.input_format), "               \
-    "case when s.again_source is null then s.input_begin else 0 end, "                             \
-    "case when s.again_source is null then s.input_end else 0 end, "                               \
-    "s.input_etag, s.input_samples, s.next_offset, s.next_index, s.n_parts, s.suspect_end, "       \
-    "s.probe_samples, s.probe_deaths"
-
-/* One statement gives up what was tried too often and takes the lowest of what is ready or has run
- * out, if the job's leases go out at all. Rows that another call has just locked are passed over,
- * so that callers never wait for each other. */
-static const char take_sql[] =
-    "with spent as (update reinforce.shards set state = 4, owner = null, lease_expires = null, "
-    "attempts = attempts + " SUSPECT_ATTEMPT ", "
-    "last_error = case when state = 2 then 'its samples kill their workers' else last_error end "
-    "where job = $1 and ((state = 1 and attempts >= $2) or (state = 2 and lease_expires <= now() "
-    "and attempts + " SUSPECT_ATTEMPT " >= $2))), "
-    "gate as materialized (select 1 from reinforce.jobs j where j.job = $1 and j.state in (1, 2) "
-    "and case when j.max_leases > 0 then (select count(*) from reinforce.shards s where s.job = $1 "
-    "and s.state = 2 and s.lease_expires > now()) < j.max_leases else true end), "
-    "ready as (select shard from reinforce.shards where job = $1 and state = 1 and attempts < $2 "
-    "and exists (select from gate) order by shard limit 1 for update skip locked), "
-    "expired as (select shard from reinforce.shards where job = $1 and state = 2 and "
-    "lease_expires <= now() and attempts + " SUSPECT_ATTEMPT " < $2 and exists (select from gate) "
-    "order by shard limit 1 for update skip locked), "
-    "pick as (select shard from ready union all select shard from expired order by shard limit 1) "
-    "update reinforce.shards s set state = 2, epoch = epoch + 1, owner = $3, lease_token = $4, "
-    "lease_expires = now() + $5::bigint * interval '1 millisecond', "
-    "attempts = attempts + " SUSPECT_ATTEMPT
-    ", suspect_end = " SUSPECT_END("$6::bigint") ", probe_samples = " SUSPECT_PROBE(
-        "$7::bigint") ", probe_deaths = " SUSPECT_DEATHS
-                      ", probing = false from pick where s.job = $1 and s.shard = pick.shard "
-                      "returning " LEASE_COLUMNS;
-
-static const char taken_sql[] = "select " LEASE_COLUMNS " from reinforce.shards s where s.job = $1 "
-                                "and s.state = 2 and s.lease_token = $2";
-
-/* What is ready here is locked by somebody who is just taking it, or has been handed back; or the
- * job is paused or has as many leases out as it may: then a second is a good time. */
-static const char wait_sql[] =
-    "select (case when j.state in (4, 5) then null when j.state = 3 then 1000 else "
-    "(select min(case when s.state = 1 then case when j.max_leases > 0 then 1000 else 20 end else "
-    "greatest(ceil(extract(epoch from s.lease_expires - now()) * 1000), 1) end) "
-    "from reinforce.shards s where s.job = $1 and s.state in (1, 2)) end)::bigint "
-    "from reinforce.jobs j where j.job = $1";
 
 struct postgres_db *catalog_postgres_db(struct catalog *c)
 {
@@ -349,182 +302,6 @@ static enum status leases_reset(struct catalog *c, int64_t job, struct error *er
     return postgres_db_transact(catalog_postgres_db(c), NULL, reset, &job, err);
 }
 
-struct lease_call {
-    int64_t job;
-    const char *owner;
-    int64_t lease_ms, token;
-    const struct catalog_terms *terms;
-    struct arena *arena;
-    struct catalog_lease *lease;
-    int64_t *wait_ms;
-    bool failed;
-    const char *why;
-    const struct catalog_lease *held;
-};
-
-static enum status read_lease(const PGresult *row, struct arena *arena, struct catalog_lease *lease,
-                              struct error *err)
-{
-    int64_t source = postgres_db_int(row, 0, 3);
-    enum status st = postgres_db_copy_text(row, 0, 4, arena, &lease->plan.input_key, err);
-
-    if (st == ST_OK)
-        st = postgres_db_copy_text(row, 0, 5, arena, &lease->plan.input_format, err);
-    lease->shard = lease->plan.shard = postgres_db_int(row, 0, 0);
-    lease->epoch = postgres_db_int(row, 0, 1);
-    lease->attempts = (int)postgres_db_int(row, 0, 2);
-    lease->plan.input_is_plan = source == 2;
-    lease->plan.input_is_previous = source == 3;
-    lease->plan.input_is_list = source == 4;
-    lease->plan.input_begin = (uint64_t)postgres_db_int(row, 0, 6);
-    lease->plan.input_end = (uint64_t)postgres_db_int(row, 0, 7);
-    (void)snprintf(lease->plan.input_etag, sizeof lease->plan.input_etag, "%s",
-                   postgres_db_text(row, 0, 8));
-    lease->plan.input_samples = postgres_db_int(row, 0, 9);
-    lease->next_offset = (uint64_t)postgres_db_int(row, 0, 10);
-    lease->next_index = (uint64_t)postgres_db_int(row, 0, 11);
-    lease->n_parts = postgres_db_int(row, 0, 12);
-    lease->suspect_end = (uint64_t)postgres_db_int(row, 0, 13);
-    lease->probe_samples = postgres_db_int(row, 0, 14);
-    lease->is_poison = postgres_db_int(row, 0, 15) >= CATALOG_POISON_DEATHS;
-    return st;
-}
-
-static enum status first_expiry(struct postgres_db *db, const struct lease_call *call,
-                                struct error *err)
-{
-    PGresult *row;
-    enum status st = postgres_db_query(db, &row, err, wait_sql, "i", call->job);
-
-    if (st == ST_OK) {
-        *call->wait_ms =
-            PQntuples(row) == 0 || PQgetisnull(row, 0, 0) ? -1 : postgres_db_int(row, 0, 0);
-        st = error_set(err, ST_NOT_FOUND, "no shard is ready");
-    }
-    PQclear(row);
-    return st;
-}
-
-static enum status take(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
-{
-    const struct lease_call *call = ctx;
-    PGresult *row = NULL;
-    enum status st = ST_OK;
-
-    if (repeated)
-        st = postgres_db_query(db, &row, err, taken_sql, "ii", call->job, call->token);
-    if (st == ST_OK && (row == NULL || PQntuples(row) == 0)) {
-        PQclear(row);
-        st = postgres_db_query(db, &row, err, take_sql, "iisiiii", call->job,
-                               (int64_t)call->terms->max_attempts, call->owner, call->token,
-                               call->terms->lease_ms, suspects_reach(call->terms),
-                               suspects_first_probe(call->terms));
-    }
-    if (st == ST_OK)
-        st = PQntuples(row) == 1 ? read_lease(row, call->arena, call->lease, err)
-                                 : first_expiry(db, call, err);
-    PQclear(row);
-    return st;
-}
-
-static enum status lease_take(struct catalog *c, int64_t job, const char *owner, int64_t now_ms,
-                              const struct catalog_terms *terms, struct arena *arena,
-                              struct catalog_lease *lease, int64_t *wait_ms, struct error *err)
-{
-    struct postgres_db *db = catalog_postgres_db(c);
-    struct lease_call call = {.job = job,
-                              .owner = owner,
-                              .terms = terms,
-                              .token = (int64_t)(postgres_db_random(db) >> 1),
-                              .arena = arena,
-                              .lease = lease,
-                              .wait_ms = wait_ms};
-
-    lease->job = job;
-    lease->expires_ms = now_ms + terms->lease_ms;
-    return postgres_db_transact(db, NULL, take, &call, err);
-}
-
-static enum status renew(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
-{
-    const struct lease_call *call = ctx;
-    PGresult *row;
-    enum status st = postgres_db_query(
-        db, &row, err,
-        "update reinforce.shards set lease_expires = now() + $4::bigint * interval '1 millisecond' "
-        "where job = $1 and shard = $2 and epoch = $3 and state = 2 returning 1",
-        "iiii", call->held->job, call->held->shard, call->held->epoch, call->lease_ms);
-
-    (void)repeated;
-    if (st == ST_OK && PQntuples(row) == 0)
-        st = catalog_postgres_fenced(call->held, err);
-    PQclear(row);
-    return st;
-}
-
-static enum status lease_renew(struct catalog *c, const struct catalog_lease *lease, int64_t now_ms,
-                               int64_t lease_ms, struct error *err)
-{
-    struct lease_call call = {.held = lease, .lease_ms = lease_ms};
-
-    (void)now_ms;
-    return postgres_db_transact(catalog_postgres_db(c), NULL, renew, &call, err);
-}
-
-static enum status probe(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
-{
-    const struct lease_call *call = ctx;
-    PGresult *row;
-    enum status st = postgres_db_query(
-        db, &row, err,
-        "update reinforce.shards set probing = true where job = $1 and shard = $2 and epoch = $3 "
-        "and state = 2 returning 1",
-        "iii", call->held->job, call->held->shard, call->held->epoch);
-
-    (void)repeated;
-    if (st == ST_OK && PQntuples(row) == 0)
-        st = catalog_postgres_fenced(call->held, err);
-    PQclear(row);
-    return st;
-}
-
-static enum status lease_probe(struct catalog *c, const struct catalog_lease *lease,
-                               struct error *err)
-{
-    struct lease_call call = {.held = lease};
-
-    return postgres_db_transact(catalog_postgres_db(c), NULL, probe, &call, err);
-}
-
-/* Said twice, the second finds nothing to hand back: that is as it should be. */
-static enum status release(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
-{
-    const struct lease_call *call = ctx;
-    PGresult *row;
-    enum status st =
-        postgres_db_query(db, &row, err,
-                          "update reinforce.shards set state = 1, owner = null, lease_expires = "
-                          "null, probing = false, "
-                          "attempts = attempts + $4, last_error = $5 where job = $1 and shard = $2 "
-                          "and epoch = $3 and "
-                          "state = 2 returning 1",
-                          "iiiis", call->held->job, call->held->shard, call->held->epoch,
-                          (int64_t)call->failed, call->failed ? call->why : NULL);
-
-    if (st == ST_OK && PQntuples(row) == 0 && !repeated)
-        st = catalog_postgres_fenced(call->held, err);
-    PQclear(row);
-    return st;
-}
-
-static enum status lease_release(struct catalog *c, const struct catalog_lease *lease, bool failed,
-                                 const char *why, struct error *err)
-{
-    struct lease_call call = {.held = lease, .failed = failed, .why = why};
-
-    return postgres_db_transact(catalog_postgres_db(c), NULL, release, &call, err);
-}
-
 const struct catalog_ops catalog_postgres = {
     .scheme = "postgres",
     .open = open_catalog,
@@ -533,10 +310,10 @@ const struct catalog_ops catalog_postgres = {
     .job_begin = job_begin,
     .job_set_state = job_set_state,
     .plan_commit = plan_commit,
-    .lease_take = lease_take,
-    .lease_probe = lease_probe,
-    .lease_renew = lease_renew,
-    .lease_release = lease_release,
+    .leases_take = catalog_postgres_leases_take,
+    .lease_probe = catalog_postgres_lease_probe,
+    .leases_renew = catalog_postgres_leases_renew,
+    .lease_release = catalog_postgres_lease_release,
     .part_commit = catalog_postgres_part_commit,
     .parts = catalog_postgres_parts,
     .shard_commit = catalog_postgres_shard_commit,

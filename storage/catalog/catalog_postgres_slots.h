@@ -27,6 +27,23 @@ NODISCARD enum status catalog_postgres_shard_commit(struct catalog *c,
                                                     const struct object_written *written,
                                                     struct error *err);
 
+/* In catalog_postgres_leases.c. */
+NODISCARD enum status catalog_postgres_leases_take(struct catalog *c, int64_t job,
+                                                   struct catalog_take *takes, size_t n,
+                                                   int64_t now_ms,
+                                                   const struct catalog_terms *terms,
+                                                   struct arena *arena, struct error *err);
+NODISCARD enum status catalog_postgres_lease_probe(struct catalog *c,
+                                                   const struct catalog_lease *lease,
+                                                   struct error *err);
+NODISCARD enum status catalog_postgres_leases_renew(struct catalog *c,
+                                                    const struct catalog_lease *leases, size_t n,
+                                                    int64_t now_ms, int64_t lease_ms, bool *lost,
+                                                    struct error *err);
+NODISCARD enum status catalog_postgres_lease_release(struct catalog *c,
+                                                     const struct catalog_lease *lease, bool failed,
+                                                     const char *why, struct error *err);
+
 /* And in catalog_postgres_read.c. */
 NODISCARD enum status catalog_postgres_parts(struct catalog *c, int64_t job, int64_t shard,
                                              struct arena *arena, struct catalog_part_row **rows,

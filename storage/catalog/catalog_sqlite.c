@@ -258,12 +258,10 @@ static enum status take_next(struct sqlite_db *db, int64_t job, const char *owne
     return st;
 }
 
-static enum status sqlite_lease_take(struct catalog *c, int64_t job, const char *owner,
-                                     int64_t now_ms, const struct catalog_terms *terms,
-                                     struct arena *arena, struct catalog_lease *lease,
-                                     int64_t *wait_ms, struct error *err)
+static enum status take_one(struct sqlite_db *db, int64_t job, const char *owner, int64_t now_ms,
+                            const struct catalog_terms *terms, struct arena *arena,
+                            struct catalog_lease *lease, int64_t *wait_ms, struct error *err)
 {
-    struct sqlite_db *db = sqlite_rows_db(c);
     bool none = false;
     enum status st = sqlite_db_begin(db, err);
 
@@ -287,14 +285,35 @@ static enum status sqlite_lease_take(struct catalog *c, int64_t job, const char 
     return st == ST_OK && none ? error_set(err, ST_NOT_FOUND, "no shard is ready") : st;
 }
 
-static enum status sqlite_lease_renew(struct catalog *c, const struct catalog_lease *lease,
-                                      int64_t now_ms, int64_t lease_ms, struct error *err)
+static enum status sqlite_leases_take(struct catalog *c, int64_t job, struct catalog_take *takes,
+                                      size_t n, int64_t now_ms, const struct catalog_terms *terms,
+                                      struct arena *arena, struct error *err)
 {
-    int64_t n;
-    enum status st = sqlite_db_run(sqlite_rows_db(c), SHARD_RENEW, &n, err, "iiii", lease->job,
-                                   lease->shard, lease->epoch, now_ms + lease_ms);
+    enum status st = ST_OK;
 
-    return st == ST_OK && n == 0 ? catalog_sqlite_fenced(lease, err) : st;
+    for (size_t i = 0; i < n && st == ST_OK; i++) {
+        st = take_one(sqlite_rows_db(c), job, takes[i].owner, now_ms, terms, arena, &takes[i].lease,
+                      &takes[i].wait_ms, err);
+        takes[i].status = st;
+        st = st == ST_NOT_FOUND ? ST_OK : st;
+    }
+    return st;
+}
+
+static enum status sqlite_leases_renew(struct catalog *c, const struct catalog_lease *leases,
+                                       size_t n, int64_t now_ms, int64_t lease_ms, bool *lost,
+                                       struct error *err)
+{
+    enum status st = ST_OK;
+
+    for (size_t i = 0; i < n && st == ST_OK; i++) {
+        int64_t n_rows;
+
+        st = sqlite_db_run(sqlite_rows_db(c), SHARD_RENEW, &n_rows, err, "iiii", leases[i].job,
+                           leases[i].shard, leases[i].epoch, now_ms + lease_ms);
+        lost[i] = st == ST_OK && n_rows == 0;
+    }
+    return st;
 }
 
 static enum status sqlite_lease_probe(struct catalog *c, const struct catalog_lease *lease,
@@ -351,9 +370,9 @@ const struct catalog_ops catalog_sqlite = {
     .job_begin = sqlite_job_begin,
     .job_set_state = sqlite_job_set_state,
     .plan_commit = sqlite_plan_commit,
-    .lease_take = sqlite_lease_take,
+    .leases_take = sqlite_leases_take,
     .lease_probe = sqlite_lease_probe,
-    .lease_renew = sqlite_lease_renew,
+    .leases_renew = sqlite_leases_renew,
     .lease_release = sqlite_lease_release,
     .part_commit = catalog_sqlite_part_commit,
     .parts = catalog_sqlite_parts,

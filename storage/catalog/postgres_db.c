@@ -158,44 +158,119 @@ static enum status check_result(struct postgres_db *db, PGresult *result, PGresu
     return st;
 }
 
+/* Values of one statement as libpq takes them. */
+struct values {
+    const char *values[MAX_VALUES];
+    int lengths[MAX_VALUES], formats[MAX_VALUES];
+    char numbers[MAX_VALUES][NUMBER_LEN];
+    int n;
+};
+
+static void read_values(struct values *v, const char *types, va_list ap)
+{
+    for (v->n = 0; types[v->n] != '\0'; v->n++) {
+        int n = v->n;
+
+        assert(n < MAX_VALUES);
+        v->values[n] = v->numbers[n];
+        v->lengths[n] = v->formats[n] = 0;
+        if (types[n] == 'i') {
+            (void)snprintf(v->numbers[n], NUMBER_LEN, "%" PRId64, va_arg(ap, int64_t));
+        } else if (types[n] == 'r') {
+            double value = va_arg(ap, double);
+
+            (void)snprintf(v->numbers[n], NUMBER_LEN, "%.17g", value);
+            if (isnan(value))
+                v->values[n] = NULL;
+        } else if (types[n] == 's') {
+            v->values[n] = va_arg(ap, const char *);
+        } else { /* as binary text, which has a length */
+            const struct bytes_view *text = va_arg(ap, const struct bytes_view *);
+
+            assert(types[n] == 'b' && text->len <= INT32_MAX);
+            v->values[n] = text->data != NULL ? (const char *)text->data : "";
+            v->lengths[n] = (int)text->len;
+            v->formats[n] = 1;
+        }
+    }
+}
+
 enum status postgres_db_query(struct postgres_db *db, PGresult **out, struct error *err,
                               const char *sql, const char *types, ...)
 {
-    const char *values[MAX_VALUES];
-    int lengths[MAX_VALUES], formats[MAX_VALUES] = {0};
-    char numbers[MAX_VALUES][NUMBER_LEN];
-    int n = 0;
+    struct values v;
     va_list ap;
 
     if (out != NULL)
         *out = NULL;
     va_start(ap, types);
-    for (; types[n] != '\0'; n++) {
-        assert(n < MAX_VALUES);
-        values[n] = numbers[n];
-        lengths[n] = 0;
-        if (types[n] == 'i') {
-            (void)snprintf(numbers[n], NUMBER_LEN, "%" PRId64, va_arg(ap, int64_t));
-        } else if (types[n] == 'r') {
-            double value = va_arg(ap, double);
-
-            (void)snprintf(numbers[n], NUMBER_LEN, "%.17g", value);
-            if (isnan(value))
-                values[n] = NULL;
-        } else if (types[n] == 's') {
-            values[n] = va_arg(ap, const char *);
-        } else { /* as binary text, which has a length */
-            const struct bytes_view *text = va_arg(ap, const struct bytes_view *);
-
-            assert(types[n] == 'b' && text->len <= INT32_MAX);
-            values[n] = text->data != NULL ? (const char *)text->data : "";
-            lengths[n] = (int)text->len;
-            formats[n] = 1;
-        }
-    }
+    read_values(&v, types, ap);
     va_end(ap);
-    return check_result(db, PQexecParams(db->conn, sql, n, NULL, values, lengths, formats, 0), out,
-                        err);
+    return check_result(
+        db, PQexecParams(db->conn, sql, v.n, NULL, v.values, v.lengths, v.formats, 0), out, err);
+}
+
+enum status postgres_db_bind(struct postgres_db *db, struct error *err, const char *types, ...)
+{
+    struct values v;
+    va_list ap;
+
+    va_start(ap, types);
+    read_values(&v, types, ap);
+    va_end(ap);
+    if (PQsendQueryPrepared(db->conn, "", v.n, v.values, v.lengths, v.formats, 0) == 1)
+        return ST_OK;
+    return postgres_db_error(db, NULL, err);
+}
+
+/* The next result of a pipeline, past the NULL that ends the one before; NULL: connection lost. */
+static PGresult *next_result(struct postgres_db *db)
+{
+    PGresult *result = PQgetResult(db->conn);
+
+    return result != NULL || is_lost(db) ? result : PQgetResult(db->conn);
+}
+
+/* All that was sent is read, whatever it is: the first failure is what is told. */
+static enum status take_batch(struct postgres_db *db, const struct postgres_batch *batch,
+                              enum status st, struct error *err)
+{
+    size_t i = 0; /* results so far; the first is that of parsing */
+
+    for (;;) {
+        PGresult *result = next_result(db);
+        ExecStatusType kind = PQresultStatus(result);
+
+        if (result == NULL || kind == PGRES_PIPELINE_SYNC) {
+            PQclear(result);
+            if (st == ST_OK && i != batch->n + 1)
+                st = postgres_db_error(db, NULL, err);
+            return st;
+        }
+        if (st == ST_OK && kind != PGRES_TUPLES_OK && kind != PGRES_COMMAND_OK)
+            st = postgres_db_error(db, result, err);
+        if (st == ST_OK && i > 0 && batch->take != NULL)
+            st = batch->take(batch->ctx, i - 1, result, err);
+        PQclear(result);
+        i++;
+    }
+}
+
+enum status postgres_db_batch(struct postgres_db *db, const struct postgres_batch *batch,
+                              struct error *err)
+{
+    enum status st = ST_OK;
+
+    if (PQenterPipelineMode(db->conn) != 1 || PQsendPrepare(db->conn, "", batch->sql, 0, NULL) != 1)
+        return postgres_db_error(db, NULL, err);
+    for (size_t i = 0; i < batch->n && st == ST_OK; i++)
+        st = batch->bind(db, batch->ctx, i, err);
+    if (PQpipelineSync(db->conn) != 1 && st == ST_OK)
+        st = postgres_db_error(db, NULL, err);
+    st = take_batch(db, batch, st, err);
+    if (!is_lost(db) && PQexitPipelineMode(db->conn) != 1 && st == ST_OK)
+        st = postgres_db_error(db, NULL, err);
+    return st;
 }
 
 enum status postgres_db_execute(struct postgres_db *db, const char *sql, struct error *err)

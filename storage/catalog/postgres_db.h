@@ -33,6 +33,25 @@ uint64_t postgres_db_random(struct postgres_db *db);
 NODISCARD enum status postgres_db_query(struct postgres_db *db, PGresult **out, struct error *err,
                                         const char *sql, const char *types, ...);
 
+/**
+ * One statement for each of `n` rows of values: in one round trip, parsed once, and, without a
+ * transaction around it, all or nothing. `bind` calls postgres_db_bind() with the values of row i;
+ * `take` reads what it gave, which lives until it returns. At most a few hundred rows: the server
+ * is not listened to while they are sent.
+ */
+struct postgres_batch {
+    const char *sql;
+    size_t n;
+    enum status (*bind)(struct postgres_db *db, void *ctx, size_t i, struct error *err);
+    enum status (*take)(void *ctx, size_t i, const PGresult *result, struct error *err);
+    void *ctx;
+};
+NODISCARD enum status postgres_db_batch(struct postgres_db *db, const struct postgres_batch *batch,
+                                        struct error *err);
+/** Values as in postgres_db_query(). */
+NODISCARD enum status postgres_db_bind(struct postgres_db *db, struct error *err, const char *types,
+                                       ...);
+
 /** Statements without values, separated by semicolons. */
 NODISCARD enum status postgres_db_execute(struct postgres_db *db, const char *sql,
                                           struct error *err);

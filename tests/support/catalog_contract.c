@@ -142,6 +142,37 @@ static void leases_go_out_in_order_and_expire(struct fixture *f)
     assert_status(catalog_lease_release(f->catalog, &a, true, "late", &err), ST_CONFLICT);
 }
 
+static void leases_are_taken_and_renewed_several_at_a_time(struct fixture *f)
+{
+    struct catalog_take takes[] = {{.owner = "a"}, {.owner = "b"}, {.owner = "c"}};
+    struct catalog_lease held[3];
+    bool lost[3] = {false, false, false};
+    struct error err = {0};
+    int64_t wait;
+
+    assert_ok(
+        catalog_leases_take(f->catalog, f->job.job, takes, 3, f->now, &terms, &f->arena, &err));
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(takes[i].status, ST_OK);
+        assert_int_equal(takes[i].lease.shard, i);
+        assert_string_equal(takes[i].lease.plan.input_key, two_shards[i].input_key);
+    }
+    assert_int_equal(takes[2].status, ST_NOT_FOUND);
+    assert_in_range(takes[2].wait_ms, LEASE_MS - MARGIN_MS, LEASE_MS);
+
+    held[0] = takes[1].lease;
+    held[1] = takes[0].lease;
+    held[1].epoch--; /* an older one */
+    held[2] = takes[0].lease;
+    pass_time(f, LEASE_MS / 2);
+    assert_ok(catalog_leases_renew(f->catalog, held, 3, f->now, LEASE_MS, lost, &err));
+    assert_false(lost[0]);
+    assert_true(lost[1]);
+    assert_false(lost[2]);
+    pass_time(f, LEASE_MS / 2);
+    assert_status(take(f, &held[0], &wait, &err), ST_NOT_FOUND); /* both are out still */
+}
+
 static void a_fenced_worker_commits_nothing(struct fixture *f)
 {
     struct catalog_lease old, now;
@@ -867,6 +898,7 @@ void catalog_contract(const struct catalog_target *target)
 #define TEST(name) {#name, name}
         TEST(another_digest_is_a_conflict_and_tells_what_is_stored),
         TEST(leases_go_out_in_order_and_expire),
+        TEST(leases_are_taken_and_renewed_several_at_a_time),
         TEST(a_fenced_worker_commits_nothing),
         TEST(a_part_is_whole_or_not_there_and_repeating_it_is_harmless),
         TEST(a_shard_that_keeps_failing_is_given_up),

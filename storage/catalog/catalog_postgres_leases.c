@@ -1,0 +1,284 @@
+/* Leases, taken and renewed several at a time: one round trip, one transaction. */
+#include "storage/catalog/catalog_postgres_slots.h"
+#include "storage/catalog/suspects.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#define LEASE_COLUMNS                                                                              \
+    "s.shard, s.epoch, s.attempts, coalesce(s.again_source, s.input_source), "                     \
+    "coalesce(s.again_key, s.input_key), coalesce(s.again_format, s.input_format), "               \
+    "case when s.again_source is null then s.input_begin else 0 end, "                             \
+    "case when s.again_source is null then s.input_end else 0 end, "                               \
+    "s.input_etag, s.input_samples, s.next_offset, s.next_index, s.n_parts, s.suspect_end, "       \
+    "s.probe_samples, s.probe_deaths"
+
+/* `attempts + 0`: the index by attempts, which holds every shard, is no way to the lowest one; a
+ * planner without statistics would take it, and sort a million rows for each lease.
+ *
+ * One statement gives up what was tried too often and takes the lowest of what is ready or has run
+ * out, if the job's leases go out at all. Rows that another call has just locked are passed over,
+ * so that callers never wait for each other. */
+static const char take_sql[] =
+    "with spent as (update reinforce.shards set state = 4, owner = null, lease_expires = null, "
+    "attempts = attempts + " SUSPECT_ATTEMPT ", "
+    "last_error = case when state = 2 then 'its samples kill their workers' else last_error end "
+    "where job = $1 and ((state = 1 and attempts >= $2) or (state = 2 and lease_expires <= now() "
+    "and attempts + " SUSPECT_ATTEMPT " >= $2))), "
+    "gate as materialized (select 1 from reinforce.jobs j where j.job = $1 and j.state in (1, 2) "
+    "and case when j.max_leases > 0 then (select count(*) from reinforce.shards s where s.job = $1 "
+    "and s.state = 2 and s.lease_expires > now()) < j.max_leases else true end), "
+    "ready as (select shard from reinforce.shards where job = $1 and state = 1 and attempts + 0 < "
+    "$2 "
+    "and exists (select from gate) order by shard limit 1 for update skip locked), "
+    "expired as (select shard from reinforce.shards where job = $1 and state = 2 and "
+    "lease_expires <= now() and attempts + " SUSPECT_ATTEMPT " < $2 and exists (select from gate) "
+    "order by shard limit 1 for update skip locked), "
+    "pick as (select shard from ready union all select shard from expired order by shard limit 1) "
+    "update reinforce.shards s set state = 2, epoch = epoch + 1, owner = $3, lease_token = $4, "
+    "lease_expires = now() + $5::bigint * interval '1 millisecond', "
+    "attempts = attempts + " SUSPECT_ATTEMPT
+    ", suspect_end = " SUSPECT_END("$6::bigint") ", probe_samples = " SUSPECT_PROBE(
+        "$7::bigint") ", probe_deaths = " SUSPECT_DEATHS
+                      ", probing = false from pick where s.job = $1 and s.shard = pick.shard "
+                      "returning " LEASE_COLUMNS;
+
+static const char taken_sql[] = "select " LEASE_COLUMNS " from reinforce.shards s where s.job = $1 "
+                                "and s.state = 2 and s.lease_token = $2";
+
+/* What is ready here is locked by somebody who is just taking it, or has been handed back; or the
+ * job is paused or has as many leases out as it may: then a second is a good time. */
+static const char wait_sql[] =
+    "select (case when j.state in (4, 5) then null when j.state = 3 then 1000 else "
+    "(select min(case when s.state = 1 then case when j.max_leases > 0 then 1000 else 20 end else "
+    "greatest(ceil(extract(epoch from s.lease_expires - now()) * 1000), 1) end) "
+    "from reinforce.shards s where s.job = $1 and s.state in (1, 2)) end)::bigint "
+    "from reinforce.jobs j where j.job = $1";
+
+/* Arguments of the slots, for work that may be done again. */
+struct lease_call {
+    int64_t job, lease_ms, token; /* that of the first take; the others follow */
+    const struct catalog_terms *terms;
+    struct arena *arena;
+    struct catalog_take *takes;
+    const struct catalog_lease *held;
+    size_t n;
+    bool *lost;
+    bool failed;
+    const char *why;
+};
+
+static enum status read_lease(const PGresult *row, struct arena *arena, struct catalog_lease *lease,
+                              struct error *err)
+{
+    int64_t source = postgres_db_int(row, 0, 3);
+    enum status st = postgres_db_copy_text(row, 0, 4, arena, &lease->plan.input_key, err);
+
+    if (st == ST_OK)
+        st = postgres_db_copy_text(row, 0, 5, arena, &lease->plan.input_format, err);
+    lease->shard = lease->plan.shard = postgres_db_int(row, 0, 0);
+    lease->epoch = postgres_db_int(row, 0, 1);
+    lease->attempts = (int)postgres_db_int(row, 0, 2);
+    lease->plan.input_is_plan = source == 2;
+    lease->plan.input_is_previous = source == 3;
+    lease->plan.input_is_list = source == 4;
+    lease->plan.input_begin = (uint64_t)postgres_db_int(row, 0, 6);
+    lease->plan.input_end = (uint64_t)postgres_db_int(row, 0, 7);
+    (void)snprintf(lease->plan.input_etag, sizeof lease->plan.input_etag, "%s",
+                   postgres_db_text(row, 0, 8));
+    lease->plan.input_samples = postgres_db_int(row, 0, 9);
+    lease->next_offset = (uint64_t)postgres_db_int(row, 0, 10);
+    lease->next_index = (uint64_t)postgres_db_int(row, 0, 11);
+    lease->n_parts = postgres_db_int(row, 0, 12);
+    lease->suspect_end = (uint64_t)postgres_db_int(row, 0, 13);
+    lease->probe_samples = postgres_db_int(row, 0, 14);
+    lease->is_poison = postgres_db_int(row, 0, 15) >= CATALOG_POISON_DEATHS;
+    return st;
+}
+
+/* When there may be a shard to take; -1: never. */
+static enum status first_expiry(struct postgres_db *db, int64_t job, int64_t *wait_ms,
+                                struct error *err)
+{
+    PGresult *row;
+    enum status st = postgres_db_query(db, &row, err, wait_sql, "i", job);
+
+    if (st == ST_OK)
+        *wait_ms = PQntuples(row) == 0 || PQgetisnull(row, 0, 0) ? -1 : postgres_db_int(row, 0, 0);
+    PQclear(row);
+    return st;
+}
+
+static enum status bind_taken(struct postgres_db *db, void *ctx, size_t i, struct error *err)
+{
+    const struct lease_call *call = ctx;
+
+    return postgres_db_bind(db, err, "ii", call->job, call->token + (int64_t)i);
+}
+
+static enum status bind_take(struct postgres_db *db, void *ctx, size_t i, struct error *err)
+{
+    const struct lease_call *call = ctx;
+
+    return postgres_db_bind(db, err, "iisiiii", call->job, (int64_t)call->terms->max_attempts,
+                            call->takes[i].owner, call->token + (int64_t)i, call->terms->lease_ms,
+                            suspects_reach(call->terms), suspects_first_probe(call->terms));
+}
+
+static enum status read_take(void *ctx, size_t i, const PGresult *result, struct error *err)
+{
+    const struct lease_call *call = ctx;
+    struct catalog_take *take = &call->takes[i];
+
+    take->status = PQntuples(result) == 1 ? ST_OK : ST_NOT_FOUND;
+    return take->status == ST_OK ? read_lease(result, call->arena, &take->lease, err) : ST_OK;
+}
+
+static size_t count_taken(const struct lease_call *call)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < call->n; i++)
+        n += call->takes[i].status == ST_OK;
+    return n;
+}
+
+/* All or nothing: a try whose answer was lost has taken them, or none. */
+static enum status take(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
+{
+    struct lease_call *call = ctx;
+    struct postgres_batch batch = {
+        .sql = taken_sql, .n = call->n, .bind = bind_taken, .take = read_take, .ctx = call};
+    int64_t wait_ms = 0;
+    enum status st = ST_OK;
+
+    if (repeated)
+        st = postgres_db_batch(db, &batch, err);
+    if (st == ST_OK && (!repeated || count_taken(call) == 0)) {
+        batch.sql = take_sql;
+        batch.bind = bind_take;
+        st = postgres_db_batch(db, &batch, err);
+    }
+    if (st == ST_OK && count_taken(call) < call->n)
+        st = first_expiry(db, call->job, &wait_ms, err);
+    for (size_t i = 0; i < call->n; i++)
+        call->takes[i].wait_ms = wait_ms;
+    return st;
+}
+
+enum status catalog_postgres_leases_take(struct catalog *c, int64_t job, struct catalog_take *takes,
+                                         size_t n, int64_t now_ms,
+                                         const struct catalog_terms *terms, struct arena *arena,
+                                         struct error *err)
+{
+    struct postgres_db *db = catalog_postgres_db(c);
+    struct lease_call call = {.job = job,
+                              .token = (int64_t)(postgres_db_random(db) >> 2),
+                              .terms = terms,
+                              .arena = arena,
+                              .takes = takes,
+                              .n = n};
+
+    for (size_t i = 0; i < n; i++) {
+        takes[i].lease.job = job;
+        takes[i].lease.expires_ms = now_ms + terms->lease_ms;
+    }
+    return postgres_db_transact(db, NULL, take, &call, err);
+}
+
+static enum status bind_renew(struct postgres_db *db, void *ctx, size_t i, struct error *err)
+{
+    const struct lease_call *call = ctx;
+
+    return postgres_db_bind(db, err, "iiii", call->held[i].job, call->held[i].shard,
+                            call->held[i].epoch, call->lease_ms);
+}
+
+static enum status read_renewed(void *ctx, size_t i, const PGresult *result, struct error *err)
+{
+    const struct lease_call *call = ctx;
+
+    (void)err;
+    call->lost[i] = PQntuples(result) == 0;
+    return ST_OK;
+}
+
+static enum status renew(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
+{
+    const struct lease_call *call = ctx;
+    const struct postgres_batch batch = {
+        .sql = "update reinforce.shards set lease_expires = now() + $4::bigint * interval "
+               "'1 millisecond' where job = $1 and shard = $2 and epoch = $3 and state = 2 "
+               "returning 1",
+        .n = call->n,
+        .bind = bind_renew,
+        .take = read_renewed,
+        .ctx = ctx};
+
+    (void)repeated;
+    return postgres_db_batch(db, &batch, err);
+}
+
+enum status catalog_postgres_leases_renew(struct catalog *c, const struct catalog_lease *leases,
+                                          size_t n, int64_t now_ms, int64_t lease_ms, bool *lost,
+                                          struct error *err)
+{
+    struct lease_call call = {.held = leases, .lease_ms = lease_ms, .n = n, .lost = lost};
+
+    (void)now_ms;
+    return postgres_db_transact(catalog_postgres_db(c), NULL, renew, &call, err);
+}
+
+static enum status probe(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
+{
+    const struct lease_call *call = ctx;
+    PGresult *row;
+    enum status st = postgres_db_query(
+        db, &row, err,
+        "update reinforce.shards set probing = true where job = $1 and shard = $2 and epoch = $3 "
+        "and state = 2 returning 1",
+        "iii", call->held->job, call->held->shard, call->held->epoch);
+
+    (void)repeated;
+    if (st == ST_OK && PQntuples(row) == 0)
+        st = catalog_postgres_fenced(call->held, err);
+    PQclear(row);
+    return st;
+}
+
+enum status catalog_postgres_lease_probe(struct catalog *c, const struct catalog_lease *lease,
+                                         struct error *err)
+{
+    struct lease_call call = {.held = lease};
+
+    return postgres_db_transact(catalog_postgres_db(c), NULL, probe, &call, err);
+}
+
+/* Said twice, the second finds nothing to hand back: that is as it should be. */
+static enum status release(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
+{
+    const struct lease_call *call = ctx;
+    PGresult *row;
+    enum status st =
+        postgres_db_query(db, &row, err,
+                          "update reinforce.shards set state = 1, owner = null, lease_expires = "
+                          "null, probing = false, "
+                          "attempts = attempts + $4, last_error = $5 where job = $1 and shard = $2 "
+                          "and epoch = $3 and "
+                          "state = 2 returning 1",
+                          "iiiis", call->held->job, call->held->shard, call->held->epoch,
+                          (int64_t)call->failed, call->failed ? call->why : NULL);
+
+    if (st == ST_OK && PQntuples(row) == 0 && !repeated)
+        st = catalog_postgres_fenced(call->held, err);
+    PQclear(row);
+    return st;
+}
+
+enum status catalog_postgres_lease_release(struct catalog *c, const struct catalog_lease *lease,
+                                           bool failed, const char *why, struct error *err)
+{
+    struct lease_call call = {.held = lease, .failed = failed, .why = why};
+
+    return postgres_db_transact(catalog_postgres_db(c), NULL, release, &call, err);
+}
