@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <zmq.h>
 
 enum { LOOK_MS = 100, LOCK_MS = 1000 };
@@ -119,11 +120,23 @@ static enum status try_to_serve(const struct coordinator_options *options, struc
     return st;
 }
 
+/* A descriptor for every worker, where the system's default is 1024 for all. */
+static void raise_file_limit(void)
+{
+    struct rlimit files;
+
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_cur = files.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &files);
+    }
+}
+
 enum status coordinator_run(const struct coordinator_options *options, struct error *err)
 {
     struct watch watch = {0};
     enum status st = ST_OK;
 
+    raise_file_limit();
     while (!is_stopped(options)) {
         st = try_to_serve(options, &watch, err);
         if (st == ST_OK)

@@ -3,6 +3,7 @@
 #include "coordinator/peers.h"
 #include "coordinator/roster.h"
 #include "coordinator/served_jobs.h"
+#include "coordinator/waiting.h"
 #include "proto/endpoint.h"
 #include "reinforce/base/clock.h"
 #include "reinforce/base/log.h"
@@ -39,6 +40,7 @@ struct dispatcher {
     struct arena arena;
     struct served_jobs jobs;
     struct peers peers;
+    struct waiting requests, beats;
     uint64_t n_ignored;    /* messages that made no sense */
     int64_t refresh_at_ms; /* monotonic */
 };
@@ -189,49 +191,71 @@ static bool is_fed(const struct dispatcher *d, const struct served_job *job)
                                   : d->options.is_fed != NULL && atomic_load(d->options.is_fed);
 }
 
+/* A request whose answer is known is answered at once; the others wait for each other. */
 static enum status grant(struct dispatcher *d, struct peer *peer,
                          const struct wire_message *request, struct error *err)
 {
     struct wire_message answer = {.kind = WIRE_NO_WORK};
     const struct served_job *job = served_jobs_find(&d->jobs, request->u.lease_request.job);
-    struct catalog_terms terms;
-    struct catalog_lease lease;
-    int64_t wait_ms = 0;
-    bool fed;
-    enum status st;
 
     /* It was granted, and the answer was lost or is late: the same again. */
     if (peer->grant.kind != 0 && peer->grant.u.lease_grant.job == request->u.lease_request.job &&
         peer->grant.u.lease_grant.number == request->u.lease_request.number)
         return reply(d, peer, &peer->grant, err);
-    answer.u.no_work.number = request->u.lease_request.number;
+    if (waiting_has(&d->requests, peer)) /* made again meanwhile */
+        return ST_OK;
     if (job == NULL || !job->is_running || job->is_spent || is_wanted_elsewhere(d, job, false)) {
+        answer.u.no_work.number = request->u.lease_request.number;
         answer.u.no_work.finished = true;
         return reply(d, peer, &answer, err);
     }
+    waiting_add(&d->requests, &(struct waiting_one){.peer = peer,
+                                                    .job = job->id,
+                                                    .number = request->u.lease_request.number});
+    return ST_OK;
+}
+
+/* Of requests for leases of one job. */
+static enum status answer_requests(struct dispatcher *d, const struct waiting_one *list, size_t n,
+                                   struct error *err)
+{
+    const struct served_job *job = served_jobs_find(&d->jobs, list[0].job);
+    bool fed = is_fed(d, job); /* asked first: a shard that comes later is seen by the next look */
+    const struct catalog_terms terms = {.lease_ms = job->job->workers.lease_ms,
+                                        .max_attempts = (int)job->job->workers.max_attempts,
+                                        .part_samples = job->job->workers.part_samples,
+                                        .samples_at_work = job->job->workers.queue_items};
+    struct catalog_take takes[CATALOG_BATCH_MAX];
+    enum status st, sent = ST_OK;
+
+    for (size_t i = 0; i < n; i++)
+        takes[i].owner = list[i].peer->name;
     arena_reset(&d->arena);
-    fed = is_fed(d, job); /* asked first: a shard that comes later is seen by the next look */
-    terms = (struct catalog_terms){.lease_ms = job->job->workers.lease_ms,
-                                   .max_attempts = (int)job->job->workers.max_attempts,
-                                   .part_samples = job->job->workers.part_samples,
-                                   .samples_at_work = job->job->workers.queue_items};
-    st = catalog_lease_take(d->catalog, job->id, peer->name, d->options.wall_ms(), &terms,
-                            &d->arena, &lease, &wait_ms, err);
-    if (st == ST_OK) {
-        tell_suspects(&lease);
-        fill_grant(&lease, request->u.lease_request.number, &answer);
-        peer->grant = answer;
-    } else if (status_is_retryable(st)) {
-        log_at(LOG_WARN, "lease_not_taken", "cause=\"%s\"", err->message);
-        answer.u.no_work.wait_ms = MAX_WAIT_MS;
-    } else if (st == ST_NOT_FOUND) {
-        answer.u.no_work.finished = (wait_ms < 0 && !fed) || is_wanted_elsewhere(d, job, true);
-        answer.u.no_work.wait_ms =
-            fed ? FED_WAIT_MS : MAX(MIN(wait_ms, (int64_t)MAX_WAIT_MS), (int64_t)0);
-    } else {
+    st = catalog_leases_take(d->catalog, job->id, takes, n, d->options.wall_ms(), &terms, &d->arena,
+                             err);
+    if (st != ST_OK && !status_is_retryable(st))
         return st;
+    if (st != ST_OK)
+        log_at(LOG_WARN, "leases_not_taken", "n=%zu cause=\"%s\"", n, err->message);
+    for (size_t i = 0; i < n && sent == ST_OK; i++) {
+        struct wire_message answer = {.kind = WIRE_NO_WORK};
+        int64_t wait_ms = takes[i].wait_ms;
+
+        answer.u.no_work.number = list[i].number;
+        if (st != ST_OK) {
+            answer.u.no_work.wait_ms = MAX_WAIT_MS;
+        } else if (takes[i].status == ST_OK) {
+            tell_suspects(&takes[i].lease);
+            fill_grant(&takes[i].lease, list[i].number, &answer);
+            list[i].peer->grant = answer;
+        } else {
+            answer.u.no_work.finished = (wait_ms < 0 && !fed) || is_wanted_elsewhere(d, job, true);
+            answer.u.no_work.wait_ms =
+                fed ? FED_WAIT_MS : MAX(MIN(wait_ms, (int64_t)MAX_WAIT_MS), (int64_t)0);
+        }
+        sent = reply(d, list[i].peer, &answer, err);
     }
-    return reply(d, peer, &answer, err);
+    return sent;
 }
 
 static enum status count(struct dispatcher *d, struct peer *peer, struct served_job *job,
@@ -249,27 +273,72 @@ static enum status count(struct dispatcher *d, struct peer *peer, struct served_
     return served_job_pause(job, d->catalog, err); /* again at the next look, if it failed */
 }
 
+static enum status answer_beat(struct dispatcher *d, const struct waiting_one *beat,
+                               const struct served_job *job, bool lost, struct error *err)
+{
+    struct wire_message answer = {.kind = WIRE_HEARTBEAT_REPLY};
+
+    answer.u.heartbeat_reply.shard = beat->shard;
+    answer.u.heartbeat_reply.epoch = beat->epoch;
+    answer.u.heartbeat_reply.lost = lost;
+    answer.u.heartbeat_reply.stop = job != NULL && !job->is_running;
+    return reply(d, beat->peer, &answer, err);
+}
+
+/* Nobody wants a lease of a job that is done or cancelled; the others wait for each other. */
 static enum status renew(struct dispatcher *d, struct peer *peer, const struct wire_message *beat,
                          struct error *err)
 {
-    struct served_job *job = served_jobs_find(&d->jobs, beat->u.heartbeat.job);
-    const struct catalog_lease lease = {.job = beat->u.heartbeat.job,
-                                        .shard = beat->u.heartbeat.shard,
-                                        .epoch = beat->u.heartbeat.epoch};
-    struct wire_message answer = {.kind = WIRE_HEARTBEAT_REPLY};
-    enum status st = ST_CONFLICT; /* done or cancelled: nobody wants it */
+    const struct served_job *job = served_jobs_find(&d->jobs, beat->u.heartbeat.job);
+    const struct waiting_one one = {.peer = peer,
+                                    .job = beat->u.heartbeat.job,
+                                    .shard = beat->u.heartbeat.shard,
+                                    .epoch = beat->u.heartbeat.epoch,
+                                    .samples_done = beat->u.heartbeat.samples_done,
+                                    .samples_quarantined = beat->u.heartbeat.samples_quarantined};
 
-    if (job != NULL && job->job != NULL)
-        st = catalog_lease_renew(d->catalog, &lease, d->options.wall_ms(),
-                                 job->job->workers.lease_ms, err);
-    answer.u.heartbeat_reply.shard = lease.shard;
-    answer.u.heartbeat_reply.epoch = lease.epoch;
-    answer.u.heartbeat_reply.lost = st == ST_CONFLICT;
-    answer.u.heartbeat_reply.stop = job != NULL && !job->is_running;
-    if (st == ST_OK)
-        st = count(d, peer, job, lease.shard, lease.epoch, beat->u.heartbeat.samples_done,
-                   beat->u.heartbeat.samples_quarantined, err);
-    return st == ST_OK || st == ST_CONFLICT ? reply(d, peer, &answer, err) : st;
+    if (job == NULL || job->job == NULL)
+        return answer_beat(d, &one, job, true, err);
+    waiting_add(&d->beats, &one);
+    return ST_OK;
+}
+
+/* Of leases of one job. */
+static enum status answer_beats(struct dispatcher *d, const struct waiting_one *list, size_t n,
+                                struct error *err)
+{
+    struct served_job *job = served_jobs_find(&d->jobs, list[0].job);
+    struct catalog_lease leases[CATALOG_BATCH_MAX];
+    bool lost[CATALOG_BATCH_MAX];
+    enum status st;
+
+    for (size_t i = 0; i < n; i++)
+        leases[i] = (struct catalog_lease){
+            .job = list[i].job, .shard = list[i].shard, .epoch = list[i].epoch};
+    st = catalog_leases_renew(d->catalog, leases, n, d->options.wall_ms(),
+                              job->job->workers.lease_ms, lost, err);
+    for (size_t i = 0; i < n && st == ST_OK; i++) {
+        if (!lost[i])
+            st = count(d, list[i].peer, job, list[i].shard, list[i].epoch, list[i].samples_done,
+                       list[i].samples_quarantined, err);
+        if (st == ST_OK)
+            st = answer_beat(d, &list[i], job, lost[i], err);
+    }
+    return st;
+}
+
+/* Heartbeats first: a lease that is renewed does not run out meanwhile. */
+static enum status answer_waiting(struct dispatcher *d, struct error *err)
+{
+    struct waiting_one list[CATALOG_BATCH_MAX];
+    enum status st = ST_OK;
+
+    while (d->beats.n > 0 && st == ST_OK)
+        st = answer_beats(d, list, waiting_take(&d->beats, list), err);
+    while (d->requests.n > 0 && st == ST_OK)
+        st = answer_requests(d, list, waiting_take(&d->requests, list), err);
+    d->beats.n = d->requests.n = 0; /* what has no answer is said again */
+    return st;
 }
 
 /* What a result means for the catalog and the counts. */
@@ -442,9 +511,15 @@ static void *run(void *arg)
 
         (void)zmq_poll(items, 2, all ? (long)MAX(until, (int64_t)0) : -1);
         while ((!all || clock_monotonic_ms() < d->refresh_at_ms) &&
+               !waiting_is_full(&d->requests) && !waiting_is_full(&d->beats) &&
                (st = receive(d, &err)) == ST_OK)
             continue;
         st = endure(d, st == ST_FULL ? ST_OK : st, &err);
+        if (st == ST_OK) {
+            enum status answered = answer_waiting(d, &err);
+
+            st = endure(d, answered, &err);
+        }
         if (st == ST_OK && all && clock_monotonic_ms() >= d->refresh_at_ms) {
             enum status looked = look(d, &err);
 

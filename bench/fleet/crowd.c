@@ -20,6 +20,7 @@ enum {
     TICK_MS = 5,
     JOINS_PER_TICK = 10, /* a fleet is not switched on in one moment */
     MAX_EVENTS = 512,
+    IO_THREADS = 8,       /* for their heartbeats' timers, each of which libzmq seeks among all */
     SOCKETS_APART = 1024, /* of workers that are gone and not yet reaped */
 };
 
@@ -417,6 +418,7 @@ static enum status prepare(struct crowd *crowd, struct error *err)
         st = error_set(err, ST_NO_MEMORY, "could not allocate %zu workers", o->n_workers);
     if (st == ST_OK &&
         (zmq_ctx_set(crowd->zmq, ZMQ_MAX_SOCKETS, (int)(o->n_workers + SOCKETS_APART)) != 0 ||
+         zmq_ctx_set(crowd->zmq, ZMQ_IO_THREADS, IO_THREADS) != 0 ||
          epoll_ctl(crowd->epoll, EPOLL_CTL_ADD, crowd->wake.fds[0], &event) != 0))
         st = error_set_errno(err, ST_UNAVAILABLE, "could not prepare to poll");
     return st == ST_OK ? committers_start(&committers, &crowd->committers, err) : st;

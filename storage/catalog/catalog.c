@@ -248,10 +248,11 @@ enum status catalog_shards(struct catalog *c, int64_t job, enum catalog_shard_st
     return c->ops->shards(c, job, state, now_ms, each, ctx, err);
 }
 
-enum status catalog_worker_seen(struct catalog *c, const struct catalog_worker *worker,
-                                int64_t now_ms, struct error *err)
+enum status catalog_workers_seen(struct catalog *c, const struct catalog_worker *workers, size_t n,
+                                 int64_t now_ms, struct error *err)
 {
-    return c->ops->worker_seen(c, worker, now_ms, err);
+    assert(n >= 1 && n <= CATALOG_BATCH_MAX);
+    return c->ops->workers_seen(c, workers, n, now_ms, err);
 }
 
 enum status catalog_workers(struct catalog *c, int64_t now_ms, catalog_worker_fn *each, void *ctx,

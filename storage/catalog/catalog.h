@@ -79,7 +79,7 @@ struct catalog_worker {
     const char *version; /* of its program; "" when it is not known */
     enum catalog_worker_state state;
     double samples_per_second; /* lately */
-    /* Not read by worker_seen: */
+    /* Not read by workers_seen: */
     int64_t n_leases;      /* it holds */
     int64_t first_seen_ms; /* wall clock of the catalog */
     int64_t seen_ago_ms;
@@ -293,9 +293,9 @@ struct catalog_ops {
      * workers do not matter; else by `now_ms`. expires_ms is always on the caller's clock.
      *
      * Takes the lowest ready (or expired) shard for each of 1 to CATALOG_BATCH_MAX owners, raising
-     * its epoch; on failure some may be out. ST_NOT_FOUND in a take's status: none now, or the job
-     * is paused, or has max_leases out; or, with a wait < 0, every shard is done or failed, or the
-     * job is cancelled. A shard past max_attempts becomes failed.
+     * its epoch; what a call that fails has taken runs out. ST_NOT_FOUND in a take's status: none
+     * now, or the job is paused, or has max_leases out; or, with a wait < 0, every shard is done or
+     * failed, or the job is cancelled. A shard past max_attempts becomes failed.
      *
      * A lease that has run out is a worker that has died, perhaps of a sample. The first puts
      * part_samples + samples_at_work samples in doubt; each further one halves how many are worked
@@ -365,10 +365,10 @@ struct catalog_ops {
     /* Failed shards are ready again, attempts start anew. */
     enum status (*shards_retry)(struct catalog *c, int64_t job, int64_t *n, struct error *err);
 
-    /* A worker's row as it is now, made when it is new; one that is gone was seen when it was seen
-     * last. One that was not seen for a day is forgotten. */
-    enum status (*worker_seen)(struct catalog *c, const struct catalog_worker *worker,
-                               int64_t now_ms, struct error *err);
+    /* Rows of 1 to CATALOG_BATCH_MAX workers as they are now, made when they are new; one that is
+     * gone was seen when it was seen last. One that was not seen for a day is forgotten. */
+    enum status (*workers_seen)(struct catalog *c, const struct catalog_worker *workers, size_t n,
+                                int64_t now_ms, struct error *err);
 
     /*
      * Shards behind the planned ones, with which samples they try again, in one transaction; a done
@@ -505,8 +505,8 @@ NODISCARD enum status catalog_jobs(struct catalog *c, int64_t now_ms, catalog_jo
 NODISCARD enum status catalog_shards(struct catalog *c, int64_t job, enum catalog_shard_state state,
                                      int64_t now_ms, catalog_shard_fn *each, void *ctx,
                                      struct error *err);
-NODISCARD enum status catalog_worker_seen(struct catalog *c, const struct catalog_worker *worker,
-                                          int64_t now_ms, struct error *err);
+NODISCARD enum status catalog_workers_seen(struct catalog *c, const struct catalog_worker *workers,
+                                           size_t n, int64_t now_ms, struct error *err);
 NODISCARD enum status catalog_workers(struct catalog *c, int64_t now_ms, catalog_worker_fn *each,
                                       void *ctx, struct error *err);
 NODISCARD enum status catalog_retry_commit(struct catalog *c, int64_t job,

@@ -209,6 +209,16 @@ static enum status copy_shards(struct postgres_db *db, const struct job_call *ca
     return postgres_copy_end(&copy, st, err);
 }
 
+/* What the planner does not know yet would cost a sort of all shards for every lease, until the
+ * server looks for itself a minute later. */
+static enum status analyze_shards(struct postgres_db *db, int64_t job, struct error *err)
+{
+    char sql[64];
+
+    (void)snprintf(sql, sizeof sql, "analyze reinforce.shards_%" PRId64, job);
+    return postgres_db_execute(db, sql, err);
+}
+
 static enum status insert_plan(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
 {
     const struct job_call *call = ctx;
@@ -225,7 +235,9 @@ static enum status insert_plan(struct postgres_db *db, void *ctx, bool repeated,
         st = planned_before(db, call, &ours, err);
     if (st == ST_OK && !started && !ours)
         st = error_set(err, ST_CONFLICT, "job %" PRId64 " is planned already", call->job);
-    return st == ST_OK && started ? copy_shards(db, call, err) : st;
+    if (st == ST_OK && started)
+        st = copy_shards(db, call, err);
+    return st == ST_OK && started ? analyze_shards(db, call->job, err) : st;
 }
 
 static enum status plan_commit(struct catalog *c, int64_t job,
@@ -328,7 +340,7 @@ const struct catalog_ops catalog_postgres = {
     .shards_retry = catalog_postgres_shards_retry,
     .jobs = catalog_postgres_jobs,
     .shards = catalog_postgres_shards,
-    .worker_seen = catalog_postgres_worker_seen,
+    .workers_seen = catalog_postgres_workers_seen,
     .workers = catalog_postgres_workers,
     .retry_commit = catalog_postgres_retry_commit,
     .shard_redo = catalog_postgres_shard_redo,

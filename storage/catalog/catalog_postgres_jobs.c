@@ -118,32 +118,49 @@ enum status catalog_postgres_job_set_quota(struct catalog *c, int64_t job, int64
     return postgres_db_transact(catalog_postgres_db(c), NULL, set_quota, &call, err);
 }
 
-static enum status see_worker(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
-{
-    const struct catalog_worker *w = ctx;
+struct workers_call {
+    const struct catalog_worker *workers;
+    size_t n;
+};
 
-    (void)repeated;
-    return postgres_db_query(
-        db, NULL, err,
-        "with old as (delete from reinforce.workers where last_seen < now() - interval '1 day' "
-        "and name <> $1) "
-        "insert into reinforce.workers (name, host, address, version, state, "
-        "samples_per_second) values ($1, $2, $3, $4, $5, $6) on conflict (name) do update set "
-        "host = excluded.host, address = excluded.address, version = excluded.version, "
-        "state = excluded.state, "
-        "last_seen = case when excluded.state = 3 then workers.last_seen else now() end, "
-        "samples_per_second = excluded.samples_per_second",
-        "ssssir", w->name, w->host, w->address, w->version, (int64_t)w->state,
-        w->samples_per_second);
+static enum status bind_worker(struct postgres_db *db, void *ctx, size_t i, struct error *err)
+{
+    const struct workers_call *call = ctx;
+    const struct catalog_worker *w = &call->workers[i];
+
+    return postgres_db_bind(db, err, "ssssir", w->name, w->host, w->address, w->version,
+                            (int64_t)w->state, w->samples_per_second);
 }
 
-enum status catalog_postgres_worker_seen(struct catalog *c, const struct catalog_worker *worker,
-                                         int64_t now_ms, struct error *err)
+static enum status see_workers(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
 {
-    struct catalog_worker w = *worker;
+    const struct workers_call *call = ctx;
+    const struct postgres_batch batch = {
+        .sql = "insert into reinforce.workers (name, host, address, version, state, "
+               "samples_per_second) values ($1, $2, $3, $4, $5, $6) on conflict (name) do update "
+               "set host = excluded.host, address = excluded.address, version = excluded.version, "
+               "state = excluded.state, "
+               "last_seen = case when excluded.state = 3 then workers.last_seen else now() end, "
+               "samples_per_second = excluded.samples_per_second",
+        .n = call->n,
+        .bind = bind_worker,
+        .ctx = ctx};
+    enum status st = postgres_db_batch(db, &batch, err);
+
+    (void)repeated;
+    if (st != ST_OK || call->n == CATALOG_BATCH_MAX) /* more are coming */
+        return st;
+    return postgres_db_execute(
+        db, "delete from reinforce.workers where last_seen < now() - interval '1 day'", err);
+}
+
+enum status catalog_postgres_workers_seen(struct catalog *c, const struct catalog_worker *workers,
+                                          size_t n, int64_t now_ms, struct error *err)
+{
+    struct workers_call call = {.workers = workers, .n = n};
 
     (void)now_ms;
-    return postgres_db_transact(catalog_postgres_db(c), NULL, see_worker, &w, err);
+    return postgres_db_transact(catalog_postgres_db(c), NULL, see_workers, &call, err);
 }
 
 static enum status list_workers(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
@@ -275,6 +292,7 @@ static void read_job(const PGresult *rows, int i, struct catalog_job_row *out)
 }
 
 /* Of all jobs there are few: their rows are fetched whole before the first is shown. */
+/* `limit 1`, not `exists`: that is made a hash of all shards that are ready, every second. */
 static enum status list_jobs(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
 {
     PGresult **rows = ctx;
@@ -285,9 +303,11 @@ static enum status list_jobs(struct postgres_db *db, void *ctx, bool repeated, s
         "select job, state, name, config_digest, created_ms, priority, note, samples_per_second, "
         "rated_ms, (select count(*) from (select 1 from reinforce.shards s where s.job = j.job and "
         "s.state = 1 union all select 1 from reinforce.shards s where s.job = j.job and s.state = "
-        "2 and s.lease_expires <= now() limit $1) ready), (state <> 1 and not exists (select 1 "
-        "from reinforce.shards s where s.job = j.job and s.state = 1) and not exists (select 1 "
-        "from reinforce.shards s where s.job = j.job and s.state = 2))::integer, max_leases, "
+        "2 and s.lease_expires <= now() limit $1) ready), (state <> 1 and "
+        "(select 1 from reinforce.shards s where s.job = j.job and s.state = 1 limit 1) is null "
+        "and "
+        "(select 1 from reinforce.shards s where s.job = j.job and s.state = 2 limit 1) is null)"
+        "::integer, max_leases, "
         "case when max_leases > 0 then (select count(*) from reinforce.shards s where "
         "s.job = j.job and s.state = 2 and s.lease_expires > now()) else 0 end from reinforce.jobs "
         "j order by priority desc, job",

@@ -13,27 +13,37 @@
     "s.input_etag, s.input_samples, s.next_offset, s.next_index, s.n_parts, s.suspect_end, "       \
     "s.probe_samples, s.probe_deaths"
 
-/* `attempts + 0`: the index by attempts, which holds every shard, is no way to the lowest one; a
- * planner without statistics would take it, and sort a million rows for each lease.
- *
+/*
  * One statement gives up what was tried too often and takes the lowest of what is ready or has run
- * out, if the job's leases go out at all. Rows that another call has just locked are passed over,
- * so that callers never wait for each other. */
+ * out (of the 64 that did so first), if the job's leases go out at all. Rows that another call has
+ * just locked are passed over, so that callers never wait for each other.
+ *
+ * Written so that each step has one way to go, whatever the planner believes: `state + 0` and
+ * `shard + 0` keep it from indexes that, in a job of a million shards, lead past all that are done,
+ * or past every version of a lease that was renewed. Those versions are why not every take of a
+ * batch looks for what has run out ($8).
+ */
 static const char take_sql[] =
-    "with spent as (update reinforce.shards set state = 4, owner = null, lease_expires = null, "
+    "with dead as materialized (select shard from reinforce.shards where $8::integer = 1 and job = "
+    "$1 and state = 2 "
+    "and lease_expires <= now() order by lease_expires limit 64), "
+    "spent as (update reinforce.shards set state = 4 "
+    "where job = $1 and state = 1 and attempts > 0 and attempts >= $2), "
+    "killed as (update reinforce.shards s set state = 4, owner = null, lease_expires = null, "
     "attempts = attempts + " SUSPECT_ATTEMPT ", "
-    "last_error = case when state = 2 then 'its samples kill their workers' else last_error end "
-    "where job = $1 and ((state = 1 and attempts >= $2) or (state = 2 and lease_expires <= now() "
-    "and attempts + " SUSPECT_ATTEMPT " >= $2))), "
+    "last_error = 'its samples kill their workers' from dead where s.job = $1 and "
+    "s.shard = dead.shard and state + 0 = 2 and lease_expires <= now() "
+    "and attempts + " SUSPECT_ATTEMPT " >= $2), "
     "gate as materialized (select 1 from reinforce.jobs j where j.job = $1 and j.state in (1, 2) "
     "and case when j.max_leases > 0 then (select count(*) from reinforce.shards s where s.job = $1 "
     "and s.state = 2 and s.lease_expires > now()) < j.max_leases else true end), "
-    "ready as (select shard from reinforce.shards where job = $1 and state = 1 and attempts + 0 < "
-    "$2 "
+    "ready as (select shard from reinforce.shards where job = $1 and state = 1 and attempts < $2 "
     "and exists (select from gate) order by shard limit 1 for update skip locked), "
-    "expired as (select shard from reinforce.shards where job = $1 and state = 2 and "
-    "lease_expires <= now() and attempts + " SUSPECT_ATTEMPT " < $2 and exists (select from gate) "
-    "order by shard limit 1 for update skip locked), "
+    "expired as (select s.shard from dead join reinforce.shards s on s.job = $1 and "
+    "s.shard = dead.shard where state + 0 = 2 and lease_expires <= now() and "
+    "attempts + " SUSPECT_ATTEMPT
+    " < $2 and exists (select from gate) order by s.shard + 0 limit 1 "
+    "for update of s skip locked), "
     "pick as (select shard from ready union all select shard from expired order by shard limit 1) "
     "update reinforce.shards s set state = 2, epoch = epoch + 1, owner = $3, lease_token = $4, "
     "lease_expires = now() + $5::bigint * interval '1 millisecond', "
@@ -43,17 +53,21 @@ static const char take_sql[] =
                       ", probing = false from pick where s.job = $1 and s.shard = pick.shard "
                       "returning " LEASE_COLUMNS;
 
+/* Planned once for a batch: a plan for each take's own values would cost more than the take. */
+static const char begin_sql[] = "begin; set local plan_cache_mode = force_generic_plan";
+
 static const char taken_sql[] = "select " LEASE_COLUMNS " from reinforce.shards s where s.job = $1 "
                                 "and s.state = 2 and s.lease_token = $2";
 
 /* What is ready here is locked by somebody who is just taking it, or has been handed back; or the
  * job is paused or has as many leases out as it may: then a second is a good time. */
 static const char wait_sql[] =
-    "select (case when j.state in (4, 5) then null when j.state = 3 then 1000 else "
-    "(select min(case when s.state = 1 then case when j.max_leases > 0 then 1000 else 20 end else "
-    "greatest(ceil(extract(epoch from s.lease_expires - now()) * 1000), 1) end) "
-    "from reinforce.shards s where s.job = $1 and s.state in (1, 2)) end)::bigint "
-    "from reinforce.jobs j where j.job = $1";
+    "select (case when j.state in (4, 5) then null when j.state = 3 then 1000 else least("
+    "case when not exists (select from reinforce.shards s where s.job = $1 and s.state = 1) "
+    "then null when j.max_leases > 0 then 1000 else 20 end, "
+    "(select greatest(ceil(extract(epoch from s.lease_expires - now()) * 1000), 1) "
+    "from reinforce.shards s where s.job = $1 and s.state = 2 order by s.lease_expires limit 1)) "
+    "end)::bigint from reinforce.jobs j where j.job = $1";
 
 /* Arguments of the slots, for work that may be done again. */
 struct lease_call {
@@ -62,7 +76,9 @@ struct lease_call {
     struct arena *arena;
     struct catalog_take *takes;
     const struct catalog_lease *held;
-    size_t n;
+    size_t n;         /* of takes or held */
+    size_t first;     /* take of the batch under way */
+    bool is_thorough; /* every take of it looks for what has run out, not only the first of all */
     bool *lost;
     bool failed;
     const char *why;
@@ -120,30 +136,32 @@ static enum status bind_take(struct postgres_db *db, void *ctx, size_t i, struct
 {
     const struct lease_call *call = ctx;
 
-    return postgres_db_bind(db, err, "iisiiii", call->job, (int64_t)call->terms->max_attempts,
+    i += call->first;
+    return postgres_db_bind(db, err, "iisiiiii", call->job, (int64_t)call->terms->max_attempts,
                             call->takes[i].owner, call->token + (int64_t)i, call->terms->lease_ms,
-                            suspects_reach(call->terms), suspects_first_probe(call->terms));
+                            suspects_reach(call->terms), suspects_first_probe(call->terms),
+                            (int64_t)(i == 0 || call->is_thorough));
 }
 
 static enum status read_take(void *ctx, size_t i, const PGresult *result, struct error *err)
 {
     const struct lease_call *call = ctx;
-    struct catalog_take *take = &call->takes[i];
+    struct catalog_take *take = &call->takes[call->first + i];
 
     take->status = PQntuples(result) == 1 ? ST_OK : ST_NOT_FOUND;
     return take->status == ST_OK ? read_lease(result, call->arena, &take->lease, err) : ST_OK;
 }
 
-static size_t count_taken(const struct lease_call *call)
+/* The first that has nothing; n: all have. */
+static size_t first_without(const struct lease_call *call, size_t i)
 {
-    size_t n = 0;
-
-    for (size_t i = 0; i < call->n; i++)
-        n += call->takes[i].status == ST_OK;
-    return n;
+    while (i < call->n && call->takes[i].status == ST_OK)
+        i++;
+    return i;
 }
 
-/* All or nothing: a try whose answer was lost has taken them, or none. */
+/* What a try whose answer was lost has taken is not taken again. Where what is ready does not do,
+ * what has run out is handed out one by one, until there is none. */
 static enum status take(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
 {
     struct lease_call *call = ctx;
@@ -152,14 +170,24 @@ static enum status take(struct postgres_db *db, void *ctx, bool repeated, struct
     int64_t wait_ms = 0;
     enum status st = ST_OK;
 
+    call->first = 0;
+    call->is_thorough = false;
     if (repeated)
         st = postgres_db_batch(db, &batch, err);
-    if (st == ST_OK && (!repeated || count_taken(call) == 0)) {
-        batch.sql = take_sql;
-        batch.bind = bind_take;
+    batch.sql = take_sql;
+    batch.bind = bind_take;
+    if (st == ST_OK && (!repeated || first_without(call, 0) == 0))
         st = postgres_db_batch(db, &batch, err);
+    batch.n = 1;
+    call->is_thorough = true;
+    for (size_t i = first_without(call, 0); st == ST_OK && i > 0 && i < call->n;
+         i = first_without(call, i + 1)) {
+        call->first = i;
+        st = postgres_db_batch(db, &batch, err);
+        if (call->takes[i].status != ST_OK)
+            break;
     }
-    if (st == ST_OK && count_taken(call) < call->n)
+    if (st == ST_OK && first_without(call, 0) < call->n)
         st = first_expiry(db, call->job, &wait_ms, err);
     for (size_t i = 0; i < call->n; i++)
         call->takes[i].wait_ms = wait_ms;
@@ -183,7 +211,7 @@ enum status catalog_postgres_leases_take(struct catalog *c, int64_t job, struct 
         takes[i].lease.job = job;
         takes[i].lease.expires_ms = now_ms + terms->lease_ms;
     }
-    return postgres_db_transact(db, NULL, take, &call, err);
+    return postgres_db_transact(db, begin_sql, take, &call, err);
 }
 
 static enum status bind_renew(struct postgres_db *db, void *ctx, size_t i, struct error *err)
@@ -208,8 +236,7 @@ static enum status renew(struct postgres_db *db, void *ctx, bool repeated, struc
     const struct lease_call *call = ctx;
     const struct postgres_batch batch = {
         .sql = "update reinforce.shards set lease_expires = now() + $4::bigint * interval "
-               "'1 millisecond' where job = $1 and shard = $2 and epoch = $3 and state = 2 "
-               "returning 1",
+               "'1 millisecond' where " CATALOG_POSTGRES_HELD " returning 1",
         .n = call->n,
         .bind = bind_renew,
         .take = read_renewed,
@@ -235,8 +262,7 @@ static enum status probe(struct postgres_db *db, void *ctx, bool repeated, struc
     PGresult *row;
     enum status st = postgres_db_query(
         db, &row, err,
-        "update reinforce.shards set probing = true where job = $1 and shard = $2 and epoch = $3 "
-        "and state = 2 returning 1",
+        "update reinforce.shards set probing = true where " CATALOG_POSTGRES_HELD " returning 1",
         "iii", call->held->job, call->held->shard, call->held->epoch);
 
     (void)repeated;
@@ -259,15 +285,13 @@ static enum status release(struct postgres_db *db, void *ctx, bool repeated, str
 {
     const struct lease_call *call = ctx;
     PGresult *row;
-    enum status st =
-        postgres_db_query(db, &row, err,
-                          "update reinforce.shards set state = 1, owner = null, lease_expires = "
-                          "null, probing = false, "
-                          "attempts = attempts + $4, last_error = $5 where job = $1 and shard = $2 "
-                          "and epoch = $3 and "
-                          "state = 2 returning 1",
-                          "iiiis", call->held->job, call->held->shard, call->held->epoch,
-                          (int64_t)call->failed, call->failed ? call->why : NULL);
+    enum status st = postgres_db_query(
+        db, &row, err,
+        "update reinforce.shards set state = 1, owner = null, lease_expires = "
+        "null, probing = false, "
+        "attempts = attempts + $4, last_error = $5 where " CATALOG_POSTGRES_HELD " returning 1",
+        "iiiis", call->held->job, call->held->shard, call->held->epoch, (int64_t)call->failed,
+        call->failed ? call->why : NULL);
 
     if (st == ST_OK && PQntuples(row) == 0 && !repeated)
         st = catalog_postgres_fenced(call->held, err);

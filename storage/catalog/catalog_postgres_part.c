@@ -60,9 +60,8 @@ static enum status lock_shard(struct postgres_db *db, struct part_call *call, in
     PGresult *row;
     enum status st =
         postgres_db_query(db, &row, err,
-                          "select n_parts, again_source, input_source from reinforce.shards where "
-                          "job = $1 and shard = $2 and "
-                          "epoch = $3 and state = 2 for update",
+                          "select n_parts, again_source, input_source from reinforce.shards "
+                          "where " CATALOG_POSTGRES_HELD " for update",
                           "iii", call->lease->job, call->lease->shard, call->lease->epoch);
 
     if (st == ST_OK && PQntuples(row) == 0)

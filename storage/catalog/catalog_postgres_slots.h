@@ -11,6 +11,10 @@ struct catalog_of_postgres {
     bool coordinates; /* a transaction of ours holds the coordinator's lock */
 };
 
+/* The row of a lease that is held: job, shard, epoch. Without `+ 0` the planner, whose statistics
+ * are from before any shard was leased, looks for it through the index of those that are. */
+#define CATALOG_POSTGRES_HELD "job = $1 and shard = $2 and epoch = $3 and state + 0 = 2"
+
 struct postgres_db *catalog_postgres_db(struct catalog *c);
 
 /** ST_CONFLICT: somebody else has the shard by now. */
@@ -91,9 +95,9 @@ NODISCARD enum status catalog_postgres_accounts(struct catalog *c, int64_t job,
 /* And in catalog_postgres_jobs.c. */
 NODISCARD enum status catalog_postgres_job_set_quota(struct catalog *c, int64_t job,
                                                      int64_t max_leases, struct error *err);
-NODISCARD enum status catalog_postgres_worker_seen(struct catalog *c,
-                                                   const struct catalog_worker *worker,
-                                                   int64_t now_ms, struct error *err);
+NODISCARD enum status catalog_postgres_workers_seen(struct catalog *c,
+                                                    const struct catalog_worker *workers, size_t n,
+                                                    int64_t now_ms, struct error *err);
 NODISCARD enum status catalog_postgres_workers(struct catalog *c, int64_t now_ms,
                                                catalog_worker_fn *each, void *ctx,
                                                struct error *err);

@@ -294,7 +294,11 @@ static enum status sqlite_leases_take(struct catalog *c, int64_t job, struct cat
     for (size_t i = 0; i < n && st == ST_OK; i++) {
         st = take_one(sqlite_rows_db(c), job, takes[i].owner, now_ms, terms, arena, &takes[i].lease,
                       &takes[i].wait_ms, err);
-        takes[i].status = st;
+        takes[i].status = st == ST_OK ? ST_OK : ST_NOT_FOUND;
+        if (st != ST_OK && st != ST_NOT_FOUND && i > 0) { /* those before it are out */
+            takes[i].wait_ms = GATE_WAIT_MS;
+            return ST_OK;
+        }
         st = st == ST_NOT_FOUND ? ST_OK : st;
     }
     return st;
@@ -388,7 +392,7 @@ const struct catalog_ops catalog_sqlite = {
     .shards_retry = catalog_sqlite_shards_retry,
     .jobs = catalog_sqlite_jobs,
     .shards = catalog_sqlite_shards,
-    .worker_seen = catalog_sqlite_worker_seen,
+    .workers_seen = catalog_sqlite_workers_seen,
     .workers = catalog_sqlite_workers,
     .retry_commit = catalog_sqlite_retry_commit,
     .shard_redo = catalog_sqlite_shard_redo,

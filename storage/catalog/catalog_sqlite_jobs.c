@@ -43,17 +43,18 @@ enum status catalog_sqlite_job_set_quota(struct catalog *c, int64_t job, int64_t
     return sqlite_db_run(sqlite_rows_db(c), JOB_SET_QUOTA, NULL, err, "ii", job, max_leases);
 }
 
-enum status catalog_sqlite_worker_seen(struct catalog *c, const struct catalog_worker *worker,
-                                       int64_t now_ms, struct error *err)
+enum status catalog_sqlite_workers_seen(struct catalog *c, const struct catalog_worker *workers,
+                                        size_t n, int64_t now_ms, struct error *err)
 {
     struct sqlite_db *db = sqlite_rows_db(c);
     enum status st = sqlite_db_begin(db, err);
 
     if (st != ST_OK)
         return st;
-    st = sqlite_db_run(db, WORKER_SEEN, NULL, err, "ssssiir", worker->name, worker->host,
-                       worker->address, worker->version, (int64_t)worker->state, now_ms,
-                       worker->samples_per_second);
+    for (size_t i = 0; i < n && st == ST_OK; i++)
+        st = sqlite_db_run(db, WORKER_SEEN, NULL, err, "ssssiir", workers[i].name, workers[i].host,
+                           workers[i].address, workers[i].version, (int64_t)workers[i].state,
+                           now_ms, workers[i].samples_per_second);
     if (st == ST_OK)
         st = sqlite_db_run(db, WORKER_FORGET, NULL, err, "i", now_ms);
     return sqlite_db_end(db, st, err);

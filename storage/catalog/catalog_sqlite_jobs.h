@@ -13,9 +13,9 @@ NODISCARD enum status catalog_sqlite_job_set_priority(struct catalog *c, int64_t
                                                       int32_t priority, struct error *err);
 NODISCARD enum status catalog_sqlite_job_set_quota(struct catalog *c, int64_t job,
                                                    int64_t max_leases, struct error *err);
-NODISCARD enum status catalog_sqlite_worker_seen(struct catalog *c,
-                                                 const struct catalog_worker *worker,
-                                                 int64_t now_ms, struct error *err);
+NODISCARD enum status catalog_sqlite_workers_seen(struct catalog *c,
+                                                  const struct catalog_worker *workers, size_t n,
+                                                  int64_t now_ms, struct error *err);
 NODISCARD enum status catalog_sqlite_workers(struct catalog *c, int64_t now_ms,
                                              catalog_worker_fn *each, void *ctx, struct error *err);
 NODISCARD enum status catalog_sqlite_job_set_rate(struct catalog *c, int64_t job,

@@ -224,10 +224,10 @@ static void a_worker_has_one_row_that_tells_its_latest(struct fixture *f)
     struct error err = {0};
 
     assert_ok(take(f, &lease, &wait));
-    assert_ok(catalog_worker_seen(f->catalog, &worker, now, &err));
+    assert_ok(catalog_workers_seen(f->catalog, &worker, 1, now, &err));
     worker.state = CATALOG_WORKER_DRAINING;
     worker.version = "1.1";
-    assert_ok(catalog_worker_seen(f->catalog, &worker, now + 1000, &err));
+    assert_ok(catalog_workers_seen(f->catalog, &worker, 1, now + 1000, &err));
     assert_ok(catalog_workers(f->catalog, now + 3000, see_worker, &seen, &err));
     assert_int_equal(seen.n, 1);
     assert_int_equal(seen.last.state, CATALOG_WORKER_DRAINING);
@@ -240,12 +240,12 @@ static void a_worker_has_one_row_that_tells_its_latest(struct fixture *f)
         assert_int_equal(seen.last.first_seen_ms, now);
         assert_int_equal(seen.last.seen_ago_ms, 2000);
         worker.state = CATALOG_WORKER_GONE;
-        assert_ok(catalog_worker_seen(f->catalog, &worker, now + 9000, &err));
+        assert_ok(catalog_workers_seen(f->catalog, &worker, 1, now + 9000, &err));
         assert_ok(catalog_workers(f->catalog, now + 9000, see_worker, &seen, &err));
         assert_int_equal(seen.last.state, CATALOG_WORKER_GONE);
         assert_int_equal(seen.last.seen_ago_ms, 8000);
         worker.name = "h:2:0";
-        assert_ok(catalog_worker_seen(f->catalog, &worker, now + 2000 + day_ms, &err));
+        assert_ok(catalog_workers_seen(f->catalog, &worker, 1, now + 2000 + day_ms, &err));
         seen.n = 0;
         assert_ok(catalog_workers(f->catalog, now + 2000 + day_ms, see_worker, &seen, &err));
         assert_int_equal(seen.n, 0);
