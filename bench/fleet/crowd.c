@@ -324,16 +324,16 @@ static enum status take_committed(struct crowd *crowd, struct error *err)
     return st;
 }
 
-/* Somebody vanishes without a word, and another comes. */
+/* Somebody vanishes without a word, and another comes; until the job's end. */
 static enum status replace_some(struct crowd *crowd, double seconds, struct error *err)
 {
     enum status st = ST_OK;
 
-    crowd->deaths += crowd->options->deaths * seconds;
+    if (crowd->n_finished == 0)
+        crowd->deaths += crowd->options->deaths * seconds;
     for (; crowd->deaths >= 1 && st == ST_OK; crowd->deaths--) {
         struct member *m = &crowd->members[draw(crowd) % crowd->n_joined];
 
-        crowd->n_finished -= m->talk.is_finished;
         leave(crowd, m);
         st = join(crowd, m, err);
         atomic_fetch_add(&crowd->options->stats->deaths, 1);
