@@ -6,7 +6,8 @@
 #   postgres.sh with COMMAND...   runs COMMAND beside them and takes them down again
 #
 # POSTGRES_URL and POOLER_URL are what `catalog.url` takes, without a database's name; databases are made with psql or
-# createdb (PGHOST, PGPORT and PGUSER are set). POSTGRES_FSYNC=on makes it as safe and as slow as a real one. Needs Debian's postgresql and pgbouncer. Any number may run at once.
+# createdb (PGHOST, PGPORT and PGUSER are set). It does not wait for the disk; POSTGRES_SETTINGS, more lines of its
+# postgresql.conf, may say otherwise. Needs Debian's postgresql and pgbouncer. Any number may run at once.
 set -euo pipefail
 
 bin=$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -1)
@@ -25,14 +26,15 @@ start_postgres() { # DIR PORT
 listen_addresses = '127.0.0.1'
 port = $2
 unix_socket_directories = '$1'
-fsync = ${POSTGRES_FSYNC:-off}
-full_page_writes = ${POSTGRES_FSYNC:-off}
+fsync = off
+full_page_writes = off
 wal_level = minimal
 max_wal_senders = 0
 max_wal_size = 4GB
 shared_buffers = 128MB
 jit = off
 max_connections = 64
+${POSTGRES_SETTINGS:-}
 CONF
     "${as_server[@]}" "$bin/pg_ctl" -D "$1/data" -w -t 60 -l "$1/log" start >/dev/null
 }
