@@ -236,5 +236,6 @@ void stage_read_run(struct stage_read *stage)
             break;
     }
     catalog_close(&stage->catalog);
+    http_close(&stage->web);
     queue_close(stage->out);
 }
