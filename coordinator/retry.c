@@ -1,12 +1,11 @@
 #include "coordinator/retry.h"
 
-#include "reinforce/base/clock.h"
+#include "reinforce/base/unique.h"
 #include "worker/sample_list.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 enum { ARENA_BYTES = 1 << 30, LIST_MAX_BYTES = 256 << 20, TRIES = 5 };
 
@@ -75,12 +74,13 @@ static enum status put_list(struct output *out, int64_t shard, const struct cata
                             struct error *err)
 {
     struct byte_buf text;
-    uint64_t nonce = (uint64_t)clock_monotonic_ns() * 2654435761u + (uint64_t)getpid();
+    char unique[UNIQUE_TEXT_LEN + 1];
     enum status st;
 
     byte_buf_init(&text, LIST_MAX_BYTES);
     st = sample_list_write(sources, n, &text, err);
-    (void)snprintf(key, 96, "_reinforce/plan/%08" PRId64 "-%016" PRIx64 ".json", shard, nonce);
+    unique_text(unique);
+    (void)snprintf(key, 96, "_reinforce/plan/%08" PRId64 "-%s.json", shard, unique);
     if (st == ST_OK)
         st = object_store_put(out->store, key, byte_buf_view(&text), written, err);
     byte_buf_release(&text);

@@ -207,6 +207,44 @@ enum status catalog_jobs(struct catalog *c, int64_t now_ms, catalog_job_fn *each
     return c->ops->jobs(c, now_ms, each, ctx, err);
 }
 
+/* Rows on their way into an arena. */
+struct job_rows {
+    struct arena *arena;
+    struct catalog_job_row *rows;
+    size_t n, capacity;
+};
+
+static enum status keep_job(void *ctx, const struct catalog_job_row *row, struct error *err)
+{
+    struct job_rows *kept = ctx;
+
+    if (kept->n == kept->capacity) {
+        size_t capacity = MAX(kept->capacity * 2, (size_t)16);
+        struct catalog_job_row *grown;
+        enum status st = arena_calloc(kept->arena, capacity, sizeof *grown, &grown, err);
+
+        if (st != ST_OK)
+            return st;
+        if (kept->n > 0)
+            memcpy(grown, kept->rows, kept->n * sizeof *grown);
+        kept->rows = grown;
+        kept->capacity = capacity;
+    }
+    kept->rows[kept->n++] = *row;
+    return ST_OK;
+}
+
+enum status catalog_read_jobs(struct catalog *c, int64_t now_ms, struct arena *arena,
+                              struct catalog_job_row **rows, size_t *n, struct error *err)
+{
+    struct job_rows kept = {.arena = arena};
+    enum status st = catalog_jobs(c, now_ms, keep_job, &kept, err);
+
+    *rows = kept.rows;
+    *n = kept.n;
+    return st;
+}
+
 enum status catalog_shards(struct catalog *c, int64_t job, enum catalog_shard_state state,
                            int64_t now_ms, catalog_shard_fn *each, void *ctx, struct error *err)
 {

@@ -460,6 +460,11 @@ NODISCARD enum status catalog_shards_retry(struct catalog *c, int64_t job, int64
                                            struct error *err);
 NODISCARD enum status catalog_jobs(struct catalog *c, int64_t now_ms, catalog_job_fn *each,
                                    void *ctx, struct error *err);
+/** All rows in `arena`, for those who ask the same handle about each: a walk must be over before.
+ */
+NODISCARD enum status catalog_read_jobs(struct catalog *c, int64_t now_ms, struct arena *arena,
+                                        struct catalog_job_row **rows, size_t *n,
+                                        struct error *err);
 NODISCARD enum status catalog_shards(struct catalog *c, int64_t job, enum catalog_shard_state state,
                                      int64_t now_ms, catalog_shard_fn *each, void *ctx,
                                      struct error *err);

@@ -621,8 +621,20 @@ static struct catalog_job_row job_row(struct fixture *f)
     struct seen_job seen = {.name = f->job.name};
     struct error err = {0};
 
+    struct catalog_job_row *rows;
+    struct arena arena;
+    bool kept = false;
+    size_t n;
+
     assert_ok(catalog_jobs(f->catalog, f->now, see_job, &seen, &err));
     assert_true(seen.found);
+    arena_init(&arena, 1 << 20);
+    assert_ok(
+        catalog_read_jobs(f->catalog, f->now, &arena, &rows, &n, &err)); /* the same at once */
+    for (size_t i = 0; i < n; i++)
+        kept = kept || (rows[i].job.job == seen.row.job.job && rows[i].n_ready == seen.row.n_ready);
+    assert_true(kept);
+    arena_release(&arena);
     return seen.row;
 }
 
