@@ -15,23 +15,6 @@ struct accounts_call {
     size_t n_retries;
 };
 
-/* A done job runs again; one that is planning or cancelled takes no more work. Locks the job's row.
- */
-static enum status reopen(struct postgres_db *db, int64_t job, struct error *err)
-{
-    PGresult *row;
-    enum status st = postgres_db_query(
-        db, &row, err,
-        "update reinforce.jobs set state = case when state = 4 then 2 else state end "
-        "where job = $1 and state in (2, 3, 4) returning 1",
-        "i", job);
-
-    if (st == ST_OK && PQntuples(row) == 0)
-        st = error_set(err, ST_CONFLICT, "the job is not planned yet, or cancelled; resume it");
-    PQclear(row);
-    return st;
-}
-
 /* Whether shard `shard` is there with this input: a try whose answer was lost had made it. */
 static enum status is_there(struct postgres_db *db, const struct accounts_call *call, bool *found,
                             struct error *err)
@@ -109,7 +92,7 @@ static enum status commit_retry(struct postgres_db *db, void *ctx, bool repeated
 {
     const struct accounts_call *call = ctx;
     bool found = false;
-    enum status st = reopen(db, call->job, err);
+    enum status st = catalog_postgres_job_reopen(db, call->job, err);
 
     if (st == ST_OK && repeated)
         st = is_there(db, call, &found, err);
@@ -139,7 +122,7 @@ static enum status redo(struct postgres_db *db, void *ctx, bool repeated, struct
 {
     const struct accounts_call *call = ctx;
     PGresult *row = NULL;
-    enum status st = reopen(db, call->job, err);
+    enum status st = catalog_postgres_job_reopen(db, call->job, err);
 
     if (st == ST_OK)
         st = postgres_db_query(

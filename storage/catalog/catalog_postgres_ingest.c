@@ -18,22 +18,6 @@ struct ingest_call {
     struct catalog_ingest_position *position;
 };
 
-/* A done job runs again. Locks the job's row, and with that the numbers of its shards. */
-static enum status reopen(struct postgres_db *db, int64_t job, struct error *err)
-{
-    PGresult *row;
-    enum status st = postgres_db_query(
-        db, &row, err,
-        "update reinforce.jobs set state = case when state = 4 then 2 else state end "
-        "where job = $1 and state in (2, 3, 4) returning 1",
-        "i", job);
-
-    if (st == ST_OK && PQntuples(row) == 0)
-        st = error_set(err, ST_CONFLICT, "the job is not planned yet, or cancelled");
-    PQclear(row);
-    return st;
-}
-
 /* The shard of a commit whose answer was lost; ST_NOT_FOUND: there was none. */
 static enum status find_made(struct postgres_db *db, const struct ingest_call *call,
                              struct error *err)
@@ -139,7 +123,7 @@ static enum status commit(struct postgres_db *db, void *ctx, bool repeated, stru
 {
     const struct ingest_call *call = ctx;
     struct error ignored;
-    enum status st = reopen(db, call->job, err);
+    enum status st = catalog_postgres_job_reopen(db, call->job, err);
 
     (void)repeated;
     for (size_t i = 0; i < call->ingest->n_ranges && st == ST_OK; i++)

@@ -82,6 +82,21 @@ enum status catalog_postgres_job_move(struct catalog *c, int64_t job, enum catal
     return postgres_db_transact(catalog_postgres_db(c), NULL, move, &call, err);
 }
 
+enum status catalog_postgres_job_reopen(struct postgres_db *db, int64_t job, struct error *err)
+{
+    PGresult *row;
+    enum status st = postgres_db_query(
+        db, &row, err,
+        "update reinforce.jobs set state = case when state = 4 then 2 else state end "
+        "where job = $1 and state in (2, 3, 4) returning 1",
+        "i", job);
+
+    if (st == ST_OK && PQntuples(row) == 0)
+        st = error_set(err, ST_CONFLICT, "the job is not planned yet, or cancelled; resume it");
+    PQclear(row);
+    return st;
+}
+
 static enum status set_priority(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
 {
     const struct jobs_call *call = ctx;

@@ -1,19 +1,9 @@
 #include "storage/catalog/catalog_sqlite_accounts.h"
 
+#include "storage/catalog/catalog_sqlite_jobs.h"
 #include "storage/catalog/sqlite_rows.h"
 
 #include <inttypes.h>
-
-/* A done job runs again; one that is planning or cancelled takes no more work. */
-static enum status reopen(struct sqlite_db *db, int64_t job, struct error *err)
-{
-    int64_t n = 0;
-    enum status st = sqlite_db_run(db, JOB_REOPEN, &n, err, "i", job);
-
-    return st == ST_OK && n == 0
-               ? error_set(err, ST_CONFLICT, "the job is not planned yet, or cancelled; resume it")
-               : st;
-}
 
 /* Shards are numbered without gaps: the next one has the number that was planned for. */
 static enum status check_next_shard(struct sqlite_db *db, int64_t job, int64_t shard,
@@ -65,7 +55,7 @@ enum status catalog_sqlite_retry_commit(struct catalog *c, int64_t job,
 
     if (st != ST_OK)
         return st;
-    st = reopen(db, job, err);
+    st = catalog_sqlite_job_reopen(db, job, err);
     if (st == ST_OK)
         st = check_next_shard(db, job, shards[0].shard, err);
     if (st == ST_OK)
@@ -82,7 +72,7 @@ enum status catalog_sqlite_shard_redo(struct catalog *c, int64_t job, int64_t sh
 
     if (st != ST_OK)
         return st;
-    st = reopen(db, job, err);
+    st = catalog_sqlite_job_reopen(db, job, err);
     if (st == ST_OK)
         st = sqlite_db_run(db, SHARD_REDO, &n, err, "iisi", job, shard, list_key, n_samples);
     if (st == ST_OK && n == 0)

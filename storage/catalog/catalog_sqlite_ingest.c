@@ -1,5 +1,6 @@
 #include "storage/catalog/catalog_sqlite_ingest.h"
 
+#include "storage/catalog/catalog_sqlite_jobs.h"
 #include "storage/catalog/sqlite_rows.h"
 
 #include <inttypes.h>
@@ -95,11 +96,8 @@ static enum status insert_range(struct sqlite_db *db, int64_t job,
 static enum status commit(struct sqlite_db *db, int64_t job, const struct catalog_ingest *ingest,
                           int64_t now_ms, int64_t *shard, struct error *err)
 {
-    int64_t n = 0;
-    enum status st = sqlite_db_run(db, JOB_REOPEN, &n, err, "i", job);
+    enum status st = catalog_sqlite_job_reopen(db, job, err);
 
-    if (st == ST_OK && n == 0)
-        st = error_set(err, ST_CONFLICT, "the job is not planned yet, or cancelled");
     for (size_t i = 0; i < ingest->n_ranges && st == ST_OK; i++)
         st = move_offset(db, job, &ingest->ranges[i], now_ms, err);
     if (st == ST_OK)
