@@ -114,7 +114,6 @@ static enum status read_schema(const char *url, struct catalog_schema *schema, s
 struct job_call {
     const char *name, *digest, *config, *format;
     int64_t job, now_ms;
-    enum catalog_job_state state;
     const struct catalog_shard_plan *shards;
     size_t n_shards;
     struct arena *arena;
@@ -196,21 +195,12 @@ static enum status job_find(struct catalog *c, const char *name, struct arena *a
     return postgres_db_transact(catalog_postgres_db(c), NULL, select_job, &call, err);
 }
 
-static enum status set_state(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
-{
-    const struct job_call *call = ctx;
-
-    (void)repeated;
-    return postgres_db_query(db, NULL, err, "update reinforce.jobs set state = $2 where job = $1",
-                             "ii", call->job, (int64_t)call->state);
-}
-
 static enum status job_set_state(struct catalog *c, int64_t job, enum catalog_job_state state,
                                  struct error *err)
 {
-    struct job_call call = {.job = job, .state = state};
-
-    return postgres_db_transact(catalog_postgres_db(c), NULL, set_state, &call, err);
+    return postgres_db_ask(catalog_postgres_db(c), NULL, err,
+                           "update reinforce.jobs set state = $2 where job = $1", "ii", job,
+                           (int64_t)state);
 }
 
 /* True in *ours when a try whose answer was lost had planned the job. */
@@ -327,18 +317,12 @@ static enum status job_extend(struct catalog *c, int64_t job, const char *config
     return postgres_db_transact(catalog_postgres_db(c), "begin", extend, &call, err);
 }
 
-static enum status reset(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
-{
-    (void)repeated;
-    return postgres_db_query(db, NULL, err,
-                             "update reinforce.shards set state = 1, owner = null, lease_expires = "
-                             "null, attempts = 0 where job = $1 and state in (2, 4)",
-                             "i", *(int64_t *)ctx);
-}
-
 static enum status leases_reset(struct catalog *c, int64_t job, struct error *err)
 {
-    return postgres_db_transact(catalog_postgres_db(c), NULL, reset, &job, err);
+    return postgres_db_ask(catalog_postgres_db(c), NULL, err,
+                           "update reinforce.shards set state = 1, owner = null, lease_expires = "
+                           "null, attempts = 0 where job = $1 and state in (2, 4)",
+                           "i", job);
 }
 
 struct lease_call {
@@ -434,30 +418,21 @@ static enum status lease_take(struct catalog *c, int64_t job, const char *owner,
     return postgres_db_transact(db, NULL, take, &call, err);
 }
 
-static enum status renew(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
-{
-    const struct lease_call *call = ctx;
-    PGresult *row;
-    enum status st = postgres_db_query(
-        db, &row, err,
-        "update reinforce.shards set lease_expires = now() + $4::bigint * interval '1 millisecond' "
-        "where job = $1 and shard = $2 and epoch = $3 and state = 2 returning 1",
-        "iiii", call->held->job, call->held->shard, call->held->epoch, call->lease_ms);
-
-    (void)repeated;
-    if (st == ST_OK && PQntuples(row) == 0)
-        st = catalog_postgres_fenced(call->held, err);
-    PQclear(row);
-    return st;
-}
-
 static enum status lease_renew(struct catalog *c, const struct catalog_lease *lease, int64_t now_ms,
                                int64_t lease_ms, struct error *err)
 {
-    struct lease_call call = {.held = lease, .lease_ms = lease_ms};
+    PGresult *row;
+    enum status st = postgres_db_ask(
+        catalog_postgres_db(c), &row, err,
+        "update reinforce.shards set lease_expires = now() + $4::bigint * interval '1 millisecond' "
+        "where job = $1 and shard = $2 and epoch = $3 and state = 2 returning 1",
+        "iiii", lease->job, lease->shard, lease->epoch, lease_ms);
 
     (void)now_ms;
-    return postgres_db_transact(catalog_postgres_db(c), NULL, renew, &call, err);
+    if (st == ST_OK && PQntuples(row) == 0)
+        st = catalog_postgres_fenced(lease, err);
+    PQclear(row);
+    return st;
 }
 
 /* Said twice, the second finds nothing to hand back: that is as it should be. */

@@ -158,18 +158,16 @@ static enum status check_result(struct postgres_db *db, PGresult *result, PGresu
     return st;
 }
 
-enum status postgres_db_query(struct postgres_db *db, PGresult **out, struct error *err,
-                              const char *sql, const char *types, ...)
+static enum status query(struct postgres_db *db, PGresult **out, struct error *err, const char *sql,
+                         const char *types, va_list ap)
 {
     const char *values[MAX_VALUES];
     int lengths[MAX_VALUES], formats[MAX_VALUES] = {0};
     char numbers[MAX_VALUES][NUMBER_LEN];
     int n = 0;
-    va_list ap;
 
     if (out != NULL)
         *out = NULL;
-    va_start(ap, types);
     for (; types[n] != '\0'; n++) {
         assert(n < MAX_VALUES);
         values[n] = numbers[n];
@@ -193,9 +191,20 @@ enum status postgres_db_query(struct postgres_db *db, PGresult **out, struct err
             formats[n] = 1;
         }
     }
-    va_end(ap);
     return check_result(db, PQexecParams(db->conn, sql, n, NULL, values, lengths, formats, 0), out,
                         err);
+}
+
+enum status postgres_db_query(struct postgres_db *db, PGresult **out, struct error *err,
+                              const char *sql, const char *types, ...)
+{
+    enum status st;
+    va_list values;
+
+    va_start(values, types);
+    st = query(db, out, err, sql, types, values);
+    va_end(values);
+    return st;
 }
 
 enum status postgres_db_execute(struct postgres_db *db, const char *sql, struct error *err)
@@ -248,6 +257,39 @@ enum status postgres_db_transact(struct postgres_db *db, const char *begin, post
                                   .tv_nsec = (long)(ms % 1000) * 1000000};
         (void)nanosleep(&pause, NULL);
     }
+}
+
+struct ask_call {
+    PGresult **rows;
+    const char *sql, *types;
+    va_list values; /* each try reads a copy */
+};
+
+static enum status ask(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
+{
+    struct ask_call *call = ctx;
+    enum status st;
+    va_list values;
+
+    (void)repeated;
+    va_copy(values, call->values);
+    st = query(db, call->rows, err, call->sql, call->types, values);
+    va_end(values);
+    return st;
+}
+
+enum status postgres_db_ask(struct postgres_db *db, PGresult **rows, struct error *err,
+                            const char *sql, const char *types, ...)
+{
+    struct ask_call call = {.rows = rows, .sql = sql, .types = types};
+    enum status st;
+
+    if (rows != NULL)
+        *rows = NULL; /* for when nothing can be asked */
+    va_start(call.values, types);
+    st = postgres_db_transact(db, NULL, ask, &call, err);
+    va_end(call.values);
+    return st;
 }
 
 int64_t postgres_db_int(const PGresult *result, int row, int column)
