@@ -38,7 +38,7 @@ static enum status gather(void *ctx, const struct catalog_source *source, struct
     const struct catalog_source *last = g->n > 0 ? &g->list[g->n - 1] : NULL;
     enum status st = ST_OK;
 
-    if (source->source.input_is_previous)
+    if (source->source.source == CATALOG_INPUT_PREVIOUS)
         return error_set(err, ST_INVALID,
                          "shard %" PRId64 " was extended by an earlier release, which did not keep "
                          "where its samples came from",
@@ -108,9 +108,9 @@ static enum status make_plan(struct output *out, const struct gathering *g, int6
         struct object_written written;
 
         *shard = (struct catalog_shard_plan){.shard = first + (int64_t)plan->n_shards,
+                                             .source = CATALOG_INPUT_LIST,
                                              .input_key = key,
-                                             .input_format = SAMPLE_LIST_FORMAT,
-                                             .input_is_list = true};
+                                             .input_format = SAMPLE_LIST_FORMAT};
         st = put_list(out, shard->shard, &g->list[at], n, key, &written, err);
         if (st != ST_OK)
             break;

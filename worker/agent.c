@@ -85,6 +85,12 @@ static struct shard_work *find_held(struct agent *agent, int64_t shard, int64_t 
     return NULL;
 }
 
+_Static_assert((int)CATALOG_INPUT_JOB == (int)WIRE_SOURCE_INPUT &&
+                   (int)CATALOG_INPUT_PLAN == (int)WIRE_SOURCE_PLAN &&
+                   (int)CATALOG_INPUT_PREVIOUS == (int)WIRE_SOURCE_PREVIOUS &&
+                   (int)CATALOG_INPUT_LIST == (int)WIRE_SOURCE_LIST,
+               "a source has the same number in the catalog and in messages");
+
 static enum status begin_lease(struct agent *agent, const struct wire_message *grant,
                                struct error *err)
 {
@@ -104,6 +110,7 @@ static enum status begin_lease(struct agent *agent, const struct wire_message *g
         .next_index = grant->u.lease_grant.next_index,
         .n_parts = grant->u.lease_grant.n_parts,
         .plan = {.shard = grant->u.lease_grant.shard,
+                 .source = (enum catalog_input)grant->u.lease_grant.input_source,
                  .input_key = work->grant.u.lease_grant.input_key,
                  .input_format = work->grant.u.lease_grant.input_format,
                  .input_begin = grant->u.lease_grant.input_begin,

@@ -101,6 +101,8 @@ enum status catalog_plan_commit(struct catalog *c, int64_t job,
                                 const struct catalog_shard_plan *shards, size_t n_shards,
                                 struct error *err)
 {
+    for (size_t i = 0; i < n_shards; i++)
+        assert(shards[i].source == CATALOG_INPUT_JOB || shards[i].source == CATALOG_INPUT_PLAN);
     return c->ops->plan_commit(c, job, shards, n_shards, err);
 }
 
@@ -269,6 +271,8 @@ enum status catalog_retry_commit(struct catalog *c, int64_t job,
                                  struct error *err)
 {
     assert(n_shards > 0);
+    for (size_t i = 0; i < n_shards; i++)
+        assert(shards[i].source == CATALOG_INPUT_LIST);
     return c->ops->retry_commit(c, job, shards, n_shards, retries, n_retries, err);
 }
 

@@ -234,7 +234,7 @@ static enum status copy_shards(struct postgres_db *db, const struct job_call *ca
         const struct catalog_shard_plan *s = &call->shards[i];
 
         st = postgres_copy_row(&copy, "an input's name", err, "iihhssiisi", call->job, s->shard,
-                               (int)CATALOG_SHARD_READY, s->input_is_plan ? 2 : 1, s->input_key,
+                               (int)CATALOG_SHARD_READY, (int)s->source, s->input_key,
                                s->input_format, (int64_t)s->input_begin, (int64_t)s->input_end,
                                s->input_etag, (int64_t)s->input_begin);
     }
@@ -341,7 +341,6 @@ struct lease_call {
 static enum status read_lease(const PGresult *row, struct arena *arena, struct catalog_lease *lease,
                               struct error *err)
 {
-    int64_t source = postgres_db_int(row, 0, 3);
     enum status st = postgres_db_copy_text(row, 0, 4, arena, &lease->plan.input_key, err);
 
     if (st == ST_OK)
@@ -349,9 +348,7 @@ static enum status read_lease(const PGresult *row, struct arena *arena, struct c
     lease->shard = lease->plan.shard = postgres_db_int(row, 0, 0);
     lease->epoch = postgres_db_int(row, 0, 1);
     lease->attempts = (int)postgres_db_int(row, 0, 2);
-    lease->plan.input_is_plan = source == 2;
-    lease->plan.input_is_previous = source == 3;
-    lease->plan.input_is_list = source == 4;
+    lease->plan.source = (enum catalog_input)postgres_db_int(row, 0, 3);
     lease->plan.input_begin = (uint64_t)postgres_db_int(row, 0, 6);
     lease->plan.input_end = (uint64_t)postgres_db_int(row, 0, 7);
     (void)snprintf(lease->plan.input_etag, sizeof lease->plan.input_etag, "%s",

@@ -63,8 +63,8 @@ static enum status copy_retry_shards(struct postgres_db *db, const struct accoun
         const struct catalog_shard_plan *s = &call->shards[i];
 
         st = postgres_copy_row(&copy, "an input's name", err, "iihhssiis", call->job, s->shard,
-                               (int)CATALOG_SHARD_READY, 4, s->input_key, s->input_format,
-                               (int64_t)0, (int64_t)0, s->input_etag);
+                               (int)CATALOG_SHARD_READY, (int)s->source, s->input_key,
+                               s->input_format, (int64_t)0, (int64_t)0, s->input_etag);
     }
     return postgres_copy_end(&copy, st, err);
 }
@@ -180,9 +180,7 @@ enum status catalog_postgres_sources(struct catalog *c, int64_t job,
             .source_shard = postgres_db_int(rows, i, 2),
             .source_index = postgres_db_int(rows, i, 3),
             .source = {.shard = postgres_db_int(rows, i, 2),
-                       .input_is_plan = postgres_db_int(rows, i, 4) == 2,
-                       .input_is_previous = postgres_db_int(rows, i, 4) == 3,
-                       .input_is_list = postgres_db_int(rows, i, 4) == 4,
+                       .source = (enum catalog_input)postgres_db_int(rows, i, 4),
                        .input_key = postgres_db_text(rows, i, 5),
                        .input_format = postgres_db_text(rows, i, 6),
                        .input_begin = (uint64_t)postgres_db_int(rows, i, 7),

@@ -4,8 +4,6 @@
 
 #include <inttypes.h>
 
-enum { FROM_PLAN = 2 }; /* input_source: a list in the output store */
-
 struct ingest_call {
     int64_t job, now_ms;
     const struct catalog_ingest *ingest;
@@ -92,8 +90,8 @@ static enum status insert_shard(struct postgres_db *db, const struct ingest_call
         "insert into reinforce.shards (job, shard, state, input_source, input_key, input_format, "
         "input_begin, input_end, input_etag) select $1, coalesce(max(shard) + 1, 0), 1, $2, $3, "
         "'jsonl', 0, $4, $5 from reinforce.shards where job = $1 returning shard",
-        "iisis", call->job, (int64_t)FROM_PLAN, ingest->input_key, (int64_t)ingest->input_bytes,
-        ingest->input_etag);
+        "iisis", call->job, (int64_t)CATALOG_INPUT_PLAN, ingest->input_key,
+        (int64_t)ingest->input_bytes, ingest->input_etag);
     if (st == ST_OK)
         *call->shard = postgres_db_int(row, 0, 0);
     PQclear(row);

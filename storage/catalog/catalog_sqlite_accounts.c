@@ -36,8 +36,8 @@ static enum status insert_retries(struct sqlite_db *db, int64_t job,
 
     for (size_t i = 0; i < n_shards && st == ST_OK; i++)
         st = sqlite_db_run(db, SHARD_INSERT, NULL, err, "iiissiis", job, shards[i].shard,
-                           (int64_t)4, shards[i].input_key, shards[i].input_format, (int64_t)0,
-                           (int64_t)0, shards[i].input_etag);
+                           (int64_t)shards[i].source, shards[i].input_key, shards[i].input_format,
+                           (int64_t)0, (int64_t)0, shards[i].input_etag);
     for (size_t i = 0; i < n_retries && st == ST_OK; i++)
         st = sqlite_db_run(db, RETRY_INSERT, NULL, err, "iiiiiii", job, retries[i].shard,
                            retries[i].index, retries[i].old_shard, retries[i].old_index,
@@ -101,9 +101,7 @@ enum status catalog_sqlite_sources(struct catalog *c, int64_t job,
             .source_shard = sqlite3_column_int64(row, 2),
             .source_index = sqlite3_column_int64(row, 3),
             .source = {.shard = sqlite3_column_int64(row, 2),
-                       .input_is_plan = sqlite3_column_int64(row, 4) == 2,
-                       .input_is_previous = sqlite3_column_int64(row, 4) == 3,
-                       .input_is_list = sqlite3_column_int64(row, 4) == 4,
+                       .source = (enum catalog_input)sqlite3_column_int(row, 4),
                        .input_key = sqlite_rows_text(row, 5),
                        .input_format = sqlite_rows_text(row, 6),
                        .input_begin = (uint64_t)sqlite3_column_int64(row, 7),

@@ -5,8 +5,6 @@
 
 #include <inttypes.h>
 
-enum { FROM_PLAN = 2 }; /* input_source: a list in the output store */
-
 /* One row of one number; ST_END: none. */
 static enum status read_number(struct sqlite_db *db, sqlite3_stmt *row, int64_t *out,
                                struct error *err)
@@ -79,9 +77,9 @@ static enum status insert_shard(struct sqlite_db *db, int64_t job,
         st = read_number(db, row, shard, err);
     if (st != ST_OK)
         return st;
-    return sqlite_db_run(db, SHARD_INSERT, NULL, err, "iiissiis", job, *shard, (int64_t)FROM_PLAN,
-                         ingest->input_key, "jsonl", (int64_t)0, (int64_t)ingest->input_bytes,
-                         ingest->input_etag);
+    return sqlite_db_run(db, SHARD_INSERT, NULL, err, "iiissiis", job, *shard,
+                         (int64_t)CATALOG_INPUT_PLAN, ingest->input_key, "jsonl", (int64_t)0,
+                         (int64_t)ingest->input_bytes, ingest->input_etag);
 }
 
 static enum status insert_range(struct sqlite_db *db, int64_t job,
