@@ -9,7 +9,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { RETRY_MS = 60000, PAUSE_MIN_MS = 20, PAUSE_MAX_MS = 4000, MAX_VALUES = 16, NUMBER_LEN = 40 };
@@ -241,7 +240,6 @@ enum status postgres_db_transact(struct postgres_db *db, const char *begin, post
     enum status st;
 
     for (int tries = 0;; tries++) {
-        struct timespec pause;
         int64_t ms;
 
         db->sqlstate[0] = '\0';
@@ -253,9 +251,7 @@ enum status postgres_db_transact(struct postgres_db *db, const char *begin, post
             log_at(LOG_WARN, "catalog_retry", "cause=\"%s\"", err->message);
         ms = 1 + (int64_t)(postgres_db_random(db) % (uint64_t)limit_ms);
         limit_ms = MIN(limit_ms * 2, (int64_t)PAUSE_MAX_MS);
-        pause = (struct timespec){.tv_sec = (time_t)(ms / 1000),
-                                  .tv_nsec = (long)(ms % 1000) * 1000000};
-        (void)nanosleep(&pause, NULL);
+        clock_sleep_ms(ms, NULL);
     }
 }
 

@@ -8,7 +8,6 @@
 #include <limits.h>
 #include <math.h>
 #include <stdarg.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { BUSY_TIMEOUT_MS = 30000, WAL_RETRY_MS = 10 };
