@@ -120,8 +120,10 @@ static enum status measure(const char *url, const char *name, bool rows, size_t 
 
     arena_init(&arena, 1 << 20);
     for (size_t i = 0; i < n_shards && st == ST_OK; i++)
-        plan[i] = (struct catalog_shard_plan){
-            .shard = (int64_t)i, .input_key = "in.tar", .input_format = "webdataset"};
+        plan[i] = (struct catalog_shard_plan){.shard = (int64_t)i,
+                                              .source = CATALOG_INPUT_JOB,
+                                              .input_key = "in.tar",
+                                              .input_format = "webdataset"};
     if (st == ST_OK)
         st = catalog_open(url, &c, err);
     if (st == ST_OK)

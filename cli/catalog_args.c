@@ -1,13 +1,15 @@
 #include "cli/catalog_args.h"
 
+#include "cli/tool_io.h"
 #include "coordinator/local_run.h"
 #include "reinforce/base/clock.h"
+#include "worker/stored_job.h"
 
 #include <getopt.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
-enum { ARENA_BYTES = 64 << 20, JSON_MAX_BYTES = 256 << 20 };
+enum { ARENA_BYTES = 64 << 20 };
 
 static enum status copy(struct catalog_args *args, const char *text, const char **out,
                         struct error *err)
@@ -127,24 +129,15 @@ enum status catalog_args_find(struct catalog_args *args, struct catalog_job_row 
 enum status catalog_args_load(struct catalog_args *args, struct job **job, struct error *err)
 {
     struct catalog_job row;
-    const char *config;
-    enum status st = catalog_job_find(args->catalog, args->name, &args->arena, &row, &config, err);
 
-    *job = NULL;
-    return st == ST_OK ? job_load_text(bytes_of_string(config), args->name, NULL, 0, job, err) : st;
+    return stored_job_load(args->catalog, args->name, &row, job, err);
 }
 
 enum status catalog_args_print_json(json_t *value, struct error *err)
 {
-    struct byte_buf text;
-    enum status st = value != NULL ? ST_OK : error_set(err, ST_NO_MEMORY, "could not make JSON");
+    enum status st = value != NULL ? tool_print_json(value, err)
+                                   : error_set(err, ST_NO_MEMORY, "could not make JSON");
 
-    byte_buf_init(&text, JSON_MAX_BYTES);
-    if (st == ST_OK)
-        st = json_write(value, &text, err);
-    if (st == ST_OK)
-        (void)printf("%.*s\n", (int)text.len, (const char *)text.data);
-    byte_buf_release(&text);
     json_decref(value);
     return st;
 }

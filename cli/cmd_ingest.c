@@ -1,8 +1,8 @@
 #include "cli/catalog_args.h"
 #include "cli/job_args.h"
+#include "coordinator/ingest_stream.h"
 #include "reinforce/base/clock.h"
 #include "reinforce/job/job_stream.h"
-#include "storage/stream/stream.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -52,22 +52,14 @@ static enum status read_brokers(const struct job *job, struct view *view, struct
 {
     struct stream_producer_options options = {.client = "reinforce-status",
                                               .connect_ms = CONNECT_MS};
-    struct stream_property *properties;
-    struct job_stream stream;
-    char url[4096];
-    enum status st = job_stream_parse(job, view->arena, &stream, err);
+    struct ingest_stream stream;
+    enum status st = ingest_stream_of(job, view->arena, &stream, err);
 
-    if (st == ST_OK)
-        st = arena_calloc(view->arena, stream.n_properties, sizeof *properties, &properties, err);
     if (st != ST_OK)
         return st;
-    for (size_t i = 0; i < stream.n_properties; i++)
-        properties[i] = (struct stream_property){.name = stream.properties[i].name,
-                                                 .value = stream.properties[i].value};
-    options.properties = properties;
+    options.properties = stream.properties;
     options.n_properties = stream.n_properties;
-    (void)snprintf(url, sizeof url, "kafka://%s", job->kafka.brokers);
-    return stream_read_ends(url, &options, view->partitions, view->n, view->ends, err);
+    return stream_read_ends(stream.url, &options, view->partitions, view->n, view->ends, err);
 }
 
 static int64_t lag_of(const struct view *view, size_t i)

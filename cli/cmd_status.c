@@ -73,9 +73,10 @@ static void print_line(const struct view *view)
                  p->samples_quarantined, eta);
 }
 
-static enum status show_job(void *ctx, const struct catalog_job_row *row, struct error *err)
+static enum status show_job(const struct view *all, const struct catalog_job_row *row,
+                            struct error *err)
 {
-    struct view view = *(struct view *)ctx;
+    struct view view = *all;
     enum status st;
 
     view.row = row;
@@ -90,44 +91,19 @@ static enum status show_job(void *ctx, const struct catalog_job_row *row, struct
     return ST_OK;
 }
 
-/* Rows first: a walk must be over before the same handle is asked for something else. */
-struct rows {
-    struct catalog_job_row *rows;
-    size_t n, capacity;
-    struct arena *arena;
-};
-
-static enum status keep_row(void *ctx, const struct catalog_job_row *row, struct error *err)
-{
-    struct rows *rows = ctx;
-
-    if (rows->n == rows->capacity) {
-        size_t capacity = MAX(rows->capacity * 2, (size_t)16);
-        struct catalog_job_row *grown;
-        enum status st = arena_calloc(rows->arena, capacity, sizeof *grown, &grown, err);
-
-        if (st != ST_OK)
-            return st;
-        if (rows->n > 0)
-            memcpy(grown, rows->rows, rows->n * sizeof *grown);
-        rows->rows = grown;
-        rows->capacity = capacity;
-    }
-    rows->rows[rows->n++] = *row;
-    return ST_OK;
-}
-
 static enum status show_all(struct catalog_args *args, struct error *err)
 {
     struct view view = {.args = args, .list = args->json ? json_array() : NULL};
-    struct rows rows = {.arena = &args->arena};
-    enum status st = catalog_jobs(args->catalog, clock_wall_ms(), keep_row, &rows, err);
+    struct catalog_job_row *rows;
+    size_t n;
+    enum status st =
+        catalog_read_jobs(args->catalog, clock_wall_ms(), &args->arena, &rows, &n, err);
 
     if (st == ST_OK && !args->json)
         (void)printf("%-24s %-10s %8s %12s/%-8s %12s %10s  %s\n", "job", "state", "priority",
                      "shards", "all", "samples", "bad", "ETA");
-    for (size_t i = 0; i < rows.n && st == ST_OK; i++)
-        st = show_job(&view, &rows.rows[i], err);
+    for (size_t i = 0; i < n && st == ST_OK; i++)
+        st = show_job(&view, &rows[i], err);
     if (st == ST_OK && args->json)
         return catalog_args_print_json(view.list, err);
     json_decref(view.list);

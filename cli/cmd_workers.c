@@ -51,32 +51,22 @@ static enum status add_lease(void *ctx, const struct catalog_shard_row *row, str
                : error_set(err, ST_NO_MEMORY, "could not allocate the leases");
 }
 
-/* The jobs first: a walk must be over before the same handle is asked for something else. */
-static enum status keep_job(void *ctx, const struct catalog_job_row *row, struct error *err)
-{
-    return json_array_append_new(ctx, json_pack("{s:s, s:I}", "name", row->job.name, "job",
-                                                (json_int_t)row->job.job)) == 0
-               ? ST_OK
-               : error_set(err, ST_NO_MEMORY, "could not allocate the jobs");
-}
-
 static enum status gather(struct crew *crew, struct error *err)
 {
     struct catalog *catalog = crew->args->catalog;
-    json_t *jobs = json_array(), *job;
-    size_t i;
-    enum status st = catalog_jobs(catalog, clock_wall_ms(), keep_job, jobs, err);
+    struct catalog_job_row *jobs;
+    size_t n;
+    enum status st =
+        catalog_read_jobs(catalog, clock_wall_ms(), &crew->args->arena, &jobs, &n, err);
 
     if (st == ST_OK && crew->args->name == NULL)
         st = catalog_workers(catalog, clock_wall_ms(), add_worker, crew, err);
-    json_array_foreach(jobs, i, job)
-    {
-        crew->job = json_string_value(json_object_get(job, "name"));
-        if (st == ST_OK && (crew->args->name == NULL || strcmp(crew->args->name, crew->job) == 0))
-            st = catalog_shards(catalog, json_integer_value(json_object_get(job, "job")),
-                                CATALOG_SHARD_LEASED, clock_wall_ms(), add_lease, crew, err);
+    for (size_t i = 0; i < n && st == ST_OK; i++) {
+        crew->job = jobs[i].job.name;
+        if (crew->args->name == NULL || strcmp(crew->args->name, crew->job) == 0)
+            st = catalog_shards(catalog, jobs[i].job.job, CATALOG_SHARD_LEASED, clock_wall_ms(),
+                                add_lease, crew, err);
     }
-    json_decref(jobs);
     return st;
 }
 

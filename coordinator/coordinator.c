@@ -12,7 +12,7 @@
 #include <sys/resource.h>
 #include <zmq.h>
 
-enum { LOOK_MS = 100, LOCK_MS = 1000 };
+enum { LOCK_MS = 1000 };
 
 /* What serving takes; made when the lock is ours, gone when it is not. */
 struct service {
@@ -25,14 +25,6 @@ struct service {
 static bool is_stopped(const struct coordinator_options *options)
 {
     return atomic_load(options->stop);
-}
-
-static void pause_for(const struct coordinator_options *options, int64_t ms)
-{
-    int64_t until_ms = clock_monotonic_ms() + ms;
-
-    while (!is_stopped(options) && clock_monotonic_ms() < until_ms)
-        (void)zmq_poll(NULL, 0, LOOK_MS);
 }
 
 static void tell(const struct coordinator_options *options, const char *address)
@@ -90,7 +82,7 @@ static enum status serve(const struct coordinator_options *options, struct watch
         tell(options, dispatcher_address(service.dispatcher));
     }
     while (st == ST_OK && !is_stopped(options)) {
-        pause_for(options, LOCK_MS);
+        clock_sleep_ms(LOCK_MS, options->stop);
         if (dispatcher_verdict(service.dispatcher) == DISPATCHER_BROKEN) {
             *err = *dispatcher_error(service.dispatcher);
             st = err->code;
@@ -151,7 +143,7 @@ enum status coordinator_run(const struct coordinator_options *options, struct er
             log_at(LOG_WARN, "not_serving", "cause=\"%s\"", err->message);
         }
         st = ST_OK;
-        pause_for(options, LOCK_MS);
+        clock_sleep_ms(LOCK_MS, options->stop);
     }
     catalog_close(&watch.lock);
     return st;

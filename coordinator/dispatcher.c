@@ -133,6 +133,12 @@ static enum status offer(struct dispatcher *d, const struct peer *peer,
     return reply(d, peer, &answer, err);
 }
 
+_Static_assert((int)CATALOG_INPUT_JOB == (int)WIRE_SOURCE_INPUT &&
+                   (int)CATALOG_INPUT_PLAN == (int)WIRE_SOURCE_PLAN &&
+                   (int)CATALOG_INPUT_PREVIOUS == (int)WIRE_SOURCE_PREVIOUS &&
+                   (int)CATALOG_INPUT_LIST == (int)WIRE_SOURCE_LIST,
+               "a source has the same number in the catalog and in messages");
+
 static void fill_grant(const struct catalog_lease *lease, uint64_t number,
                        struct wire_message *grant)
 {
@@ -146,10 +152,7 @@ static void fill_grant(const struct catalog_lease *lease, uint64_t number,
                    lease->plan.input_key);
     (void)snprintf(grant->u.lease_grant.input_format, sizeof grant->u.lease_grant.input_format,
                    "%s", lease->plan.input_format);
-    grant->u.lease_grant.input_source = lease->plan.input_is_previous ? WIRE_SOURCE_PREVIOUS
-                                        : lease->plan.input_is_list   ? WIRE_SOURCE_LIST
-                                        : lease->plan.input_is_plan   ? WIRE_SOURCE_PLAN
-                                                                      : WIRE_SOURCE_INPUT;
+    grant->u.lease_grant.input_source = (enum wire_source)lease->plan.source;
     grant->u.lease_grant.input_samples = (uint64_t)lease->plan.input_samples;
     grant->u.lease_grant.input_begin = lease->plan.input_begin;
     grant->u.lease_grant.input_end = lease->plan.input_end;

@@ -29,7 +29,8 @@ static enum status count_shard(const struct plan *plan, const struct catalog_sha
 
     if (format == NULL)
         return error_set(err, ST_INVALID, "no reader for format \"%s\"", shard->input_format);
-    st = dataset_reader_open(format, shard->input_is_plan ? plan->output : plan->input.store,
+    st = dataset_reader_open(format,
+                             shard->source == CATALOG_INPUT_PLAN ? plan->output : plan->input.store,
                              shard->input_key, &options, &from, &reader, err);
     if (st != ST_OK)
         return st;
@@ -63,7 +64,7 @@ static enum status count_samples(const struct plan *plan, struct estimate *estim
     for (size_t i = 0; i < plan->n_shards && st == ST_OK; i++) {
         const struct catalog_shard_plan *shard = &plan->shards[i];
 
-        if (shard->input_is_plan)
+        if (shard->source == CATALOG_INPUT_PLAN)
             continue;
         st = object_store_head(plan->input.store, shard->input_key, &info, err);
         if (st == ST_OK && shard->input_end > 0)

@@ -1,26 +1,22 @@
 #include "coordinator/ingest.h"
 
 #include "coordinator/ingest_gather.h"
+#include "coordinator/ingest_refused.h"
 #include "reinforce/base/clock.h"
 #include "reinforce/base/log.h"
-#include "reinforce/job/job_stream.h"
+#include "reinforce/base/unique.h"
 #include "storage/catalog/catalog.h"
-#include "storage/stream/dead_letter.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #define LIST_PREFIX "_reinforce/ingest/"
 
 enum {
     POLL_MS = 200,
-    FLUSH_MS = 1000,
     RETRY_MIN_MS = 500,
     RETRY_MAX_MS = 30000,
-    DEAD_LETTER_BYTES = 32 << 20,
     MAX_FLOW = 64,
-    NAME_LEN = 16,
 };
 
 /* One partition that is ours. */
@@ -36,7 +32,7 @@ struct ingest {
     struct ingest_stats *stats;
     struct catalog *catalog;
     struct stream_consumer *consumer;
-    struct stream_producer *dead_letters; /* NULL: there is no topic for them */
+    struct ingest_refused refused;
     struct ingest_gather *gather;
     enum stream_schema schema;
     struct arena arena;  /* of the job's lists and the claims of a look */
@@ -44,15 +40,13 @@ struct ingest {
     struct byte_buf line;
     struct claim *claims;
     size_t n_claims, capacity;
-    char name[NAME_LEN + 1]; /* unlike that of any other process: names our lists */
+    char name[UNIQUE_TEXT_LEN + 1]; /* of our lists */
     int64_t n_lists;
     const char *list_key; /* of the batch at hand, once it is stored */
     struct object_written list;
     char list_text[64];
     int64_t retry_at_ms, retry_ms; /* a commit that could not be made */
     bool told_down;
-    struct error failure; /* of a dead letter */
-    bool failed;
 };
 
 static bool is_stopped(const struct ingest *in)
@@ -128,15 +122,6 @@ static enum status begin_partition(struct ingest *in, struct stream_partition *a
     return st == ST_OK ? add_claim(in, at, err) : st;
 }
 
-/* Sleeps a little, unless stopped. */
-static void pause_a_little(int64_t ms)
-{
-    const struct timespec pause = {.tv_sec = (time_t)(ms / 1000),
-                                   .tv_nsec = (long)(ms % 1000) * 1000000};
-
-    (void)nanosleep(&pause, NULL);
-}
-
 /* Begins partitions, however long the catalog takes: without it there is nothing to do. */
 static enum status begin_partitions(struct ingest *in, const struct stream_partition *partitions,
                                     size_t n, struct error *err)
@@ -155,7 +140,7 @@ static enum status begin_partitions(struct ingest *in, const struct stream_parti
             i++;
         } else if (status_is_retryable(st) && !is_stopped(in)) {
             log_at(LOG_WARN, "offsets_not_read", "cause=\"%s\"", err->message);
-            pause_a_little(RETRY_MIN_MS);
+            clock_sleep_ms(RETRY_MIN_MS, in->options->stop);
             st = ST_OK;
         }
     }
@@ -183,54 +168,6 @@ static enum status begin_again(struct ingest *in, struct error *err)
     return st;
 }
 
-static void delivered(void *ctx, void *tag, const struct error *err)
-{
-    struct ingest *in = ctx;
-
-    (void)tag;
-    if (err != NULL && !in->failed) {
-        in->failure = *err;
-        in->failed = true;
-    }
-}
-
-/* Dead letters are acknowledged before the offsets behind them move. */
-static enum status flush_dead_letters(struct ingest *in, struct error *err)
-{
-    enum status st;
-
-    if (in->dead_letters == NULL)
-        return ST_OK;
-    st = stream_producer_flush(in->dead_letters, FLUSH_MS, err);
-    if (!in->failed)
-        return st;
-    *err = in->failure;
-    error_add_context(err, "kafka.dead_letters");
-    return err->code;
-}
-
-static enum status send_dead_letter(struct ingest *in, const struct stream_message *message,
-                                    const struct stream_refusal *refusal, struct error *err)
-{
-    struct dead_letter letter;
-    enum status st;
-
-    log_at(LOG_WARN, "record_refused",
-           "topic=%s partition=%" PRId32 " offset=%" PRId64 " reason=%s detail=\"%s\"",
-           message->topic, message->partition, message->offset, refusal->reason, refusal->detail);
-    if (in->dead_letters == NULL)
-        return ST_OK;
-    dead_letter_make(message, in->job->kafka.dead_letters, refusal->reason, refusal->detail, 1,
-                     &letter);
-    do {
-        st = stream_producer_send(in->dead_letters, &letter.message, NULL, err);
-        if (st == ST_FULL)
-            st =
-                stream_producer_poll(in->dead_letters, POLL_MS, err) == ST_OK ? ST_FULL : err->code;
-    } while ((st == ST_FULL || (st != ST_OK && status_is_retryable(st))) && !is_stopped(in));
-    return is_stopped(in) ? ST_OK : st;
-}
-
 static enum status take_message(struct ingest *in, const struct stream_message *message,
                                 struct error *err)
 {
@@ -250,7 +187,7 @@ static enum status take_message(struct ingest *in, const struct stream_message *
                             (size_t)in->job->kafka.max_record_bytes, &in->record, &in->line,
                             &record, &refusal, err);
     if (st == ST_CORRUPT) {
-        st = send_dead_letter(in, message, &refusal, err);
+        st = ingest_refused_send(&in->refused, message, &refusal, err);
         if (st == ST_OK)
             st = ingest_gather_add(in->gather, &origin, NULL, (struct bytes_view){0},
                                    clock_monotonic_ms(), err);
@@ -352,7 +289,7 @@ static enum status try_commit(struct ingest *in, struct error *err)
     enum status st = ingest_gather_cut(in->gather, &batch, err);
 
     if (st == ST_OK)
-        st = flush_dead_letters(in, err);
+        st = ingest_refused_flush(&in->refused, err);
     if (st == ST_OK)
         st = store_list(in, batch, err);
     if (st != ST_OK)
@@ -389,9 +326,9 @@ static enum status settle(struct ingest *in, enum status st, struct error *err)
     in->retry_at_ms = clock_monotonic_ms() + in->retry_ms;
     log_at(LOG_WARN, "batch_waits", "at=\"%s\" cause=\"%s\" retry_ms=%" PRId64, err->context,
            err->message, in->retry_ms);
-    if (!in->failed)
+    if (!in->refused.has_failed)
         return ST_OK;
-    in->failed = false; /* a dead letter is lost: its record is read and sent again */
+    ingest_refused_begin_again(&in->refused);
     return begin_again(in, err);
 }
 
@@ -433,7 +370,7 @@ static enum status pass_gap(struct ingest *in, const struct stream_event *event,
     if (st != ST_OK && !status_is_retryable(st))
         return st;
     if (st != ST_OK || event->first < 0) { /* asked again, in a while */
-        pause_a_little(RETRY_MIN_MS);
+        clock_sleep_ms(RETRY_MIN_MS, in->options->stop);
         return begin_partitions(in, &at, 1, err);
     }
     if (position.next_offset > event->end)
@@ -548,55 +485,24 @@ static enum status read_stream(struct ingest *in, struct error *err)
 static enum status open_stream(struct ingest *in, struct error *err)
 {
     const struct job *job = in->job;
-    struct stream_property *properties;
-    struct job_stream stream;
-    char url[4096];
-    enum status st = job_stream_parse(job, &in->arena, &stream, err);
+    int connect_ms = in->options->connect_ms;
+    struct stream_consumer_options options = {.group = job->kafka.group,
+                                              .client = "reinforce",
+                                              .max_bytes = (size_t)job->kafka.memory_bytes / 4,
+                                              .connect_ms = connect_ms};
+    struct ingest_stream stream;
+    enum status st = ingest_stream_of(job, &in->arena, &stream, err);
 
-    if (st == ST_OK)
-        st = arena_calloc(&in->arena, stream.n_properties, sizeof *properties, &properties, err);
     if (st != ST_OK)
         return st;
-    for (size_t i = 0; i < stream.n_properties; i++)
-        properties[i] = (struct stream_property){.name = stream.properties[i].name,
-                                                 .value = stream.properties[i].value};
-    (void)snprintf(url, sizeof url, "kafka://%s", job->kafka.brokers);
-    st = stream_consumer_open(
-        url,
-        &(struct stream_consumer_options){.group = job->kafka.group,
-                                          .client = "reinforce",
-                                          .topics = stream.topics,
-                                          .n_topics = stream.n_topics,
-                                          .max_bytes = (size_t)job->kafka.memory_bytes / 4,
-                                          .properties = properties,
-                                          .n_properties = stream.n_properties,
-                                          .connect_ms = in->options->connect_ms},
-        &in->consumer, err);
-    if (st == ST_OK && job->kafka.dead_letters != NULL)
-        st = stream_producer_open(
-            url,
-            &(struct stream_producer_options){.client = "reinforce",
-                                              .properties = properties,
-                                              .n_properties = stream.n_properties,
-                                              .max_bytes = DEAD_LETTER_BYTES,
-                                              .connect_ms = in->options->connect_ms,
-                                              .delivered = delivered,
-                                              .ctx = in},
-            &in->dead_letters, err);
-    return st;
-}
-
-/* 64 bits of what tells this process and moment from all others. */
-static void make_name(char name[NAME_LEN + 1])
-{
-    char text[256], host[64] = "", hex[SHA256_HEX_LEN + 1];
-
-    (void)gethostname(host, sizeof host - 1);
-    (void)snprintf(text, sizeof text, "%s %ld %" PRId64 " %" PRId64, host, (long)getpid(),
-                   clock_wall_ms(), clock_monotonic_ns());
-    sha256_of(bytes_of_string(text), hex);
-    memcpy(name, hex, NAME_LEN);
-    name[NAME_LEN] = '\0';
+    options.topics = stream.topics;
+    options.n_topics = stream.n_topics;
+    options.properties = stream.properties;
+    options.n_properties = stream.n_properties;
+    st = stream_consumer_open(stream.url, &options, &in->consumer, err);
+    return st == ST_OK
+               ? ingest_refused_open(&in->refused, job, &stream, connect_ms, in->options->stop, err)
+               : st;
 }
 
 static enum status open_all(struct ingest *in, struct error *err)
@@ -618,7 +524,7 @@ static enum status open_all(struct ingest *in, struct error *err)
     arena_init(&in->arena, 16 << 20);
     arena_init(&in->record, 32 * record_bytes + (16 << 20));
     byte_buf_init(&in->line, 4 * record_bytes + (64 << 10));
-    make_name(in->name);
+    unique_text(in->name);
     in->schema = strcmp(job->kafka.schema, "json") == 0       ? STREAM_SCHEMA_JSON
                  : strcmp(job->kafka.schema, "protobuf") == 0 ? STREAM_SCHEMA_PROTOBUF
                                                               : STREAM_SCHEMA_AUTO;
@@ -631,7 +537,7 @@ static enum status open_all(struct ingest *in, struct error *err)
 static void close_all(struct ingest *in)
 {
     stream_consumer_close(&in->consumer);
-    stream_producer_close(&in->dead_letters);
+    ingest_refused_close(&in->refused);
     catalog_close(&in->catalog);
     ingest_gather_destroy(&in->gather);
     for (size_t i = 0; i < in->n_claims; i++)

@@ -80,7 +80,6 @@ static bool is_sqlite(const char *catalog_url)
  * soon done. *err says what was in the way, if it is not. */
 static enum status await_plan(struct run *run, struct error *err)
 {
-    const struct timespec pause = {.tv_nsec = PLAN_LOOK_MS * 1000000L};
     struct error conflict = *err;
 
     for (int i = 0; i < PLAN_LOOKS; i++) {
@@ -90,7 +89,7 @@ static enum status await_plan(struct run *run, struct error *err)
 
         if (st != ST_OK || run->row.state != CATALOG_JOB_PLANNING)
             return st;
-        (void)nanosleep(&pause, NULL);
+        clock_sleep_ms(PLAN_LOOK_MS, run->options->stop);
     }
     *err = conflict;
     return ST_CONFLICT;

@@ -49,7 +49,8 @@ static enum status add_shard(struct plan *plan, const struct catalog_shard_plan 
 static enum status add_jsonl(struct plan *plan, const char *key, const char *format,
                              const char *etag, uint64_t bytes, struct error *err)
 {
-    struct catalog_shard_plan shard = {.input_key = key, .input_format = format};
+    struct catalog_shard_plan shard = {
+        .source = CATALOG_INPUT_JOB, .input_key = key, .input_format = format};
     int64_t lines = 0;
     enum status st = ST_OK;
     uint8_t *buffer;
@@ -120,7 +121,8 @@ static enum status add_object(void *ctx, const struct object_info *info, struct 
 {
     struct plan *plan = ctx;
     const char *format = input_format(info->key);
-    struct catalog_shard_plan shard = {.input_key = info->key, .input_format = format};
+    struct catalog_shard_plan shard = {
+        .source = CATALOG_INPUT_JOB, .input_key = info->key, .input_format = format};
 
     if (format == NULL || strncmp(info->key, "_reinforce/", 11) == 0 ||
         !is_wanted(plan->job->input.format, format))
@@ -160,7 +162,7 @@ static enum status flush_list(struct image_list *list, struct error *err)
     char key[64];
     struct object_written written;
     struct catalog_shard_plan shard = {
-        .input_key = key, .input_format = "jsonl", .input_is_plan = true};
+        .source = CATALOG_INPUT_PLAN, .input_key = key, .input_format = "jsonl"};
     enum status st;
 
     if (list->n_lines == 0)

@@ -152,7 +152,8 @@ static enum status send_shard(struct produce *produce, const struct plan *plan,
     const struct dataset_position from = {.offset = shard->input_begin};
     struct dataset_reader *reader = NULL;
     enum status st = dataset_reader_open(dataset_format_by_name(shard->input_format),
-                                         shard->input_is_plan ? produce->lists : plan->input.store,
+                                         shard->source == CATALOG_INPUT_PLAN ? produce->lists
+                                                                             : plan->input.store,
                                          shard->input_key, &options, &from, &reader, err);
 
     if (st == ST_OK)
@@ -192,7 +193,7 @@ static enum status read_lines(struct produce *produce, const struct plan *plan,
     uint8_t *text;
     enum status st;
 
-    if (shard->input_is_plan)
+    if (shard->source == CATALOG_INPUT_PLAN)
         return object_store_get(produce->lists, shard->input_key, LIST_MAX_BYTES, &produce->sample,
                                 body, err);
     if (strcmp(shard->input_format, "jsonl") != 0 || len > LIST_MAX_BYTES)

@@ -1,12 +1,11 @@
 #include "coordinator/retry.h"
 
-#include "reinforce/base/clock.h"
+#include "reinforce/base/unique.h"
 #include "worker/sample_list.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 enum { ARENA_BYTES = 1 << 30, LIST_MAX_BYTES = 256 << 20, TRIES = 5 };
 
@@ -39,7 +38,7 @@ static enum status gather(void *ctx, const struct catalog_source *source, struct
     const struct catalog_source *last = g->n > 0 ? &g->list[g->n - 1] : NULL;
     enum status st = ST_OK;
 
-    if (source->source.input_is_previous)
+    if (source->source.source == CATALOG_INPUT_PREVIOUS)
         return error_set(err, ST_INVALID,
                          "shard %" PRId64 " was extended by an earlier release, which did not keep "
                          "where its samples came from",
@@ -75,12 +74,13 @@ static enum status put_list(struct output *out, int64_t shard, const struct cata
                             struct error *err)
 {
     struct byte_buf text;
-    uint64_t nonce = (uint64_t)clock_monotonic_ns() * 2654435761u + (uint64_t)getpid();
+    char unique[UNIQUE_TEXT_LEN + 1];
     enum status st;
 
     byte_buf_init(&text, LIST_MAX_BYTES);
     st = sample_list_write(sources, n, &text, err);
-    (void)snprintf(key, 96, "_reinforce/plan/%08" PRId64 "-%016" PRIx64 ".json", shard, nonce);
+    unique_text(unique);
+    (void)snprintf(key, 96, "_reinforce/plan/%08" PRId64 "-%s.json", shard, unique);
     if (st == ST_OK)
         st = object_store_put(out->store, key, byte_buf_view(&text), written, err);
     byte_buf_release(&text);
@@ -108,9 +108,9 @@ static enum status make_plan(struct output *out, const struct gathering *g, int6
         struct object_written written;
 
         *shard = (struct catalog_shard_plan){.shard = first + (int64_t)plan->n_shards,
+                                             .source = CATALOG_INPUT_LIST,
                                              .input_key = key,
-                                             .input_format = SAMPLE_LIST_FORMAT,
-                                             .input_is_list = true};
+                                             .input_format = SAMPLE_LIST_FORMAT};
         st = put_list(out, shard->shard, &g->list[at], n, key, &written, err);
         if (st != ST_OK)
             break;

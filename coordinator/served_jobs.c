@@ -2,13 +2,14 @@
 
 #include "reinforce/base/clock.h"
 #include "reinforce/base/log.h"
+#include "worker/stored_job.h"
 
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { CONFIG_ARENA_BYTES = 64 << 20, RATE_MS = 5000 };
+enum { JOBS_ARENA_BYTES = 256 << 20, RATE_MS = 5000 };
 
 static const double rate_memory_ms = 60000;
 
@@ -70,47 +71,20 @@ void served_jobs_release(struct served_jobs *jobs)
     memset(jobs, 0, sizeof *jobs);
 }
 
-/* Rows of a look, kept so that the walk is over before anything else is asked. */
-struct look {
-    struct catalog_job_row *rows;
-    size_t n, capacity;
-};
-
-static enum status keep_row(void *ctx, const struct catalog_job_row *row, struct error *err)
+static bool is_served(const struct catalog_job_row *row)
 {
-    struct look *look = ctx;
-
-    if (row->job.state != CATALOG_JOB_RUNNING && row->job.state != CATALOG_JOB_PAUSED)
-        return ST_OK;
-    if (look->n == look->capacity) {
-        size_t capacity = MAX(look->capacity * 2, (size_t)16);
-        struct catalog_job_row *grown = realloc(look->rows, capacity * sizeof *grown);
-
-        if (grown == NULL)
-            return error_set(err, ST_NO_MEMORY, "could not allocate %zu jobs", capacity);
-        look->rows = grown;
-        look->capacity = capacity;
-    }
-    look->rows[look->n++] = *row;
-    return ST_OK;
+    return row->job.state == CATALOG_JOB_RUNNING || row->job.state == CATALOG_JOB_PAUSED;
 }
 
 static enum status load(struct served_job *job, const struct catalog_job_row *row,
                         struct catalog *catalog, int64_t wall_ms, struct error *err)
 {
     struct catalog_job found;
-    struct arena arena;
-    const char *config;
-    struct job *loaded = NULL;
-    enum status st;
+    struct job *loaded;
+    enum status st = stored_job_load(catalog, row->job.name, &found, &loaded, err);
 
-    arena_init(&arena, CONFIG_ARENA_BYTES);
-    st = catalog_job_find(catalog, row->job.name, &arena, &found, &config, err);
-    if (st == ST_OK)
-        st = job_load_text(bytes_of_string(config), row->job.name, NULL, 0, &loaded, err);
     if (st == ST_OK)
         st = catalog_leases_extend(catalog, job->id, wall_ms, loaded->workers.lease_ms, err);
-    arena_release(&arena);
     if (st != ST_OK) {
         job_destroy(&loaded);
         return st;
@@ -175,14 +149,14 @@ static enum status update(struct served_jobs *jobs, const struct catalog_job_row
     return st == ST_OK && job->job != NULL ? rate(job, catalog, wall_ms, err) : st;
 }
 
-/* By the walk's order; what was not seen is no longer served. */
-static void arrange(struct served_jobs *jobs, const struct look *look)
+/* In the rows' order; what is not among them is no longer served. */
+static void arrange(struct served_jobs *jobs, const struct catalog_job_row *rows, size_t n_rows)
 {
     size_t n = 0;
 
-    for (size_t i = 0; i < look->n; i++)
-        for (size_t k = n; k < jobs->n; k++)
-            if (jobs->list[k]->id == look->rows[i].job.job) {
+    for (size_t i = 0; i < n_rows; i++)
+        for (size_t k = n; k < jobs->n && is_served(&rows[i]); k++)
+            if (jobs->list[k]->id == rows[i].job.job) {
                 struct served_job *job = jobs->list[k];
 
                 jobs->list[k] = jobs->list[n];
@@ -197,15 +171,20 @@ static void arrange(struct served_jobs *jobs, const struct look *look)
 enum status served_jobs_refresh(struct served_jobs *jobs, struct catalog *catalog, int64_t wall_ms,
                                 struct error *err)
 {
-    struct look look = {0};
-    enum status st = catalog_jobs(catalog, wall_ms, keep_row, &look, err);
-    bool whole = st == ST_OK;
+    struct catalog_job_row *rows;
+    struct arena arena;
+    size_t n;
+    enum status st;
 
-    for (size_t i = 0; i < look.n && st == ST_OK; i++)
-        st = update(jobs, &look.rows[i], catalog, wall_ms, err);
-    if (whole)
-        arrange(jobs, &look);
-    free(look.rows);
+    arena_init(&arena, JOBS_ARENA_BYTES);
+    st = catalog_read_jobs(catalog, wall_ms, &arena, &rows, &n, err);
+    if (st == ST_OK) {
+        for (size_t i = 0; i < n && st == ST_OK; i++)
+            if (is_served(&rows[i]))
+                st = update(jobs, &rows[i], catalog, wall_ms, err);
+        arrange(jobs, rows, n);
+    }
+    arena_release(&arena);
     return st;
 }
 

@@ -5,6 +5,7 @@
 #include "reinforce/base/log.h"
 #include "reinforce/base/wake.h"
 #include "reinforce/job/job_stream.h"
+#include "worker/stored_job.h"
 
 #include <inttypes.h>
 #include <poll.h>
@@ -13,7 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { LOOK_MS = 500, RETRY_MS = 10000, CONFIG_ARENA_BYTES = 64 << 20, MAX_AT_ONCE = 64 };
+enum { LOOK_MS = 500, RETRY_MS = 10000, JOBS_ARENA_BYTES = 256 << 20 };
 
 struct steward {
     const char *catalog_url;
@@ -22,20 +23,13 @@ struct steward {
     atomic_bool stopping;
     pthread_t thread;
     bool started;
-    struct catalog_job_row todo[MAX_AT_ONCE]; /* of the look under way */
-    size_t n_todo;
+    struct arena arena; /* of the look under way */
 };
 
-static enum status gather(void *ctx, const struct catalog_job_row *row, struct error *err)
+static bool wants_us(const struct catalog_job_row *row)
 {
-    struct steward *s = ctx;
-    bool wants_us = row->job.state == CATALOG_JOB_PLANNING ||
-                    (row->job.state == CATALOG_JOB_RUNNING && row->is_over);
-
-    (void)err;
-    if (wants_us && s->n_todo < MAX_AT_ONCE)
-        s->todo[s->n_todo++] = *row;
-    return ST_OK;
+    return row->job.state == CATALOG_JOB_PLANNING ||
+           (row->job.state == CATALOG_JOB_RUNNING && row->is_over);
 }
 
 static enum status keep_error(void *ctx, const struct catalog_shard_row *row, struct error *err)
@@ -73,19 +67,12 @@ static enum status look_after(struct steward *s, struct catalog_job *row, struct
 {
     struct job_site site = {0};
     struct catalog_job found;
-    struct arena arena;
-    const char *config;
-    struct job *job = NULL;
+    struct job *job;
     bool is_new = row->state == CATALOG_JOB_PLANNING;
-    enum status st;
+    enum status st = stored_job_load(s->catalog, row->name, &found, &job, err);
 
-    arena_init(&arena, CONFIG_ARENA_BYTES);
-    st = catalog_job_find(s->catalog, row->name, &arena, &found, &config, err);
-    if (st == ST_OK)
-        st = job_load_text(bytes_of_string(config), row->name, NULL, 0, &job, err);
     if (st == ST_OK && job_is_stream(job)) { /* whoever reads it knows when it is over */
         job_destroy(&job);
-        arena_release(&arena);
         return ST_OK;
     }
     if (st == ST_OK)
@@ -99,7 +86,6 @@ static enum status look_after(struct steward *s, struct catalog_job *row, struct
     if (site.job != NULL)
         job_site_close(&site);
     job_destroy(&job);
-    arena_release(&arena);
     return st;
 }
 
@@ -119,23 +105,27 @@ static enum status give_up(struct steward *s, const struct catalog_job *row,
 /* How long to wait until the next look. */
 static int look(struct steward *s)
 {
+    struct catalog_job_row *rows;
     struct error err = {0};
     int wait_ms = LOOK_MS;
+    size_t n;
     enum status st;
 
-    s->n_todo = 0;
-    st = catalog_jobs(s->catalog, clock_wall_ms(), gather, s, &err);
+    arena_reset(&s->arena);
+    st = catalog_read_jobs(s->catalog, clock_wall_ms(), &s->arena, &rows, &n, &err);
     if (st != ST_OK) {
         log_at(LOG_WARN, "jobs_not_read", "cause=\"%s\"", err.message);
         return RETRY_MS;
     }
-    for (size_t i = 0; i < s->n_todo && !atomic_load(&s->stopping); i++) {
-        struct catalog_job row = s->todo[i].job;
+    for (size_t i = 0; i < n && !atomic_load(&s->stopping); i++) {
+        struct catalog_job row = rows[i].job;
         struct error why = {0};
 
+        if (!wants_us(&rows[i]))
+            continue;
         st = look_after(s, &row, &why);
         if (st != ST_OK && !status_is_retryable(st))
-            st = give_up(s, &row, s->todo[i].job.state, &why, &why);
+            st = give_up(s, &row, rows[i].job.state, &why, &why);
         if (st != ST_OK) {
             log_at(LOG_WARN, "job_tried_again", "job=\"%s\" at=\"%s\" cause=\"%s\"", row.name,
                    why.context, why.message);
@@ -167,6 +157,7 @@ enum status steward_start(const char *catalog_url, struct steward **out, struct 
     if (s == NULL)
         return error_set(err, ST_NO_MEMORY, "could not allocate the steward");
     s->catalog_url = catalog_url;
+    arena_init(&s->arena, JOBS_ARENA_BYTES);
     s->stop = (struct wake){{-1, -1}};
     st = wake_init(&s->stop, err);
     if (st == ST_OK)
@@ -192,6 +183,7 @@ void steward_stop(struct steward **steward)
         (void)pthread_join(s->thread, NULL);
     }
     catalog_close(&s->catalog);
+    arena_release(&s->arena);
     wake_release(&s->stop);
     free(s);
     *steward = NULL;

@@ -1,5 +1,6 @@
 #include "proto/wire.h"
 
+#include "proto/version.h"
 #include "proto/wire.pb-c.h"
 
 /* protobuf-c takes char * for strings that it only reads, and its initialisers do the same */
@@ -15,6 +16,19 @@ static enum status pack(const Reinforce__Wire__Envelope *envelope, struct byte_b
     if (st == ST_OK)
         (void)reinforce__wire__envelope__pack(envelope, to);
     return st;
+}
+
+void wire_hello(struct wire_message *message, const char *worker, int64_t job, const char *digest)
+{
+    memset(message, 0, sizeof *message);
+    message->kind = WIRE_HELLO;
+    message->u.hello.protocol = WIRE_PROTOCOL;
+    message->u.hello.job = job;
+    (void)snprintf(message->u.hello.worker, sizeof message->u.hello.worker, "%s", worker);
+    (void)snprintf(message->u.hello.version, sizeof message->u.hello.version, "%s",
+                   REINFORCE_VERSION);
+    (void)snprintf(message->u.hello.config_digest, sizeof message->u.hello.config_digest, "%s",
+                   digest);
 }
 
 uint32_t wire_protocol_agree(uint32_t theirs)

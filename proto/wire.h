@@ -114,6 +114,9 @@ struct wire_message {
     } u;
 };
 
+/** A Hello in this release's protocol and version; `job` 0 and `digest` "": no job yet. */
+void wire_hello(struct wire_message *message, const char *worker, int64_t job, const char *digest);
+
 /** What to speak with a peer whose protocol is `theirs`: the lower of the two, or 0 when they are
  * more than one release apart. */
 uint32_t wire_protocol_agree(uint32_t theirs);

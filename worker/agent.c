@@ -85,6 +85,12 @@ static struct shard_work *find_held(struct agent *agent, int64_t shard, int64_t 
     return NULL;
 }
 
+_Static_assert((int)CATALOG_INPUT_JOB == (int)WIRE_SOURCE_INPUT &&
+                   (int)CATALOG_INPUT_PLAN == (int)WIRE_SOURCE_PLAN &&
+                   (int)CATALOG_INPUT_PREVIOUS == (int)WIRE_SOURCE_PREVIOUS &&
+                   (int)CATALOG_INPUT_LIST == (int)WIRE_SOURCE_LIST,
+               "a source has the same number in the catalog and in messages");
+
 static enum status begin_lease(struct agent *agent, const struct wire_message *grant,
                                struct error *err)
 {
@@ -107,6 +113,7 @@ static enum status begin_lease(struct agent *agent, const struct wire_message *g
         .probe_samples = (int64_t)grant->u.lease_grant.probe_samples,
         .is_poison = grant->u.lease_grant.is_poison,
         .plan = {.shard = grant->u.lease_grant.shard,
+                 .source = (enum catalog_input)grant->u.lease_grant.input_source,
                  .input_key = work->grant.u.lease_grant.input_key,
                  .input_format = work->grant.u.lease_grant.input_format,
                  .input_begin = grant->u.lease_grant.input_begin,

@@ -1,9 +1,6 @@
 #include "worker/conversation.h"
 
-#include "proto/version.h"
-
 #include <assert.h>
-#include <stdio.h>
 
 enum {
     AWAY_MS = 500,            /* nobody is there: try again then */
@@ -27,19 +24,6 @@ static bool may_ask(const struct conversation *c, bool wants_lease)
            c->n_held + c->n_results < CONVERSATION_MAX_LEASES;
 }
 
-static void say_hello(struct conversation *c, int64_t now_ms, struct wire_message *message)
-{
-    message->kind = WIRE_HELLO;
-    message->u.hello.protocol = WIRE_PROTOCOL;
-    message->u.hello.job = c->job;
-    (void)snprintf(message->u.hello.worker, sizeof message->u.hello.worker, "%s", c->name);
-    (void)snprintf(message->u.hello.version, sizeof message->u.hello.version, "%s",
-                   REINFORCE_VERSION);
-    (void)snprintf(message->u.hello.config_digest, sizeof message->u.hello.config_digest, "%s",
-                   c->digest);
-    c->hello_at_ms = now_ms + c->answer_ms;
-}
-
 bool conversation_next(struct conversation *c, int64_t now_ms, bool wants_lease,
                        struct wire_message *message)
 {
@@ -49,7 +33,8 @@ bool conversation_next(struct conversation *c, int64_t now_ms, bool wants_lease,
     if (!c->is_known) {
         if (now_ms < c->hello_at_ms)
             return false;
-        say_hello(c, now_ms, message);
+        wire_hello(message, c->name, c->job, c->digest);
+        c->hello_at_ms = now_ms + c->answer_ms;
         return true;
     }
     for (size_t i = 0; i < c->n_results; i++)

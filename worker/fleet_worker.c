@@ -1,12 +1,12 @@
 #include "worker/fleet_worker.h"
 
 #include "proto/endpoint.h"
-#include "proto/version.h"
 #include "reinforce/base/clock.h"
 #include "reinforce/base/log.h"
 #include "worker/input.h"
 #include "worker/model_record.h"
 #include "worker/storage.h"
+#include "worker/stored_job.h"
 #include "worker/worker_group.h"
 
 #include <errno.h>
@@ -55,15 +55,6 @@ struct fleet_worker {
 static bool is_stopped(const struct fleet_worker *w)
 {
     return atomic_load(w->options->stop);
-}
-
-/* Waits, with an eye on *stop. */
-static void pause_for(struct fleet_worker *w, int64_t ms)
-{
-    int64_t until_ms = clock_monotonic_ms() + ms;
-
-    while (!is_stopped(w) && clock_monotonic_ms() < until_ms)
-        (void)zmq_poll(NULL, 0, (long)MIN(until_ms - clock_monotonic_ms(), (int64_t)LOOK_MS));
 }
 
 static void disconnect(struct fleet_worker *w)
@@ -121,7 +112,7 @@ static enum status talk(struct fleet_worker *w, const struct wire_message *quest
 
     if (st == ST_FULL) {
         tell_away(w);
-        pause_for(w, LOOK_MS);
+        clock_sleep_ms(LOOK_MS, w->options->stop);
         return ST_TIMEOUT;
     }
     while (st == ST_OK && !is_stopped(w) && clock_monotonic_ms() < until_ms) {
@@ -149,12 +140,10 @@ static enum status talk(struct fleet_worker *w, const struct wire_message *quest
 
 static enum status say_hello(struct fleet_worker *w, struct error *err)
 {
-    struct wire_message hello = {.kind = WIRE_HELLO}, answer;
+    struct wire_message hello, answer;
     enum status st;
 
-    hello.u.hello.protocol = WIRE_PROTOCOL;
-    (void)snprintf(hello.u.hello.worker, sizeof hello.u.hello.worker, "%s", w->name);
-    (void)snprintf(hello.u.hello.version, sizeof hello.u.hello.version, "%s", REINFORCE_VERSION);
+    wire_hello(&hello, w->name, 0, "");
     st = talk(w, &hello, &answer, err);
     if (st != ST_OK)
         return st;
@@ -193,7 +182,7 @@ static enum status ask_job(struct fleet_worker *w, struct wire_message *offer, s
     if (st == ST_OK && (offer->kind == WIRE_WHO_ARE_YOU || offer->kind == WIRE_REFUSED))
         w->is_welcome = false; /* it is another than before */
     if (st == ST_OK && offer->kind == WIRE_NO_WORK && offer->u.no_work.number == w->number)
-        pause_for(w, offer->u.no_work.wait_ms);
+        clock_sleep_ms(offer->u.no_work.wait_ms, w->options->stop);
     return st == ST_OK ? ST_TIMEOUT : st;
 }
 
@@ -213,11 +202,10 @@ static enum status read_job(struct assignment *a, const char *name, const char *
 {
     struct catalog *catalog;
     struct catalog_job row;
-    const char *config;
     enum status st = catalog_open(a->catalog_url, &catalog, err);
 
     if (st == ST_OK)
-        st = catalog_job_find(catalog, name, &a->arena, &row, &config, err);
+        st = stored_job_load(catalog, name, &row, &a->job, err);
     if (st == ST_OK && row.job != a->id)
         st = error_set(err, ST_INVALID,
                        "job \"%s\" is number %" PRId64 " in this catalog and %" PRId64
@@ -225,8 +213,6 @@ static enum status read_job(struct assignment *a, const char *name, const char *
                        name, row.job, a->id);
     if (st == ST_OK && strcmp(row.config_digest, digest) != 0)
         st = error_set(err, ST_UNAVAILABLE, "job \"%s\" is just being changed", name);
-    if (st == ST_OK)
-        st = job_load_text(bytes_of_string(config), name, NULL, 0, &a->job, err);
     catalog_close(&catalog);
     return st;
 }
@@ -352,7 +338,7 @@ static enum status run(struct fleet_worker *w, struct error *err)
                offer.u.job_offer.name, err->context, err->message);
         if (!status_is_retryable(st))
             avoid(w, offer.u.job_offer.job);
-        pause_for(w, pause_ms);
+        clock_sleep_ms(pause_ms, w->options->stop);
         pause_ms = MIN(pause_ms * 2, (int64_t)PAUSE_MAX_MS);
     }
     return ST_OK;

@@ -25,11 +25,11 @@ struct list_reader {
 static enum status add_source(json_t *sources, const struct catalog_source *s, json_t **samples,
                               struct error *err)
 {
-    json_t *source =
-        json_pack("{s:s, s:s, s:s, s:I, s:I, s:o}", "from",
-                  s->source.input_is_plan ? "plan" : "input", "key", s->source.input_key, "format",
-                  s->source.input_format, "begin", (json_int_t)s->source.input_begin, "end",
-                  (json_int_t)s->source.input_end, "samples", json_array());
+    json_t *source = json_pack("{s:s, s:s, s:s, s:I, s:I, s:o}", "from",
+                               s->source.source == CATALOG_INPUT_PLAN ? "plan" : "input", "key",
+                               s->source.input_key, "format", s->source.input_format, "begin",
+                               (json_int_t)s->source.input_begin, "end",
+                               (json_int_t)s->source.input_end, "samples", json_array());
 
     *samples = json_object_get(source, "samples");
     return json_array_append_new(sources, source) == 0

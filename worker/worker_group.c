@@ -1,6 +1,7 @@
 #include "worker/worker_group.h"
 
 #include "reinforce/base/clock.h"
+#include "reinforce/base/unique.h"
 #include "reinforce/base/wake.h"
 
 #include <pthread.h>
@@ -32,11 +33,11 @@ struct worker_group {
 void worker_group_name(const char *label, char name[96])
 {
     char host[64] = "localhost";
-    int64_t now_ns = clock_monotonic_ns();
+    char unique[UNIQUE_TEXT_LEN + 1];
 
     (void)gethostname(host, sizeof host - 1);
-    (void)snprintf(name, 96, "%s:%ld:%s-%04x", host, (long)getpid(), label,
-                   (unsigned)((now_ns ^ (now_ns >> 16) ^ (now_ns >> 32)) & 0xffff));
+    unique_text(unique);
+    (void)snprintf(name, 96, "%s:%ld:%s-%.4s", host, (long)getpid(), label, unique);
 }
 
 static void *run(void *arg)

@@ -25,6 +25,22 @@ static inline struct bytes_view bytes_view_of(const void *data, size_t len)
     return (struct bytes_view){.data = data, .len = len};
 }
 
+/** Little endian, whatever the machine. */
+static inline uint64_t bytes_get_u64(const uint8_t *from)
+{
+    uint64_t value = 0;
+
+    for (unsigned i = 0; i < 8; i++)
+        value |= (uint64_t)from[i] << 8 * i;
+    return value;
+}
+
+static inline void bytes_put_u64(uint8_t *to, uint64_t value)
+{
+    for (unsigned i = 0; i < 8; i++)
+        to[i] = (uint8_t)(value >> 8 * i);
+}
+
 /** View of a C string without its NUL. */
 struct bytes_view bytes_of_string(const char *text);
 

@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <time.h>
 
+enum { SLICE_MS = 50 };
+
 static int64_t read_ns(clockid_t id)
 {
     struct timespec now = {0};
@@ -24,6 +26,20 @@ int64_t clock_monotonic_ms(void)
 int64_t clock_wall_ms(void)
 {
     return read_ns(CLOCK_REALTIME) / 1000000;
+}
+
+void clock_sleep_ms(int64_t ms, const atomic_bool *stop)
+{
+    int64_t until_ms = clock_monotonic_ms() + ms, left_ms;
+
+    while ((left_ms = until_ms - clock_monotonic_ms()) > 0 &&
+           (stop == NULL || !atomic_load(stop))) {
+        int64_t slice_ms = stop == NULL ? left_ms : MIN(left_ms, (int64_t)SLICE_MS);
+        const struct timespec slice = {.tv_sec = (time_t)(slice_ms / 1000),
+                                       .tv_nsec = (long)(slice_ms % 1000) * 1000000};
+
+        (void)nanosleep(&slice, NULL);
+    }
 }
 
 void clock_text(int64_t wall_ms, char text[CLOCK_TEXT_LEN + 1])

@@ -4,6 +4,8 @@
 
 #include "reinforce/base/macros.h"
 
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 enum { CLOCK_TEXT_LEN = 24 };
@@ -14,6 +16,10 @@ int64_t clock_monotonic_ns(void);
 
 /** Milliseconds since 1970-01-01 UTC. */
 int64_t clock_wall_ms(void);
+
+/** Sleeps so long, or until `stop` (NULL: never) is true, which it looks at twenty times a second.
+ */
+void clock_sleep_ms(int64_t ms, const atomic_bool *stop);
 
 /** `2026-01-31T12:00:00.000Z` */
 void clock_text(int64_t wall_ms, char text[CLOCK_TEXT_LEN + 1]);

@@ -13,10 +13,8 @@ double joint_noise(uint64_t seed, uint32_t step, uint32_t chunk, struct example_
     struct philox rng;
     double u;
 
-    for (size_t i = 0; i < 8; i++) {
-        name[i] = (uint8_t)(id.low >> 8 * i);
-        name[8 + i] = (uint8_t)(id.high >> 8 * i);
-    }
+    bytes_put_u64(name, id.low);
+    bytes_put_u64(name + 8, id.high);
     philox_init(&rng, seed, bytes_view_of(name, sizeof name), PHILOX_STAGE_SELECT, step);
     rng.counter[0] = chunk;
     philox_4x32_10(rng.counter, rng.key, block);

@@ -58,21 +58,6 @@ static int by_id(const void *a, const void *b)
     return compare(*x, *y);
 }
 
-static void put_u64(uint8_t *to, uint64_t value)
-{
-    for (size_t i = 0; i < 8; i++)
-        to[i] = (uint8_t)(value >> 8 * i);
-}
-
-static uint64_t get_u64(const uint8_t *from)
-{
-    uint64_t value = 0;
-
-    for (size_t i = 0; i < 8; i++)
-        value |= (uint64_t)from[i] << 8 * i;
-    return value;
-}
-
 enum status subset_encode(struct example_id *ids, size_t *n, struct byte_buf *out,
                           struct error *err)
 {
@@ -98,8 +83,8 @@ enum status subset_encode(struct example_id *ids, size_t *n, struct byte_buf *ou
     memcpy(to + PREFIX_BYTES, header, len);
     to[padded - 1] = '\n';
     for (size_t i = 0; i < n_unique; i++) {
-        put_u64(to + padded + i * ROW_BYTES, ids[i].high);
-        put_u64(to + padded + i * ROW_BYTES + 8, ids[i].low);
+        bytes_put_u64(to + padded + i * ROW_BYTES, ids[i].high);
+        bytes_put_u64(to + padded + i * ROW_BYTES + 8, ids[i].low);
     }
     return ST_OK;
 }
@@ -148,8 +133,8 @@ enum status subset_decode(struct bytes_view file, struct example_id **ids, size_
                          file.len - PREFIX_BYTES - header_bytes, (long long)rows * ROW_BYTES);
     st = arena_alloc(arena, (size_t)rows * sizeof **ids, ids, err);
     for (size_t i = 0; i < (size_t)rows && st == ST_OK; i++) {
-        (*ids)[i] =
-            (struct example_id){get_u64(at + i * ROW_BYTES), get_u64(at + i * ROW_BYTES + 8)};
+        (*ids)[i] = (struct example_id){bytes_get_u64(at + i * ROW_BYTES),
+                                        bytes_get_u64(at + i * ROW_BYTES + 8)};
         if (i > 0 && compare((*ids)[i - 1], (*ids)[i]) >= 0)
             st = error_set(err, ST_CORRUPT, "id %zu is not above the one before it", i);
     }

@@ -102,6 +102,8 @@ enum status catalog_plan_commit(struct catalog *c, int64_t job,
                                 const struct catalog_shard_plan *shards, size_t n_shards,
                                 struct error *err)
 {
+    for (size_t i = 0; i < n_shards; i++)
+        assert(shards[i].source == CATALOG_INPUT_JOB || shards[i].source == CATALOG_INPUT_PLAN);
     return c->ops->plan_commit(c, job, shards, n_shards, err);
 }
 
@@ -242,6 +244,44 @@ enum status catalog_jobs(struct catalog *c, int64_t now_ms, catalog_job_fn *each
     return c->ops->jobs(c, now_ms, each, ctx, err);
 }
 
+/* Rows on their way into an arena. */
+struct job_rows {
+    struct arena *arena;
+    struct catalog_job_row *rows;
+    size_t n, capacity;
+};
+
+static enum status keep_job(void *ctx, const struct catalog_job_row *row, struct error *err)
+{
+    struct job_rows *kept = ctx;
+
+    if (kept->n == kept->capacity) {
+        size_t capacity = MAX(kept->capacity * 2, (size_t)16);
+        struct catalog_job_row *grown;
+        enum status st = arena_calloc(kept->arena, capacity, sizeof *grown, &grown, err);
+
+        if (st != ST_OK)
+            return st;
+        if (kept->n > 0)
+            memcpy(grown, kept->rows, kept->n * sizeof *grown);
+        kept->rows = grown;
+        kept->capacity = capacity;
+    }
+    kept->rows[kept->n++] = *row;
+    return ST_OK;
+}
+
+enum status catalog_read_jobs(struct catalog *c, int64_t now_ms, struct arena *arena,
+                              struct catalog_job_row **rows, size_t *n, struct error *err)
+{
+    struct job_rows kept = {.arena = arena};
+    enum status st = catalog_jobs(c, now_ms, keep_job, &kept, err);
+
+    *rows = kept.rows;
+    *n = kept.n;
+    return st;
+}
+
 enum status catalog_shards(struct catalog *c, int64_t job, enum catalog_shard_state state,
                            int64_t now_ms, catalog_shard_fn *each, void *ctx, struct error *err)
 {
@@ -267,6 +307,8 @@ enum status catalog_retry_commit(struct catalog *c, int64_t job,
                                  struct error *err)
 {
     assert(n_shards > 0);
+    for (size_t i = 0; i < n_shards; i++)
+        assert(shards[i].source == CATALOG_INPUT_LIST);
     return c->ops->retry_commit(c, job, shards, n_shards, retries, n_retries, err);
 }
 

@@ -26,6 +26,14 @@ enum catalog_shard_state {
     CATALOG_SHARD_FAILED = 4, /* tried max_attempts times */
 };
 
+/** Where a shard's input is. Stored values; never reused or renumbered. */
+enum catalog_input {
+    CATALOG_INPUT_JOB = 1,      /* an object of the job's input, or a slice of it */
+    CATALOG_INPUT_PLAN = 2,     /* a list of records written for it, in the output */
+    CATALOG_INPUT_PREVIOUS = 3, /* its own earlier output, being extended */
+    CATALOG_INPUT_LIST = 4,     /* a list of samples of others (sample_list.h), in the output */
+};
+
 /** What became of a sample: done or quarantined, one of the two. Where it was tried again, the row
  * of the earlier try says so, and the state is that of the retry's row. */
 enum catalog_sample_state {
@@ -87,13 +95,10 @@ struct catalog_worker {
 
 /** One shard as planned. Strings are borrowed. */
 struct catalog_shard_plan {
-    int64_t shard;            /* 0.. in planned order: names the output */
-    const char *input_key;    /* relative to the job's input URL, or to the output's plan folder
-                                 (input_is_plan) */
+    int64_t shard; /* 0.. in planned order: names the output */
+    enum catalog_input source;
+    const char *input_key;    /* relative to the URL of the job's input, else of its output */
     const char *input_format; /* dataset_format name */
-    bool input_is_plan;       /* the planner wrote this list; it lives in the output store */
-    bool input_is_previous;   /* this shard's own earlier output, being extended */
-    bool input_is_list;       /* a list of samples of other inputs (sample_list.h), in the output */
     int64_t input_samples;    /* of a previous output: how many it holds; else 0 */
     uint64_t input_begin, input_end; /* byte range of a splittable input; end 0: all */
     char input_etag[80];
@@ -502,6 +507,11 @@ NODISCARD enum status catalog_shards_retry(struct catalog *c, int64_t job, int64
                                            struct error *err);
 NODISCARD enum status catalog_jobs(struct catalog *c, int64_t now_ms, catalog_job_fn *each,
                                    void *ctx, struct error *err);
+/** All rows in `arena`, for those who ask the same handle about each: a walk must be over before.
+ */
+NODISCARD enum status catalog_read_jobs(struct catalog *c, int64_t now_ms, struct arena *arena,
+                                        struct catalog_job_row **rows, size_t *n,
+                                        struct error *err);
 NODISCARD enum status catalog_shards(struct catalog *c, int64_t job, enum catalog_shard_state state,
                                      int64_t now_ms, catalog_shard_fn *each, void *ctx,
                                      struct error *err);

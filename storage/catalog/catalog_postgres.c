@@ -72,7 +72,6 @@ static enum status read_schema(const char *url, struct catalog_schema *schema, s
 struct job_call {
     const char *name, *digest, *config, *format;
     int64_t job, now_ms;
-    enum catalog_job_state state;
     const struct catalog_shard_plan *shards;
     size_t n_shards;
     struct arena *arena;
@@ -154,21 +153,12 @@ static enum status job_find(struct catalog *c, const char *name, struct arena *a
     return postgres_db_transact(catalog_postgres_db(c), NULL, select_job, &call, err);
 }
 
-static enum status set_state(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
-{
-    const struct job_call *call = ctx;
-
-    (void)repeated;
-    return postgres_db_query(db, NULL, err, "update reinforce.jobs set state = $2 where job = $1",
-                             "ii", call->job, (int64_t)call->state);
-}
-
 static enum status job_set_state(struct catalog *c, int64_t job, enum catalog_job_state state,
                                  struct error *err)
 {
-    struct job_call call = {.job = job, .state = state};
-
-    return postgres_db_transact(catalog_postgres_db(c), NULL, set_state, &call, err);
+    return postgres_db_ask(catalog_postgres_db(c), NULL, err,
+                           "update reinforce.jobs set state = $2 where job = $1", "ii", job,
+                           (int64_t)state);
 }
 
 /* True in *ours when a try whose answer was lost had planned the job. */
@@ -202,7 +192,7 @@ static enum status copy_shards(struct postgres_db *db, const struct job_call *ca
         const struct catalog_shard_plan *s = &call->shards[i];
 
         st = postgres_copy_row(&copy, "an input's name", err, "iihhssiisi", call->job, s->shard,
-                               (int)CATALOG_SHARD_READY, s->input_is_plan ? 2 : 1, s->input_key,
+                               (int)CATALOG_SHARD_READY, (int)s->source, s->input_key,
                                s->input_format, (int64_t)s->input_begin, (int64_t)s->input_end,
                                s->input_etag, (int64_t)s->input_begin);
     }
@@ -298,20 +288,12 @@ static enum status job_extend(struct catalog *c, int64_t job, const char *config
     return postgres_db_transact(catalog_postgres_db(c), "begin", extend, &call, err);
 }
 
-static enum status reset(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
-{
-    (void)repeated;
-    return postgres_db_query(
-        db, NULL, err,
-        "update reinforce.shards set state = case when state = 2 then 2 else 1 end, "
-        "lease_expires = case when state = 2 then now() end, attempts = 0 "
-        "where job = $1 and state in (2, 4)",
-        "i", *(int64_t *)ctx);
-}
-
 static enum status leases_reset(struct catalog *c, int64_t job, struct error *err)
 {
-    return postgres_db_transact(catalog_postgres_db(c), NULL, reset, &job, err);
+    return postgres_db_ask(catalog_postgres_db(c), NULL, err,
+                           "update reinforce.shards set state = 1, owner = null, lease_expires = "
+                           "null, attempts = 0 where job = $1 and state in (2, 4)",
+                           "i", job);
 }
 
 const struct catalog_ops catalog_postgres = {

@@ -15,23 +15,6 @@ struct accounts_call {
     size_t n_retries;
 };
 
-/* A done job runs again; one that is planning or cancelled takes no more work. Locks the job's row.
- */
-static enum status reopen(struct postgres_db *db, int64_t job, struct error *err)
-{
-    PGresult *row;
-    enum status st = postgres_db_query(
-        db, &row, err,
-        "update reinforce.jobs set state = case when state = 4 then 2 else state end "
-        "where job = $1 and state in (2, 3, 4) returning 1",
-        "i", job);
-
-    if (st == ST_OK && PQntuples(row) == 0)
-        st = error_set(err, ST_CONFLICT, "the job is not planned yet, or cancelled; resume it");
-    PQclear(row);
-    return st;
-}
-
 /* Whether shard `shard` is there with this input: a try whose answer was lost had made it. */
 static enum status is_there(struct postgres_db *db, const struct accounts_call *call, bool *found,
                             struct error *err)
@@ -80,8 +63,8 @@ static enum status copy_retry_shards(struct postgres_db *db, const struct accoun
         const struct catalog_shard_plan *s = &call->shards[i];
 
         st = postgres_copy_row(&copy, "an input's name", err, "iihhssiis", call->job, s->shard,
-                               (int)CATALOG_SHARD_READY, 4, s->input_key, s->input_format,
-                               (int64_t)0, (int64_t)0, s->input_etag);
+                               (int)CATALOG_SHARD_READY, (int)s->source, s->input_key,
+                               s->input_format, (int64_t)0, (int64_t)0, s->input_etag);
     }
     return postgres_copy_end(&copy, st, err);
 }
@@ -109,7 +92,7 @@ static enum status commit_retry(struct postgres_db *db, void *ctx, bool repeated
 {
     const struct accounts_call *call = ctx;
     bool found = false;
-    enum status st = reopen(db, call->job, err);
+    enum status st = catalog_postgres_job_reopen(db, call->job, err);
 
     if (st == ST_OK && repeated)
         st = is_there(db, call, &found, err);
@@ -139,7 +122,7 @@ static enum status redo(struct postgres_db *db, void *ctx, bool repeated, struct
 {
     const struct accounts_call *call = ctx;
     PGresult *row = NULL;
-    enum status st = reopen(db, call->job, err);
+    enum status st = catalog_postgres_job_reopen(db, call->job, err);
 
     if (st == ST_OK)
         st = postgres_db_query(
@@ -169,20 +152,14 @@ enum status catalog_postgres_shard_redo(struct catalog *c, int64_t job, int64_t 
     return postgres_db_transact(catalog_postgres_db(c), "begin", redo, &call, err);
 }
 
-struct sources_call {
-    int64_t job;
-    const struct catalog_source_query *query;
-    PGresult *rows;
-};
-
 /* Quarantined samples, or those of one shard, are few: they are fetched whole. */
-static enum status list_sources(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
+enum status catalog_postgres_sources(struct catalog *c, int64_t job,
+                                     const struct catalog_source_query *query,
+                                     catalog_source_fn *each, void *ctx, struct error *err)
 {
-    struct sources_call *call = ctx;
-
-    (void)repeated;
-    return postgres_db_query(
-        db, &call->rows, err,
+    PGresult *rows;
+    enum status st = postgres_db_ask(
+        catalog_postgres_db(c), &rows, err,
         "select p.shard, p.sample_index, s.shard, coalesce(r.source_index, p.sample_index), "
         "s.input_source, s.input_key, s.input_format, s.input_begin, s.input_end, s.input_etag "
         "from reinforce.samples p "
@@ -194,39 +171,27 @@ static enum status list_sources(struct postgres_db *db, void *ctx, bool repeated
         "p.shard between $4 and $5 and not exists (select 1 from reinforce.retries x where "
         "x.job = $1 and x.old_shard = p.shard and x.old_index = p.sample_index and $2 = 2) "
         "order by 3, 4",
-        "iisii", call->job, (int64_t)call->query->state, call->query->reason,
-        MAX(call->query->shard, (int64_t)0),
-        call->query->shard < 0 ? INT64_MAX : call->query->shard);
-}
+        "iisii", job, (int64_t)query->state, query->reason, MAX(query->shard, (int64_t)0),
+        query->shard < 0 ? INT64_MAX : query->shard);
 
-enum status catalog_postgres_sources(struct catalog *c, int64_t job,
-                                     const struct catalog_source_query *query,
-                                     catalog_source_fn *each, void *ctx, struct error *err)
-{
-    struct sources_call call = {.job = job, .query = query};
-    enum status st = postgres_db_transact(catalog_postgres_db(c), NULL, list_sources, &call, err);
-
-    for (int i = 0; st == ST_OK && i < PQntuples(call.rows); i++) {
-        const PGresult *row = call.rows;
+    for (int i = 0; st == ST_OK && i < PQntuples(rows); i++) {
         struct catalog_source source = {
-            .shard = postgres_db_int(row, i, 0),
-            .index = postgres_db_int(row, i, 1),
-            .source_shard = postgres_db_int(row, i, 2),
-            .source_index = postgres_db_int(row, i, 3),
-            .source = {.shard = postgres_db_int(row, i, 2),
-                       .input_is_plan = postgres_db_int(row, i, 4) == 2,
-                       .input_is_previous = postgres_db_int(row, i, 4) == 3,
-                       .input_is_list = postgres_db_int(row, i, 4) == 4,
-                       .input_key = postgres_db_text(row, i, 5),
-                       .input_format = postgres_db_text(row, i, 6),
-                       .input_begin = (uint64_t)postgres_db_int(row, i, 7),
-                       .input_end = (uint64_t)postgres_db_int(row, i, 8)}};
+            .shard = postgres_db_int(rows, i, 0),
+            .index = postgres_db_int(rows, i, 1),
+            .source_shard = postgres_db_int(rows, i, 2),
+            .source_index = postgres_db_int(rows, i, 3),
+            .source = {.shard = postgres_db_int(rows, i, 2),
+                       .source = (enum catalog_input)postgres_db_int(rows, i, 4),
+                       .input_key = postgres_db_text(rows, i, 5),
+                       .input_format = postgres_db_text(rows, i, 6),
+                       .input_begin = (uint64_t)postgres_db_int(rows, i, 7),
+                       .input_end = (uint64_t)postgres_db_int(rows, i, 8)}};
 
         (void)snprintf(source.source.input_etag, sizeof source.source.input_etag, "%s",
-                       postgres_db_text(row, i, 9));
+                       postgres_db_text(rows, i, 9));
         st = each(ctx, &source, err);
     }
-    PQclear(call.rows);
+    PQclear(rows);
     return st;
 }
 

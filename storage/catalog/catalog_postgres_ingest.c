@@ -4,8 +4,6 @@
 
 #include <inttypes.h>
 
-enum { FROM_PLAN = 2 }; /* input_source: a list in the output store */
-
 struct ingest_call {
     int64_t job, now_ms;
     const struct catalog_ingest *ingest;
@@ -17,22 +15,6 @@ struct ingest_call {
     struct arena *arena;
     struct catalog_ingest_position *position;
 };
-
-/* A done job runs again. Locks the job's row, and with that the numbers of its shards. */
-static enum status reopen(struct postgres_db *db, int64_t job, struct error *err)
-{
-    PGresult *row;
-    enum status st = postgres_db_query(
-        db, &row, err,
-        "update reinforce.jobs set state = case when state = 4 then 2 else state end "
-        "where job = $1 and state in (2, 3, 4) returning 1",
-        "i", job);
-
-    if (st == ST_OK && PQntuples(row) == 0)
-        st = error_set(err, ST_CONFLICT, "the job is not planned yet, or cancelled");
-    PQclear(row);
-    return st;
-}
 
 /* The shard of a commit whose answer was lost; ST_NOT_FOUND: there was none. */
 static enum status find_made(struct postgres_db *db, const struct ingest_call *call,
@@ -108,8 +90,8 @@ static enum status insert_shard(struct postgres_db *db, const struct ingest_call
         "insert into reinforce.shards (job, shard, state, input_source, input_key, input_format, "
         "input_begin, input_end, input_etag) select $1, coalesce(max(shard) + 1, 0), 1, $2, $3, "
         "'jsonl', 0, $4, $5 from reinforce.shards where job = $1 returning shard",
-        "iisis", call->job, (int64_t)FROM_PLAN, ingest->input_key, (int64_t)ingest->input_bytes,
-        ingest->input_etag);
+        "iisis", call->job, (int64_t)CATALOG_INPUT_PLAN, ingest->input_key,
+        (int64_t)ingest->input_bytes, ingest->input_etag);
     if (st == ST_OK)
         *call->shard = postgres_db_int(row, 0, 0);
     PQclear(row);
@@ -139,7 +121,7 @@ static enum status commit(struct postgres_db *db, void *ctx, bool repeated, stru
 {
     const struct ingest_call *call = ctx;
     struct error ignored;
-    enum status st = reopen(db, call->job, err);
+    enum status st = catalog_postgres_job_reopen(db, call->job, err);
 
     (void)repeated;
     for (size_t i = 0; i < call->ingest->n_ranges && st == ST_OK; i++)

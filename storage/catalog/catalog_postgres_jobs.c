@@ -46,19 +46,17 @@ enum status catalog_postgres_coordinate(struct catalog *c, struct error *err)
     return error_set(err, ST_CONFLICT, "the lock of coordinators was lost: %s", why.message);
 }
 
-/* Arguments of the slots, for work that may be done again. */
-struct jobs_call {
-    int64_t job, now_ms, value;
+/* Arguments of a move, for work that may be done again. */
+struct move_call {
+    int64_t job;
     enum catalog_job_state from, to;
     const char *note;
-    double rate;
-    int64_t *n;
 };
 
 /* Said again, it may have happened the first time. */
 static enum status move(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
 {
-    const struct jobs_call *call = ctx;
+    const struct move_call *call = ctx;
     PGresult *row = NULL;
     enum status st = postgres_db_query(
         db, &row, err,
@@ -77,45 +75,40 @@ enum status catalog_postgres_job_move(struct catalog *c, int64_t job, enum catal
                                       enum catalog_job_state to, const char *note,
                                       struct error *err)
 {
-    struct jobs_call call = {.job = job, .from = from, .to = to, .note = note};
+    struct move_call call = {.job = job, .from = from, .to = to, .note = note};
 
     return postgres_db_transact(catalog_postgres_db(c), NULL, move, &call, err);
 }
 
-static enum status set_priority(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
+enum status catalog_postgres_job_reopen(struct postgres_db *db, int64_t job, struct error *err)
 {
-    const struct jobs_call *call = ctx;
+    PGresult *row;
+    enum status st = postgres_db_query(
+        db, &row, err,
+        "update reinforce.jobs set state = case when state = 4 then 2 else state end "
+        "where job = $1 and state in (2, 3, 4) returning 1",
+        "i", job);
 
-    (void)repeated;
-    return postgres_db_query(db, NULL, err,
-                             "update reinforce.jobs set priority = $2 where job = $1", "ii",
-                             call->job, call->value);
+    if (st == ST_OK && PQntuples(row) == 0)
+        st = error_set(err, ST_CONFLICT, "the job is not planned yet, or cancelled; resume it");
+    PQclear(row);
+    return st;
 }
 
 enum status catalog_postgres_job_set_priority(struct catalog *c, int64_t job, int32_t priority,
                                               struct error *err)
 {
-    struct jobs_call call = {.job = job, .value = priority};
-
-    return postgres_db_transact(catalog_postgres_db(c), NULL, set_priority, &call, err);
-}
-
-static enum status set_quota(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
-{
-    const struct jobs_call *call = ctx;
-
-    (void)repeated;
-    return postgres_db_query(db, NULL, err,
-                             "update reinforce.jobs set max_leases = $2 where job = $1", "ii",
-                             call->job, call->value);
+    return postgres_db_ask(catalog_postgres_db(c), NULL, err,
+                           "update reinforce.jobs set priority = $2 where job = $1", "ii", job,
+                           (int64_t)priority);
 }
 
 enum status catalog_postgres_job_set_quota(struct catalog *c, int64_t job, int64_t max_leases,
                                            struct error *err)
 {
-    struct jobs_call call = {.job = job, .value = max_leases};
-
-    return postgres_db_transact(catalog_postgres_db(c), NULL, set_quota, &call, err);
+    return postgres_db_ask(catalog_postgres_db(c), NULL, err,
+                           "update reinforce.jobs set max_leases = $2 where job = $1", "ii", job,
+                           max_leases);
 }
 
 struct workers_call {
@@ -163,26 +156,18 @@ enum status catalog_postgres_workers_seen(struct catalog *c, const struct catalo
     return postgres_db_transact(catalog_postgres_db(c), NULL, see_workers, &call, err);
 }
 
-static enum status list_workers(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
+enum status catalog_postgres_workers(struct catalog *c, int64_t now_ms, catalog_worker_fn *each,
+                                     void *ctx, struct error *err)
 {
-    PGresult **rows = ctx;
-
-    (void)repeated;
-    return postgres_db_query(
-        db, rows, err,
+    PGresult *rows;
+    enum status st = postgres_db_ask(
+        catalog_postgres_db(c), &rows, err,
         "select name, host, address, version, w.state, coalesce(n, 0), samples_per_second, "
         "floor(extract(epoch from first_seen) * 1000)::bigint, "
         "floor(extract(epoch from now() - last_seen) * 1000)::bigint "
         "from reinforce.workers w left join (select owner, count(*) as n from reinforce.shards "
         "where state = 2 group by owner) l on l.owner = w.name order by name collate \"C\"",
         "");
-}
-
-enum status catalog_postgres_workers(struct catalog *c, int64_t now_ms, catalog_worker_fn *each,
-                                     void *ctx, struct error *err)
-{
-    PGresult *rows = NULL;
-    enum status st = postgres_db_transact(catalog_postgres_db(c), NULL, list_workers, &rows, err);
 
     (void)now_ms;
     for (int i = 0; st == ST_OK && i < PQntuples(rows); i++) {
@@ -204,70 +189,40 @@ enum status catalog_postgres_workers(struct catalog *c, int64_t now_ms, catalog_
     return st;
 }
 
-static enum status set_rate(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
-{
-    const struct jobs_call *call = ctx;
-
-    (void)repeated;
-    return postgres_db_query(
-        db, NULL, err,
-        "update reinforce.jobs set samples_per_second = $2, rated_ms = $3 where job = $1", "iri",
-        call->job, call->rate, call->now_ms);
-}
-
 enum status catalog_postgres_job_set_rate(struct catalog *c, int64_t job, double samples_per_second,
                                           int64_t now_ms, struct error *err)
 {
-    struct jobs_call call = {.job = job, .rate = samples_per_second, .now_ms = now_ms};
-
-    return postgres_db_transact(catalog_postgres_db(c), NULL, set_rate, &call, err);
-}
-
-static enum status extend_leases(struct postgres_db *db, void *ctx, bool repeated,
-                                 struct error *err)
-{
-    const struct jobs_call *call = ctx;
-
-    (void)repeated;
-    return postgres_db_query(
-        db, NULL, err,
-        "update reinforce.shards set lease_expires = greatest(lease_expires, now() + "
-        "$2::bigint * interval '1 millisecond') where job = $1 and state = 2",
-        "ii", call->job, call->value);
+    return postgres_db_ask(
+        catalog_postgres_db(c), NULL, err,
+        "update reinforce.jobs set samples_per_second = $2, rated_ms = $3 where job = $1", "iri",
+        job, samples_per_second, now_ms);
 }
 
 enum status catalog_postgres_leases_extend(struct catalog *c, int64_t job, int64_t now_ms,
                                            int64_t lease_ms, struct error *err)
 {
-    struct jobs_call call = {.job = job, .value = lease_ms};
-
     (void)now_ms;
-    return postgres_db_transact(catalog_postgres_db(c), NULL, extend_leases, &call, err);
-}
-
-static enum status retry_shards(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
-{
-    const struct jobs_call *call = ctx;
-    PGresult *row = NULL;
-    enum status st = postgres_db_query(
-        db, &row, err,
-        "with again as (update reinforce.shards set state = 1, attempts = 0 where job = $1 and "
-        "state = 4 returning 1) select count(*) from again",
-        "i", call->job);
-
-    (void)repeated;
-    if (st == ST_OK)
-        *call->n = postgres_db_int(row, 0, 0);
-    PQclear(row);
-    return st;
+    return postgres_db_ask(
+        catalog_postgres_db(c), NULL, err,
+        "update reinforce.shards set lease_expires = greatest(lease_expires, now() + "
+        "$2::bigint * interval '1 millisecond') where job = $1 and state = 2",
+        "ii", job, lease_ms);
 }
 
 enum status catalog_postgres_shards_retry(struct catalog *c, int64_t job, int64_t *n,
                                           struct error *err)
 {
-    struct jobs_call call = {.job = job, .n = n};
+    PGresult *row;
+    enum status st = postgres_db_ask(
+        catalog_postgres_db(c), &row, err,
+        "with again as (update reinforce.shards set state = 1, attempts = 0 where job = $1 and "
+        "state = 4 returning 1) select count(*) from again",
+        "i", job);
 
-    return postgres_db_transact(catalog_postgres_db(c), NULL, retry_shards, &call, err);
+    if (st == ST_OK)
+        *n = postgres_db_int(row, 0, 0);
+    PQclear(row);
+    return st;
 }
 
 static void read_job(const PGresult *rows, int i, struct catalog_job_row *out)
@@ -293,13 +248,12 @@ static void read_job(const PGresult *rows, int i, struct catalog_job_row *out)
 
 /* Of all jobs there are few: their rows are fetched whole before the first is shown. */
 /* `limit 1`, not `exists`: that is made a hash of all shards that are ready, every second. */
-static enum status list_jobs(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
+enum status catalog_postgres_jobs(struct catalog *c, int64_t now_ms, catalog_job_fn *each,
+                                  void *ctx, struct error *err)
 {
-    PGresult **rows = ctx;
-
-    (void)repeated;
-    return postgres_db_query(
-        db, rows, err,
+    PGresult *rows;
+    enum status st = postgres_db_ask(
+        catalog_postgres_db(c), &rows, err,
         "select job, state, name, config_digest, created_ms, priority, note, samples_per_second, "
         "rated_ms, (select count(*) from (select 1 from reinforce.shards s where s.job = j.job and "
         "s.state = 1 union all select 1 from reinforce.shards s where s.job = j.job and s.state = "
@@ -312,13 +266,6 @@ static enum status list_jobs(struct postgres_db *db, void *ctx, bool repeated, s
         "s.job = j.job and s.state = 2 and s.lease_expires > now()) else 0 end from reinforce.jobs "
         "j order by priority desc, job",
         "i", (int64_t)CATALOG_READY_MAX);
-}
-
-enum status catalog_postgres_jobs(struct catalog *c, int64_t now_ms, catalog_job_fn *each,
-                                  void *ctx, struct error *err)
-{
-    PGresult *rows = NULL;
-    enum status st = postgres_db_transact(catalog_postgres_db(c), NULL, list_jobs, &rows, err);
 
     (void)now_ms;
     for (int i = 0; st == ST_OK && i < PQntuples(rows); i++) {
@@ -331,45 +278,31 @@ enum status catalog_postgres_jobs(struct catalog *c, int64_t now_ms, catalog_job
     return st;
 }
 
-struct shards_call {
-    int64_t job;
-    enum catalog_shard_state state;
-    PGresult *rows;
-};
-
-static enum status list_shards(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
-{
-    struct shards_call *call = ctx;
-
-    (void)repeated;
-    return postgres_db_query(
-        db, &call->rows, err,
-        "select shard, epoch, attempts, owner, last_error, "
-        "coalesce(ceil(extract(epoch from lease_expires - now()) * 1000), 0)::bigint "
-        "from reinforce.shards where job = $1 and state = $2 order by shard",
-        "ii", call->job, (int64_t)call->state);
-}
-
 enum status catalog_postgres_shards(struct catalog *c, int64_t job, enum catalog_shard_state state,
                                     int64_t now_ms, catalog_shard_fn *each, void *ctx,
                                     struct error *err)
 {
-    struct shards_call call = {.job = job, .state = state};
-    enum status st = postgres_db_transact(catalog_postgres_db(c), NULL, list_shards, &call, err);
+    PGresult *rows;
+    enum status st = postgres_db_ask(
+        catalog_postgres_db(c), &rows, err,
+        "select shard, epoch, attempts, owner, last_error, "
+        "coalesce(ceil(extract(epoch from lease_expires - now()) * 1000), 0)::bigint "
+        "from reinforce.shards where job = $1 and state = $2 order by shard",
+        "ii", job, (int64_t)state);
 
     (void)now_ms;
-    for (int i = 0; st == ST_OK && i < PQntuples(call.rows); i++) {
+    for (int i = 0; st == ST_OK && i < PQntuples(rows); i++) {
         const struct catalog_shard_row row = {
-            .shard = postgres_db_int(call.rows, i, 0),
-            .epoch = postgres_db_int(call.rows, i, 1),
-            .attempts = (int)postgres_db_int(call.rows, i, 2),
-            .owner = postgres_db_text(call.rows, i, 3),
-            .last_error = postgres_db_text(call.rows, i, 4),
-            .expires_in_ms = postgres_db_int(call.rows, i, 5),
+            .shard = postgres_db_int(rows, i, 0),
+            .epoch = postgres_db_int(rows, i, 1),
+            .attempts = (int)postgres_db_int(rows, i, 2),
+            .owner = postgres_db_text(rows, i, 3),
+            .last_error = postgres_db_text(rows, i, 4),
+            .expires_in_ms = postgres_db_int(rows, i, 5),
         };
 
         st = each(ctx, &row, err);
     }
-    PQclear(call.rows);
+    PQclear(rows);
     return st;
 }

@@ -87,7 +87,6 @@ struct lease_call {
 static enum status read_lease(const PGresult *row, struct arena *arena, struct catalog_lease *lease,
                               struct error *err)
 {
-    int64_t source = postgres_db_int(row, 0, 3);
     enum status st = postgres_db_copy_text(row, 0, 4, arena, &lease->plan.input_key, err);
 
     if (st == ST_OK)
@@ -95,9 +94,7 @@ static enum status read_lease(const PGresult *row, struct arena *arena, struct c
     lease->shard = lease->plan.shard = postgres_db_int(row, 0, 0);
     lease->epoch = postgres_db_int(row, 0, 1);
     lease->attempts = (int)postgres_db_int(row, 0, 2);
-    lease->plan.input_is_plan = source == 2;
-    lease->plan.input_is_previous = source == 3;
-    lease->plan.input_is_list = source == 4;
+    lease->plan.source = (enum catalog_input)postgres_db_int(row, 0, 3);
     lease->plan.input_begin = (uint64_t)postgres_db_int(row, 0, 6);
     lease->plan.input_end = (uint64_t)postgres_db_int(row, 0, 7);
     (void)snprintf(lease->plan.input_etag, sizeof lease->plan.input_etag, "%s",
@@ -256,28 +253,19 @@ enum status catalog_postgres_leases_renew(struct catalog *c, const struct catalo
     return postgres_db_transact(catalog_postgres_db(c), NULL, renew, &call, err);
 }
 
-static enum status probe(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
-{
-    const struct lease_call *call = ctx;
-    PGresult *row;
-    enum status st = postgres_db_query(
-        db, &row, err,
-        "update reinforce.shards set probing = true where " CATALOG_POSTGRES_HELD " returning 1",
-        "iii", call->held->job, call->held->shard, call->held->epoch);
-
-    (void)repeated;
-    if (st == ST_OK && PQntuples(row) == 0)
-        st = catalog_postgres_fenced(call->held, err);
-    PQclear(row);
-    return st;
-}
-
 enum status catalog_postgres_lease_probe(struct catalog *c, const struct catalog_lease *lease,
                                          struct error *err)
 {
-    struct lease_call call = {.held = lease};
+    PGresult *row;
+    enum status st = postgres_db_ask(
+        catalog_postgres_db(c), &row, err,
+        "update reinforce.shards set probing = true where " CATALOG_POSTGRES_HELD " returning 1",
+        "iii", lease->job, lease->shard, lease->epoch);
 
-    return postgres_db_transact(catalog_postgres_db(c), NULL, probe, &call, err);
+    if (st == ST_OK && PQntuples(row) == 0)
+        st = catalog_postgres_fenced(lease, err);
+    PQclear(row);
+    return st;
 }
 
 /* Said twice, the second finds nothing to hand back: that is as it should be. */

@@ -69,8 +69,8 @@ static enum status lock_shard(struct postgres_db *db, struct part_call *call, in
     if (st == ST_OK) {
         *n_parts = postgres_db_int(row, 0, 0);
         call->is_again = !PQgetisnull(row, 0, 1);
-        call->is_redo = call->is_again && postgres_db_int(row, 0, 1) == 4;
-        call->is_retry = !call->is_again && postgres_db_int(row, 0, 2) == 4;
+        call->is_redo = call->is_again && postgres_db_int(row, 0, 1) == CATALOG_INPUT_LIST;
+        call->is_retry = !call->is_again && postgres_db_int(row, 0, 2) == CATALOG_INPUT_LIST;
     }
     PQclear(row);
     return st;

@@ -70,55 +70,36 @@ enum status catalog_postgres_walk(struct catalog *c, int64_t job, const char *sq
     return st == ST_OK ? call.answer : st;
 }
 
-struct parts_ctx {
-    struct arena *arena;
-    struct catalog_part_row *rows;
-    size_t n_rows;
-    int64_t job, shard;
-};
-
-static enum status read_parts(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
-{
-    struct parts_ctx *call = ctx;
-    PGresult *rows;
-    enum status st =
-        postgres_db_query(db, &rows, err,
-                          "select part, epoch, object_key, bytes, sha256, n_done, n_quarantined "
-                          "from reinforce.parts where job = $1 and shard = $2 order by part",
-                          "ii", call->job, call->shard);
-
-    (void)repeated;
-    if (st == ST_OK) {
-        call->n_rows = (size_t)PQntuples(rows);
-        st = arena_calloc(call->arena, MAX(call->n_rows, (size_t)1), sizeof *call->rows,
-                          &call->rows, err);
-    }
-    for (int i = 0; st == ST_OK && i < PQntuples(rows); i++) {
-        struct catalog_part_row *row = &call->rows[i];
-
-        row->part = postgres_db_int(rows, i, 0);
-        row->epoch = postgres_db_int(rows, i, 1);
-        row->bytes = (uint64_t)postgres_db_int(rows, i, 3);
-        (void)snprintf(row->sha256, sizeof row->sha256, "%s", postgres_db_text(rows, i, 4));
-        row->n_done = postgres_db_int(rows, i, 5);
-        row->n_quarantined = postgres_db_int(rows, i, 6);
-        st = postgres_db_copy_text(rows, i, 2, call->arena, &row->object_key, err);
-    }
-    PQclear(rows);
-    return st;
-}
-
 enum status catalog_postgres_parts(struct catalog *c, int64_t job, int64_t shard,
                                    struct arena *arena, struct catalog_part_row **rows,
                                    size_t *n_rows, struct error *err)
 {
-    struct parts_ctx call = {.arena = arena, .job = job, .shard = shard};
-    enum status st = postgres_db_transact(catalog_postgres_db(c), NULL, read_parts, &call, err);
+    struct catalog_part_row *parts = NULL;
+    PGresult *found;
+    enum status st =
+        postgres_db_ask(catalog_postgres_db(c), &found, err,
+                        "select part, epoch, object_key, bytes, sha256, n_done, n_quarantined "
+                        "from reinforce.parts where job = $1 and shard = $2 order by part",
+                        "ii", job, shard);
 
-    if (st == ST_OK) {
-        *rows = call.rows;
-        *n_rows = call.n_rows;
+    if (st == ST_OK)
+        st = arena_calloc(arena, (size_t)MAX(PQntuples(found), 1), sizeof *parts, &parts, err);
+    for (int i = 0; st == ST_OK && i < PQntuples(found); i++) {
+        struct catalog_part_row *part = &parts[i];
+
+        part->part = postgres_db_int(found, i, 0);
+        part->epoch = postgres_db_int(found, i, 1);
+        part->bytes = (uint64_t)postgres_db_int(found, i, 3);
+        (void)snprintf(part->sha256, sizeof part->sha256, "%s", postgres_db_text(found, i, 4));
+        part->n_done = postgres_db_int(found, i, 5);
+        part->n_quarantined = postgres_db_int(found, i, 6);
+        st = postgres_db_copy_text(found, i, 2, arena, &part->object_key, err);
     }
+    if (st == ST_OK) {
+        *rows = parts;
+        *n_rows = (size_t)PQntuples(found);
+    }
+    PQclear(found);
     return st;
 }
 

@@ -121,6 +121,11 @@ NODISCARD enum status catalog_postgres_shards(struct catalog *c, int64_t job,
                                               enum catalog_shard_state state, int64_t now_ms,
                                               catalog_shard_fn *each, void *ctx, struct error *err);
 
+/** Within a transaction that gives a job more work: a done one runs again. Locks the job's row, and
+ * with that the numbers of its shards. ST_CONFLICT: it is planning or cancelled, and takes none. */
+NODISCARD enum status catalog_postgres_job_reopen(struct postgres_db *db, int64_t job,
+                                                  struct error *err);
+
 /* And in catalog_postgres_ingest.c. */
 NODISCARD enum status catalog_postgres_ingest_commit(struct catalog *c, int64_t job,
                                                      const struct catalog_ingest *ingest,

@@ -135,10 +135,9 @@ static enum status sqlite_plan_commit(struct catalog *c, int64_t job,
     for (size_t i = 0; i < n_shards && st == ST_OK; i++) {
         const struct catalog_shard_plan *s = &shards[i];
 
-        st =
-            sqlite_db_run(db, SHARD_INSERT, NULL, err, "iiissiis", job, s->shard,
-                          s->input_is_plan ? (int64_t)2 : (int64_t)1, s->input_key, s->input_format,
-                          (int64_t)s->input_begin, (int64_t)s->input_end, s->input_etag);
+        st = sqlite_db_run(db, SHARD_INSERT, NULL, err, "iiissiis", job, s->shard,
+                           (int64_t)s->source, s->input_key, s->input_format,
+                           (int64_t)s->input_begin, (int64_t)s->input_end, s->input_etag);
     }
     return sqlite_db_end(db, st, err);
 }
@@ -147,7 +146,6 @@ static enum status sqlite_plan_commit(struct catalog *c, int64_t job,
 static enum status read_lease(sqlite3_stmt *row, struct arena *arena, struct catalog_lease *lease,
                               struct error *err)
 {
-    int64_t source = sqlite3_column_int64(row, 3);
     enum status st = sqlite_rows_copy(row, 4, arena, &lease->plan.input_key, err);
 
     if (st == ST_OK)
@@ -155,9 +153,7 @@ static enum status read_lease(sqlite3_stmt *row, struct arena *arena, struct cat
     lease->shard = lease->plan.shard = sqlite3_column_int64(row, 0);
     lease->epoch = sqlite3_column_int64(row, 1);
     lease->attempts = sqlite3_column_int(row, 2);
-    lease->plan.input_is_plan = source == 2;
-    lease->plan.input_is_previous = source == 3;
-    lease->plan.input_is_list = source == 4;
+    lease->plan.source = (enum catalog_input)sqlite3_column_int(row, 3);
     lease->plan.input_begin = (uint64_t)sqlite3_column_int64(row, 6);
     lease->plan.input_end = (uint64_t)sqlite3_column_int64(row, 7);
     sqlite_rows_copy_fixed(row, 8, lease->plan.input_etag, sizeof lease->plan.input_etag);

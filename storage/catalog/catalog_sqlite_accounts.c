@@ -1,19 +1,9 @@
 #include "storage/catalog/catalog_sqlite_accounts.h"
 
+#include "storage/catalog/catalog_sqlite_jobs.h"
 #include "storage/catalog/sqlite_rows.h"
 
 #include <inttypes.h>
-
-/* A done job runs again; one that is planning or cancelled takes no more work. */
-static enum status reopen(struct sqlite_db *db, int64_t job, struct error *err)
-{
-    int64_t n = 0;
-    enum status st = sqlite_db_run(db, JOB_REOPEN, &n, err, "i", job);
-
-    return st == ST_OK && n == 0
-               ? error_set(err, ST_CONFLICT, "the job is not planned yet, or cancelled; resume it")
-               : st;
-}
 
 /* Shards are numbered without gaps: the next one has the number that was planned for. */
 static enum status check_next_shard(struct sqlite_db *db, int64_t job, int64_t shard,
@@ -46,8 +36,8 @@ static enum status insert_retries(struct sqlite_db *db, int64_t job,
 
     for (size_t i = 0; i < n_shards && st == ST_OK; i++)
         st = sqlite_db_run(db, SHARD_INSERT, NULL, err, "iiissiis", job, shards[i].shard,
-                           (int64_t)4, shards[i].input_key, shards[i].input_format, (int64_t)0,
-                           (int64_t)0, shards[i].input_etag);
+                           (int64_t)shards[i].source, shards[i].input_key, shards[i].input_format,
+                           (int64_t)0, (int64_t)0, shards[i].input_etag);
     for (size_t i = 0; i < n_retries && st == ST_OK; i++)
         st = sqlite_db_run(db, RETRY_INSERT, NULL, err, "iiiiiii", job, retries[i].shard,
                            retries[i].index, retries[i].old_shard, retries[i].old_index,
@@ -65,7 +55,7 @@ enum status catalog_sqlite_retry_commit(struct catalog *c, int64_t job,
 
     if (st != ST_OK)
         return st;
-    st = reopen(db, job, err);
+    st = catalog_sqlite_job_reopen(db, job, err);
     if (st == ST_OK)
         st = check_next_shard(db, job, shards[0].shard, err);
     if (st == ST_OK)
@@ -82,7 +72,7 @@ enum status catalog_sqlite_shard_redo(struct catalog *c, int64_t job, int64_t sh
 
     if (st != ST_OK)
         return st;
-    st = reopen(db, job, err);
+    st = catalog_sqlite_job_reopen(db, job, err);
     if (st == ST_OK)
         st = sqlite_db_run(db, SHARD_REDO, &n, err, "iisi", job, shard, list_key, n_samples);
     if (st == ST_OK && n == 0)
@@ -111,9 +101,7 @@ enum status catalog_sqlite_sources(struct catalog *c, int64_t job,
             .source_shard = sqlite3_column_int64(row, 2),
             .source_index = sqlite3_column_int64(row, 3),
             .source = {.shard = sqlite3_column_int64(row, 2),
-                       .input_is_plan = sqlite3_column_int64(row, 4) == 2,
-                       .input_is_previous = sqlite3_column_int64(row, 4) == 3,
-                       .input_is_list = sqlite3_column_int64(row, 4) == 4,
+                       .source = (enum catalog_input)sqlite3_column_int(row, 4),
                        .input_key = sqlite_rows_text(row, 5),
                        .input_format = sqlite_rows_text(row, 6),
                        .input_begin = (uint64_t)sqlite3_column_int64(row, 7),

@@ -1,10 +1,9 @@
 #include "storage/catalog/catalog_sqlite_ingest.h"
 
+#include "storage/catalog/catalog_sqlite_jobs.h"
 #include "storage/catalog/sqlite_rows.h"
 
 #include <inttypes.h>
-
-enum { FROM_PLAN = 2 }; /* input_source: a list in the output store */
 
 /* One row of one number; ST_END: none. */
 static enum status read_number(struct sqlite_db *db, sqlite3_stmt *row, int64_t *out,
@@ -78,9 +77,9 @@ static enum status insert_shard(struct sqlite_db *db, int64_t job,
         st = read_number(db, row, shard, err);
     if (st != ST_OK)
         return st;
-    return sqlite_db_run(db, SHARD_INSERT, NULL, err, "iiissiis", job, *shard, (int64_t)FROM_PLAN,
-                         ingest->input_key, "jsonl", (int64_t)0, (int64_t)ingest->input_bytes,
-                         ingest->input_etag);
+    return sqlite_db_run(db, SHARD_INSERT, NULL, err, "iiissiis", job, *shard,
+                         (int64_t)CATALOG_INPUT_PLAN, ingest->input_key, "jsonl", (int64_t)0,
+                         (int64_t)ingest->input_bytes, ingest->input_etag);
 }
 
 static enum status insert_range(struct sqlite_db *db, int64_t job,
@@ -95,11 +94,8 @@ static enum status insert_range(struct sqlite_db *db, int64_t job,
 static enum status commit(struct sqlite_db *db, int64_t job, const struct catalog_ingest *ingest,
                           int64_t now_ms, int64_t *shard, struct error *err)
 {
-    int64_t n = 0;
-    enum status st = sqlite_db_run(db, JOB_REOPEN, &n, err, "i", job);
+    enum status st = catalog_sqlite_job_reopen(db, job, err);
 
-    if (st == ST_OK && n == 0)
-        st = error_set(err, ST_CONFLICT, "the job is not planned yet, or cancelled");
     for (size_t i = 0; i < ingest->n_ranges && st == ST_OK; i++)
         st = move_offset(db, job, &ingest->ranges[i], now_ms, err);
     if (st == ST_OK)

@@ -30,6 +30,16 @@ enum status catalog_sqlite_job_move(struct catalog *c, int64_t job, enum catalog
                                  : st;
 }
 
+enum status catalog_sqlite_job_reopen(struct sqlite_db *db, int64_t job, struct error *err)
+{
+    int64_t n = 0;
+    enum status st = sqlite_db_run(db, JOB_REOPEN, &n, err, "i", job);
+
+    return st == ST_OK && n == 0
+               ? error_set(err, ST_CONFLICT, "the job is not planned yet, or cancelled; resume it")
+               : st;
+}
+
 enum status catalog_sqlite_job_set_priority(struct catalog *c, int64_t job, int32_t priority,
                                             struct error *err)
 {

@@ -3,6 +3,7 @@
 #define REINFORCE_STORAGE_CATALOG_SQLITE_JOBS_H
 
 #include "storage/catalog/catalog.h"
+#include "storage/catalog/sqlite_db.h"
 
 NODISCARD enum status catalog_sqlite_coordinate(struct catalog *c, struct error *err);
 NODISCARD enum status catalog_sqlite_job_move(struct catalog *c, int64_t job,
@@ -30,5 +31,10 @@ NODISCARD enum status catalog_sqlite_jobs(struct catalog *c, int64_t now_ms, cat
 NODISCARD enum status catalog_sqlite_shards(struct catalog *c, int64_t job,
                                             enum catalog_shard_state state, int64_t now_ms,
                                             catalog_shard_fn *each, void *ctx, struct error *err);
+
+/** Within a transaction that gives a job more work: a done one runs again. ST_CONFLICT: it is
+ * planning or cancelled, and takes none. */
+NODISCARD enum status catalog_sqlite_job_reopen(struct sqlite_db *db, int64_t job,
+                                                struct error *err);
 
 #endif

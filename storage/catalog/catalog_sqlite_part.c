@@ -37,8 +37,8 @@ static enum status check_epoch(struct sqlite_db *db, const struct catalog_lease 
     *standing = (struct standing){
         .n_parts = sqlite3_column_int64(statement, 0),
         .is_again = sqlite3_column_type(statement, 1) != SQLITE_NULL,
-        .is_redo = sqlite3_column_int64(statement, 1) == 4,
-        .is_retry = sqlite3_column_int64(statement, 2) == 4,
+        .is_redo = sqlite3_column_int(statement, 1) == CATALOG_INPUT_LIST,
+        .is_retry = sqlite3_column_int(statement, 2) == CATALOG_INPUT_LIST,
     };
     standing->is_retry = standing->is_retry && !standing->is_again;
     (void)sqlite3_reset(statement);

@@ -9,7 +9,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { RETRY_MS = 60000, PAUSE_MIN_MS = 20, PAUSE_MAX_MS = 4000, MAX_VALUES = 16, NUMBER_LEN = 40 };
@@ -195,19 +194,28 @@ static void read_values(struct values *v, const char *types, va_list ap)
     }
 }
 
-enum status postgres_db_query(struct postgres_db *db, PGresult **out, struct error *err,
-                              const char *sql, const char *types, ...)
+static enum status query(struct postgres_db *db, PGresult **out, struct error *err, const char *sql,
+                         const char *types, va_list ap)
 {
     struct values v;
-    va_list ap;
 
     if (out != NULL)
         *out = NULL;
-    va_start(ap, types);
     read_values(&v, types, ap);
-    va_end(ap);
     return check_result(
         db, PQexecParams(db->conn, sql, v.n, NULL, v.values, v.lengths, v.formats, 0), out, err);
+}
+
+enum status postgres_db_query(struct postgres_db *db, PGresult **out, struct error *err,
+                              const char *sql, const char *types, ...)
+{
+    enum status st;
+    va_list values;
+
+    va_start(values, types);
+    st = query(db, out, err, sql, types, values);
+    va_end(values);
+    return st;
 }
 
 enum status postgres_db_bind(struct postgres_db *db, struct error *err, const char *types, ...)
@@ -307,7 +315,6 @@ enum status postgres_db_transact(struct postgres_db *db, const char *begin, post
     enum status st;
 
     for (int tries = 0;; tries++) {
-        struct timespec pause;
         int64_t ms;
 
         db->sqlstate[0] = '\0';
@@ -319,10 +326,41 @@ enum status postgres_db_transact(struct postgres_db *db, const char *begin, post
             log_at(LOG_WARN, "catalog_retry", "cause=\"%s\"", err->message);
         ms = 1 + (int64_t)(postgres_db_random(db) % (uint64_t)limit_ms);
         limit_ms = MIN(limit_ms * 2, (int64_t)PAUSE_MAX_MS);
-        pause = (struct timespec){.tv_sec = (time_t)(ms / 1000),
-                                  .tv_nsec = (long)(ms % 1000) * 1000000};
-        (void)nanosleep(&pause, NULL);
+        clock_sleep_ms(ms, NULL);
     }
+}
+
+struct ask_call {
+    PGresult **rows;
+    const char *sql, *types;
+    va_list values; /* each try reads a copy */
+};
+
+static enum status ask(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
+{
+    struct ask_call *call = ctx;
+    enum status st;
+    va_list values;
+
+    (void)repeated;
+    va_copy(values, call->values);
+    st = query(db, call->rows, err, call->sql, call->types, values);
+    va_end(values);
+    return st;
+}
+
+enum status postgres_db_ask(struct postgres_db *db, PGresult **rows, struct error *err,
+                            const char *sql, const char *types, ...)
+{
+    struct ask_call call = {.rows = rows, .sql = sql, .types = types};
+    enum status st;
+
+    if (rows != NULL)
+        *rows = NULL; /* for when nothing can be asked */
+    va_start(call.values, types);
+    st = postgres_db_transact(db, NULL, ask, &call, err);
+    va_end(call.values);
+    return st;
 }
 
 int64_t postgres_db_int(const PGresult *result, int row, int column)

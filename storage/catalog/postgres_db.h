@@ -71,6 +71,15 @@ typedef enum status postgres_work_fn(struct postgres_db *db, void *ctx, bool rep
 NODISCARD enum status postgres_db_transact(struct postgres_db *db, const char *begin,
                                            postgres_work_fn *work, void *ctx, struct error *err);
 
+/**
+ * Runs one statement that stands alone and may be said again, with values as postgres_db_query()
+ * takes them, borrowed until it returns. Tried again as by postgres_db_transact(), which is for
+ * what has to know of earlier tries; ST_UNAVAILABLE when a minute of them was not enough. `rows`
+ * may be NULL; else *rows is the caller's to PQclear(), and NULL unless ST_OK.
+ */
+NODISCARD enum status postgres_db_ask(struct postgres_db *db, PGresult **rows, struct error *err,
+                                      const char *sql, const char *types, ...);
+
 /** Columns of a result row. */
 int64_t postgres_db_int(const PGresult *result, int row, int column);
 double postgres_db_real(const PGresult *result, int row, int column);      /* NULL is NaN */

@@ -8,7 +8,6 @@
 #include <limits.h>
 #include <math.h>
 #include <stdarg.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { BUSY_TIMEOUT_MS = 30000, WAL_RETRY_MS = 10 };
@@ -115,13 +114,12 @@ static enum status migrate(struct sqlite_db *db, struct error *err)
  * other, so SQLite tells one of them at once that it is busy. */
 static enum status switch_to_wal(struct sqlite_db *db, struct error *err)
 {
-    const struct timespec pause = {.tv_nsec = WAL_RETRY_MS * 1000000L};
     int64_t deadline_ms = clock_monotonic_ms() + BUSY_TIMEOUT_MS;
     enum status st = execute(db, "pragma journal_mode = wal", err);
 
     while (st != ST_OK && (sqlite3_errcode(db->handle) & 0xff) == SQLITE_BUSY &&
            clock_monotonic_ms() < deadline_ms) {
-        (void)nanosleep(&pause, NULL);
+        clock_sleep_ms(WAL_RETRY_MS, NULL);
         st = execute(db, "pragma journal_mode = wal", err);
     }
     return st;

@@ -17,7 +17,6 @@ enum {
     MAX_ERROR_BODY = 4096,
     MAX_HEADERS = 64 << 10,
     MAX_HEADER_LINE = 8192, /* session tokens are long */
-    SLICE_MS = 50,
     SHOWN_BODY = 80,
     SHOWN_PATH = 90,
 };
@@ -493,21 +492,9 @@ static int64_t backoff_ms(const struct http_options *o, int n_failed, int64_t re
     return MIN(MAX(wait, retry_after_ms), (int64_t)o->backoff_max_ms);
 }
 
-static void wait_ms(const struct http *http, int64_t ms)
-{
-    int64_t until = clock_monotonic_ms() + ms;
-
-    while (clock_monotonic_ms() < until && !is_stopped(http)) {
-        struct timespec slice = {
-            .tv_nsec = 1000000L * (long)MIN(until - clock_monotonic_ms() + 1, (int64_t)SLICE_MS)};
-
-        (void)nanosleep(&slice, NULL);
-    }
-}
-
 void http_back_off(const struct http *http, int n_failed)
 {
-    wait_ms(http, backoff_ms(&http->options, n_failed, -1));
+    clock_sleep_ms(backoff_ms(&http->options, n_failed, -1), http->options.stop);
 }
 
 enum status http_run(struct http *http, const struct http_request *request, size_t max_body,
@@ -543,7 +530,7 @@ enum status http_run(struct http *http, const struct http_request *request, size
         if (again) {
             int64_t ms = backoff_ms(&http->options, response->tries, attempt.retry_after_ms);
 
-            wait_ms(http, ms);
+            clock_sleep_ms(ms, http->options.stop);
             response->waited_ms += ms;
         }
     }

@@ -313,17 +313,6 @@ static enum status commit(struct stream_consumer *c, const struct stream_partiti
                                               : kafka_client_error(&own->client, code, NULL, err);
 }
 
-static bool read_end(struct stream_consumer *c, const struct stream_partition *partition,
-                     int64_t *end)
-{
-    int64_t low;
-
-    return rd_kafka_get_watermark_offsets(self(c)->client.rk, partition->topic,
-                                          partition->partition, &low,
-                                          end) == RD_KAFKA_RESP_ERR_NO_ERROR &&
-           *end >= 0;
-}
-
 /* The group's last events come while it is left, and want an answer. */
 static void leave_group(struct consumer *own)
 {
@@ -379,7 +368,6 @@ static const struct stream_consumer_ops consumer_ops = {
     .unassign = unassign,
     .pause = pause_or_resume,
     .commit = commit,
-    .end = read_end,
     .close = close_consumer,
 };
 

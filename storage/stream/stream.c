@@ -71,13 +71,6 @@ enum status stream_consumer_commit(struct stream_consumer *c,
     return n > 0 ? c->ops->commit(c, partitions, n, err) : ST_OK;
 }
 
-bool stream_consumer_end(struct stream_consumer *c, const struct stream_partition *partition,
-                         int64_t *end)
-{
-    *end = 0;
-    return c->ops->end(c, partition, end);
-}
-
 void stream_consumer_close(struct stream_consumer **c)
 {
     if (*c != NULL)

@@ -109,7 +109,6 @@ struct stream_consumer_ops {
                          size_t n, bool paused, struct error *err);
     enum status (*commit)(struct stream_consumer *c, const struct stream_partition *partitions,
                           size_t n, struct error *err);
-    bool (*end)(struct stream_consumer *c, const struct stream_partition *partition, int64_t *end);
     void (*close)(struct stream_consumer *c);
 };
 
@@ -166,9 +165,6 @@ NODISCARD enum status stream_consumer_pause(struct stream_consumer *c,
 NODISCARD enum status stream_consumer_commit(struct stream_consumer *c,
                                              const struct stream_partition *partitions, size_t n,
                                              struct error *err);
-/** The offset behind a partition's last message, as last heard; false: nothing heard yet. */
-bool stream_consumer_end(struct stream_consumer *c, const struct stream_partition *partition,
-                         int64_t *end);
 /** Leaves the group. What was assigned is given back without an event. */
 void stream_consumer_close(struct stream_consumer **c);
 

@@ -102,8 +102,8 @@ struct leased {
 
 static void begin_job(struct leased *l, const char *url)
 {
-    static const struct catalog_shard_plan plan = {.input_key = "a.tar",
-                                                   .input_format = "webdataset"};
+    static const struct catalog_shard_plan plan = {
+        .source = CATALOG_INPUT_JOB, .input_key = "a.tar", .input_format = "webdataset"};
     struct error err = {0};
     const char *config;
     int64_t wait;
@@ -357,7 +357,7 @@ static void jobs_of_an_earlier_release_go_on(void **state)
     struct leased l;
     struct catalog_schema before;
     const struct catalog_shard_plan plan = {
-        .shard = 1, .input_key = "list", .input_format = "list", .input_is_list = true};
+        .shard = 1, .source = CATALOG_INPUT_LIST, .input_key = "list", .input_format = "list"};
     const struct catalog_retry retry = {.shard = 1, .old_index = 1, .source_index = 1};
     const char *config;
     struct error err = {0};

@@ -20,11 +20,11 @@ struct fixture {
 };
 
 static const struct catalog_shard_plan two_shards[] = {
-    {.shard = 0, .input_key = "a.tar", .input_format = "webdataset"},
+    {.shard = 0, .source = CATALOG_INPUT_JOB, .input_key = "a.tar", .input_format = "webdataset"},
     {.shard = 1,
+     .source = CATALOG_INPUT_PLAN,
      .input_key = "_reinforce/plan/1.jsonl",
      .input_format = "jsonl",
-     .input_is_plan = true,
      .input_end = 77}};
 
 static struct fixture *setup(const struct catalog_target *target, const char *name)
@@ -323,8 +323,10 @@ static struct seen_sources find_sources(struct fixture *f, enum catalog_sample_s
 static enum status retry(struct fixture *f, int64_t shard, const struct seen_sources *what,
                          struct error *err)
 {
-    const struct catalog_shard_plan plan = {
-        .shard = shard, .input_key = "_reinforce/plan/list.json", .input_format = "list"};
+    const struct catalog_shard_plan plan = {.shard = shard,
+                                            .source = CATALOG_INPUT_LIST,
+                                            .input_key = "_reinforce/plan/list.json",
+                                            .input_format = "list"};
     struct catalog_retry retries[8];
 
     for (size_t i = 0; i < what->n; i++)
@@ -356,10 +358,10 @@ static void a_sample_that_is_tried_again_has_one_state_all_the_time(struct fixtu
     assert_int_equal(what.of[0].source_shard, 0);
     assert_int_equal(what.of[0].source_index, 1);
     assert_string_equal(what.keys[0], "a.tar");
-    assert_false(what.of[0].source.input_is_plan);
+    assert_int_equal(what.of[0].source.source, CATALOG_INPUT_JOB);
     assert_int_equal(what.of[1].shard, 1);
     assert_string_equal(what.keys[1], "_reinforce/plan/1.jsonl");
-    assert_true(what.of[1].source.input_is_plan);
+    assert_int_equal(what.of[1].source.source, CATALOG_INPUT_PLAN);
     assert_int_equal(what.of[1].source.input_end, 77);
     assert_int_equal(find_sources(f, CATALOG_SAMPLE_QUARANTINED, NULL, -1).n, 4);
     assert_int_equal(find_sources(f, CATALOG_SAMPLE_QUARANTINED, "no such", -1).n, 0);
@@ -374,7 +376,7 @@ static void a_sample_that_is_tried_again_has_one_state_all_the_time(struct fixtu
 
     assert_ok(take(f, &lease, &wait));
     assert_int_equal(lease.shard, 2);
-    assert_true(lease.plan.input_is_list);
+    assert_int_equal(lease.plan.source, CATALOG_INPUT_LIST);
     assert_string_equal(lease.plan.input_key, "_reinforce/plan/list.json");
     assert_ok(commit(f, &lease, "c", half, 2, &err));
     assert_ok(commit(f, &lease, "c", half, 2, &err)); /* the answer was lost */
@@ -464,7 +466,7 @@ static void a_shard_that_is_made_again_keeps_its_rows(struct fixture *f)
     assert_int_equal(lease.shard, 0);
     assert_int_equal(lease.epoch, 2);
     assert_int_equal(lease.n_parts + (int64_t)lease.next_index, 0);
-    assert_true(lease.plan.input_is_list);
+    assert_int_equal(lease.plan.source, CATALOG_INPUT_LIST);
     assert_string_equal(lease.plan.input_key, "list");
     assert_int_equal(lease.plan.input_samples, 1);
     assert_ok(commit(f, &lease, "a", done, 1, &err));
@@ -494,7 +496,7 @@ static void an_extended_shard_can_still_be_tried_again_from_its_input(struct fix
         int64_t wait;
 
         assert_ok(take(f, &lease, &wait));
-        assert_true(lease.plan.input_is_previous);
+        assert_int_equal(lease.plan.source, CATALOG_INPUT_PREVIOUS);
         assert_ok(catalog_shard_commit(f->catalog, &lease, i == 0 ? "a" : "b",
                                        &(struct object_written){.sha256 = "s"}, &err));
     }
@@ -502,7 +504,7 @@ static void an_extended_shard_can_still_be_tried_again_from_its_input(struct fix
     what = find_sources(f, CATALOG_SAMPLE_QUARANTINED, "no_server", -1);
     assert_int_equal(what.n, 2);
     assert_string_equal(what.keys[0], "a.tar");
-    assert_false(what.of[0].source.input_is_previous);
+    assert_int_equal(what.of[0].source.source, CATALOG_INPUT_JOB);
 }
 
 void catalog_accounts_contract(const struct catalog_target *target)

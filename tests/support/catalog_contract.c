@@ -26,11 +26,11 @@ struct fixture {
 };
 
 static const struct catalog_shard_plan two_shards[] = {
-    {.shard = 0, .input_key = "a.tar", .input_format = "webdataset"},
+    {.shard = 0, .source = CATALOG_INPUT_JOB, .input_key = "a.tar", .input_format = "webdataset"},
     {.shard = 1,
+     .source = CATALOG_INPUT_PLAN,
      .input_key = "_reinforce/plan/1.jsonl",
-     .input_format = "jsonl",
-     .input_is_plan = true}};
+     .input_format = "jsonl"}};
 
 static struct fixture *setup(const struct catalog_target *target, const char *name)
 {
@@ -128,7 +128,7 @@ static void leases_go_out_in_order_and_expire(struct fixture *f)
     assert_int_equal(a.shard, 0);
     assert_int_equal(b.shard, 1);
     assert_int_equal(a.expires_ms, f->now + LEASE_MS);
-    assert_true(b.plan.input_is_plan);
+    assert_int_equal(b.plan.source, CATALOG_INPUT_PLAN);
     pass_time(f, LEASE_MS / 2);
     assert_status(take(f, &c, &wait, &err), ST_NOT_FOUND);
     assert_in_range(wait, LEASE_MS / 2 - MARGIN_MS, LEASE_MS / 2);
@@ -312,7 +312,7 @@ static void a_finished_job_can_be_read_and_extended(struct fixture *f)
 
     assert_ok(catalog_job_extend(f->catalog, f->job.job, "d2", "{}", "webdataset", &err));
     assert_ok(take(f, &lease, &wait, &err));
-    assert_true(lease.plan.input_is_previous);
+    assert_int_equal(lease.plan.source, CATALOG_INPUT_PREVIOUS);
     assert_string_equal(lease.plan.input_key, "cat");
     assert_int_equal(lease.plan.input_samples, 1);
     assert_int_equal(lease.n_parts, 0);
@@ -479,8 +479,10 @@ static void handing_a_shard_back_unharmed_costs_no_try(struct fixture *f)
 
 static void a_planned_job_is_not_planned_again_whatever_the_plan(struct fixture *f)
 {
-    static const struct catalog_shard_plan third = {
-        .shard = 2, .input_key = "c.tar", .input_format = "webdataset"};
+    static const struct catalog_shard_plan third = {.shard = 2,
+                                                    .source = CATALOG_INPUT_JOB,
+                                                    .input_key = "c.tar",
+                                                    .input_format = "webdataset"};
     struct catalog_progress progress;
     struct catalog_job job;
     struct error err = {0};
@@ -749,8 +751,20 @@ static struct catalog_job_row job_row(struct fixture *f)
     struct seen_job seen = {.name = f->job.name};
     struct error err = {0};
 
+    struct catalog_job_row *rows;
+    struct arena arena;
+    bool kept = false;
+    size_t n;
+
     assert_ok(catalog_jobs(f->catalog, f->now, see_job, &seen, &err));
     assert_true(seen.found);
+    arena_init(&arena, 1 << 20);
+    assert_ok(
+        catalog_read_jobs(f->catalog, f->now, &arena, &rows, &n, &err)); /* the same at once */
+    for (size_t i = 0; i < n; i++)
+        kept = kept || (rows[i].job.job == seen.row.job.job && rows[i].n_ready == seen.row.n_ready);
+    assert_true(kept);
+    arena_release(&arena);
     return seen.row;
 }
 

@@ -102,7 +102,7 @@ static void a_shard_and_its_offsets_come_together(const struct catalog_target *t
     assert_ok(
         catalog_lease_take(f->catalog, f->job.job, "w", 0, &terms, &f->arena, &lease, &wait, &err));
     assert_int_equal(lease.shard, 0);
-    assert_true(lease.plan.input_is_plan);
+    assert_int_equal(lease.plan.source, CATALOG_INPUT_PLAN);
     assert_string_equal(lease.plan.input_key, "_reinforce/ingest/1.jsonl");
     assert_string_equal(lease.plan.input_format, "jsonl");
     assert_string_equal(lease.plan.input_etag, "e");

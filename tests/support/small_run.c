@@ -204,7 +204,7 @@ struct shard_work *small_run_lease(struct small_run *run, int64_t now_ms)
     assert_ok(st);
     work->grant.kind = WIRE_LEASE_GRANT;
     work->grant.u.lease_grant.input_source =
-        work->lease.plan.input_is_plan ? WIRE_SOURCE_PLAN : WIRE_SOURCE_INPUT;
+        work->lease.plan.source == CATALOG_INPUT_PLAN ? WIRE_SOURCE_PLAN : WIRE_SOURCE_INPUT;
     return work;
 }
 

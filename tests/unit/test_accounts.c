@@ -166,7 +166,7 @@ static void a_catalog_of_an_earlier_release_has_books_too(void **state)
     arena_init(&arena, 1 << 20);
     assert_ok(catalog_open(f.url, &catalog, &err));
     assert_ok(catalog_lease_take(catalog, 1, "w", 0, &terms, &arena, &lease, &wait, &err));
-    assert_true(lease.plan.input_is_previous);
+    assert_int_equal(lease.plan.source, CATALOG_INPUT_PREVIOUS);
     assert_string_equal(lease.plan.input_key, "1.tar");
     catalog_close(&catalog);
     arena_release(&arena);

@@ -1,9 +1,12 @@
 #include "reinforce/base/arena.h"
+#include "reinforce/base/bytes.h"
+#include "reinforce/base/clock.h"
 #include "reinforce/base/json.h"
 #include "reinforce/base/parse.h"
 #include "reinforce/base/philox.h"
 #include "reinforce/base/queue.h"
 #include "reinforce/base/sha256.h"
+#include "reinforce/base/unique.h"
 #include "reinforce/base/utf8.h"
 #include "tests/support/test.h"
 
@@ -246,6 +249,42 @@ static void sha256_of_abc_is_the_standard_vector(void **state)
     assert_string_equal(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 }
 
+static void a_sleep_lasts_until_its_end_or_a_stop(void **state)
+{
+    atomic_bool stop = true;
+    int64_t begun_ms = clock_monotonic_ms();
+
+    (void)state;
+    clock_sleep_ms(3600000, &stop); /* ctest would say if it did not come back */
+    atomic_store(&stop, false);
+    clock_sleep_ms(20, &stop);
+    clock_sleep_ms(20, NULL);
+    assert_true(clock_monotonic_ms() - begun_ms >= 40);
+}
+
+static void unique_texts_are_hexadecimal_and_differ(void **state)
+{
+    char a[UNIQUE_TEXT_LEN + 1], b[UNIQUE_TEXT_LEN + 1];
+
+    (void)state;
+    unique_text(a);
+    unique_text(b);
+    assert_int_equal(strspn(a, "0123456789abcdef"), UNIQUE_TEXT_LEN);
+    assert_int_equal(a[UNIQUE_TEXT_LEN], '\0');
+    assert_string_not_equal(a, b);
+}
+
+static void numbers_are_little_endian_bytes(void **state)
+{
+    const uint8_t want[8] = {0xef, 0xcd, 0xab, 0x89, 0x67, 0x45, 0x23, 0x01};
+    uint8_t bytes[8];
+
+    (void)state;
+    bytes_put_u64(bytes, UINT64_C(0x0123456789abcdef));
+    assert_memory_equal(bytes, want, sizeof want);
+    assert_true(bytes_get_u64(want) == UINT64_C(0x0123456789abcdef));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -261,6 +300,9 @@ int main(void)
         cmocka_unit_test(utf8_replaces_maximal_subparts),
         cmocka_unit_test(queue_keeps_order_and_ends_after_close),
         cmocka_unit_test(sha256_of_abc_is_the_standard_vector),
+        cmocka_unit_test(a_sleep_lasts_until_its_end_or_a_stop),
+        cmocka_unit_test(unique_texts_are_hexadecimal_and_differ),
+        cmocka_unit_test(numbers_are_little_endian_bytes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -61,8 +61,10 @@ static void setup(struct crowd *crowd, int64_t lease_ms)
     (void)snprintf(crowd->url, sizeof crowd->url, "sqlite:%s", path);
     crowd->lease_ms = lease_ms;
     for (int i = 0; i < N_SHARDS; i++)
-        plan[i] = (struct catalog_shard_plan){
-            .shard = i, .input_key = "in.tar", .input_format = "webdataset"};
+        plan[i] = (struct catalog_shard_plan){.shard = i,
+                                              .source = CATALOG_INPUT_JOB,
+                                              .input_key = "in.tar",
+                                              .input_format = "webdataset"};
     arena_init(&arena, 1 << 20);
     assert_ok(catalog_open(crowd->url, &catalog, &err));
     assert_ok(catalog_job_begin(catalog, "j", "d", "{}", 0, &arena, &job, &config, &err));

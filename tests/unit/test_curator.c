@@ -1,6 +1,6 @@
 /* Requests and their answers, without sockets. Numbers are those of the specification's checklist.
  */
-#include "curator/curator.h"
+#include "coordinator/curator/curator.h"
 #include "reinforce/base/clock.h"
 #include "tests/support/pairs.h"
 

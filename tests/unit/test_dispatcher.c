@@ -560,7 +560,7 @@ static void the_longest_key_arrives_whole(void **state)
 {
     struct fixture *f = setup(NULL);
     struct small_run *run = &f->run;
-    struct catalog_shard_plan shard = {.input_format = "jsonl"};
+    struct catalog_shard_plan shard = {.source = CATALOG_INPUT_JOB, .input_format = "jsonl"};
     char key[OBJECT_KEY_MAX + 1];
     const char *stored;
     struct catalog_job row;

@@ -95,7 +95,7 @@ static void a_folder_becomes_stored_lists(void **state)
     assert_ok(planner_run(&f.plan, &err));
     assert_int_equal(f.plan.n_shards, 2);
     assert_int_equal(f.plan.n_samples, 3);
-    assert_true(f.plan.shards[0].input_is_plan);
+    assert_int_equal(f.plan.shards[0].source, CATALOG_INPUT_PLAN);
     assert_ok(object_store_get(f.plan.output, f.plan.shards[0].input_key, 1 << 16, &f.arena, &list,
                                &err));
     assert_true(list.len < sizeof text);

@@ -80,6 +80,14 @@ static void expect(struct stream_consumer *c, const char *key, const char *field
     json_decref(value);
 }
 
+static struct stream_consumer *read_from_the_beginning(const struct fixture *f)
+{
+    struct stream_consumer *c = stream_open_consumer(f->url, "g", "records");
+
+    stream_join(c, 1, STREAM_OFFSET_BEGINNING);
+    return c;
+}
+
 static void samples_become_records_and_bad_ones_are_skipped(void **state)
 {
     struct fixture *f = *state;
@@ -98,8 +106,7 @@ static void samples_become_records_and_bad_ones_are_skipped(void **state)
     assert_int_equal(summary.n_sent, 2);
     assert_int_equal(summary.n_delivered, 2);
     assert_int_equal(summary.n_skipped, 1);
-    c = stream_open_consumer(f->url, "g", "records");
-    stream_join(c, 1, STREAM_OFFSET_BEGINNING);
+    c = read_from_the_beginning(f);
     expect(c, "a", "text", "one");
     expect(c, "c", "text", "three");
     stream_consumer_close(&c);
@@ -118,8 +125,7 @@ static void a_folder_goes_as_images_or_as_keys(void **state)
     assert_ok(produce_run(&options, &summary, &err));
     options.keys = true;
     assert_ok(produce_run(&options, &summary, &err));
-    c = stream_open_consumer(f->url, "g", "records");
-    stream_join(c, 1, STREAM_OFFSET_BEGINNING);
+    c = read_from_the_beginning(f);
     expect(c, "x", "image", "cGl4ZWxz");
     expect(c, "x", "image_key", "x.jpg");
     stream_consumer_close(&c);
@@ -140,8 +146,7 @@ static void lines_of_jsonl_go_as_they_are(void **state)
     assert_ok(produce_run(&options, &summary, &err));
     assert_int_equal(summary.n_delivered, 2);
     assert_int_equal(summary.n_skipped, 2);
-    c = stream_open_consumer(f->url, "g", "records");
-    stream_join(c, 1, STREAM_OFFSET_BEGINNING);
+    c = read_from_the_beginning(f);
     expect(c, "a", "image_url", "https://h/a.jpg");
     expect(c, "7", "image_key", "b.jpg");
     stream_consumer_close(&c);

@@ -94,12 +94,12 @@ static void read_from(struct fixture *f, uint64_t index, const char *want)
 }
 
 static const struct catalog_shard_plan whole_a = {
-    .shard = 4, .input_key = "a.jsonl", .input_format = "jsonl"};
+    .shard = 4, .source = CATALOG_INPUT_JOB, .input_key = "a.jsonl", .input_format = "jsonl"};
 
 static void a_list_is_read_from_any_place_in_it(void **state)
 {
     const struct catalog_shard_plan plan = {
-        .shard = 7, .input_key = "p.jsonl", .input_format = "jsonl", .input_is_plan = true};
+        .shard = 7, .source = CATALOG_INPUT_PLAN, .input_key = "p.jsonl", .input_format = "jsonl"};
     const struct catalog_source sources[] = {
         {.source_shard = 4, .source_index = 1, .source = whole_a},
         {.source_shard = 4, .source_index = 3, .source = whole_a},

@@ -1,6 +1,6 @@
 /* From a request to a reply: what a curator does, without the sockets. */
-#ifndef REINFORCE_CURATOR_CURATOR_H
-#define REINFORCE_CURATOR_CURATOR_H
+#ifndef REINFORCE_COORDINATOR_CURATOR_H
+#define REINFORCE_COORDINATOR_CURATOR_H
 
 #include "proto/curator.h"
 

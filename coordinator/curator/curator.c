@@ -1,4 +1,4 @@
-#include "curator/curator.h"
+#include "coordinator/curator/curator.h"
 
 #include "reinforce/base/clock.h"
 #include "reinforce/curate/selection.h"
@@ -64,7 +64,7 @@ void curator_destroy(struct curator **curator)
 }
 
 /* A request as the library wants it. */
-struct job {
+struct task {
     const struct curator_request *request;
     int64_t deadline_ns; /* 0: none */
     struct super_batch batch;
@@ -72,15 +72,6 @@ struct job {
     struct selection selection;
     uint64_t n_without_reference;
 };
-
-static uint64_t read_u64(const uint8_t *from)
-{
-    uint64_t value = 0;
-
-    for (size_t i = 0; i < 8; i++)
-        value |= (uint64_t)from[i] << 8 * i;
-    return value;
-}
 
 static struct pair_model model_of(const struct curator_model *from)
 {
@@ -99,9 +90,9 @@ static struct pair_model model_of(const struct curator_model *from)
     return model;
 }
 
-static enum status convert(struct job *job, struct arena *arena, struct error *err)
+static enum status convert(struct task *task, struct arena *arena, struct error *err)
 {
-    const struct curator_request *request = job->request;
+    const struct curator_request *request = task->request;
     struct example_id *ids;
     uint16_t *strata;
     enum status st = arena_alloc(arena, request->B * sizeof *ids, &ids, err);
@@ -113,43 +104,43 @@ static enum status convert(struct job *job, struct arena *arena, struct error *e
     for (size_t i = 0; i < request->B; i++) {
         const uint8_t *id = request->ids.data + i * CURATOR_ID_BYTES;
 
-        ids[i] = (struct example_id){.low = read_u64(id), .high = read_u64(id + 8)};
+        ids[i] = (struct example_id){.low = bytes_get_u64(id), .high = bytes_get_u64(id + 8)};
         if (request->n_strata > 0)
             strata[i] =
                 (uint16_t)(request->strata.data[2 * i] | request->strata.data[2 * i + 1] << 8);
     }
-    job->batch = (struct super_batch){.B = request->B,
-                                      .ids = ids,
-                                      .strata = request->n_strata > 0 ? strata : NULL,
-                                      .learner = model_of(&request->learner),
-                                      .reference = model_of(&request->reference)};
-    selection_options_default(&job->options);
-    job->options.criterion = (enum selection_criterion)request->criterion;
-    job->options.loss = (enum pair_loss)request->loss;
-    job->options.n_selected = request->n_selected;
-    job->options.n_chunks = request->n_chunks != 0
-                                ? request->n_chunks
-                                : MIN((size_t)DEFAULT_CHUNKS, request->n_selected);
-    job->options.gain = request->gain;
-    job->options.normalise_by_count = request->normalise_by_count;
-    job->options.top_k = request->top_k;
-    job->options.uniform_share = request->uniform_share;
-    job->options.quotas = request->quotas;
-    job->options.n_strata = request->n_strata;
-    job->options.seed = request->seed;
-    job->options.step = (uint32_t)request->step;
-    job->options.batch_scores = request->batch_scores;
-    job->options.deadline_ns = job->deadline_ns;
+    task->batch = (struct super_batch){.B = request->B,
+                                       .ids = ids,
+                                       .strata = request->n_strata > 0 ? strata : NULL,
+                                       .learner = model_of(&request->learner),
+                                       .reference = model_of(&request->reference)};
+    selection_options_default(&task->options);
+    task->options.criterion = (enum selection_criterion)request->criterion;
+    task->options.loss = (enum pair_loss)request->loss;
+    task->options.n_selected = request->n_selected;
+    task->options.n_chunks = request->n_chunks != 0
+                                 ? request->n_chunks
+                                 : MIN((size_t)DEFAULT_CHUNKS, request->n_selected);
+    task->options.gain = request->gain;
+    task->options.normalise_by_count = request->normalise_by_count;
+    task->options.top_k = request->top_k;
+    task->options.uniform_share = request->uniform_share;
+    task->options.quotas = request->quotas;
+    task->options.n_strata = request->n_strata;
+    task->options.seed = request->seed;
+    task->options.step = (uint32_t)request->step;
+    task->options.batch_scores = request->batch_scores;
+    task->options.deadline_ns = task->deadline_ns;
     return ST_OK;
 }
 
 /* Rows of the curator's own references; an example without stays zero, which is not selected. */
-static enum status fetch_references(struct job *job, const struct curator_references *references,
+static enum status fetch_references(struct task *task, const struct curator_references *references,
                                     struct arena *arena, struct error *err)
 {
-    const struct curator_request *request = job->request;
+    const struct curator_request *request = task->request;
     size_t D = references->D, bytes = request->B * D * sizeof(float);
-    struct pair_model *model = &job->batch.reference;
+    struct pair_model *model = &task->batch.reference;
     float *rows[PAIR_SIDES];
     enum status st = ST_OK;
 
@@ -160,7 +151,7 @@ static enum status fetch_references(struct job *job, const struct curator_refere
     for (size_t i = 0; i < request->B; i++)
         if (!references->row(references->ctx, request->ids.data + i * CURATOR_ID_BYTES,
                              rows[PAIR_IMAGE] + i * D, rows[PAIR_TEXT] + i * D))
-            job->n_without_reference++;
+            task->n_without_reference++;
     *model = (struct pair_model){
         .dtype = TENSOR_F32, .D = D, .scale = references->scale, .bias = references->bias};
     for (int s = 0; s < PAIR_SIDES; s++)
@@ -168,11 +159,11 @@ static enum status fetch_references(struct job *job, const struct curator_refere
     return ST_OK;
 }
 
-static void reply_with_batch(const struct job *job, struct curator_reply *reply)
+static void reply_with_batch(const struct task *task, struct curator_reply *reply)
 {
-    const struct selection *selection = &job->selection;
+    const struct selection *selection = &task->selection;
     const struct selection_stats *stats = &selection->stats;
-    size_t b = selection->n, B = job->request->all_marginals ? job->request->B : 0;
+    size_t b = selection->n, B = task->request->all_marginals ? task->request->B : 0;
 
     reply->n_selected = b;
     reply->n_marginals = B;
@@ -181,14 +172,14 @@ static void reply_with_batch(const struct job *job, struct curator_reply *reply)
     reply->marginal = bytes_view_of(selection->marginal, b * sizeof *selection->marginal);
     reply->conditional = bytes_view_of(selection->conditional, b * sizeof *selection->conditional);
     reply->marginals = bytes_view_of(selection->marginals, B * sizeof *selection->marginals);
-    reply->statistics.n_strata = job->options.n_strata;
+    reply->statistics.n_strata = task->options.n_strata;
     reply->statistics.share_before = stats->share_before;
     reply->statistics.share_after = stats->share_after;
 }
 
-static void reply_with_statistics(const struct job *job, struct curator_reply *reply)
+static void reply_with_statistics(const struct task *task, struct curator_reply *reply)
 {
-    const struct selection_stats *stats = &job->selection.stats;
+    const struct selection_stats *stats = &task->selection.stats;
     struct curator_statistics *to = &reply->statistics;
 
     to->n_usable = stats->n_usable;
@@ -202,10 +193,10 @@ static void reply_with_statistics(const struct job *job, struct curator_reply *r
     to->scale_looks_logarithmic = stats->scale_looks_logarithmic;
 }
 
-static enum status fall_back(struct job *job, const char *reason, struct curator_reply *reply,
+static enum status fall_back(struct task *task, const char *reason, struct curator_reply *reply,
                              struct arena *arena, struct error *err)
 {
-    enum status st = selection_uniform(&job->batch, &job->options, &job->selection, arena, err);
+    enum status st = selection_uniform(&task->batch, &task->options, &task->selection, arena, err);
 
     if (st == ST_OK) {
         reply->status = CURATOR_FALLBACK_UNIFORM;
@@ -214,43 +205,43 @@ static enum status fall_back(struct job *job, const char *reason, struct curator
     return st;
 }
 
-static enum status select_batch(struct curator *curator, struct job *job,
+static enum status select_batch(struct curator *curator, struct task *task,
                                 struct curator_reply *reply, struct error *err)
 {
     const struct curator_references *references = curator->options.references;
-    const struct curator_request *request = job->request;
+    const struct curator_request *request = task->request;
     bool reads_reference, own;
     char reason[256];
-    enum status st = convert(job, &curator->arena, err);
+    enum status st = convert(task, &curator->arena, err);
 
-    job->options.n_threads = curator->options.n_threads;
+    task->options.n_threads = curator->options.n_threads;
     if (st == ST_OK)
-        st = selection_options_check(&job->options, request->B, err);
+        st = selection_options_check(&task->options, request->B, err);
     if (st != ST_OK)
         return st;
-    reads_reference = selection_reference_sign(&job->options) != 0;
+    reads_reference = selection_reference_sign(&task->options) != 0;
     own = reads_reference && request->reference.D == 0;
     if (own && references == NULL)
         return error_set(err, ST_INVALID,
                          "the request brings no reference, and this curator has none");
-    if (selection_learner_sign(&job->options) != 0 && request->learner.D == 0)
+    if (selection_learner_sign(&task->options) != 0 && request->learner.D == 0)
         return error_set(err, ST_INVALID, "the criterion reads the learner, which is not there");
     if (own) {
         (void)snprintf(reply->reference_version, sizeof reply->reference_version, "%s",
                        references->version);
-        st = fetch_references(job, references, &curator->arena, err);
+        st = fetch_references(task, references, &curator->arena, err);
         if (st != ST_OK)
             return st;
-        if ((request->B - job->n_without_reference) * 100 < request->B * LEAST_COVERAGE_PERCENT) {
+        if ((request->B - task->n_without_reference) * 100 < request->B * LEAST_COVERAGE_PERCENT) {
             (void)snprintf(reason, sizeof reason, "%llu of %zu examples have no reference",
-                           (unsigned long long)job->n_without_reference, request->B);
-            return fall_back(job, reason, reply, &curator->arena, err);
+                           (unsigned long long)task->n_without_reference, request->B);
+            return fall_back(task, reason, reply, &curator->arena, err);
         }
     }
-    st = selection_run(&job->batch, &job->options, &job->selection, &curator->arena, err);
+    st = selection_run(&task->batch, &task->options, &task->selection, &curator->arena, err);
     if (st == ST_TIMEOUT)
-        return fall_back(job, err->message, reply, &curator->arena, err);
-    reply->status = job->selection.stats.n_usable < request->B ? CURATOR_OK_PARTIAL : CURATOR_OK;
+        return fall_back(task, err->message, reply, &curator->arena, err);
+    reply->status = task->selection.stats.n_usable < request->B ? CURATOR_OK_PARTIAL : CURATOR_OK;
     return st;
 }
 
@@ -314,7 +305,7 @@ enum status curator_answer(struct curator *curator, struct bytes_view message,
 {
     struct curator_request request;
     struct curator_reply reply = {.status = CURATOR_REJECTED};
-    struct job job = {.request = &request};
+    struct task task = {.request = &request};
     enum status st;
 
     arena_reset(&curator->arena);
@@ -328,18 +319,18 @@ enum status curator_answer(struct curator *curator, struct bytes_view message,
     reply.learner_step = request.learner_step;
     reply.staleness = request.step - MIN(request.step, request.learner_step);
     if (request.deadline_ms != 0)
-        job.deadline_ns = received_ns + (int64_t)request.deadline_ms * NS_A_MS;
-    st = select_batch(curator, &job, &reply, err);
+        task.deadline_ns = received_ns + (int64_t)request.deadline_ms * NS_A_MS;
+    st = select_batch(curator, &task, &reply, err);
     if (st == ST_INVALID) {
         reply.status = CURATOR_REJECTED;
         (void)snprintf(reply.reason, sizeof reply.reason, "%s", err->message);
     } else if (st != ST_OK) {
         return st;
     } else {
-        reply_with_batch(&job, &reply);
+        reply_with_batch(&task, &reply);
     }
-    reply_with_statistics(&job, &reply);
-    reply.statistics.n_without_reference = job.n_without_reference;
+    reply_with_statistics(&task, &reply);
+    reply.statistics.n_without_reference = task.n_without_reference;
     reply.statistics.select_ms = (uint64_t)((clock_monotonic_ns() - received_ns) / NS_A_MS);
     return remember(curator, &reply, answer, err);
 }
