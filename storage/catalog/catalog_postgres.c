@@ -290,10 +290,12 @@ static enum status job_extend(struct catalog *c, int64_t job, const char *config
 
 static enum status leases_reset(struct catalog *c, int64_t job, struct error *err)
 {
-    return postgres_db_ask(catalog_postgres_db(c), NULL, err,
-                           "update reinforce.shards set state = 1, owner = null, lease_expires = "
-                           "null, attempts = 0 where job = $1 and state in (2, 4)",
-                           "i", job);
+    return postgres_db_ask(
+        catalog_postgres_db(c), NULL, err,
+        "update reinforce.shards set state = case when state = 2 then 2 else 1 end, "
+        "lease_expires = case when state = 2 then now() end, attempts = 0 "
+        "where job = $1 and state in (2, 4)",
+        "i", job);
 }
 
 const struct catalog_ops catalog_postgres = {
