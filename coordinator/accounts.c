@@ -30,6 +30,7 @@ static enum status add(void *ctx, const struct catalog_account *a, struct error 
     struct accounts *accounts = ctx;
 
     (void)err;
+    accounts->n_shards = MAX(accounts->n_shards, a->shard + 1);
     if (a->state != CATALOG_SHARD_DONE)
         accounts->is_complete = false;
     else if (accounts->agree && disagrees(a, accounts->why)) {

@@ -8,9 +8,10 @@ struct accounts {
     int64_t read;              /* samples of the planned shards whose input was read to its end */
     int64_t done, quarantined; /* of all shards */
     int64_t retried;           /* rows of earlier tries */
-    bool is_complete;          /* every shard is done */
-    bool agree;                /* nothing below contradicts the rest */
-    int64_t shard;             /* the first that disagrees; < 0: none does, but the sums do not */
+    int64_t n_shards;
+    bool is_complete; /* every shard is done */
+    bool agree;       /* nothing below contradicts the rest */
+    int64_t shard;    /* the first that disagrees; < 0: none does, but the sums do not */
     char why[200];
 };
 

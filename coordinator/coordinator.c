@@ -1,6 +1,7 @@
 #include "coordinator/coordinator.h"
 
 #include "coordinator/dispatcher.h"
+#include "coordinator/readers.h"
 #include "coordinator/steward.h"
 #include "proto/door.h"
 #include "reinforce/base/clock.h"
@@ -66,6 +67,7 @@ static void end(struct service *service)
 /* What a coordinator remembers from one try to the next. */
 struct watch {
     struct catalog *lock;
+    struct readers *readers; /* from the first look at the catalog on, serving or not */
     bool has_waited; /* stood by, or served: from then on it never gives up what may work later */
     bool told;       /* that it stands by */
 };
@@ -102,6 +104,8 @@ static enum status try_to_serve(const struct coordinator_options *options, struc
 
     if (watch->lock == NULL)
         st = catalog_open(options->catalog_url, &watch->lock, err);
+    if (st == ST_OK && watch->readers == NULL)
+        st = readers_start(options->catalog_url, &watch->readers, err);
     if (st == ST_OK)
         st = catalog_coordinate(watch->lock, err);
     if (st != ST_OK)
@@ -145,6 +149,7 @@ enum status coordinator_run(const struct coordinator_options *options, struct er
         st = ST_OK;
         clock_sleep_ms(LOCK_MS, options->stop);
     }
+    readers_stop(&watch.readers);
     catalog_close(&watch.lock);
     return st;
 }

@@ -1,5 +1,6 @@
-/* A coordinator process: serves every job of a catalog, or stands by until it may. All it knows is
- * in the catalog, so it may be killed at any moment. */
+/* A coordinator process: serves every job of a catalog, or stands by until it may; reads the
+ * streams of all running jobs, be it serving or not. All it knows is in the catalog, so it may be
+ * killed at any moment. */
 #ifndef REINFORCE_COORDINATOR_COORDINATOR_H
 #define REINFORCE_COORDINATOR_COORDINATOR_H
 

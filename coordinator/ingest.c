@@ -407,7 +407,9 @@ static enum status take_event(struct ingest *in, const struct stream_event *even
         claim = find_claim(in, &event->partitions[0]);
         if (claim != NULL)
             claim->caught_up = true;
-        return ST_OK;
+        return ingest_gather_pass(in->gather, event->partitions[0].topic,
+                                  event->partitions[0].partition, event->end, clock_monotonic_ms(),
+                                  err);
     case STREAM_NOTHING:
         break;
     }
@@ -471,7 +473,7 @@ static enum status read_stream(struct ingest *in, struct error *err)
 
             st = settle(in, tried, err);
         } else {
-            if (is_all_read(in) && wait_ms < 0 && !is_due)
+            if (is_all_read(in) && wait_ms < 0 && !is_due && !in->options->stays)
                 return ST_OK;
             st = poll(in, (int)(wait_ms < 0 || is_due ? POLL_MS : MIN(wait_ms, (int64_t)POLL_MS)),
                       err);

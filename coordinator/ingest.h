@@ -28,10 +28,12 @@ struct ingest_options {
     struct object_store *output;
     const atomic_bool *stop; /* true: come to an end; what is not committed is read again */
     int connect_ms;          /* how long to look for the brokers at first */
+    bool stays; /* until `stop` in any case: others of the group may still be reading */
 };
 
 /**
- * Reads until `stop`, or, when the job does not follow, until all that was there is committed.
+ * Reads until `stop`, or, when the job does not follow and nobody says to stay, until all that was
+ * there is committed.
  * One member of the group; opens a consumer, a producer of dead letters and a catalog of its own.
  * Brokers, catalogs and stores that go away are waited for. ST_INVALID, ST_NOT_FOUND: they cannot
  * be used as they are said to be. ST_CORRUPT: a partition ends before what the catalog has read of

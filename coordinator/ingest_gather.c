@@ -10,9 +10,9 @@ enum { MAX_BATCH_ARENA = 1 << 30, MAX_SEEN_BYTES = 256 << 20, KEY_DIGITS = 16 };
 /* What tells keys of contents from keys of uids with the same text. */
 #define CONTENT_SALT 0x9e3779b97f4a7c15u
 
-enum item_kind { ITEM_RECORD, ITEM_DUPLICATE, ITEM_REFUSED };
+enum item_kind { ITEM_RECORD, ITEM_DUPLICATE, ITEM_REFUSED, ITEM_PASSED };
 
-/* One consumed message, waiting. */
+/* One consumed message, or offsets without any, waiting. */
 struct item {
     struct item *next;
     enum item_kind kind;
@@ -222,6 +222,20 @@ static enum status judge(struct ingest_gather *g, struct partition *p,
     return st;
 }
 
+static void append(struct ingest_gather *g, struct partition *p, struct item *item)
+{
+    if (p->last != NULL)
+        p->last->next = item;
+    else
+        p->first = item;
+    p->last = item;
+    p->next = item->offset + 1;
+    p->bytes += sizeof *item + item->len;
+    g->queued_bytes += sizeof *item + item->len;
+    g->line_bytes += item->len;
+    g->n_queued += item->kind == ITEM_RECORD;
+}
+
 enum status ingest_gather_add(struct ingest_gather *g, const struct stream_origin *origin,
                               const struct stream_record *record, struct bytes_view line,
                               int64_t now_ms, struct error *err)
@@ -247,16 +261,23 @@ enum status ingest_gather_add(struct ingest_gather *g, const struct stream_origi
     }
     if (item->len > 0)
         memcpy(item->line, line.data, item->len);
-    if (p->last != NULL)
-        p->last->next = item;
-    else
-        p->first = item;
-    p->last = item;
-    p->next = origin->offset + 1;
-    p->bytes += sizeof *item + item->len;
-    g->queued_bytes += sizeof *item + item->len;
-    g->line_bytes += item->len;
-    g->n_queued += item->kind == ITEM_RECORD;
+    append(g, p, item);
+    return ST_OK;
+}
+
+enum status ingest_gather_pass(struct ingest_gather *g, const char *topic, int32_t partition,
+                               int64_t end, int64_t now_ms, struct error *err)
+{
+    struct partition *p = find(g, topic, partition);
+    struct item *item;
+
+    if (p == NULL || end <= p->next)
+        return ST_OK;
+    item = malloc(sizeof *item);
+    if (item == NULL)
+        return error_set(err, ST_NO_MEMORY, "could not keep an offset");
+    *item = (struct item){.kind = ITEM_PASSED, .offset = end - 1, .arrived_ms = now_ms};
+    append(g, p, item);
     return ST_OK;
 }
 

@@ -54,6 +54,12 @@ NODISCARD enum status ingest_gather_add(struct ingest_gather *g, const struct st
                                         const struct stream_record *record, struct bytes_view line,
                                         int64_t now_ms, struct error *err);
 
+/** A partition has no record before `end` that is still to come: offsets at its end may be no
+ * records (of transactions, or taken by retention). ST_NO_MEMORY: it was not taken. */
+NODISCARD enum status ingest_gather_pass(struct ingest_gather *g, const char *topic,
+                                         int32_t partition, int64_t end, int64_t now_ms,
+                                         struct error *err);
+
 /** Whether a batch should be cut now. */
 bool ingest_gather_is_due(const struct ingest_gather *g, int64_t now_ms);
 /** How long until age alone makes it so; -1: nothing waits. */

@@ -10,8 +10,11 @@
 #include "worker/storage.h"
 
 #include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
 
-#define JOB_OBJECT "_reinforce/job.json"
+#define JOB_OBJECT   "_reinforce/job.json"
+#define PARTS_PREFIX "_reinforce/parts/" /* and the shard's number */
 
 enum { ARENA_BYTES = 1 << 30, JOB_OBJECT_MAX_BYTES = 16 << 20 };
 
@@ -128,11 +131,21 @@ enum status job_site_plan(struct job_site *site, struct catalog *catalog, struct
     return st;
 }
 
-/* A part that may not be removed costs room and nothing else: the job is done all the same. */
+/* Of the shards that are done. A stream's readers may be adding others, whose parts are wanted. A
+ * part that may not be removed costs room and nothing else: the job is done all the same. */
+struct parts_sweep {
+    struct object_store *output;
+    int64_t n_shards;
+};
+
 static enum status sweep_part(void *ctx, const struct object_info *info, struct error *err)
 {
-    enum status st = object_store_remove(ctx, info->key, err);
+    const struct parts_sweep *sweep = ctx;
+    enum status st;
 
+    if (strtoll(info->key + strlen(PARTS_PREFIX), NULL, 10) >= sweep->n_shards)
+        return ST_OK;
+    st = object_store_remove(sweep->output, info->key, err);
     if (st != ST_OK)
         log_at(LOG_WARN, "part_left", "key=%s cause=\"%s\"", info->key, err->message);
     return st == ST_INVALID ? ST_OK : st;
@@ -141,25 +154,43 @@ static enum status sweep_part(void *ctx, const struct object_info *info, struct 
 enum status job_site_finish(struct job_site *site, struct catalog *catalog,
                             const struct catalog_job *row, struct error *err)
 {
+    struct parts_sweep sweep = {.output = site->output};
     size_t n_swept = 0;
     struct accounts accounts;
     enum status st = accounts_read(catalog, row->job, &accounts, err);
 
-    if (st == ST_OK && !accounts.agree) {
+    if (st != ST_OK)
+        return st;
+    if (!accounts.agree) {
         (void)error_set(err, ST_CORRUPT, "%s", accounts.why);
         error_add_context(err, accounts.shard >= 0 ? "accounts of shard %" PRId64 : "accounts",
                           accounts.shard);
         return err->code;
     }
-    if (st == ST_OK)
-        st = side_objects_write(site->job, row, catalog, site->output, err);
+    if (!accounts.is_complete)
+        return error_set(err, ST_CONFLICT, "job \"%s\" has shards that are not done", row->name);
+    st = side_objects_write(site->job, row, catalog, site->output, err);
 
     /* What killed runs have left: parts nobody committed, writes nobody finished. */
+    sweep.n_shards = accounts.n_shards;
     if (st == ST_OK)
-        st = object_store_list(site->output, "_reinforce/parts/", sweep_part, site->output, err);
+        st = object_store_list(site->output, PARTS_PREFIX, sweep_part, &sweep, err);
     if (st == ST_OK)
         st = object_store_sweep(site->output, "", &n_swept, err);
     if (st == ST_OK)
         st = catalog_job_move(catalog, row->job, CATALOG_JOB_RUNNING, CATALOG_JOB_DONE, "", err);
     return st;
+}
+
+enum status job_give_up(struct catalog *catalog, const struct catalog_job *row,
+                        const struct error *why, struct error *err)
+{
+    char note[512];
+    enum status st;
+
+    (void)snprintf(note, sizeof note, "%s%s%s", why->context, why->context[0] != '\0' ? ": " : "",
+                   why->message);
+    log_at(LOG_ERROR, "job_paused", "job=\"%s\" cause=\"%s\"", row->name, note);
+    st = catalog_job_move(catalog, row->job, row->state, CATALOG_JOB_PAUSED, note, err);
+    return st == ST_CONFLICT ? ST_OK : st;
 }

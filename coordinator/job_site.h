@@ -35,8 +35,13 @@ NODISCARD enum status job_site_plan(struct job_site *site, struct catalog *catal
                                     struct catalog_job *row, struct error *err);
 
 /** After the last shard: side files, leftovers, state done. May be done again. ST_CONFLICT: the job
- * is not running any more. ST_CORRUPT: its accounts disagree. */
+ * is not running any more, or has got more shards. ST_CORRUPT: its accounts disagree. */
 NODISCARD enum status job_site_finish(struct job_site *site, struct catalog *catalog,
                                       const struct catalog_job *row, struct error *err);
+
+/** What fails for good pauses a job that is in `row`'s state, with `why` as its note. Somebody who
+ * has moved it meanwhile is left alone. */
+NODISCARD enum status job_give_up(struct catalog *catalog, const struct catalog_job *row,
+                                  const struct error *why, struct error *err);
 
 #endif

@@ -1,5 +1,6 @@
 #include "coordinator/steward.h"
 
+#include "coordinator/ingest_lag.h"
 #include "coordinator/job_site.h"
 #include "reinforce/base/clock.h"
 #include "reinforce/base/log.h"
@@ -14,7 +15,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { LOOK_MS = 500, RETRY_MS = 10000, JOBS_ARENA_BYTES = 256 << 20 };
+enum {
+    LOOK_MS = 500,
+    RETRY_MS = 10000,
+    BROKERS_MS = 2000,
+    JOBS_ARENA_BYTES = 256 << 20,
+    LAG_ARENA_BYTES = 64 << 20
+};
 
 struct steward {
     const char *catalog_url;
@@ -23,7 +30,8 @@ struct steward {
     atomic_bool stopping;
     pthread_t thread;
     bool started;
-    struct arena arena; /* of the look under way */
+    struct arena arena;     /* of the look under way */
+    int64_t ask_brokers_ms; /* monotonic; not before */
 };
 
 static bool wants_us(const struct catalog_job_row *row)
@@ -63,15 +71,41 @@ static enum status finish(struct steward *s, struct job_site *site, const struct
         progress.shards_failed, progress.shards_total, site->job->workers.max_attempts, last_error);
 }
 
+/* A stream that is followed goes on for ever; another is over when all that the brokers have is in
+ * shards. */
+static enum status stream_is_over(struct steward *s, const struct job *job,
+                                  const struct catalog_job *row, bool *over, struct error *err)
+{
+    struct ingest_lag lag;
+    struct arena arena;
+    enum status st;
+
+    *over = false;
+    if (job->kafka.follow || clock_monotonic_ms() < s->ask_brokers_ms)
+        return ST_OK;
+    s->ask_brokers_ms = clock_monotonic_ms() + BROKERS_MS;
+    arena_init(&arena, LAG_ARENA_BYTES);
+    st = ingest_lag_read(job, s->catalog, row->job, &arena, &lag, err);
+    if (st == ST_OK && lag.asked != ST_OK) {
+        *err = lag.why;
+        st = lag.asked;
+    }
+    *over = st == ST_OK && ingest_lag_is_none(&lag);
+    arena_release(&arena);
+    return st;
+}
+
 static enum status look_after(struct steward *s, struct catalog_job *row, struct error *err)
 {
     struct job_site site = {0};
     struct catalog_job found;
     struct job *job;
-    bool is_new = row->state == CATALOG_JOB_PLANNING;
+    bool is_new = row->state == CATALOG_JOB_PLANNING, over = true;
     enum status st = stored_job_load(s->catalog, row->name, &found, &job, err);
 
-    if (st == ST_OK && job_is_stream(job)) { /* whoever reads it knows when it is over */
+    if (st == ST_OK && job_is_stream(job) && !is_new)
+        st = stream_is_over(s, job, row, &over, err);
+    if (st == ST_OK && !over) {
         job_destroy(&job);
         return ST_OK;
     }
@@ -87,19 +121,6 @@ static enum status look_after(struct steward *s, struct catalog_job *row, struct
         job_site_close(&site);
     job_destroy(&job);
     return st;
-}
-
-static enum status give_up(struct steward *s, const struct catalog_job *row,
-                           enum catalog_job_state state, const struct error *why, struct error *err)
-{
-    char note[512];
-    enum status st;
-
-    (void)snprintf(note, sizeof note, "%s%s%s", why->context, why->context[0] != '\0' ? ": " : "",
-                   why->message);
-    log_at(LOG_ERROR, "job_paused", "job=\"%s\" cause=\"%s\"", row->name, note);
-    st = catalog_job_move(s->catalog, row->job, state, CATALOG_JOB_PAUSED, note, err);
-    return st == ST_CONFLICT ? ST_OK : st; /* it was moved meanwhile: cancelled, say */
 }
 
 /* How long to wait until the next look. */
@@ -125,7 +146,7 @@ static int look(struct steward *s)
             continue;
         st = look_after(s, &row, &why);
         if (st != ST_OK && !status_is_retryable(st))
-            st = give_up(s, &row, rows[i].job.state, &why, &why);
+            st = job_give_up(s->catalog, &rows[i].job, &why, &why);
         if (st != ST_OK) {
             log_at(LOG_WARN, "job_tried_again", "job=\"%s\" at=\"%s\" cause=\"%s\"", row.name,
                    why.context, why.message);

@@ -33,11 +33,6 @@ enum status submit_job(const struct job *job, const char *catalog_url, const int
     enum status st;
 
     memset(out, 0, sizeof *out);
-    if (job_is_stream(job))
-        return error_set(err, ST_INVALID,
-                         "job \"%s\" reads a stream, which coordinators of fleets do not do yet; "
-                         "use `reinforce run`",
-                         job->name);
     st = catalog_open(catalog_url, &catalog, err);
     if (st != ST_OK)
         return st;
@@ -51,6 +46,10 @@ enum status submit_job(const struct job *job, const char *catalog_url, const int
                                clock_wall_ms(), &arena, &out->row, &stored, err);
     if (st == ST_CONFLICT && stored != NULL)
         st = extend(job, stored, catalog, &arena, out, err);
+    if (st == ST_OK && job_is_stream(job) && out->row.state == CATALOG_JOB_DONE) {
+        st = catalog_job_set_state(catalog, out->row.job, CATALOG_JOB_RUNNING, err);
+        out->row.state = CATALOG_JOB_RUNNING; /* there may be more by now */
+    }
     if (st == ST_OK && priority != NULL)
         st = catalog_job_set_priority(catalog, out->row.job, *priority, err);
     if (st == ST_OK && max_leases != NULL)

@@ -354,7 +354,8 @@ struct catalog_ops {
      * dies.
      */
     enum status (*coordinate)(struct catalog *c, struct error *err);
-    /* From one state to another. ST_CONFLICT: it is in a third. */
+    /* From one state to another. ST_CONFLICT: it is in a third, or to be done and a shard is ready
+     * or leased. */
     enum status (*job_move)(struct catalog *c, int64_t job, enum catalog_job_state from,
                             enum catalog_job_state to, const char *note, struct error *err);
     enum status (*job_set_priority)(struct catalog *c, int64_t job, int32_t priority,

@@ -53,20 +53,27 @@ struct move_call {
     const char *note;
 };
 
-/* Said again, it may have happened the first time. */
+/* Said again, it may have happened the first time. The row is locked before shards are looked at,
+ * as whoever adds some locks it. */
 static enum status move(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
 {
     const struct move_call *call = ctx;
     PGresult *row = NULL;
     enum status st = postgres_db_query(
-        db, &row, err,
-        "update reinforce.jobs set state = $3, note = $4 where job = $1 and "
-        "(state = $2 or ($5::integer = 1 and state = $3 and note = $4)) returning 1",
-        "iiisi", call->job, (int64_t)call->from, (int64_t)call->to, call->note, (int64_t)repeated);
+        db, NULL, err, "select 1 from reinforce.jobs where job = $1 for update", "i", call->job);
 
+    if (st == ST_OK)
+        st = postgres_db_query(
+            db, &row, err,
+            "update reinforce.jobs set state = $3, note = $4 where job = $1 and "
+            "(state = $2 or ($5::integer = 1 and state = $3 and note = $4)) and ($3 <> 4 or not "
+            "exists (select from reinforce.shards s where s.job = $1 and s.state in (1, 2))) "
+            "returning 1",
+            "iiisi", call->job, (int64_t)call->from, (int64_t)call->to, call->note,
+            (int64_t)repeated);
     if (st == ST_OK && PQntuples(row) == 0)
-        st = error_set(err, ST_CONFLICT, "job %" PRId64 " is not %s any more", call->job,
-                       catalog_job_state_name(call->from));
+        st = error_set(err, ST_CONFLICT, "job %" PRId64 " is not %s any more, or has work left",
+                       call->job, catalog_job_state_name(call->from));
     PQclear(row);
     return st;
 }
@@ -77,7 +84,7 @@ enum status catalog_postgres_job_move(struct catalog *c, int64_t job, enum catal
 {
     struct move_call call = {.job = job, .from = from, .to = to, .note = note};
 
-    return postgres_db_transact(catalog_postgres_db(c), NULL, move, &call, err);
+    return postgres_db_transact(catalog_postgres_db(c), "begin", move, &call, err);
 }
 
 enum status catalog_postgres_job_reopen(struct postgres_db *db, int64_t job, struct error *err)

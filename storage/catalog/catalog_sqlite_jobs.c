@@ -25,9 +25,10 @@ enum status catalog_sqlite_job_move(struct catalog *c, int64_t job, enum catalog
     enum status st = sqlite_db_run(sqlite_rows_db(c), JOB_MOVE, &n, err, "iiis", job, (int64_t)from,
                                    (int64_t)to, note);
 
-    return st == ST_OK && n == 0 ? error_set(err, ST_CONFLICT, "job %" PRId64 " is not %s any more",
-                                             job, catalog_job_state_name(from))
-                                 : st;
+    return st == ST_OK && n == 0
+               ? error_set(err, ST_CONFLICT, "job %" PRId64 " is not %s any more, or has work left",
+                           job, catalog_job_state_name(from))
+               : st;
 }
 
 enum status catalog_sqlite_job_reopen(struct sqlite_db *db, int64_t job, struct error *err)

@@ -12,7 +12,8 @@ const char *const sqlite_statements[N_STATEMENTS] = {
     [JOB_START] = "update jobs set state = 2 where job = ?1 and state = 1",
     [JOB_SET_CONFIG] =
         "update jobs set state = 2, config_digest = ?2, config = ?3 where job = ?1 and state = 4",
-    [JOB_MOVE] = "update jobs set state = ?3, note = ?4 where job = ?1 and state = ?2",
+    [JOB_MOVE] = "update jobs set state = ?3, note = ?4 where job = ?1 and state = ?2 and (?3 <> 4 "
+                 "or not exists (select 1 from shards s where s.job = ?1 and s.state in (1, 2)))",
     [JOB_SET_PRIORITY] = "update jobs set priority = ?2 where job = ?1",
     [JOB_SET_QUOTA] = "update jobs set max_leases = ?2 where job = ?1",
     [JOB_REOPEN] = "update jobs set state = iif(state = 4, 2, state) where job = ?1 and state in "

@@ -121,6 +121,13 @@ static enum status take_gone(struct consumer *own, const rd_kafka_topic_partitio
     return name_partition(own, where, STREAM_GONE, event, err);
 }
 
+static enum status take_end(struct consumer *own, const rd_kafka_topic_partition_t *where,
+                            struct stream_event *event, struct error *err)
+{
+    event->end = where->offset;
+    return name_partition(own, where, STREAM_CAUGHT_UP, event, err);
+}
+
 /* What a partition or the client as a whole had to say. */
 static enum status take_error(struct consumer *own, struct stream_event *event, struct error *err)
 {
@@ -131,7 +138,7 @@ static enum status take_error(struct consumer *own, struct stream_event *event, 
     if (where != NULL && code == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET)
         st = take_gone(own, where, event, err);
     else if (where != NULL && code == RD_KAFKA_RESP_ERR__PARTITION_EOF)
-        st = name_partition(own, where, STREAM_CAUGHT_UP, event, err);
+        st = take_end(own, where, event, err);
     else
         st = kafka_client_take(&own->client, own->event, err);
     if (where != NULL && st != ST_OK)

@@ -115,13 +115,14 @@ void stream_producer_close(struct stream_producer **p)
     *p = NULL;
 }
 
-enum status stream_read_ends(const char *url, const struct stream_producer_options *options,
-                             const struct stream_partition *partitions, size_t n, int64_t *ends,
-                             struct error *err)
+enum status stream_read_extents(const char *url, const struct stream_consumer_options *options,
+                                struct arena *arena, struct stream_extent **out, size_t *n,
+                                struct error *err)
 {
     const struct stream_ops *kind;
     const char *address;
     enum status st = find_kind(url, &kind, &address, err);
 
-    return st == ST_OK ? kind->read_ends(address, options, partitions, n, ends, err) : st;
+    *n = 0;
+    return st == ST_OK ? kind->read_extents(address, options, arena, out, n, err) : st;
 }

@@ -2,12 +2,20 @@
 #ifndef REINFORCE_STORAGE_STREAM_H
 #define REINFORCE_STORAGE_STREAM_H
 
+#include "reinforce/base/arena.h"
 #include "reinforce/base/bytes.h"
 
 struct stream_consumer;
 struct stream_producer;
 
 enum { STREAM_ANY_PARTITION = -1 }; /* the key decides; without one any */
+
+/** The messages that a partition holds: offsets from `begin` to before `end`. */
+struct stream_extent {
+    const char *topic;
+    int32_t partition;
+    int64_t begin, end;
+};
 
 /** Where to read from when no offset is known. */
 enum { STREAM_OFFSET_BEGINNING = -2, STREAM_OFFSET_END = -1 };
@@ -57,6 +65,7 @@ struct stream_event {
     const struct stream_partition *partitions; /* without offsets */
     size_t n_partitions;
     int64_t first, end; /* of STREAM_GONE: the offsets there are, end not included; -1: not known */
+                        /* of STREAM_CAUGHT_UP: `end`, which may lie behind what is no message */
     bool lost;          /* of STREAM_REVOKED: it has happened already, others may have them */
 };
 
@@ -93,9 +102,9 @@ struct stream_ops {
                                  struct stream_consumer **out, struct error *err);
     enum status (*producer_open)(const char *address, const struct stream_producer_options *options,
                                  struct stream_producer **out, struct error *err);
-    enum status (*read_ends)(const char *address, const struct stream_producer_options *options,
-                             const struct stream_partition *partitions, size_t n, int64_t *ends,
-                             struct error *err);
+    enum status (*read_extents)(const char *address, const struct stream_consumer_options *options,
+                                struct arena *arena, struct stream_extent **out, size_t *n,
+                                struct error *err);
 };
 
 struct stream_consumer_ops {
@@ -190,12 +199,12 @@ NODISCARD enum status stream_producer_flush(struct stream_producer *p, int timeo
 /** What is not delivered by now is dropped; its deliveries fail. */
 void stream_producer_close(struct stream_producer **p);
 
-/** Asks the brokers for the offset behind the last message of each partition; joins no group. Of
- * the options those count that say how to connect. -1: the partition is not there. */
-NODISCARD enum status stream_read_ends(const char *url,
-                                       const struct stream_producer_options *options,
-                                       const struct stream_partition *partitions, size_t n,
-                                       int64_t *ends, struct error *err);
+/** Asks the brokers for every partition of options' topics; joins no group, which need not be
+ * named. ST_NOT_FOUND: a topic that is not there. What comes out lives in `arena`. */
+NODISCARD enum status stream_read_extents(const char *url,
+                                          const struct stream_consumer_options *options,
+                                          struct arena *arena, struct stream_extent **out,
+                                          size_t *n, struct error *err);
 
 /* Named by the dispatcher alone. */
 extern const struct stream_ops stream_kafka;

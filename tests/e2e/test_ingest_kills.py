@@ -1,5 +1,5 @@
-"""Three members gather 100,000 records of 12 partitions, while members and the broker are killed: every good record is in
-exactly one shard of the catalog, and every bad one is a dead letter.
+"""Three coordinators gather 100,000 records of 12 partitions, and workers work on them, while coordinators, workers and the
+broker are killed: every good record is exactly one sample of the catalog, and every bad one a dead letter.
 
     test_ingest_kills.py [SEED [RECORDS]]
 
@@ -16,12 +16,13 @@ import sys
 import tempfile
 import time
 
+from fleet import WORKERS, Fleet, wait_for
 from harness import BINARY, make_images, psql, reinforce, require, write_job
 
 BROKERS, MEMBER = os.environ["KAFKA_BROKERS"], os.environ["INGEST_MEMBER"]
 SEED = int(sys.argv[1]) if len(sys.argv) > 1 else 1
 N_RECORDS = int(sys.argv[2]) if len(sys.argv) > 2 else 100_000
-N_PARTITIONS, N_MEMBERS, N_BAD, N_AGAIN = 12, 3, 60, 500
+N_PARTITIONS, N_BAD, N_AGAIN = 12, 60, 500
 rng = random.Random(SEED)
 
 
@@ -42,43 +43,38 @@ def produce(tmp, first, last):
                             stdout=subprocess.DEVNULL)
 
 
-def members_are_killed(tmp, job, database):
-    """Runs until the catalog has all records; returns how many members and brokers were killed."""
+def a_fleet_is_killed(tmp, fleet):
+    """Runs until the catalog has all samples; returns how many processes and brokers were killed."""
     n_kills = n_broker_kills = 0
-    log = open(tmp / "members.log", "w")
-    members = [subprocess.Popen([MEMBER, job], stdout=log, stderr=log) for _ in range(N_MEMBERS)]
-    producers = [produce(tmp, N_RECORDS // 2, N_RECORDS)]
-    deadline = time.monotonic() + 240
-    want = str(N_RECORDS)
-    while psql(database, "select coalesce(sum(n_records), 0) from reinforce.ingest_offsets").strip() != want:
-        require(time.monotonic() < deadline, f"not all records came:\n{(tmp / 'members.log').read_text()[-3000:]}")
+    starts = [lambda at=at: fleet.coordinator(at) for at in (0, 1, 0)] + [fleet.worker, fleet.worker]
+    processes = [start() for start in starts]
+    producer = produce(tmp, N_RECORDS // 2, N_RECORDS)
+    deadline = time.monotonic() + 300
+    while psql("chaos", "select count(*) from reinforce.samples").strip() != str(N_RECORDS):
+        tails = "\n".join(p.log.read_text()[-1500:] for p in processes)
+        require(time.monotonic() < deadline, f"not all samples were made:\n{tails}")
+        for process in processes:
+            require(process.poll() is None, f"{process.args[1]} gave up:\n{tails}")
         time.sleep(0.3 + rng.random())
-        if n_kills < 12 and rng.random() < 0.6:
-            victim = rng.randrange(N_MEMBERS)
-            members[victim].send_signal(rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]))
-            members[victim].wait()
+        if n_kills < 14 and rng.random() < 0.6:
+            victim = rng.randrange(len(processes))
+            processes[victim].send_signal(rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]))
+            processes[victim].wait()
             n_kills += 1
-            members[victim] = subprocess.Popen([MEMBER, job], stdout=log, stderr=log)
+            processes[victim] = starts[victim]()
         if n_broker_kills < 3 and rng.random() < 0.15:
             broker("kill")
             time.sleep(rng.random())
             broker("start")
             n_broker_kills += 1
-        for i, member in enumerate(members):
-            require(member.poll() is None, f"member {i} gave up:\n{(tmp / 'members.log').read_text()[-3000:]}")
-    time.sleep(1)  # one that has just begun does not know the signal yet
-    for member in members:
-        member.send_signal(signal.SIGTERM)
-    codes = [member.wait(60) for member in members]
-    require(codes == [0] * N_MEMBERS, f"members end when asked to: {codes}\n{(tmp / 'members.log').read_text()[-3000:]}")
-    for producer in producers:
-        require(producer.wait() == 0, "everything was produced")
-    log.close()
+    require(producer.wait() == 0, "everything was produced")
+    readers = {p.log for p in fleet.processes if "partition_begun" in p.log.read_text()}
+    require(len(readers) >= 3, f"coordinators that stand by read, too: {readers}")
     return n_kills, n_broker_kills
 
 
-def check_lists(tmp, database):
-    keys = psql(database, "select input_key from reinforce.shards order by shard").split()
+def check_catalog(tmp):
+    keys = psql("chaos", "select input_key from reinforce.shards order by shard").split()
     seen = {}
     for key in keys:
         for line in (tmp / "out" / key).read_text().splitlines():
@@ -87,6 +83,8 @@ def check_lists(tmp, database):
             seen[uid] = key
     missing = [i for i in range(N_RECORDS) if f"u{i}" not in seen]
     require(len(seen) == N_RECORDS and not missing, f"{len(seen)} records in the catalog; missing {missing[:5]}")
+    samples = psql("chaos", "select count(*), count(distinct uid) from reinforce.samples").strip()
+    require(samples == f"{N_RECORDS}|{N_RECORDS}", f"samples, and different ones: {samples}")
     return len(keys)
 
 
@@ -136,15 +134,52 @@ def runs_share_a_job(tmp):
     require(reinforce("verify", tmp / "shared").returncode == 0, "verify agrees")
 
 
+def a_fleet_reads_to_the_end(tmp, keys):
+    """A job that does not follow is done when all is read and made, and goes on when it is submitted again."""
+    make_images(tmp / "few", 40, broken=False)
+    url = f"sqlite:{tmp}/few.sqlite"
+    job = write_job(tmp / "few.yaml", "kafka:few", tmp / "few-out", catalog={"url": url}, workers=WORKERS,
+                    input={"shard_samples": 9}, kafka={"brokers": BROKERS, "follow": False})
+    subprocess.run([MEMBER, "--create", BROKERS, "few", "3"], check=True)
+    with Fleet(tmp / "few-logs", url, keys) as fleet:
+        for limit in (25, 40):
+            reinforce("produce", "--brokers", BROKERS, "--topic", "few", "--limit", str(limit), tmp / "few")
+            require("running" in reinforce("submit", job).stdout or limit == 25, "it runs again")
+            if limit == 25:
+                fleet.coordinator()
+                fleet.worker()
+            wait_for("the job is done", lambda: fleet.status("e2e")["state"] == "done")
+            samples = fleet.status("e2e")["samples"]
+            require(samples["done"] == limit, f"{samples} of {limit}")
+            require(reinforce("verify", tmp / "few-out").returncode == 0, "verify agrees")
+            lags = json.loads(reinforce("ingest", "status", "--catalog", url, "--json", "e2e").stdout)["partitions"]
+            require(len(lags) == 3 and all(p["lag"] == 0 for p in lags), f"nothing is left: {lags}")
+
+
+def a_stream_that_is_not_there_pauses_its_job(tmp, keys):
+    url = f"sqlite:{tmp}/gone.sqlite"
+    job = write_job(tmp / "gone.yaml", "kafka:no-such-topic", tmp / "gone-out", catalog={"url": url}, workers=WORKERS,
+                    kafka={"brokers": BROKERS})
+    reinforce("submit", job)
+    with Fleet(tmp / "gone-logs", url, keys) as fleet:
+        fleet.coordinator()
+        wait_for("the job is paused", lambda: fleet.status("e2e")["state"] == "paused")
+        require("no-such-topic" in fleet.status("e2e")["note"], "the note names the topic")
+
+
 with tempfile.TemporaryDirectory() as tmp:
     tmp = pathlib.Path(tmp)
+    reinforce("keys", "new", tmp / "keys")
     what_retention_took_is_told(tmp)
     runs_share_a_job(tmp)
+    a_fleet_reads_to_the_end(tmp, tmp / "keys")
+    a_stream_that_is_not_there_pauses_its_job(tmp, tmp / "keys")
     subprocess.run([MEMBER, "--create", BROKERS, "chaos", str(N_PARTITIONS)], check=True)
     subprocess.run(["createdb", "chaos"], check=True)
     url = f"{os.environ['POSTGRES_URL']}/chaos"
     reinforce("db", "migrate", "--catalog", url)
     job = write_job(tmp / "chaos.yaml", "kafka:chaos", tmp / "out", input={"shard_samples": 700}, catalog={"url": url},
+                    captioners=[], workers={**WORKERS, "part_samples": 500, "queue_items": 64},
                     kafka={"brokers": BROKERS, "shard_age": "1s", "shard_bytes": "64KiB", "dead_letters": "chaos-dead",
                            "window": 20000, "properties": "session.timeout.ms=3000\n"})
     require(produce(tmp, 0, N_RECORDS // 2).wait() == 0, "the first half is there")
@@ -153,8 +188,10 @@ with tempfile.TemporaryDirectory() as tmp:
         kcat("-P", "-t", "chaos", "-p", str(i % N_PARTITIONS), text=line + "\n")
     again = "".join(f'u{i}|{{"uid": "u{i}", "image": "cGl4ZWxz", "text": "text {i}"}}\n' for i in range(N_AGAIN))
     kcat("-P", "-t", "chaos", "-K", "|", "-X", "topic.partitioner=murmur2_random", text=again)
-    n_kills, n_broker_kills = members_are_killed(tmp, job, "chaos")
-    n_shards = check_lists(tmp, "chaos")
+    reinforce("submit", job)
+    with Fleet(tmp / "logs", url, tmp / "keys") as fleet:
+        n_kills, n_broker_kills = a_fleet_is_killed(tmp, fleet)
+    n_shards = check_catalog(tmp)
     counts = psql("chaos", "select sum(n_records), sum(n_duplicates), sum(n_refused) from reinforce.ingest_offsets")
     require(counts.strip() == f"{N_RECORDS}|{N_AGAIN}|{N_BAD}", f"records, duplicates, refused: {counts}")
     letters = {}
@@ -163,5 +200,5 @@ with tempfile.TemporaryDirectory() as tmp:
         origin = re.search(r"reinforce\.topic=chaos,reinforce\.partition=\d+,reinforce\.offset=\d+", headers)[0]
         require(letters.setdefault(origin, value) == value, "one origin, one record")
     require(sorted(letters.values()) == sorted(bad), "dead letters are exactly the bad records")
-    print(f"seed {SEED}: {N_RECORDS} records in {n_shards} shards, each once; {n_kills} members and {n_broker_kills} "
+    print(f"seed {SEED}: {N_RECORDS} records in {n_shards} shards, each once; {n_kills} processes and {n_broker_kills} "
           "brokers were killed")

@@ -779,6 +779,10 @@ static void a_job_moves_only_from_the_state_it_is_in(struct fixture *f)
     assert_int_equal(row.job.state, CATALOG_JOB_RUNNING);
     assert_int_equal(row.priority, 0);
     assert_int_equal(row.rated_ms, 0);
+    assert_status(/* there are shards to be done */
+                  catalog_job_move(f->catalog, f->job.job, CATALOG_JOB_RUNNING, CATALOG_JOB_DONE,
+                                   "", &err),
+                  ST_CONFLICT);
     assert_ok(catalog_job_move(f->catalog, f->job.job, CATALOG_JOB_RUNNING, CATALOG_JOB_PAUSED,
                                "for lunch", &err));
     assert_status(

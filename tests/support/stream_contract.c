@@ -202,6 +202,7 @@ static void reading_begins_where_the_caller_says(const struct stream_target *t)
     stream_wait(c, STREAM_CAUGHT_UP, &event);
     assert_int_equal(event.n_partitions, 1);
     assert_string_equal(event.partitions[0].topic, "begin");
+    assert_int_equal(event.end, 6);
     at.offset = 6; /* told to the group, which does not decide */
     assert_ok(stream_consumer_commit(c, &at, 1, &err));
     at.offset = 2;
@@ -217,6 +218,42 @@ static void reading_begins_where_the_caller_says(const struct stream_target *t)
     stream_expect(c, 1, 1);
     stream_consumer_close(&c);
     stream_producer_close(&p);
+}
+
+static void extents_are_read_by_name_and_by_pattern(const struct stream_target *t)
+{
+    static const char *const by_name[] = {"reach-a"}, *const by_pattern[] = {"^reach-.*"},
+                             *const missing[] = {"reach-c"};
+    struct stream_consumer_options options = {
+        .client = "test", .topics = by_name, .n_topics = 1, .connect_ms = CONNECT_MS};
+    struct stream_producer *p = stream_open_producer(t->url);
+    struct stream_extent *extents;
+    struct arena arena;
+    struct error err = {0};
+    size_t n, n_messages = 0;
+
+    t->create_topic(t->ctx, "reach-a", 2);
+    t->create_topic(t->ctx, "reach-b", 1);
+    stream_produce(p, "reach-a", 1, 0, 4);
+    stream_produce(p, "reach-b", 0, 0, 3);
+    stream_producer_close(&p);
+    arena_init(&arena, 1 << 20);
+    assert_ok(stream_read_extents(t->url, &options, &arena, &extents, &n, &err));
+    assert_int_equal(n, 2);
+    for (size_t i = 0; i < n; i++) {
+        assert_string_equal(extents[i].topic, "reach-a");
+        assert_int_equal(extents[i].begin, 0);
+        assert_int_equal(extents[i].end, extents[i].partition == 1 ? 4 : 0);
+    }
+    options.topics = by_pattern;
+    assert_ok(stream_read_extents(t->url, &options, &arena, &extents, &n, &err));
+    assert_int_equal(n, 3);
+    for (size_t i = 0; i < n; i++)
+        n_messages += (size_t)(extents[i].end - extents[i].begin);
+    assert_int_equal(n_messages, 7);
+    options.topics = missing;
+    assert_status(stream_read_extents(t->url, &options, &arena, &extents, &n, &err), ST_NOT_FOUND);
+    arena_release(&arena);
 }
 
 static void a_paused_partition_is_silent_and_loses_nothing(const struct stream_target *t)
@@ -375,6 +412,7 @@ void stream_contract(const struct stream_target *t)
 {
     messages_arrive_as_they_were_sent(t);
     reading_begins_where_the_caller_says(t);
+    extents_are_read_by_name_and_by_pattern(t);
     a_paused_partition_is_silent_and_loses_nothing(t);
     an_offset_that_is_gone_is_an_event(t);
     a_pattern_takes_every_topic_it_matches(t);

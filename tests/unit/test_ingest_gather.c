@@ -250,6 +250,34 @@ static void refused_records_move_the_offset(void **state)
     ingest_gather_destroy(&g);
 }
 
+static void offsets_without_records_are_passed(void **state)
+{
+    struct ingest_gather *g = create(&usual);
+    const struct ingest_batch *batch;
+    struct error err = {0};
+
+    (void)state;
+    begin(g, 0, 5);
+    begin(g, 1, CATALOG_INGEST_UNKNOWN);
+    assert_ok(ingest_gather_pass(g, "t", 0, 5, 0, &err)); /* nothing new */
+    assert_ok(ingest_gather_pass(g, "t", 2, 9, 0, &err)); /* not ours */
+    assert_int_equal(ingest_gather_wait_ms(g, 0), -1);
+    add(g, 0, 5, 0);
+    assert_ok(ingest_gather_pass(g, "t", 0, 8, 0, &err));
+    assert_ok(ingest_gather_pass(g, "t", 1, 30, 0, &err));
+    add(g, 0, 7, 0); /* was passed */
+    add(g, 0, 8, 0);
+    batch = cut(g, "0:5\n0:8\n");
+    assert_int_equal(batch->n_ranges, 2);
+    assert_int_equal(range_of(batch, 0)->end, 9);
+    assert_int_equal(range_of(batch, 0)->n_records, 2);
+    assert_int_equal(range_of(batch, 1)->begin, CATALOG_INGEST_UNKNOWN);
+    assert_int_equal(range_of(batch, 1)->end, 30);
+    assert_int_equal(range_of(batch, 1)->n_records, 0);
+    assert_int_equal(range_of(batch, 1)->n_refused, 0);
+    ingest_gather_destroy(&g);
+}
+
 static void what_was_here_or_is_not_ours_is_passed_over(void **state)
 {
     struct ingest_gather *g = create(&usual);
@@ -397,6 +425,7 @@ int main(void)
         cmocka_unit_test(duplicates_are_known_after_a_restart),
         cmocka_unit_test(without_a_window_nothing_is_a_duplicate),
         cmocka_unit_test(refused_records_move_the_offset),
+        cmocka_unit_test(offsets_without_records_are_passed),
         cmocka_unit_test(what_was_here_or_is_not_ours_is_passed_over),
         cmocka_unit_test(a_partition_that_ends_takes_what_waits_with_it),
         cmocka_unit_test(a_full_memory_pauses_who_fills_it),
