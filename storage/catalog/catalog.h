@@ -108,9 +108,8 @@ struct catalog_shard_plan {
 struct catalog_terms {
     int64_t lease_ms;
     int max_attempts;
-    int64_t part_samples; /* what a part holds, and */
-    int64_t
-        samples_at_work; /* how many more a worker may have begun: what its death puts in doubt */
+    int64_t part_samples;    /* what a part holds, and how many more */
+    int64_t samples_at_work; /* a worker may have begun: what its death puts in doubt */
 };
 
 /** A taken lease: all a worker needs to begin or go on. Strings are in the arena given. */
@@ -118,12 +117,12 @@ struct catalog_lease {
     int64_t job, shard, epoch;
     int64_t expires_ms; /* wall clock */
     int attempts;
+    bool is_poison; /* sample next_index kills: it is quarantined without being worked on */
     struct catalog_shard_plan plan;
     uint64_t next_offset, next_index; /* where the first part not yet committed begins */
     int64_t n_parts;                  /* committed so far */
     uint64_t suspect_end;  /* a sample before this index may have killed its worker: up to there */
     int64_t probe_samples; /* so many are worked on at a time, and committed before the next */
-    bool is_poison;        /* sample next_index has: it is quarantined without being worked on */
 };
 
 /** One of several leases that are asked for at once. */
