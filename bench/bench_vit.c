@@ -1,5 +1,5 @@
 /*
- * An image tower, timed round by round: bench_vit MODEL_DIR THREADS BLAS_THREADS IMAGES
+ * An image tower, timed round by round: bench_vit MODEL_DIR THREADS BLAS_THREADS IMAGES [int8]
  *
  * Each line on stdin runs one round of IMAGES images, shared out one by one among THREADS callers,
  * every product on BLAS_THREADS threads, and prints its seconds; so that a driver (bench_vit.py)
@@ -114,15 +114,18 @@ int main(int argc, char **argv)
     size_t S;
     int code;
 
-    if (argc != 5) {
-        (void)fprintf(stderr, "usage: bench_vit MODEL_DIR THREADS BLAS_THREADS IMAGES\n");
+    if (argc != 5 && !(argc == 6 && strcmp(argv[5], "int8") == 0)) {
+        (void)fprintf(stderr, "usage: bench_vit MODEL_DIR THREADS BLAS_THREADS IMAGES [int8]\n");
         return 2;
     }
     if (parse_i64(argv[2], 1, MAX_THREADS, &n_threads, &err) != ST_OK ||
         parse_i64(argv[3], 1, MAX_THREADS, &blas_threads, &err) != ST_OK ||
         parse_i64(argv[4], 1, 1 << 20, &n_images, &err) != ST_OK ||
-        snapshot_read(argv[1], NULL, &snapshot, &err) != ST_OK ||
-        weights_open(snapshot.weights_path, &weights, &err) != ST_OK ||
+        snapshot_read(argv[1], NULL, &snapshot, &err) != ST_OK)
+        return fail(&err);
+    if (argc == 6)
+        snapshot.vision.matrices = snapshot.text.matrices = MATRIX_INT8;
+    if (weights_open(snapshot.weights_path, &weights, &err) != ST_OK ||
         clip_create(&snapshot, &weights, &clip, &err) != ST_OK)
         return fail(&err);
     gemm_set_threads((int)blas_threads);

@@ -1,7 +1,6 @@
-"""ViT-L/14's image tower in float32: this engine against open_clip on PyTorch, taking turns in one run.
+"""ViT-L/14's image tower in float32 and int8: this engine against open_clip on PyTorch, taking turns in one run.
 
     python3 bench/bench_vit.py build/release/bench/bench_vit [--threads 2] [--images 8] [--rounds 5] [--model ViT-L-14]
-                               [--blas-threads 1] [--no-torch]
 
 Needs pip packages torch and open_clip_torch in the interpreter that runs it. Weights are random and go to a temporary
 folder that both engines read. Machines are noisy, so only the ratio of neighbouring rounds means something.
@@ -40,8 +39,8 @@ def write_snapshot(model, name, folder):
 
 
 class Engine:
-    def __init__(self, binary, folder, threads, blas_threads, images):
-        self.process = subprocess.Popen([binary, folder, str(threads), str(blas_threads), str(images)], text=True,
+    def __init__(self, binary, folder, threads, blas_threads, images, *form):
+        self.process = subprocess.Popen([binary, folder, str(threads), str(blas_threads), str(images), *form], text=True,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def ask(self, line):
@@ -73,10 +72,13 @@ def main():
         write_snapshot(model, args.model, folder)
         callers = Engine(args.binary, folder, args.threads, 1, args.images)
         inside = Engine(args.binary, folder, 1, args.threads, args.images)
+        int8 = Engine(args.binary, folder, args.threads, 1, args.images, "int8")
         ours = torch.tensor([float(x) for x in callers.ask("embed").split()])
+        near = torch.tensor([float(x) for x in int8.ask("embed").split()])
         theirs = torch.nn.functional.normalize(model.encode_image(image), dim=-1)[0]
         print(f"torch {torch.__version__}, open_clip {open_clip.__version__}, {args.model}, {args.threads} threads, "
-              f"{args.images} images a round; embeddings differ by {(ours - theirs).abs().max():.1e}")
+              f"{args.images} images a round; embeddings differ by {(ours - theirs).abs().max():.1e}, in int8 their cosine is "
+              f"{(near * theirs).sum():.5f}")
 
         def torch_round(batch):
             x = image.expand(batch, -1, -1, -1).contiguous()
@@ -89,6 +91,7 @@ def main():
             "callers": lambda: float(callers.ask("")),
             "torch, batch of 1": lambda: torch_round(1),
             "inside the product": lambda: float(inside.ask("")),
+            "int8": lambda: float(int8.ask("")),
             f"torch, batch of {args.images}": lambda: torch_round(args.images),
         }
         for run in kinds.values():
@@ -100,11 +103,12 @@ def main():
         for kind, t in times.items():
             print(f"{kind:22s} {args.images / statistics.median(t):7.3f} images/s (best {args.images / min(t):.3f})")
         best = min((k for k in kinds if k.startswith("torch")), key=lambda k: statistics.median(times[k]))
-        for kind in ("callers", "inside the product"):
+        for kind in ("callers", "inside the product", "int8"):
             ratio = statistics.median(b / a for a, b in zip(times[kind], times[best]))
             print(f"ratio to {best}: {ratio:.2f} ({kind})")
         callers.close()
         inside.close()
+        int8.close()
 
 
 if __name__ == "__main__":

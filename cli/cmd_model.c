@@ -1,5 +1,6 @@
 #include "cli/command.h"
 #include "cli/job_args.h"
+#include "cli/model_fidelity.h"
 #include "cli/tool_io.h"
 #include "reinforce/base/clock.h"
 #include "reinforce/models/siglip.h"
@@ -328,33 +329,80 @@ static enum status print_lines(json_t *answer, struct error *err)
     return st;
 }
 
+static enum status fidelity(const char *dir, const struct model_fidelity_input *input,
+                            json_t **out, struct error *err)
+{
+    *out = json_pack("{s:o}", "model", tool_json_text(bytes_of_string(dir)));
+    if (*out == NULL)
+        return error_set(err, ST_NO_MEMORY, "could not allocate the answer");
+    return model_fidelity(dir, input, *out, err);
+}
+
+static enum status answer_of(const char *verb, const char *model,
+                             const struct model_fidelity_input *input, json_t **answer,
+                             struct error *err)
+{
+    char dir[PATH_MAX];
+    enum status st;
+
+    if (strcmp(verb, "pull") == 0)
+        return pull(model, answer, err);
+    st = tool_model_dir(model, dir, err);
+    if (st != ST_OK)
+        return st;
+    if (strcmp(verb, "info") == 0)
+        return info(dir, answer, err);
+    if (strcmp(verb, "check") == 0)
+        return check(dir, answer, err);
+    return fidelity(dir, input, answer, err);
+}
+
+/* What is wrong with the arguments; NULL: nothing. */
+static const char *complaint(const char *verb, bool has_model,
+                             const struct model_fidelity_input *input)
+{
+    bool has_input = input->n_images > 0 || input->texts != NULL;
+
+    if (strcmp(verb, "info") != 0 && strcmp(verb, "check") != 0 && strcmp(verb, "pull") != 0 &&
+        strcmp(verb, "fidelity") != 0)
+        return "say info, check, pull or fidelity, and one model";
+    if (!has_model)
+        return "a model is missing";
+    if (strcmp(verb, "fidelity") == 0)
+        return has_input ? NULL : "name images, or --texts-file";
+    return has_input ? "more than one model" : NULL;
+}
+
 static int run(int argc, char **argv)
 {
-    static const struct option options[] = {{"json", no_argument, NULL, 'j'}, {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"json", no_argument, NULL, 'j'},
+                                            {"texts-file", required_argument, NULL, 't'},
+                                            {NULL, 0, NULL, 0}};
+    struct model_fidelity_input input = {.images = argv};
     struct error err = {0};
     json_t *answer = NULL;
-    const char *model;
-    char dir[PATH_MAX];
+    const char *why;
     bool json = false;
     enum status st;
     int c;
 
     optind = 1;
     while ((c = command_next_option(&cmd_model, argc, argv, "", options)) != -1) {
-        if (c != 'j')
+        if (c == 'j')
+            json = true;
+        else if (c == 't')
+            input.texts = optarg;
+        else
             return EXIT_USAGE;
-        json = true;
     }
-    if (optind + 2 != argc)
-        return command_usage(&cmd_model, "say info, check or pull, and one model");
-    model = argv[optind + 1];
-    if (strcmp(argv[optind], "pull") == 0)
-        st = pull(model, &answer, &err);
-    else if (strcmp(argv[optind], "info") != 0 && strcmp(argv[optind], "check") != 0)
-        return command_usage(&cmd_model, "say info, check or pull, and one model");
-    else if ((st = tool_model_dir(model, dir, &err)) == ST_OK)
-        st = strcmp(argv[optind], "info") == 0 ? info(dir, &answer, &err)
-                                               : check(dir, &answer, &err);
+    if (optind + 2 < argc) {
+        input.images = argv + optind + 2;
+        input.n_images = (size_t)(argc - optind - 2);
+    }
+    why = complaint(optind < argc ? argv[optind] : "", optind + 1 < argc, &input);
+    if (why != NULL)
+        return command_usage(&cmd_model, "%s", why);
+    st = answer_of(argv[optind], argv[optind + 1], &input, &answer, &err);
     if (st == ST_OK)
         st = json ? tool_print_json(answer, &err) : print_lines(answer, &err);
     json_decref(answer);
@@ -364,8 +412,8 @@ static int run(int argc, char **argv)
 /* clang-format off: as it is printed */
 const struct command cmd_model = {
     .name = "model",
-    .synopsis = "reinforce model info|check|pull MODEL [--json]",
-    .summary = "says what a snapshot is, or whether it works; fetches one",
+    .synopsis = "reinforce model info|check|pull|fidelity MODEL [--texts-file FILE] [--json] [IMAGE...]",
+    .summary = "says what a snapshot is, whether it works, and what int8 does to it; fetches one",
     .help = "`model info` reads the snapshot's configs and the headers of its weights: family,\n"
             "activation, parameters, sizes, preprocessing, tokenizer, memory by element type,\n"
             "and the digest that jobs record.\n"
@@ -379,6 +427,11 @@ const struct command cmd_model = {
             "what a snapshot is read from, goes on where an earlier pull stopped, and checks\n"
             "every file's length and digest. It prints the folder.\n"
             "\n"
+            "`model fidelity` runs it in float32 and with `weights: int8` and compares: of a teacher\n"
+            "the cosines of images and texts (mean, 1st percentile, least), of a captioner how\n"
+            "many greedy captions are the same, and of those how far their mean log-probabilities\n"
+            "are apart; and the milliseconds that one takes, on one thread.\n"
+            "\n"
             "MODEL of the others is a snapshot's folder, or hf://OWNER/NAME[@REVISION], which\n"
             "is pulled if it is not here; so is `model:` in a job file.\n"
             "\n"
@@ -388,12 +441,14 @@ const struct command cmd_model = {
             "  REINFORCE_MODELS  where snapshots are kept; default ~/.cache/reinforce/models\n"
             "\n"
             "Options:\n"
-            "  --json   prints one JSON object\n"
+            "  --texts-file FILE  UTF-8, one text a line, for fidelity\n"
+            "  --json             prints one JSON object\n"
             "\n"
             "Examples:\n"
             "  reinforce model info models/DFN2B-CLIP-ViT-L-14\n"
             "  reinforce model check --json models/DFN2B-CLIP-ViT-L-14\n"
             "  reinforce model pull apple/DFN2B-CLIP-ViT-L-14\n"
+            "  reinforce model fidelity deploy/models/clip-a --texts-file captions.txt images/*.png\n"
             "\n"
             "Exit codes:\n"
             "  0  done, and the model works\n"

@@ -16,6 +16,7 @@ static enum status open_teacher(const struct job_teacher *spec, const atomic_boo
         .clean = spec->clean,
         .special_tokens_in_text = spec->special_tokens_in_text,
         .activation = spec->activation,
+        .matrices = spec->weights,
     };
     enum status st;
 

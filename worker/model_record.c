@@ -6,10 +6,10 @@
 enum { MAX_BYTES = 1 << 20 };
 
 static enum status add(json_t *list, const char *name, const char *model, const char *family,
-                       const char *digest, struct error *err)
+                       const char *digest, const char *weights_type, struct error *err)
 {
-    json_t *entry = json_pack("{s:s, s:s, s:s, s:s}", "name", name, "model", model, "family",
-                              family, "digest", digest);
+    json_t *entry = json_pack("{s:s, s:s, s:s, s:s, s:s*}", "name", name, "model", model, "family",
+                              family, "digest", digest, "weights_type", weights_type);
 
     if (json_array_append_new(list, entry) != 0)
         return error_set(err, ST_NO_MEMORY, "could not allocate the record of models");
@@ -17,20 +17,17 @@ static enum status add(json_t *list, const char *name, const char *model, const 
 }
 
 /* What the job file does not say of how a captioner runs. */
-static enum status add_settings(json_t *list, const struct captioner_info *info, struct error *err)
+static enum status add_caps(json_t *list, const struct captioner_info *info, struct error *err)
 {
-    json_t *entry = json_array_get(list, json_array_size(list) - 1), *settings;
-    int failed = 0;
+    json_t *entry = json_array_get(list, json_array_size(list) - 1), *caps;
 
-    if (info->weights_type != NULL)
-        failed |= json_object_set_new(entry, "weights_type", json_string(info->weights_type));
-    if (info->has_caps) {
-        settings = json_pack("{s:f, s:f, s:I}", "attention_cap", info->attention_cap, "final_cap",
-                             info->final_cap, "sliding_window", (json_int_t)info->sliding_window);
-        failed |= json_object_update_new(entry, settings);
-    }
-    return failed == 0 ? ST_OK
-                       : error_set(err, ST_NO_MEMORY, "could not allocate the record of models");
+    if (!info->has_caps)
+        return ST_OK;
+    caps = json_pack("{s:f, s:f, s:I}", "attention_cap", info->attention_cap, "final_cap",
+                     info->final_cap, "sliding_window", (json_int_t)info->sliding_window);
+    return json_object_update_new(entry, caps) == 0
+               ? ST_OK
+               : error_set(err, ST_NO_MEMORY, "could not allocate the record of models");
 }
 
 static enum status add_preprocess(json_t *list, const struct preprocess *pre, struct error *err)
@@ -58,15 +55,15 @@ static enum status describe(const struct engine *engine, json_t *record, struct 
         const struct captioner_info *info = captioner_info(engine->captioners[i]);
 
         st = add(captioners, job->captioners[i].name, job->captioners[i].model, info->family,
-                 info->weights_digest, err);
+                 info->weights_digest, info->weights_type, err);
         if (st == ST_OK)
-            st = add_settings(captioners, info, err);
+            st = add_caps(captioners, info, err);
     }
     for (size_t i = 0; i < engine->n_teachers && st == ST_OK; i++) {
         const struct teacher_info *info = teacher_info(engine->teachers[i]);
 
         st = add(teachers, job->teachers[i].name, job->teachers[i].model, info->family,
-                 info->weights_digest, err);
+                 info->weights_digest, info->weights_type, err);
         if (st == ST_OK)
             st = add_preprocess(teachers, &info->preprocess, err);
     }

@@ -39,8 +39,8 @@ struct job_captioner {
     const char *column; /* "syn_text" + suffix */
     enum job_caption_post post;
     bool attention_cap, final_cap, sliding_window; /* PaliGemma 2 */
-    enum matrix_form weights;                      /* PaliGemma */
-    enum kv_type kv_cache;                         /* PaliGemma */
+    enum matrix_form weights;
+    enum kv_type kv_cache; /* PaliGemma */
     struct caption_options how;
     struct job_remote remote;
     int image_side;           /* served: longest side that is sent, pixels; 0: as it is */
@@ -55,6 +55,7 @@ struct job_teacher {
     const char *activation;
     enum teacher_clean clean;
     bool special_tokens_in_text;
+    enum matrix_form weights;
     struct job_remote remote;
     const char *text_model; /* served: the model that takes texts; NULL: `model` */
     int dim;                /* served: what the server must answer with; 0: whatever it does */

@@ -177,8 +177,11 @@ static enum status check_served_teacher(const struct job_teacher *teacher,
 
     if (st != ST_OK || teacher->remote.server == NULL)
         return st;
-    if (teacher->clean != TEACHER_CLEAN_AUTO || teacher->special_tokens_in_text) {
-        key = teacher->special_tokens_in_text ? "special_tokens_in_text" : "clean";
+    if (teacher->clean != TEACHER_CLEAN_AUTO || teacher->special_tokens_in_text ||
+        teacher->weights != MATRIX_STORED) {
+        key = teacher->weights != MATRIX_STORED ? "weights"
+              : teacher->special_tokens_in_text ? "special_tokens_in_text"
+                                                : "clean";
         (void)error_set(err, ST_INVALID, "is the server's business; leave the key out");
     } else if (job_parse_triple(teacher->mean, values, err) != ST_OK) {
         key = "mean";

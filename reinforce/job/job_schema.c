@@ -321,10 +321,11 @@ static const struct job_option captioner_options[] = {
          "PaliGemma 2: apply the soft cap of logits, which changes probabilities and no order."),
     BOOL("sliding_window", CAPTIONER(sliding_window), "false", true,
          "PaliGemma 2: apply the config's attention window, without which the model was trained."),
-    ENUM("weights", CAPTIONER(weights), "stored", weight_forms, true,
-         "PaliGemma: stored keeps the weights as they are in the file; int8 quantises them when "
-         "they are loaded, and every token's activations on the way: about four times as fast, "
-         "half the memory, captions that may differ."),
+    ENUM(
+        "weights", CAPTIONER(weights), "stored", weight_forms, true,
+        "stored keeps the weights as they are in the file; int8 quantises those of the blocks when "
+        "they are loaded, and every token's activations on the way: about three times as fast, "
+        "less memory, captions that may differ. `reinforce model fidelity` says how much."),
     ENUM("kv_cache", CAPTIONER(kv_cache), "float32", kv_types, true,
          "PaliGemma: how keys and values of what is said are kept; bfloat16 takes half the memory "
          "of float32 and int8 a quarter, and captions may differ."),
@@ -357,6 +358,10 @@ static const struct job_option teacher_options[] = {
     BOOL("special_tokens_in_text", TEACHER(special_tokens_in_text), "false", true,
          "Let text that spells a special token become that token; false is right for data you did "
          "not write."),
+    ENUM("weights", TEACHER(weights), "stored", weight_forms, true,
+         "stored multiplies in float32; int8 quantises the blocks' weights when they are loaded, "
+         "and every token's activations on the way: about three times as fast, embeddings that "
+         "differ a little. `reinforce model fidelity` says how much. Not for FastViT towers."),
     REMOTE(TEACHER, teacher_protocols,
            "openai (/embeddings), oip (Open Inference Protocol v2 over HTTP)"),
     TEXT("text_model", TEACHER(text_model), "", true,

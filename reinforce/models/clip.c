@@ -51,6 +51,10 @@ static enum status load_image_tower(struct weights *weights, enum naming naming,
     enum status st;
 
     clip->is_fastvit = config->fastvit != NULL;
+    if (clip->is_fastvit && config->matrices == MATRIX_INT8)
+        return error_set(err, ST_INVALID,
+                         "weights: int8 is for transformers, and this model's image tower is a "
+                         "FastViT; leave the key out");
     if (clip->is_fastvit)
         return fastvit_load(weights, naming, config->fastvit, (size_t)config->image_size, clip->dim,
                             &clip->fastvit, err);
@@ -248,22 +252,19 @@ enum status clip_encode_texts(const struct clip *clip, const int32_t *const *ids
     return st;
 }
 
-static size_t tower_floats(const struct transformer *t, size_t T)
-{
-    size_t D = t->width;
-
-    return 3 * T * D + T * MAX(3 * D, t->mlp_width) + MIN(T, (size_t)ATTENTION_TILE) * T;
-}
-
 size_t clip_scratch_bytes(const struct clip *clip)
 {
     const struct vit *vit = &clip->vit;
     size_t stem = vit->stem.first.w != NULL ? 5 * vit->image_size * vit->image_size * 3 : 0;
     size_t patches = vit->n_tokens * (3 * vit->patch_size * vit->patch_size + vit->width);
-    size_t image = clip->is_fastvit
-                       ? fastvit_scratch_floats(&clip->fastvit)
-                       : stem + MAX(patches, tower_floats(&vit->blocks, vit->n_tokens));
-    size_t text = tower_floats(&clip->text.blocks, MAX(clip->context_length, (size_t)PASS_TOKENS));
+    size_t image =
+        clip->is_fastvit
+            ? fastvit_scratch_floats(&clip->fastvit)
+            : stem + MAX(patches, vit->n_tokens * vit->width +
+                                      transformer_scratch_floats(&vit->blocks, vit->n_tokens));
+    size_t n_text = MAX(clip->context_length, (size_t)PASS_TOKENS);
+    size_t text =
+        n_text * clip->text.width + transformer_scratch_floats(&clip->text.blocks, n_text);
 
     /* an arena's chunk may stay unused up to the size of the allocation that did not fit */
     return 2 * MAX(image, text) * sizeof(float) + (128 << 10);

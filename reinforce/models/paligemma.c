@@ -203,7 +203,7 @@ void paligemma_memory(const struct snapshot *s, const struct weights *weights, s
                          ? int8_rows_floats(n, MAX(tower->width, tower->mlp_width))
                          : 0;
     size_t encode = n * (3 * tower->width + MAX(3 * tower->width, tower->mlp_width)) +
-                    MAX(ATTENTION_TILE * n, product) + 3 * side * side;
+                    ATTENTION_TILE * n + product + 3 * side * side;
 
     *out = (struct paligemma_memory){
         .weights = weights_bytes(s, weights),

@@ -230,21 +230,15 @@ enum status siglip_encode_text(const struct siglip *siglip, const int32_t *ids,
     return st;
 }
 
-static size_t tower_floats(const struct transformer *t, size_t T)
-{
-    size_t D = t->width;
-
-    return 3 * T * D + T * MAX(3 * D, t->mlp_width) + MIN(T, (size_t)ATTENTION_TILE) * T;
-}
-
 size_t siglip_scratch_bytes(const struct siglip *siglip)
 {
     const struct vit *vit = &siglip->vit;
     size_t T = MAX(siglip->naflex_patches, vit->n_tokens), D = vit->width;
     size_t naflex = siglip->naflex_patches > 0 ? T * D + T * vit->grid * D : 0;
     size_t patches = T * 3 * vit->patch_size * vit->patch_size;
-    size_t image = T * D + naflex + patches + tower_floats(&vit->blocks, T);
-    size_t text = tower_floats(&siglip->text.blocks, siglip->context_length);
+    size_t image = T * D + naflex + patches + T * D + transformer_scratch_floats(&vit->blocks, T);
+    size_t text = siglip->context_length * siglip->text.width +
+                  transformer_scratch_floats(&siglip->text.blocks, siglip->context_length);
 
     /* an arena's chunk may stay unused up to the size of the allocation that did not fit */
     return 2 * MAX(image, text) * sizeof(float) + (128 << 10);

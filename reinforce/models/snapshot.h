@@ -41,7 +41,7 @@ struct vision_config {
     enum vit_form form;
     const struct fastvit_shape *fastvit; /* the tower is one of these; NULL: a transformer */
     size_t naflex_patches;     /* most patches of an image of any aspect ratio; 0: square images */
-    enum matrix_form matrices; /* PaliGemma's: how its blocks are kept */
+    enum matrix_form matrices; /* how the matrices of its blocks are kept */
 };
 
 enum text_head {
@@ -57,6 +57,7 @@ struct text_config {
     enum text_head head;
     bool bidirectional; /* every token sees every other, padding included */
     bool mixers;        /* a convolutional block before the layers and one behind: MobileCLIP-S0 */
+    enum matrix_form matrices; /* how the matrices of its blocks are kept */
 };
 
 /** Plain data; describes, owns nothing. */

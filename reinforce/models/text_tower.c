@@ -143,7 +143,7 @@ enum status text_tower_load(struct weights *weights, enum naming naming, const c
     if (st == ST_OK) {
         (void)snprintf(full, sizeof full, "%s%s", prefix, names->blocks);
         st = transformer_load(weights, full, naming, config->mixers ? 1 : 0, &config->shape,
-                              MATRIX_STORED, &out->blocks, err);
+                              config->matrices, &out->blocks, err);
     }
     if (st == ST_OK) {
         (void)snprintf(full, sizeof full, "%s%s", prefix, names->ln_final);

@@ -188,7 +188,15 @@ struct work {
     float *normed; /* [T, D] */
     float *wide;   /* [T, max(3 D, mlp)] */
     float *mixed;  /* [T, D] */
+    float *codes;  /* of quantised rows; NULL: weights are float32 */
 };
+
+static size_t codes_floats(const struct transformer *t, size_t T)
+{
+    bool is_int8 = t->n_layers > 0 && t->blocks[0].qkv.w == NULL;
+
+    return is_int8 ? int8_rows_floats(T, MAX(t->width, t->mlp_width)) : 0;
+}
 
 static enum status work_init(const struct transformer *t, size_t T, struct arena *scratch,
                              struct work *work, struct error *err)
@@ -200,29 +208,36 @@ static enum status work_init(const struct transformer *t, size_t T, struct arena
         st = arena_alloc(scratch, T * MAX(3 * D, t->mlp_width) * sizeof(float), &work->wide, err);
     if (st == ST_OK)
         st = arena_alloc(scratch, T * D * sizeof(float), &work->mixed, err);
+    work->codes = NULL;
+    if (st == ST_OK && codes_floats(t, T) > 0)
+        st = arena_alloc(scratch, codes_floats(t, T) * sizeof(float), &work->codes, err);
     return st;
 }
 
-/* One sample's rows. */
-static enum status apply(const struct linear *l, float *y, const float *x, size_t T,
-                         struct arena *scratch, struct error *err)
+/* In int8 a row's bits never depend on the others. */
+static void apply_int8(const struct linear *l, float *y, const float *x, size_t M, float *codes)
 {
-    struct arena mark = *scratch;
-    struct int8_rows rows;
-    float *memory;
-    enum status st = ST_OK;
+    struct int8_rows rows = int8_quantize(x, M, l->in, codes);
 
-    if (l->w != NULL) {
-        ops_linear(y, x, l->in, l->w, l->b, T, l->out, l->in);
-        return ST_OK;
-    }
-    st = arena_alloc(scratch, int8_rows_floats(T, l->in) * sizeof *memory, &memory, err);
-    if (st != ST_OK)
-        return st;
-    rows = int8_quantize(x, T, l->in, memory);
     int8_product(&l->int8, l->out, y, &rows, l->b);
-    arena_rewind(scratch, &mark);
-    return ST_OK;
+}
+
+/* One sample's rows. */
+static void apply(const struct linear *l, float *y, const float *x, size_t T, float *codes)
+{
+    if (l->w != NULL)
+        ops_linear(y, x, l->in, l->w, l->b, T, l->out, l->in);
+    else
+        apply_int8(l, y, x, T, codes);
+}
+
+/* Rows of any samples. */
+static void apply_rows(const struct linear *l, float *y, const float *x, size_t M, float *codes)
+{
+    if (l->w != NULL)
+        ops_linear_rows(y, x, l->w, l->b, M, l->out, l->in);
+    else
+        apply_int8(l, y, x, M, codes);
 }
 
 static enum status run_block(const struct transformer *t, const struct transformer_block *b,
@@ -245,38 +260,33 @@ static enum status run_block(const struct transformer *t, const struct transform
     enum status st;
 
     ops_layer_norm(work->normed, x, b->ln_1.w, b->ln_1.b, t->eps, T, D);
-    st = apply(&b->qkv, work->wide, work->normed, T, scratch, err);
-    if (st == ST_OK)
-        st = attention_run(&attention, work->mixed, scratch, err);
+    apply(&b->qkv, work->wide, work->normed, T, work->codes);
+    st = attention_run(&attention, work->mixed, scratch, err);
     arena_rewind(scratch, &mark);
-    if (st == ST_OK)
-        st = apply(&b->attn_out, work->normed, work->mixed, T, scratch, err);
     if (st != ST_OK)
         return st;
+    apply(&b->attn_out, work->normed, work->mixed, T, work->codes);
     ops_add(x, work->normed, T * D);
     ops_layer_norm(work->normed, x, b->ln_2.w, b->ln_2.b, t->eps, T, D);
-    st = apply(&b->fc, work->wide, work->normed, T, scratch, err);
-    if (st != ST_OK)
-        return st;
+    apply(&b->fc, work->wide, work->normed, T, work->codes);
     activation_apply(t->activation, work->wide, T * mlp);
-    st = apply(&b->proj, work->normed, work->wide, T, scratch, err);
-    if (st == ST_OK)
-        ops_add(x, work->normed, T * D);
-    return st;
+    apply(&b->proj, work->normed, work->wide, T, work->codes);
+    ops_add(x, work->normed, T * D);
+    return ST_OK;
 }
 
 /* Attention's second half and the MLP for M rows of any samples. */
 static void finish_rows(const struct transformer *t, const struct transformer_block *b, float *x,
-                        size_t M, float *normed, const float *mixed, float *wide)
+                        size_t M, float *normed, const float *mixed, float *wide, float *codes)
 {
     size_t D = t->width, mlp = t->mlp_width;
 
-    ops_linear_rows(normed, mixed, b->attn_out.w, b->attn_out.b, M, D, D);
+    apply_rows(&b->attn_out, normed, mixed, M, codes);
     ops_add(x, normed, M * D);
     ops_layer_norm(normed, x, b->ln_2.w, b->ln_2.b, t->eps, M, D);
-    ops_linear_rows(wide, normed, b->fc.w, b->fc.b, M, mlp, D);
+    apply_rows(&b->fc, wide, normed, M, codes);
     activation_apply(t->activation, wide, M * mlp);
-    ops_linear_rows(normed, wide, b->proj.w, b->proj.b, M, D, mlp);
+    apply_rows(&b->proj, normed, wide, M, codes);
     ops_add(x, normed, M * D);
 }
 
@@ -300,12 +310,20 @@ static enum status run_block_for_row(const struct transformer *t, const struct t
     enum status st;
 
     ops_layer_norm(work->normed, x, b->ln_1.w, b->ln_1.b, t->eps, T, D);
-    ops_linear(work->wide, work->normed, D, b->qkv.w + D * D, b->qkv.b + D, T, 2 * D, D);
-    ops_linear_rows(q, work->normed + row * D, b->qkv.w, b->qkv.b, 1, D, D);
+    if (b->qkv.w != NULL) {
+        ops_linear(work->wide, work->normed, D, b->qkv.w + D * D, b->qkv.b + D, T, 2 * D, D);
+        ops_linear_rows(q, work->normed + row * D, b->qkv.w, b->qkv.b, 1, D, D);
+    } else { /* panels cannot be cut at D; the other queries are a small part of one layer */
+        apply_int8(&b->qkv, work->wide, work->normed, T, work->codes);
+        memcpy(q, work->wide + row * 3 * D, D * sizeof *q);
+        attention.k = work->wide + D;
+        attention.v = work->wide + 2 * D;
+        attention.kv_stride = 3 * D;
+    }
     st = attention_run(&attention, out, scratch, err);
     arena_rewind(scratch, &mark);
     if (st == ST_OK)
-        finish_rows(t, b, x + row * D, 1, work->normed, out, work->wide);
+        finish_rows(t, b, x + row * D, 1, work->normed, out, work->wide, work->codes);
     return st;
 }
 
@@ -386,7 +404,7 @@ enum status transformer_run_last_rows(const struct transformer *t, float *x, con
         const struct transformer_block *b = &t->blocks[layer];
 
         ops_layer_norm(work.normed, x, b->ln_1.w, b->ln_1.b, t->eps, T, D);
-        ops_linear_rows(work.wide, work.normed, b->qkv.w, b->qkv.b, T, 3 * D, D);
+        apply_rows(&b->qkv, work.wide, work.normed, T, work.codes);
         st = attend_apart(t, length, n, &work, scratch, err);
         if (layer + 1 == t->n_layers) { /* what follows is row by row */
             gather_last_rows(work.mixed, length, n, D);
@@ -394,14 +412,14 @@ enum status transformer_run_last_rows(const struct transformer *t, float *x, con
             rows = n;
         }
         if (st == ST_OK)
-            finish_rows(t, b, x, rows, work.normed, work.mixed, work.wide);
+            finish_rows(t, b, x, rows, work.normed, work.mixed, work.wide, work.codes);
     }
     return st;
 }
 
 size_t transformer_step_scratch(const struct transformer *t, size_t M, size_t capacity)
 {
-    return M * (t->width * 2 + MAX(3 * t->width, t->mlp_width)) + capacity;
+    return M * (t->width * 2 + MAX(3 * t->width, t->mlp_width)) + capacity + codes_floats(t, M);
 }
 
 void transformer_step(const struct transformer *t, size_t layer, float *x, size_t M,
@@ -411,10 +429,10 @@ void transformer_step(const struct transformer *t, size_t layer, float *x, size_
     const struct transformer_block *b = &t->blocks[layer];
     size_t D = t->width, mlp = t->mlp_width;
     float *normed = scratch, *mixed = normed + M * D, *wide = mixed + M * D,
-          *scores = wide + M * MAX(3 * D, mlp);
+          *codes = wide + M * MAX(3 * D, mlp), *scores = codes + codes_floats(t, M);
 
     ops_layer_norm(normed, x, b->ln_1.w, b->ln_1.b, t->eps, M, D);
-    ops_linear_rows(wide, normed, b->qkv.w, b->qkv.b, M, 3 * D, D);
+    apply_rows(&b->qkv, wide, normed, M, codes);
     for (size_t m = 0; m < M; m++) {
         const float *qkv = wide + m * 3 * D;
         struct attention attention = {.q = qkv,
@@ -427,5 +445,13 @@ void transformer_step(const struct transformer *t, size_t layer, float *x, size_
         kv_cache_attend(cache, layer, row[m], &attention);
         attention_cached(&attention, mixed + m * D, scores);
     }
-    finish_rows(t, b, x, M, normed, mixed, wide);
+    finish_rows(t, b, x, M, normed, mixed, wide, codes);
+}
+
+size_t transformer_scratch_floats(const struct transformer *t, size_t T)
+{
+    size_t D = t->width;
+
+    return 2 * T * D + T * MAX(3 * D, t->mlp_width) + MIN(T, (size_t)ATTENTION_TILE) * T +
+           codes_floats(t, T);
 }

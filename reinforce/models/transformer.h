@@ -54,9 +54,8 @@ struct transformer_shape {
 
 /**
  * Loads the blocks named `prefix` + "resblocks.0." (open_clip), "layers.0." (transformers),
- * "blocks.0." (timm) or "transformer.0." (Apple); the first number is `first`. MATRIX_INT8 is for
- * transformer_run() alone. Errors name the tensor. `out` is released by transformer_release(), the
- * tensors by weights_destroy().
+ * "blocks.0." (timm) or "transformer.0." (Apple); the first number is `first`. Errors name the
+ * tensor. `out` is released by transformer_release(), the tensors by weights_destroy().
  */
 NODISCARD enum status transformer_load(struct weights *weights, const char *prefix,
                                        enum naming naming, size_t first,
@@ -69,6 +68,9 @@ NODISCARD enum status layer_norm_load(struct weights *weights, const char *prefi
                                       struct layer_norm *out, struct error *err);
 NODISCARD enum status linear_load(struct weights *weights, const char *prefix, size_t in,
                                   size_t out_width, struct linear *out, struct error *err);
+
+/** Floats that a run of T rows takes of its scratch at most, for any of the three below. */
+size_t transformer_scratch_floats(const struct transformer *t, size_t T);
 
 void activation_apply(enum activation activation, float *x, size_t n);
 

@@ -31,12 +31,12 @@ static enum status coca_open(const struct captioner_options *options, struct cap
     struct snapshot snapshot;
     enum status st;
 
-    if (options->matrices != MATRIX_STORED || options->kv_type != KV_FLOAT32) {
+    if (options->kv_type != KV_FLOAT32) {
         free(own);
-        return error_set(err, ST_INVALID, "%s is for PaliGemma, the model \"%s\" is a coca model",
-                         options->matrices != MATRIX_STORED ? "weights: int8"
-                                                            : "a kv_cache that is not float32",
-                         options->model_dir);
+        return error_set(
+            err, ST_INVALID,
+            "a kv_cache that is not float32 is for PaliGemma, the model \"%s\" is a coca model",
+            options->model_dir);
     }
     if (own == NULL)
         return error_set(err, ST_NO_MEMORY, "could not allocate a captioner");
@@ -44,6 +44,8 @@ static enum status coca_open(const struct captioner_options *options, struct cap
     st = gemm_init(err);
     if (st == ST_OK)
         st = snapshot_read(options->model_dir, options->activation, &snapshot, err);
+    snapshot.vision.matrices = snapshot.text.matrices = snapshot.multimodal.matrices =
+        options->matrices;
     if (st == ST_OK)
         st = snapshot_open_weights(&snapshot, &own->weights, own->base.info.weights_digest, err);
     if (st == ST_OK)
@@ -58,7 +60,8 @@ static enum status coca_open(const struct captioner_options *options, struct cap
     }
     memcpy(own->base.info.family, "coca", sizeof "coca");
     own->base.info.context_length = (int)own->coca.context_length;
-    own->base.info.weights_type = tensor_dtype_name(TENSOR_F32);
+    own->base.info.weights_type =
+        tensor_dtype_name(options->matrices == MATRIX_INT8 ? TENSOR_I8 : TENSOR_F32);
     own->base.info.preprocess = snapshot.preprocess;
     *out = &own->base;
     return ST_OK;

@@ -6,6 +6,7 @@
 #include "reinforce/base/arena.h"
 #include "reinforce/base/bytes.h"
 #include "reinforce/image/preprocess.h"
+#include "reinforce/nn/matrix.h"
 
 struct teacher;
 
@@ -24,7 +25,8 @@ struct teacher_options {
     const char *model_dir; /* snapshot folder */
     enum teacher_clean clean;
     bool special_tokens_in_text;
-    const char *activation; /* "gelu", "quick_gelu" or NULL: as the snapshot's config says */
+    const char *activation;    /* "gelu", "quick_gelu" or NULL: as the snapshot's config says */
+    enum matrix_form matrices; /* MATRIX_INT8 is faster, and embeddings are near the others */
 };
 
 /** What a teacher is; constant while it lives. */
@@ -36,7 +38,9 @@ struct teacher_info {
     float logit_scale;            /* exp() applied */
     bool has_logit_bias;
     float logit_bias;
-    char weights_digest[65]; /* SHA-256 over the weight files' bytes and the config, hex */
+    const char *weights_type; /* of the blocks' matrices in products: "F32", "I8"; static; NULL: not
+                                 known */
+    char weights_digest[65];  /* SHA-256 over the weight files' bytes and the config, hex */
 };
 
 /**

@@ -34,6 +34,7 @@ static enum status clip_open(const struct teacher_options *options, struct teach
         return error_set(err, ST_NO_MEMORY, "could not allocate a teacher");
     own->base.ops = &teacher_clip;
     st = snapshot_read(options->model_dir, options->activation, &snapshot, err);
+    snapshot.vision.matrices = snapshot.text.matrices = options->matrices;
     if (st == ST_OK)
         st = snapshot_open_weights(&snapshot, &weights, own->base.info.weights_digest, err);
     if (st == ST_OK)
@@ -51,6 +52,8 @@ static enum status clip_open(const struct teacher_options *options, struct teach
     own->base.info.context_length = (int)own->clip->context_length;
     own->base.info.preprocess = snapshot.preprocess;
     own->base.info.logit_scale = own->clip->logit_scale;
+    own->base.info.weights_type =
+        tensor_dtype_name(options->matrices == MATRIX_INT8 ? TENSOR_I8 : TENSOR_F32);
     *out = &own->base;
     return ST_OK;
 }

@@ -47,6 +47,7 @@ static enum status siglip_open(const struct teacher_options *options, struct tea
         return error_set(err, ST_NO_MEMORY, "could not allocate a teacher");
     own->base.ops = &teacher_siglip;
     st = snapshot_read(options->model_dir, options->activation, &snapshot, err);
+    snapshot.vision.matrices = snapshot.text.matrices = options->matrices;
     if (st == ST_OK)
         st = snapshot_open_weights(&snapshot, &weights, own->base.info.weights_digest, err);
     if (st == ST_OK)
@@ -59,6 +60,8 @@ static enum status siglip_open(const struct teacher_options *options, struct tea
         return st;
     }
     describe(own, &snapshot);
+    own->base.info.weights_type =
+        tensor_dtype_name(options->matrices == MATRIX_INT8 ? TENSOR_I8 : TENSOR_F32);
     *out = &own->base;
     return ST_OK;
 }

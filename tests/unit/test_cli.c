@@ -230,8 +230,10 @@ static void a_wrong_command_line_is_told_what_was_meant(void **state)
         {{"tokenize", "--model", CLIP}, "--texts-file are needed"},
         {{"preprocess", "--model", CLIP, "x.png"}, "--out"},
         {{"embed", "--model", CLIP, "--out", "x"}, "images or --texts-file are needed"},
-        {{"model", "test", CLIP}, "info, check or pull"},
-        {{"model", "info"}, "one model"},
+        {{"model", "test", CLIP}, "info, check, pull or fidelity"},
+        {{"model", "info"}, "a model is missing"},
+        {{"model", "info", CLIP, COCA}, "more than one model"},
+        {{"model", "fidelity", CLIP}, "name images, or --texts-file"},
         {{"coordinator"}, "--catalog is missing"},
         {{"coordinator", "--catalog", "sqlite:x", "--bind", "tcp://0.0.0.0:7600"},
          "not loopback: give --keys and --allow, or say --insecure"},
@@ -564,6 +566,30 @@ static void model_info_and_check_answer_for_both_roles(void **state)
     }
 }
 
+static void model_fidelity_compares_int8_with_float32(void **state)
+{
+    struct fixture *f = *state;
+    json_t *said, *images, *captions;
+    char image[128];
+
+    write_image(f, "g.png", 90, 120, image);
+    run_ok(f, "model", "fidelity", CLIP, "--json", image);
+    said = answer(f);
+    images = json_object_get(said, "images");
+    assert_int_equal(json_integer_value(json_object_get(images, "n")), 1);
+    assert_true(json_real_value(json_object_get(images, "cosine_mean")) > 0.999);
+    assert_true(json_real_value(json_object_get(images, "cosine_mean")) < 1);
+    assert_true(json_real_value(json_object_get(images, "cosine_min")) > 0.999);
+    assert_null(json_object_get(said, "texts"));
+    json_decref(said);
+    run_ok(f, "model", "fidelity", COCA, "--json", image);
+    said = answer(f);
+    captions = json_object_get(said, "captions");
+    assert_int_equal(json_integer_value(json_object_get(captions, "n")), 1);
+    assert_true(json_real_value(json_object_get(captions, "same")) >= 0);
+    json_decref(said);
+}
+
 static void copy_file(const struct fixture *f, const char *from, const char *name, size_t cut)
 {
     struct byte_buf file;
@@ -662,6 +688,7 @@ int main(void)
         TEST(captions_follow_seed_and_file_name),
         TEST(prompts_share_the_captions_and_places_are_read_out),
         TEST(model_info_and_check_answer_for_both_roles),
+        TEST(model_fidelity_compares_int8_with_float32),
         TEST(what_cannot_be_read_ends_with_1_and_its_name),
         TEST(a_full_disk_behind_the_output_is_a_failure),
     };

@@ -239,6 +239,26 @@ static void apples_tensors_tell_what_their_config_says(void **state)
     free(said);
 }
 
+static void a_fastvit_is_not_quantised(void **state)
+{
+    const struct model_case *c = &cases[0];
+    struct snapshot *snapshot = malloc(sizeof *snapshot);
+    struct synthetic_model *model = make_model(c->name);
+    struct weights *weights = NULL;
+    struct clip *clip = NULL;
+    struct error err = {0};
+
+    (void)state;
+    read_config(c, snapshot);
+    snapshot->vision.matrices = snapshot->text.matrices = MATRIX_INT8;
+    assert_ok(weights_create(model->tensors, model->n, &weights, &err));
+    assert_status(clip_create(snapshot, &weights, &clip, &err), ST_INVALID);
+    assert_non_null(strstr(err.message, "FastViT"));
+    assert_null(clip);
+    synthetic_destroy(&model);
+    free(snapshot);
+}
+
 /* Loading and one text of S0 under Apple's names: both towers fold into arenas of their own. */
 static void every_failed_allocation_is_reported(void **state)
 {
@@ -575,6 +595,7 @@ int main(void)
         cmocka_unit_test(a_folded_text_mixer_equals_the_sum_of_its_branches),
         cmocka_unit_test(apples_tensors_tell_what_their_config_says),
         cmocka_unit_test(apples_logit_scale_is_at_most_100),
+        cmocka_unit_test(a_fastvit_is_not_quantised),
         cmocka_unit_test(every_failed_allocation_is_reported),
         cmocka_unit_test(every_size_equals_timm_and_open_clip),
         cmocka_unit_test(every_size_equals_apples_own_code),

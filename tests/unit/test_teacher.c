@@ -14,7 +14,7 @@
 
 #define MODELS "tests/golden/models/"
 
-enum { SCRATCH_BYTES = 64 << 20, N_IMAGES = 10, MAX_DIM = 64 };
+enum { SCRATCH_BYTES = 64 << 20, N_IMAGES = 10, MAX_DIM = 96 };
 
 #define TABLE "a small wooden table with one yellow cup, some bread and three apples "
 
@@ -141,6 +141,67 @@ static void every_layout_keeps_the_contract(void **state)
 
 /* CLIP 21: cleaning is open_clip's for open_clip snapshots and tokenizer.json's for transformers'.
  */
+static double cosine(const float *a, const float *b, size_t n)
+{
+    double sum = 0;
+
+    for (size_t i = 0; i < n; i++)
+        sum += (double)a[i] * (double)b[i];
+    return sum;
+}
+
+/* One image or text, in float32 and in int8. */
+static void embed_both(struct teacher *const both[2], const struct image *view, const char *text,
+                       float emb[2][MAX_DIM])
+{
+    for (int f = 0; f < 2; f++) {
+        struct arena scratch;
+        struct error err = {0};
+
+        arena_init(&scratch, SCRATCH_BYTES);
+        if (view != NULL)
+            assert_ok(teacher_embed_images(both[f], view, 1, &scratch, emb[f], &err));
+        else
+            embed_text(both[f], text, emb[f]);
+        arena_release(&scratch);
+    }
+}
+
+static void in_int8_embeddings_are_near_and_the_contract_is_kept(void **state)
+{
+    static const char *const families[] = {MODELS "clip_gelu",   MODELS "clip_quickgelu",
+                                           MODELS "clip_hf",     MODELS "siglip_hf_16",
+                                           MODELS "siglip_timm", MODELS "siglip2_naflex"};
+    float emb[2][MAX_DIM];
+
+    (void)state;
+    for (size_t m = 0; m < ARRAY_LEN(families); m++) {
+        const struct teacher_options options[] = {
+            {.model_dir = families[m]}, {.model_dir = families[m], .matrices = MATRIX_INT8}};
+        struct teacher *both[] = {open_teacher(&options[0]), open_teacher(&options[1])};
+        const struct teacher_info *info = teacher_info(both[1]);
+        size_t S = (size_t)info->preprocess.size;
+        uint8_t *pixels = malloc(3 * S * S);
+
+        assert_string_equal(info->weights_type, "I8");
+        assert_string_equal(teacher_info(both[0])->weights_type, "F32");
+        assert_string_equal(info->weights_digest, teacher_info(both[0])->weights_digest);
+        for (size_t k = 0; k < N_IMAGES + ARRAY_LEN(texts); k++) {
+            struct image view = {(int)S, (int)S, 3, pixels};
+
+            if (k < N_IMAGES)
+                make_view(k, S, pixels);
+            embed_both(both, k < N_IMAGES ? &view : NULL, texts[k % ARRAY_LEN(texts)], emb);
+            if (!(cosine(emb[0], emb[1], info->dim) >= 0.999))
+                fail_msg("%s, %zu: cosine %g", families[m], k, cosine(emb[0], emb[1], info->dim));
+        }
+        free(pixels);
+        teacher_close(&both[0]);
+        teacher_close(&both[1]);
+        teacher_contract(&options[1]);
+    }
+}
+
 static void cleaning_follows_the_snapshot_or_the_option(void **state)
 {
     static const char dirty[] = "a photo of &amp;lt;3 a cat", clean[] = "a photo of <3 a cat";
@@ -297,6 +358,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(views_and_texts_equal_the_references),
         cmocka_unit_test(every_layout_keeps_the_contract),
+        cmocka_unit_test(in_int8_embeddings_are_near_and_the_contract_is_kept),
         cmocka_unit_test(cleaning_follows_the_snapshot_or_the_option),
         cmocka_unit_test(special_tokens_in_data_are_only_text),
         cmocka_unit_test(a_single_pixel_gives_a_finite_embedding),
