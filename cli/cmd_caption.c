@@ -11,7 +11,9 @@ struct request {
     char **images;
     size_t n_images;
     struct caption_options how;
+    bool has_max_tokens; /* given; else the model's context is a limit, too */
     bool json;
+    size_t n_unreadable; /* images that were */
 };
 
 /* The sample's uid is the file name, so that a caption can be drawn again. */
@@ -81,7 +83,22 @@ static enum status report(const struct request *request, const char *path,
     return st;
 }
 
-static enum status caption_one(const struct captioner *captioner, const struct request *request,
+/* An image that cannot be read is no reason to leave the others alone. */
+static enum status pass_over(struct request *request, const char *path, json_t *all,
+                             const struct error *why, struct error *err)
+{
+    request->n_unreadable++;
+    (void)fprintf(stderr, "reinforce caption: %s%s%s\n", why->context,
+                  why->context[0] != '\0' ? ": " : "", why->message);
+    if (all == NULL)
+        return ST_OK;
+    return tool_json_append(all,
+                            json_pack("{s:o, s:o}", "image", tool_json_text(bytes_of_string(path)),
+                                      "error", tool_json_text(bytes_of_string(why->message))),
+                            err);
+}
+
+static enum status caption_one(const struct captioner *captioner, struct request *request,
                                const char *path, json_t *all, struct error *err)
 {
     struct arena results, scratch;
@@ -91,11 +108,15 @@ static enum status caption_one(const struct captioner *captioner, const struct r
     enum status st;
 
     arena_init(&results, TOOL_ARENA_BYTES);
-    arena_init(&scratch, TOOL_SCRATCH_BYTES);
     st = tool_read_image(path, &results, &image, err);
-    if (st == ST_OK)
-        st = arena_calloc(&results, (size_t)request->how.n_captions, sizeof *captions, &captions,
-                          err);
+    if (st != ST_OK) {
+        struct error why = *err;
+
+        arena_release(&results);
+        return pass_over(request, path, all, &why, err);
+    }
+    arena_init(&scratch, TOOL_SCRATCH_BYTES);
+    st = arena_calloc(&results, (size_t)request->how.n_captions, sizeof *captions, &captions, err);
     if (st == ST_OK)
         st = captioner_caption_images(captioner, &image, &uid, 1, &request->how, &results, &scratch,
                                       captions, err);
@@ -106,7 +127,7 @@ static enum status caption_one(const struct captioner *captioner, const struct r
     return st;
 }
 
-static enum status caption(const struct request *request, struct error *err)
+static enum status caption(struct request *request, struct error *err)
 {
     char dir[PATH_MAX];
     const struct captioner_options options = {.model_dir = dir};
@@ -118,6 +139,11 @@ static enum status caption(const struct request *request, struct error *err)
         st = captioner_open(&options, &captioner, err);
     if (st == ST_OK && request->json && (all = json_array()) == NULL)
         st = error_set(err, ST_NO_MEMORY, "could not allocate the answer");
+    if (st == ST_OK && !request->has_max_tokens)
+        request->how.max_tokens =
+            MIN(request->how.max_tokens, captioner_info(captioner)->context_length);
+    if (request->how.min_tokens >= request->how.max_tokens)
+        request->how.min_tokens = 0;
     if (st == ST_OK)
         st = caption_options_check(&request->how, captioner_info(captioner), err);
     for (size_t i = 0; i < request->n_images && st == ST_OK; i++)
@@ -191,13 +217,14 @@ static int run(int argc, char **argv)
         return command_usage(&cmd_caption, "--model and at least one image are needed");
     request.how.n_captions = (int)n;
     request.how.seed = (uint64_t)seed;
-    if (max_tokens > 0)
+    request.has_max_tokens = max_tokens > 0;
+    if (request.has_max_tokens)
         request.how.max_tokens = (int)max_tokens;
-    if (request.how.min_tokens >= request.how.max_tokens)
-        request.how.min_tokens = 0;
     request.images = argv + optind;
     request.n_images = (size_t)(argc - optind);
-    return caption(&request, &err) == ST_OK ? EXIT_DONE : command_fail(&cmd_caption, &err);
+    if (caption(&request, &err) != ST_OK)
+        return command_fail(&cmd_caption, &err);
+    return request.n_unreadable == 0 ? EXIT_DONE : EXIT_QUARANTINED;
 }
 
 /* clang-format off: as it is printed */
@@ -221,7 +248,8 @@ const struct command cmd_caption = {
             "                   captions are divided (default \"caption en\"); with --json,\n"
             "                   answers to detect and segment come with their places:\n"
             "                   box [top, left, bottom, right] in 1024ths, mask codes, label\n"
-            "  --max-tokens T   longest caption in tokens, start and end included (default 30)\n"
+            "  --max-tokens T   longest caption in tokens, start and end included (default 30, or\n"
+            "                   as many as the model takes)\n"
             "  --json           prints one JSON array, which says too how each caption was made:\n"
             "                   prompt, token ids, sum and mean of their log-probabilities, and\n"
             "                   whether the model ended it or its length did\n"
@@ -239,8 +267,9 @@ const struct command cmd_caption = {
             "\n"
             "Exit codes:\n"
             "  0  done\n"
-            "  1  a file or the model cannot be read\n"
-            "  2  usage, or a kind of model that is not supported\n",
+            "  1  the model cannot be read\n"
+            "  2  usage, or a kind of model that is not supported\n"
+            "  3  done, but for images that cannot be read, each told on standard error\n",
     .run = run,
 };
 /* clang-format on */

@@ -603,6 +603,22 @@ static void copy_file(const struct fixture *f, const char *from, const char *nam
     byte_buf_release(&file);
 }
 
+static void captions_go_on_past_an_image_that_cannot_be_read(void **state)
+{
+    struct fixture *f = *state;
+    char text[128], image[128];
+    json_t *said;
+
+    write_text(f, "not.png", "no image", text);
+    write_image(f, "a.png", 80, 70, image);
+    assert_int_equal(run(f, "caption", "--model", COCA, "--json", text, image), 3);
+    assert_non_null(strstr(f->err_text, text));
+    said = answer(f);
+    assert_non_null(json_object_get(json_array_get(said, 0), "error"));
+    assert_non_null(json_object_get(json_array_get(said, 1), "captions"));
+    json_decref(said);
+}
+
 static void what_cannot_be_read_ends_with_1_and_its_name(void **state)
 {
     struct fixture *f = *state;
@@ -611,8 +627,6 @@ static void what_cannot_be_read_ends_with_1_and_its_name(void **state)
 
     write_text(f, "not.png", "no image", text);
     write_image(f, "a.png", 80, 70, image);
-    assert_int_equal(run(f, "caption", "--model", COCA, text), 1);
-    assert_non_null(strstr(f->err_text, text));
     assert_int_equal(run(f, "augment", "--uid", "u", text, "--out", f->dir), 1);
     assert_int_equal(run(f, "embed", "--model", "nowhere", image, "--out", "x.npz"), 1);
     assert_non_null(strstr(f->err_text, "nowhere"));
@@ -689,6 +703,7 @@ int main(void)
         TEST(prompts_share_the_captions_and_places_are_read_out),
         TEST(model_info_and_check_answer_for_both_roles),
         TEST(model_fidelity_compares_int8_with_float32),
+        TEST(captions_go_on_past_an_image_that_cannot_be_read),
         TEST(what_cannot_be_read_ends_with_1_and_its_name),
         TEST(a_full_disk_behind_the_output_is_a_failure),
     };
