@@ -554,7 +554,7 @@ enum status dispatcher_create(const struct dispatcher_options *options, struct d
                  ? served_jobs_init_one(&d->jobs, options->job, options->job_id, err)
                  : look(d, err);
     if (st == ST_OK)
-        st = endpoint_bind(options->zmq, options->endpoint, options->keys, &d->socket, err);
+        st = endpoint_bind(options->zmq, options->endpoint, options->keys, NULL, &d->socket, err);
     if (st == ST_OK)
         st = endpoint_bound(d->socket, d->address, err);
     if (st == ST_OK && pthread_create(&d->thread, NULL, run, d) != 0)

@@ -1,78 +1,11 @@
 #include "proto/curator.h"
 
-#include "proto/curator.pb-c.h"
+#include "proto/curator_parts.h"
 
 #include <string.h>
 
 /* protobuf-c takes char * for strings that it only reads, and its initialisers do the same */
 #pragma GCC diagnostic ignored "-Wcast-qual"
-
-size_t curator_dtype_bytes(enum curator_dtype dtype)
-{
-    return dtype == CURATOR_F32 ? 4 : 2;
-}
-
-/* Frames come one after another; a decoder takes each by the length it must have. */
-struct frames {
-    const struct bytes_view *at;
-    size_t n, next;
-};
-
-static enum status take_frame(struct frames *frames, const char *name, size_t rows,
-                              size_t row_bytes, struct bytes_view *out, struct error *err)
-{
-    if (frames->next == frames->n)
-        return error_set(err, ST_CORRUPT, "the frame with %s is missing", name);
-    *out = frames->at[frames->next++];
-    if (out->len != rows * row_bytes)
-        return error_set(err, ST_CORRUPT, "%s have %zu bytes, expected %zu rows of %zu", name,
-                         out->len, rows, row_bytes);
-    return ST_OK;
-}
-
-static enum status end_frames(const struct frames *frames, struct error *err)
-{
-    if (frames->next < frames->n)
-        return error_set(err, ST_CORRUPT, "%zu frames follow the message, expected %zu", frames->n,
-                         frames->next);
-    return ST_OK;
-}
-
-static enum status take_text(const char *field, const char *from, char *to, size_t capacity,
-                             struct error *err)
-{
-    size_t len = strlen(from);
-
-    if (len >= capacity)
-        return error_set(err, ST_CORRUPT, "%s has %zu bytes, at most %zu are allowed", field, len,
-                         capacity - 1);
-    memcpy(to, from, len + 1);
-    return ST_OK;
-}
-
-static enum status check_range(const char *field, uint64_t value, uint64_t min, uint64_t max,
-                               struct error *err)
-{
-    if (value < min || value > max)
-        return error_set(err, ST_CORRUPT, "%s is %llu, outside %llu..%llu", field,
-                         (unsigned long long)value, (unsigned long long)min,
-                         (unsigned long long)max);
-    return ST_OK;
-}
-
-static void give_model(const struct curator_model *from, Reinforce__Curator__Model *to,
-                       Reinforce__Curator__Model **member, struct bytes_view *frames, size_t *n)
-{
-    if (from->D == 0)
-        return;
-    to->dimensions = (uint32_t)from->D;
-    to->dtype = (uint32_t)from->dtype;
-    to->scale = from->scale;
-    to->bias = from->bias;
-    *member = to;
-    frames[(*n)++] = from->image;
-    frames[(*n)++] = from->text;
-}
 
 enum status curator_request_encode(const struct curator_request *request, struct byte_buf *out,
                                    struct bytes_view *frames, size_t *n_frames, struct error *err)
@@ -85,8 +18,8 @@ enum status curator_request_encode(const struct curator_request *request, struct
 
     *n_frames = 0;
     frames[(*n_frames)++] = request->ids;
-    give_model(&request->learner, &learner, &message.learner, frames, n_frames);
-    give_model(&request->reference, &reference, &message.reference, frames, n_frames);
+    curator_give_model(&request->learner, &learner, &message.learner, frames, n_frames);
+    curator_give_model(&request->reference, &reference, &message.reference, frames, n_frames);
     if (request->n_strata > 0)
         frames[(*n_frames)++] = request->strata;
     message.protocol = CURATOR_PROTOCOL;
@@ -117,56 +50,34 @@ enum status curator_request_encode(const struct curator_request *request, struct
     return st;
 }
 
-static enum status take_model(const Reinforce__Curator__Model *from, const char *images,
-                              const char *texts, size_t B, struct frames *frames,
-                              struct curator_model *to, struct error *err)
-{
-    size_t row_bytes;
-    enum status st;
-
-    if (from == NULL)
-        return ST_OK;
-    st = check_range("a model's dimensions", from->dimensions, 1, CURATOR_MAX_DIMENSIONS, err);
-    if (st == ST_OK)
-        st = check_range("a model's dtype", from->dtype, CURATOR_F32, CURATOR_BF16, err);
-    if (st != ST_OK)
-        return st;
-    to->D = from->dimensions;
-    to->dtype = (enum curator_dtype)from->dtype;
-    to->scale = from->scale;
-    to->bias = from->bias;
-    row_bytes = to->D * curator_dtype_bytes(to->dtype);
-    st = take_frame(frames, images, B, row_bytes, &to->image, err);
-    return st == ST_OK ? take_frame(frames, texts, B, row_bytes, &to->text, err) : st;
-}
-
 static enum status take_request(const Reinforce__Curator__SelectRequest *message,
-                                struct frames *frames, struct curator_request *request,
+                                struct curator_frames *frames, struct curator_request *request,
                                 struct arena *arena, struct error *err)
 {
     size_t B = message->n_examples;
     uint32_t *quotas;
     enum status st =
-        check_range("protocol", message->protocol, CURATOR_PROTOCOL, CURATOR_PROTOCOL, err);
+        curator_check_range("protocol", message->protocol, CURATOR_PROTOCOL, CURATOR_PROTOCOL, err);
 
     if (st == ST_OK)
-        st = check_range("n_examples", B, 1, CURATOR_MAX_EXAMPLES, err);
+        st = curator_check_range("n_examples", B, 1, CURATOR_MAX_EXAMPLES, err);
     if (st == ST_OK)
-        st = check_range("the number of strata", message->n_quotas, 0, CURATOR_MAX_STRATA, err);
+        st = curator_check_range("the number of strata", message->n_quotas, 0, CURATOR_MAX_STRATA,
+                                 err);
     if (st == ST_OK)
-        st = take_text("job", message->job, request->job, sizeof request->job, err);
+        st = curator_take_text("job", message->job, request->job, sizeof request->job, err);
     if (st == ST_OK)
-        st = take_frame(frames, "ids", B, CURATOR_ID_BYTES, &request->ids, err);
+        st = curator_take_frame(frames, "ids", B, CURATOR_ID_BYTES, &request->ids, err);
     if (st == ST_OK)
-        st = take_model(message->learner, "the learner's images", "the learner's texts", B, frames,
-                        &request->learner, err);
+        st = curator_take_model(message->learner, "the learner's images", "the learner's texts", B,
+                                frames, &request->learner, err);
     if (st == ST_OK)
-        st = take_model(message->reference, "the reference's images", "the reference's texts", B,
-                        frames, &request->reference, err);
+        st = curator_take_model(message->reference, "the reference's images",
+                                "the reference's texts", B, frames, &request->reference, err);
     if (st == ST_OK && message->n_quotas > 0)
-        st = take_frame(frames, "strata", B, sizeof(uint16_t), &request->strata, err);
+        st = curator_take_frame(frames, "strata", B, sizeof(uint16_t), &request->strata, err);
     if (st == ST_OK)
-        st = end_frames(frames, err);
+        st = curator_end_frames(frames, err);
     if (st == ST_OK)
         st = arena_alloc(arena, message->n_quotas * sizeof *quotas, &quotas, err);
     if (st != ST_OK)
@@ -202,7 +113,7 @@ enum status curator_request_decode(struct bytes_view message, const struct bytes
 {
     Reinforce__Curator__SelectRequest *read =
         reinforce__curator__select_request__unpack(NULL, message.len, message.data);
-    struct frames left = {.at = frames, .n = n_frames};
+    struct curator_frames left = {.at = frames, .n = n_frames};
     enum status st;
 
     *request = (struct curator_request){0};
@@ -308,42 +219,45 @@ static enum status take_statistics(const Reinforce__Curator__Statistics *from,
                        : st;
 }
 
-static enum status take_batch(struct frames *frames, struct curator_reply *reply, struct error *err)
+static enum status take_batch(struct curator_frames *frames, struct curator_reply *reply,
+                              struct error *err)
 {
     size_t b = reply->n_selected;
-    enum status st = take_frame(frames, "indices", b, sizeof(uint32_t), &reply->index, err);
+    enum status st = curator_take_frame(frames, "indices", b, sizeof(uint32_t), &reply->index, err);
 
     if (st == ST_OK)
-        st = take_frame(frames, "chunks", b, sizeof(uint16_t), &reply->chunk, err);
+        st = curator_take_frame(frames, "chunks", b, sizeof(uint16_t), &reply->chunk, err);
     if (st == ST_OK)
-        st = take_frame(frames, "marginal scores", b, sizeof(float), &reply->marginal, err);
+        st = curator_take_frame(frames, "marginal scores", b, sizeof(float), &reply->marginal, err);
     if (st == ST_OK)
-        st = take_frame(frames, "conditional scores", b, sizeof(float), &reply->conditional, err);
+        st = curator_take_frame(frames, "conditional scores", b, sizeof(float), &reply->conditional,
+                                err);
     if (st == ST_OK && reply->n_marginals > 0)
-        st = take_frame(frames, "all marginal scores", reply->n_marginals, sizeof(float),
-                        &reply->marginals, err);
+        st = curator_take_frame(frames, "all marginal scores", reply->n_marginals, sizeof(float),
+                                &reply->marginals, err);
     return st;
 }
 
-static enum status take_reply(const Reinforce__Curator__SelectReply *message, struct frames *frames,
-                              struct curator_reply *reply, struct arena *arena, struct error *err)
+static enum status take_reply(const Reinforce__Curator__SelectReply *message,
+                              struct curator_frames *frames, struct curator_reply *reply,
+                              struct arena *arena, struct error *err)
 {
     enum status st =
-        check_range("protocol", message->protocol, CURATOR_PROTOCOL, CURATOR_PROTOCOL, err);
+        curator_check_range("protocol", message->protocol, CURATOR_PROTOCOL, CURATOR_PROTOCOL, err);
 
     if (st == ST_OK)
-        st = check_range("status", message->status, CURATOR_OK, CURATOR_REJECTED, err);
+        st = curator_check_range("status", message->status, CURATOR_OK, CURATOR_REJECTED, err);
     if (st == ST_OK)
-        st = check_range("n_selected", message->n_selected, 0, CURATOR_MAX_EXAMPLES, err);
+        st = curator_check_range("n_selected", message->n_selected, 0, CURATOR_MAX_EXAMPLES, err);
     if (st == ST_OK)
-        st = check_range("n_marginals", message->n_marginals, 0, CURATOR_MAX_EXAMPLES, err);
+        st = curator_check_range("n_marginals", message->n_marginals, 0, CURATOR_MAX_EXAMPLES, err);
     if (st == ST_OK)
-        st = take_text("job", message->job, reply->job, sizeof reply->job, err);
+        st = curator_take_text("job", message->job, reply->job, sizeof reply->job, err);
     if (st == ST_OK)
-        st = take_text("reason", message->reason, reply->reason, sizeof reply->reason, err);
+        st = curator_take_text("reason", message->reason, reply->reason, sizeof reply->reason, err);
     if (st == ST_OK)
-        st = take_text("reference_version", message->reference_version, reply->reference_version,
-                       sizeof reply->reference_version, err);
+        st = curator_take_text("reference_version", message->reference_version,
+                               reply->reference_version, sizeof reply->reference_version, err);
     if (st == ST_OK)
         st = take_statistics(message->statistics, &reply->statistics, arena, err);
     if (st != ST_OK)
@@ -356,7 +270,7 @@ static enum status take_reply(const Reinforce__Curator__SelectReply *message, st
     reply->n_marginals = message->n_marginals;
     if (reply->status != CURATOR_REJECTED)
         st = take_batch(frames, reply, err);
-    return st == ST_OK ? end_frames(frames, err) : st;
+    return st == ST_OK ? curator_end_frames(frames, err) : st;
 }
 
 enum status curator_reply_decode(struct bytes_view message, const struct bytes_view *frames,
@@ -365,7 +279,7 @@ enum status curator_reply_decode(struct bytes_view message, const struct bytes_v
 {
     Reinforce__Curator__SelectReply *read =
         reinforce__curator__select_reply__unpack(NULL, message.len, message.data);
-    struct frames left = {.at = frames, .n = n_frames};
+    struct curator_frames left = {.at = frames, .n = n_frames};
     enum status st;
 
     *reply = (struct curator_reply){0};

@@ -84,8 +84,9 @@ NODISCARD enum status curator_request_encode(const struct curator_request *reque
                                              struct byte_buf *out, struct bytes_view *frames,
                                              size_t *n_frames, struct error *err);
 
-/** Reads a message and the frames behind it; ST_CORRUPT says what is wrong: not a message, another
- * protocol, a number out of range, a frame too many or few, or one of a wrong length. */
+/** Reads a message and the frames behind it; `frames` NULL: the message alone, and every view stays
+ * empty. ST_CORRUPT says what is wrong: not a message, another protocol, a number out of range, a
+ * frame too many or few, or one of a wrong length. */
 NODISCARD enum status curator_request_decode(struct bytes_view message,
                                              const struct bytes_view *frames, size_t n_frames,
                                              struct curator_request *request, struct arena *arena,

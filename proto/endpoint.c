@@ -46,18 +46,24 @@ static bool set_text(void *socket, int option, const char *text)
     return zmq_setsockopt(socket, option, text, strlen(text)) == 0;
 }
 
-static bool set_common(void *socket)
+static bool set_common(void *socket, const struct endpoint_limits *limits)
 {
+    int64_t max_bytes =
+        limits->max_frame_bytes != 0 ? limits->max_frame_bytes : (int64_t)ENDPOINT_MAX_MESSAGE;
+
     return set_int(socket, ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS) && set_int(socket, ZMQ_IPV6, 1) &&
-           zmq_setsockopt(socket, ZMQ_MAXMSGSIZE, &(int64_t){ENDPOINT_MAX_MESSAGE},
-                          sizeof(int64_t)) == 0;
+           set_int(socket, ZMQ_LINGER, limits->linger_ms) &&
+           zmq_setsockopt(socket, ZMQ_MAXMSGSIZE, &max_bytes, sizeof max_bytes) == 0 &&
+           (limits->max_queued == 0 || (set_int(socket, ZMQ_RCVHWM, limits->max_queued) &&
+                                        set_int(socket, ZMQ_SNDHWM, limits->max_queued)));
 }
 
-enum status endpoint_bind(void *zmq, const char *address, const struct keys *keys, void **socket,
-                          struct error *err)
+enum status endpoint_bind(void *zmq, const char *address, const struct keys *keys,
+                          const struct endpoint_limits *limits, void **socket, struct error *err)
 {
+    const struct endpoint_limits zeros = {0};
     void *s = zmq_socket(zmq, ZMQ_ROUTER);
-    bool ok = s != NULL && set_common(s) && set_int(s, ZMQ_LINGER, 0) &&
+    bool ok = s != NULL && set_common(s, limits != NULL ? limits : &zeros) &&
               set_int(s, ZMQ_ROUTER_HANDOVER, 1) && set_int(s, ZMQ_BACKLOG, BACKLOG) &&
               set_int(s, ZMQ_TCP_KEEPALIVE, 1) &&
               set_int(s, ZMQ_TCP_KEEPALIVE_IDLE, KEEPALIVE_IDLE_S) &&
@@ -123,12 +129,12 @@ static bool watch_socket(void *zmq, void *socket, void **watch)
 
 static bool set_target(void *s, const struct endpoint_target *target)
 {
+    const struct endpoint_limits limits = {.linger_ms = LINGER_MS};
     const struct keys *keys = target->keys;
 
-    return set_common(s) && set_int(s, ZMQ_HEARTBEAT_IVL, HEARTBEAT_MS) &&
+    return set_common(s, &limits) && set_int(s, ZMQ_HEARTBEAT_IVL, HEARTBEAT_MS) &&
            set_int(s, ZMQ_HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS) &&
-           set_int(s, ZMQ_LINGER, LINGER_MS) && set_int(s, ZMQ_IMMEDIATE, 1) &&
-           set_int(s, ZMQ_RECONNECT_IVL, RECONNECT_MS) &&
+           set_int(s, ZMQ_IMMEDIATE, 1) && set_int(s, ZMQ_RECONNECT_IVL, RECONNECT_MS) &&
            set_int(s, ZMQ_RECONNECT_IVL_MAX, RECONNECT_MAX_MS) &&
            set_text(s, ZMQ_ROUTING_ID, target->id) &&
            (keys == NULL || (set_text(s, ZMQ_CURVE_SERVERKEY, keys->server_key) &&

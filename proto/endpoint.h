@@ -1,5 +1,5 @@
-/* Sockets of the worker protocol: a ROUTER that is bound, DEALERs that connect; with CURVE or
- * plain. */
+/* Sockets of the worker protocol, and of the curator's: a ROUTER that is bound, DEALERs that
+ * connect; with CURVE or plain. */
 #ifndef REINFORCE_PROTO_ENDPOINT_H
 #define REINFORCE_PROTO_ENDPOINT_H
 
@@ -8,15 +8,23 @@
 
 enum { ENDPOINT_MAX_ADDRESSES = 8, ENDPOINT_MAX_MESSAGE = 1 << 16 };
 
+/** What a bound socket takes and keeps; zeros are what the worker protocol needs. */
+struct endpoint_limits {
+    int64_t max_frame_bytes; /* a larger frame ends its connection; 0: ENDPOINT_MAX_MESSAGE */
+    int max_queued;          /* whole messages kept of and for each peer; 0: libzmq's 1,000 */
+    int linger_ms; /* how long what was sent may take to leave when the socket is closed */
+};
+
 /** Whether only this machine can reach what is bound there: inproc:, ipc:, tcp: to loopback. */
 bool endpoint_is_local(const char *address);
 
 /**
- * A ROUTER bound to `address`; `keys` NULL: plain. A worker that comes back under its name takes
- * its place at once.
+ * A ROUTER bound to `address`; `keys` NULL: plain; `limits` NULL: all zeros. A worker that comes
+ * back under its name takes its place at once.
  */
 NODISCARD enum status endpoint_bind(void *zmq, const char *address, const struct keys *keys,
-                                    void **socket, struct error *err);
+                                    const struct endpoint_limits *limits, void **socket,
+                                    struct error *err);
 
 /** The address of a peer as libzmq tells it, "::ffff:1.2.3.4" without its prefix; in there. */
 const char *endpoint_peer(const char *address);

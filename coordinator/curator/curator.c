@@ -1,9 +1,10 @@
 #include "coordinator/curator/curator.h"
 
 #include "reinforce/base/clock.h"
+#include "reinforce/curate/agreement.h"
+#include "reinforce/curate/joint.h"
 #include "reinforce/curate/selection.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,22 +14,9 @@ _Static_assert((int)CURATOR_QUANTILES == (int)SELECTION_QUANTILES, "quantiles");
 
 enum { DEFAULT_CHUNKS = 16, LEAST_COVERAGE_PERCENT = 90, NS_A_MS = 1000000 };
 
-/* A reply that was given: message and frames one behind the other. */
-struct remembered {
-    char job[128];
-    uint64_t super_batch;
-    bool is_there;
-    enum curator_status status;
-    struct byte_buf bytes;
-    size_t ends[CURATOR_MAX_FRAMES + 1]; /* of the message, then of every frame */
-    size_t n_frames;
-};
-
 struct curator {
     struct curator_options options;
     struct arena arena;
-    struct remembered *replies; /* [n_remembered], the oldest at `next` */
-    size_t next;
 };
 
 enum status curator_create(const struct curator_options *options, struct curator **out,
@@ -36,18 +24,11 @@ enum status curator_create(const struct curator_options *options, struct curator
 {
     struct curator *curator = calloc(1, sizeof *curator);
 
-    *out = NULL;
-    if (curator != NULL)
-        curator->replies = calloc(options->n_remembered, sizeof *curator->replies);
-    if (curator == NULL || curator->replies == NULL) {
-        free(curator);
+    *out = curator;
+    if (curator == NULL)
         return error_set(err, ST_NO_MEMORY, "could not allocate a curator");
-    }
     curator->options = *options;
     arena_init(&curator->arena, options->max_bytes);
-    for (size_t r = 0; r < options->n_remembered; r++)
-        byte_buf_init(&curator->replies[r].bytes, options->max_bytes);
-    *out = curator;
     return ST_OK;
 }
 
@@ -55,10 +36,7 @@ void curator_destroy(struct curator **curator)
 {
     if (*curator == NULL)
         return;
-    for (size_t r = 0; r < (*curator)->options.n_remembered; r++)
-        byte_buf_release(&(*curator)->replies[r].bytes);
     arena_release(&(*curator)->arena);
-    free((*curator)->replies);
     free(*curator);
     *curator = NULL;
 }
@@ -70,50 +48,28 @@ struct task {
     struct super_batch batch;
     struct selection_options options;
     struct selection selection;
-    uint64_t n_without_reference;
+    struct references_missing missing;
+    enum answer_cause cause;
 };
-
-static struct pair_model model_of(const struct curator_model *from)
-{
-    static const enum tensor_dtype dtypes[] = {
-        [CURATOR_F32] = TENSOR_F32, [CURATOR_F16] = TENSOR_F16, [CURATOR_BF16] = TENSOR_BF16};
-    struct pair_model model = {0};
-
-    if (from->D == 0)
-        return model;
-    model.rows[PAIR_IMAGE] = from->image;
-    model.rows[PAIR_TEXT] = from->text;
-    model.dtype = dtypes[from->dtype];
-    model.D = from->D;
-    model.scale = from->scale;
-    model.bias = from->bias;
-    return model;
-}
 
 static enum status convert(struct task *task, struct arena *arena, struct error *err)
 {
     const struct curator_request *request = task->request;
     struct example_id *ids;
     uint16_t *strata;
-    enum status st = arena_alloc(arena, request->B * sizeof *ids, &ids, err);
+    enum status st = curator_ids(request->ids, request->B, &ids, arena, err);
 
     if (st == ST_OK)
         st = arena_alloc(arena, request->B * sizeof *strata, &strata, err);
     if (st != ST_OK)
         return st;
-    for (size_t i = 0; i < request->B; i++) {
-        const uint8_t *id = request->ids.data + i * CURATOR_ID_BYTES;
-
-        ids[i] = (struct example_id){.low = bytes_get_u64(id), .high = bytes_get_u64(id + 8)};
-        if (request->n_strata > 0)
-            strata[i] =
-                (uint16_t)(request->strata.data[2 * i] | request->strata.data[2 * i + 1] << 8);
-    }
+    for (size_t i = 0; i < request->B && request->n_strata > 0; i++)
+        strata[i] = (uint16_t)(request->strata.data[2 * i] | request->strata.data[2 * i + 1] << 8);
     task->batch = (struct super_batch){.B = request->B,
                                        .ids = ids,
                                        .strata = request->n_strata > 0 ? strata : NULL,
-                                       .learner = model_of(&request->learner),
-                                       .reference = model_of(&request->reference)};
+                                       .learner = curator_pair_model(&request->learner),
+                                       .reference = curator_pair_model(&request->reference)};
     selection_options_default(&task->options);
     task->options.criterion = (enum selection_criterion)request->criterion;
     task->options.loss = (enum pair_loss)request->loss;
@@ -131,31 +87,6 @@ static enum status convert(struct task *task, struct arena *arena, struct error 
     task->options.step = (uint32_t)request->step;
     task->options.batch_scores = request->batch_scores;
     task->options.deadline_ns = task->deadline_ns;
-    return ST_OK;
-}
-
-/* Rows of the curator's own references; an example without stays zero, which is not selected. */
-static enum status fetch_references(struct task *task, const struct curator_references *references,
-                                    struct arena *arena, struct error *err)
-{
-    const struct curator_request *request = task->request;
-    size_t D = references->D, bytes = request->B * D * sizeof(float);
-    struct pair_model *model = &task->batch.reference;
-    float *rows[PAIR_SIDES];
-    enum status st = ST_OK;
-
-    for (int s = 0; s < PAIR_SIDES && st == ST_OK; s++)
-        st = arena_calloc(arena, request->B * D, sizeof(float), &rows[s], err);
-    if (st != ST_OK)
-        return st;
-    for (size_t i = 0; i < request->B; i++)
-        if (!references->row(references->ctx, request->ids.data + i * CURATOR_ID_BYTES,
-                             rows[PAIR_IMAGE] + i * D, rows[PAIR_TEXT] + i * D))
-            task->n_without_reference++;
-    *model = (struct pair_model){
-        .dtype = TENSOR_F32, .D = D, .scale = references->scale, .bias = references->bias};
-    for (int s = 0; s < PAIR_SIDES; s++)
-        model->rows[s] = bytes_view_of(rows[s], bytes);
     return ST_OK;
 }
 
@@ -193,134 +124,110 @@ static void reply_with_statistics(const struct task *task, struct curator_reply 
     to->scale_looks_logarithmic = stats->scale_looks_logarithmic;
 }
 
-static enum status fall_back(struct task *task, const char *reason, struct curator_reply *reply,
-                             struct arena *arena, struct error *err)
+static enum status fall_back(struct task *task, enum answer_cause cause, const char *reason,
+                             struct curator_reply *reply, struct arena *arena, struct error *err)
 {
     enum status st = selection_uniform(&task->batch, &task->options, &task->selection, arena, err);
 
     if (st == ST_OK) {
+        task->cause = cause;
         reply->status = CURATOR_FALLBACK_UNIFORM;
         (void)snprintf(reply->reason, sizeof reply->reason, "%s", reason);
     }
     return st;
 }
 
-static enum status select_batch(struct curator *curator, struct task *task,
-                                struct curator_reply *reply, struct error *err)
+static bool is_late(const struct task *task)
 {
-    const struct curator_references *references = curator->options.references;
-    const struct curator_request *request = task->request;
-    bool reads_reference, own;
-    char reason[256];
-    enum status st = convert(task, &curator->arena, err);
+    return task->deadline_ns != 0 && clock_monotonic_ns() >= task->deadline_ns;
+}
 
-    task->options.n_threads = curator->options.n_threads;
-    if (st == ST_OK)
-        st = selection_options_check(&task->options, request->B, err);
-    if (st != ST_OK)
-        return st;
-    reads_reference = selection_reference_sign(&task->options) != 0;
-    own = reads_reference && request->reference.D == 0;
-    if (own && references == NULL)
+/* ST_INVALID: what the criterion reads is not there. */
+static enum status check_models(const struct curator *curator, const struct task *task, bool *own,
+                                struct error *err)
+{
+    const struct curator_request *request = task->request;
+
+    *own = selection_reference_sign(&task->options) != 0 && request->reference.D == 0;
+    if (*own && curator->options.references == NULL)
         return error_set(err, ST_INVALID,
                          "the request brings no reference, and this curator has none");
     if (selection_learner_sign(&task->options) != 0 && request->learner.D == 0)
         return error_set(err, ST_INVALID, "the criterion reads the learner, which is not there");
-    if (own) {
-        (void)snprintf(reply->reference_version, sizeof reply->reference_version, "%s",
-                       references->version);
-        st = fetch_references(task, references, &curator->arena, err);
-        if (st != ST_OK)
-            return st;
-        if ((request->B - task->n_without_reference) * 100 < request->B * LEAST_COVERAGE_PERCENT) {
-            (void)snprintf(reason, sizeof reason, "%llu of %zu examples have no reference",
-                           (unsigned long long)task->n_without_reference, request->B);
-            return fall_back(task, reason, reply, &curator->arena, err);
-        }
-    }
-    st = selection_run(&task->batch, &task->options, &task->selection, &curator->arena, err);
-    if (st == ST_TIMEOUT)
-        return fall_back(task, err->message, reply, &curator->arena, err);
-    reply->status = task->selection.stats.n_usable < request->B ? CURATOR_OK_PARTIAL : CURATOR_OK;
-    return st;
-}
-
-static bool give(const struct remembered *from, struct curator_answer *answer)
-{
-    size_t begin = from->ends[0];
-
-    answer->status = from->status;
-    answer->message = bytes_view_of(from->bytes.data, begin);
-    answer->n_frames = from->n_frames;
-    for (size_t f = 0; f < from->n_frames; f++) {
-        answer->frames[f] = bytes_view_of(from->bytes.data + begin, from->ends[f + 1] - begin);
-        begin = from->ends[f + 1];
-    }
-    return true;
-}
-
-static bool give_again(const struct curator *curator, const struct curator_request *request,
-                       struct curator_answer *answer)
-{
-    for (size_t r = 0; r < curator->options.n_remembered; r++) {
-        const struct remembered *reply = &curator->replies[r];
-
-        if (reply->is_there && reply->super_batch == request->super_batch &&
-            strcmp(reply->job, request->job) == 0)
-            return give(reply, answer);
-    }
-    return false;
-}
-
-/* Encodes a reply into the place of the oldest one. */
-static enum status remember(struct curator *curator, const struct curator_reply *reply,
-                            struct curator_answer *answer, struct error *err)
-{
-    struct remembered *to = &curator->replies[curator->next];
-    struct bytes_view frames[CURATOR_MAX_FRAMES];
-    enum status st;
-
-    to->is_there = false;
-    byte_buf_reset(&to->bytes);
-    st = curator_reply_encode(reply, &to->bytes, frames, &to->n_frames, err);
-    to->ends[0] = to->bytes.len;
-    for (size_t f = 0; f < to->n_frames && st == ST_OK; f++) {
-        st = byte_buf_append(&to->bytes, frames[f].data, frames[f].len, err);
-        to->ends[f + 1] = to->bytes.len;
-    }
-    if (st != ST_OK)
-        return st;
-    memcpy(to->job, reply->job, sizeof to->job);
-    to->super_batch = reply->super_batch;
-    to->status = reply->status;
-    to->is_there = true;
-    curator->next = (curator->next + 1) % curator->options.n_remembered;
-    (void)give(to, answer);
     return ST_OK;
 }
 
-enum status curator_answer(struct curator *curator, struct bytes_view message,
-                           const struct bytes_view *frames, size_t n_frames, int64_t received_ns,
+static enum status score_and_select(struct curator *curator, struct task *task, bool own,
+                                    struct curator_reply *reply, struct error *err)
+{
+    const struct curator_references *references = curator->options.references;
+    size_t B = task->request->B;
+    char reason[128];
+    enum status st = ST_OK;
+
+    if (is_late(task)) /* before gigabytes are looked up and measured */
+        return error_set(err, ST_TIMEOUT, "the deadline has passed before the selection began");
+    if (own) {
+        (void)snprintf(reply->reference_version, sizeof reply->reference_version, "%s",
+                       references->version);
+        st = references_fetch(references, task->batch.ids, B, &task->batch.reference,
+                              &task->missing, &curator->arena, err);
+        if (st != ST_OK)
+            return st;
+        references_missing_text(&task->missing, B, reason);
+        if ((B - task->missing.n) * 100 < B * LEAST_COVERAGE_PERCENT)
+            return fall_back(task, ANSWER_NO_REFERENCE, reason, reply, &curator->arena, err);
+        if (task->missing.n > 0)
+            (void)snprintf(reply->reason, sizeof reply->reason, "%s", reason);
+    }
+    st = selection_run(&task->batch, &task->options, &task->selection, &curator->arena, err);
+    if (st == ST_OK)
+        reply->status = task->selection.stats.n_usable < B ? CURATOR_OK_PARTIAL : CURATOR_OK;
+    return st;
+}
+
+static enum status select_batch(struct curator *curator, struct task *task,
+                                struct curator_fallback fallback, struct curator_reply *reply,
+                                struct error *err)
+{
+    struct arena mark;
+    bool own = false;
+    enum status st = convert(task, &curator->arena, err);
+
+    task->options.n_threads = curator->options.n_threads;
+    if (st == ST_OK)
+        st = selection_options_check(&task->options, task->request->B, err);
+    if (st == ST_OK)
+        st = check_models(curator, task, &own, err);
+    if (st != ST_OK)
+        return st;
+    if (fallback.cause != ANSWER_SELECTED)
+        return fall_back(task, fallback.cause, fallback.reason, reply, &curator->arena, err);
+    mark = curator->arena;
+    st = score_and_select(curator, task, own, reply, err);
+    if (st != ST_TIMEOUT && st != ST_NO_MEMORY)
+        return st;
+    arena_rewind(&curator->arena, &mark);
+    return fall_back(task, st == ST_TIMEOUT ? ANSWER_LATE : ANSWER_BUSY, err->message, reply,
+                     &curator->arena, err);
+}
+
+enum status curator_answer(struct curator *curator, const struct curator_request *request,
+                           int64_t received_ns, struct curator_fallback fallback,
                            struct curator_answer *answer, struct error *err)
 {
-    struct curator_request request;
     struct curator_reply reply = {.status = CURATOR_REJECTED};
-    struct task task = {.request = &request};
+    struct task task = {.request = request};
     enum status st;
 
     arena_reset(&curator->arena);
-    st = curator_request_decode(message, frames, n_frames, &request, &curator->arena, err);
-    if (st != ST_OK)
-        return st;
-    if (give_again(curator, &request, answer))
-        return ST_OK;
-    memcpy(reply.job, request.job, sizeof reply.job);
-    reply.super_batch = request.super_batch;
-    reply.learner_step = request.learner_step;
-    reply.staleness = request.step - MIN(request.step, request.learner_step);
-    if (request.deadline_ms != 0)
-        task.deadline_ns = received_ns + (int64_t)request.deadline_ms * NS_A_MS;
-    st = select_batch(curator, &task, &reply, err);
+    memcpy(reply.job, request->job, sizeof reply.job);
+    reply.super_batch = request->super_batch;
+    reply.learner_step = request->learner_step;
+    reply.staleness = request->step - MIN(request->step, request->learner_step);
+    if (request->deadline_ms != 0)
+        task.deadline_ns = received_ns + (int64_t)request->deadline_ms * NS_A_MS;
+    st = select_batch(curator, &task, fallback, &reply, err);
     if (st == ST_INVALID) {
         reply.status = CURATOR_REJECTED;
         (void)snprintf(reply.reason, sizeof reply.reason, "%s", err->message);
@@ -330,7 +237,99 @@ enum status curator_answer(struct curator *curator, struct bytes_view message,
         reply_with_batch(&task, &reply);
     }
     reply_with_statistics(&task, &reply);
-    reply.statistics.n_without_reference = task.n_without_reference;
+    reply.statistics.n_without_reference = task.missing.n;
     reply.statistics.select_ms = (uint64_t)((clock_monotonic_ns() - received_ns) / NS_A_MS);
-    return remember(curator, &reply, answer, err);
+    st = curator_answer_set(answer, &reply, curator->options.max_bytes, err);
+    answer->cause = st == ST_OK ? task.cause : ANSWER_SELECTED;
+    return st;
+}
+
+/* Every example's own score under a learner and the reference. */
+static enum status score(const struct curator_probe_request *request,
+                         const struct selection_options *options,
+                         const struct pair_model models[JOINT_MODELS], const struct example_id *ids,
+                         bool *usable, double **scores, struct arena *arena, struct error *err)
+{
+    struct joint joint;
+    enum status st =
+        joint_init(&joint, options, models, ids, NULL, 0, request->n, usable, arena, err);
+
+    *scores = st == ST_OK ? joint.marginal : NULL;
+    return st;
+}
+
+static enum status compare(const struct curator_probe_request *request, const bool *usable,
+                           double *used, double *fresh, struct arena *arena,
+                           struct curator_probe_reply *reply, struct error *err)
+{
+    struct score_agreement agreement;
+    size_t n = 0;
+    enum status st;
+
+    for (size_t i = 0; i < request->n; i++)
+        if (usable[i]) {
+            used[n] = used[i];
+            fresh[n++] = fresh[i];
+        }
+    if (n < request->n_top)
+        return error_set(err, ST_INVALID,
+                         "%zu of %zu examples can be compared, the overlap is to be of %zu", n,
+                         request->n, request->n_top);
+    st = score_agreement(&agreement, used, fresh, n, request->n_top, request->gain, arena, err);
+    reply->n_compared = n;
+    if (st == ST_OK) {
+        reply->sigma = agreement.sigma;
+        reply->spearman = agreement.spearman;
+        reply->overlap = agreement.overlap;
+        reply->alarm = agreement.alarm;
+    }
+    return st;
+}
+
+enum status curator_probe(struct curator *curator, const struct curator_probe_request *request,
+                          struct curator_probe_reply *reply, struct error *err)
+{
+    const struct curator_references *references = curator->options.references;
+    struct pair_model models[JOINT_MODELS] = {[JOINT_LEARNER] = curator_pair_model(&request->used),
+                                              [JOINT_REFERENCE] =
+                                                  curator_pair_model(&request->reference)};
+    struct arena *arena = &curator->arena;
+    struct references_missing missing;
+    struct selection_options options;
+    struct example_id *ids = NULL;
+    double *used = NULL, *fresh = NULL;
+    bool *usable = NULL;
+    enum status st;
+
+    arena_reset(arena);
+    *reply = (struct curator_probe_reply){.step = request->step};
+    memcpy(reply->job, request->job, sizeof reply->job);
+    reply->staleness = request->step - MIN(request->step, request->learner_step);
+    selection_options_default(&options);
+    options.criterion = (enum selection_criterion)request->criterion;
+    options.loss = (enum pair_loss)request->loss;
+    options.gain = request->gain;
+    options.n_selected = options.n_chunks = 1;
+    options.n_threads = curator->options.n_threads;
+    st = selection_options_check(&options, request->n, err);
+    if (st == ST_OK && selection_learner_sign(&options) == 0)
+        st = error_set(err, ST_INVALID, "the criterion does not read the learner");
+    if (st == ST_OK)
+        st = curator_ids(request->ids, request->n, &ids, arena, err);
+    if (st == ST_OK && selection_reference_sign(&options) != 0 && request->reference.D == 0)
+        st = references != NULL
+                 ? references_fetch(references, ids, request->n, &models[JOINT_REFERENCE], &missing,
+                                    arena, err)
+                 : error_set(err, ST_INVALID,
+                             "the probe brings no reference, and this curator has none");
+    if (st == ST_OK)
+        st = arena_alloc(arena, request->n * sizeof *usable, &usable, err);
+    if (st != ST_OK)
+        return st;
+    memset(usable, true, request->n * sizeof *usable);
+    st = score(request, &options, models, ids, usable, &used, arena, err);
+    models[JOINT_LEARNER] = curator_pair_model(&request->fresh);
+    if (st == ST_OK)
+        st = score(request, &options, models, ids, usable, &fresh, arena, err);
+    return st == ST_OK ? compare(request, usable, used, fresh, arena, reply, err) : st;
 }

@@ -196,7 +196,7 @@ static void coordinator_open_at(struct coordinator *c, void *zmq, const char *ad
 {
     struct error err = {0};
 
-    assert_ok(endpoint_bind(zmq, address, NULL, &c->socket, &err));
+    assert_ok(endpoint_bind(zmq, address, NULL, NULL, &c->socket, &err));
     assert_ok(endpoint_bound(c->socket, c->address, &err));
 }
 

@@ -8,6 +8,8 @@
 
 enum { B = 200, D = 16, N_SELECTED = 60, BYTES = 64 << 20 };
 
+#define THE_171ST "000000000000000000000000000000ab"
+
 /* A request over pairs of tests/support/pairs.h, and references that know some of them. */
 struct setting {
     struct pairs pairs;
@@ -16,18 +18,18 @@ struct setting {
     size_t n_known; /* ids up to this have references */
     struct curator_references references;
     struct curator *curator;
-    struct byte_buf message;
+    struct curator_answer answer;
 };
 
-static bool row(void *ctx, const uint8_t id[CURATOR_ID_BYTES], float *image, float *text)
+static bool row(const void *ctx, struct example_id id, void *image, void *text)
 {
     const struct setting *setting = ctx;
-    size_t i = (size_t)(id[0] | id[1] << 8) - 1;
+    size_t i = (size_t)id.low - 1;
 
     if (i >= setting->n_known)
         return false;
-    memcpy(image, setting->pairs.rows[1][PAIR_IMAGE] + i * D, D * sizeof *image);
-    memcpy(text, setting->pairs.rows[1][PAIR_TEXT] + i * D, D * sizeof *text);
+    memcpy(image, setting->pairs.rows[1][PAIR_IMAGE] + i * D, D * sizeof(float));
+    memcpy(text, setting->pairs.rows[1][PAIR_TEXT] + i * D, D * sizeof(float));
     return true;
 }
 
@@ -43,7 +45,7 @@ static struct curator_model sent(const struct pair_model *model)
 
 static void begin(struct setting *setting, bool with_references)
 {
-    struct curator_options options = {.n_threads = 2, .max_bytes = BYTES, .n_remembered = 2};
+    struct curator_options options = {.n_threads = 2, .max_bytes = BYTES};
     struct error err = {0};
 
     memset(setting, 0, sizeof *setting);
@@ -54,6 +56,7 @@ static void begin(struct setting *setting, bool with_references)
     }
     setting->n_known = B;
     setting->references = (struct curator_references){.D = D,
+                                                      .dtype = TENSOR_F32,
                                                       .scale = setting->pairs.batch.reference.scale,
                                                       .bias = setting->pairs.batch.reference.bias,
                                                       .version = "so400m@1",
@@ -75,40 +78,42 @@ static void begin(struct setting *setting, bool with_references)
         .ids = bytes_view_of(setting->ids, sizeof setting->ids),
     };
     options.references = with_references ? &setting->references : NULL;
-    byte_buf_init(&setting->message, 1 << 16);
     assert_ok(curator_create(&options, &setting->curator, &err));
 }
 
 static void end(struct setting *setting)
 {
     curator_destroy(&setting->curator);
-    byte_buf_release(&setting->message);
+    curator_answer_release(&setting->answer);
     pairs_release(&setting->pairs);
 }
 
-static struct curator_answer ask(struct setting *setting, int64_t received_ns)
+static const struct curator_answer *ask_with(struct setting *setting, int64_t received_ns,
+                                             struct curator_fallback fallback)
 {
-    struct bytes_view frames[CURATOR_MAX_FRAMES];
-    struct curator_answer answer;
     struct error err = {0};
-    size_t n_frames;
 
-    byte_buf_reset(&setting->message);
-    assert_ok(
-        curator_request_encode(&setting->request, &setting->message, frames, &n_frames, &err));
-    assert_ok(curator_answer(setting->curator, byte_buf_view(&setting->message), frames, n_frames,
-                             received_ns, &answer, &err));
-    return answer;
+    assert_ok(curator_answer(setting->curator, &setting->request, received_ns, fallback,
+                             &setting->answer, &err));
+    return &setting->answer;
+}
+
+static const struct curator_answer *ask(struct setting *setting, int64_t received_ns)
+{
+    return ask_with(setting, received_ns, (struct curator_fallback){0});
 }
 
 static void read_reply(const struct curator_answer *answer, struct curator_reply *reply,
                        struct arena *arena)
 {
+    struct bytes_view frames[CURATOR_MAX_FRAMES];
     struct error err = {0};
 
+    for (size_t f = 0; f < answer->n_frames; f++)
+        frames[f] = curator_answer_frame(answer, f);
     arena_init(arena, BYTES);
-    assert_ok(curator_reply_decode(answer->message, answer->frames, answer->n_frames, reply, arena,
-                                   &err));
+    assert_ok(curator_reply_decode(curator_answer_message(answer), frames, answer->n_frames, reply,
+                                   arena, &err));
 }
 
 static void the_answer_is_the_librarys_selection(void **state)
@@ -122,15 +127,13 @@ static void the_answer_is_the_librarys_selection(void **state)
     for (int own = 0; own < 2; own++) {
         struct arena arena, expected;
         struct curator_reply reply;
-        struct curator_answer answer;
 
         begin(&setting, own != 0);
         if (!own)
             setting.request.reference = sent(&setting.pairs.batch.reference);
         setting.request.all_marginals = true;
         setting.request.batch_scores = true;
-        answer = ask(&setting, clock_monotonic_ns());
-        read_reply(&answer, &reply, &arena);
+        read_reply(ask(&setting, clock_monotonic_ns()), &reply, &arena);
         arena_init(&expected, BYTES);
         selection_options_default(&options);
         options.n_selected = N_SELECTED;
@@ -162,27 +165,29 @@ static void late_or_without_references_the_answer_is_uniform(void **state)
     (void)state;
     for (int late = 0; late < 2; late++) {
         struct curator_reply reply, again;
-        struct curator_answer answer;
         struct arena arena, second;
+        uint32_t first[N_SELECTED];
 
         begin(&setting, true);
         if (late)
             setting.request.deadline_ms = 1;
         else
             setting.n_known = B * 85 / 100;
-        answer = ask(&setting, clock_monotonic_ns() - 1000000000);
-        read_reply(&answer, &reply, &arena);
+        read_reply(ask(&setting, clock_monotonic_ns() - 1000000000), &reply, &arena);
         assert_int_equal(reply.status, CURATOR_FALLBACK_UNIFORM);
         assert_int_equal(reply.n_selected, N_SELECTED);
-        assert_non_null(strstr(reply.reason, late ? "deadline" : "30 of 200 examples"));
+        assert_non_null(strstr(
+            reply.reason,
+            late ? "deadline" : "30 of 200 examples have no reference, the first is " THE_171ST));
         assert_int_equal(reply.statistics.n_without_reference, late ? 0 : 30);
+        memcpy(first, reply.index.data, sizeof first);
         setting.request.super_batch++; /* the permutation is the seed's and the step's */
         setting.n_known = 0;
-        answer = ask(&setting, clock_monotonic_ns() - 1000000000);
-        read_reply(&answer, &again, &second);
+        read_reply(ask(&setting, clock_monotonic_ns() - 1000000000), &again, &second);
 
         assert_int_equal(again.status, CURATOR_FALLBACK_UNIFORM);
-        assert_memory_equal(again.index.data, reply.index.data, reply.index.len);
+        assert_int_equal(again.index.len, sizeof first);
+        assert_memory_equal(again.index.data, first, sizeof first);
         arena_release(&arena);
         arena_release(&second);
         end(&setting);
@@ -193,17 +198,16 @@ static void a_few_missing_references_are_a_few_invalid_examples(void **state)
 {
     struct setting setting;
     struct curator_reply reply;
-    struct curator_answer answer;
     struct arena arena;
 
     (void)state;
     begin(&setting, true);
     setting.n_known = B * 95 / 100;
-    answer = ask(&setting, clock_monotonic_ns());
-    read_reply(&answer, &reply, &arena);
+    read_reply(ask(&setting, clock_monotonic_ns()), &reply, &arena);
     assert_int_equal(reply.status, CURATOR_OK_PARTIAL);
     assert_int_equal(reply.statistics.n_without_reference, 10);
     assert_int_equal(reply.statistics.n_invalid, 10);
+    assert_non_null(strstr(reply.reason, "10 of 200 examples have no reference"));
     for (size_t i = 0; i < N_SELECTED; i++) {
         uint32_t index;
 
@@ -214,54 +218,16 @@ static void a_few_missing_references_are_a_few_invalid_examples(void **state)
     end(&setting);
 }
 
-/* CURATE 23 */
-static void a_repeated_request_gets_the_same_bytes(void **state)
-{
-    struct bytes_view copies[CURATOR_MAX_FRAMES + 1];
-    struct setting setting;
-    struct curator_answer answer;
-    struct byte_buf first;
-    struct error err = {0};
-
-    (void)state;
-    begin(&setting, true);
-    byte_buf_init(&first, BYTES);
-    answer = ask(&setting, clock_monotonic_ns());
-    copies[0] = answer.message;
-    memcpy(copies + 1, answer.frames, answer.n_frames * sizeof *copies);
-    for (size_t f = 0; f <= answer.n_frames; f++)
-        assert_ok(byte_buf_append(&first, copies[f].data, copies[f].len, &err));
-    setting.request.super_batch++; /* another one between */
-    (void)ask(&setting, clock_monotonic_ns());
-    setting.request.super_batch--;
-    setting.n_known = 0; /* it is remembered, not selected again */
-    for (int round = 0; round < 2; round++) {
-        size_t at = answer.message.len;
-
-        answer = ask(&setting, clock_monotonic_ns());
-        assert_memory_equal(answer.message.data, first.data, answer.message.len);
-        for (size_t f = 0; f < answer.n_frames; f++) {
-            assert_memory_equal(answer.frames[f].data, first.data + at, answer.frames[f].len);
-            at += answer.frames[f].len;
-        }
-        assert_int_equal(at, first.len);
-    }
-    byte_buf_release(&first);
-    end(&setting);
-}
-
 /* CURATE 15, 20, 24 */
 static void what_cannot_be_met_is_refused_with_a_reason(void **state)
 {
     struct setting setting;
     struct curator_reply reply;
-    struct curator_answer answer;
     struct arena arena;
 
     (void)state;
     begin(&setting, false);
-    answer = ask(&setting, clock_monotonic_ns());
-    read_reply(&answer, &reply, &arena);
+    read_reply(ask(&setting, clock_monotonic_ns()), &reply, &arena);
     assert_int_equal(reply.status, CURATOR_REJECTED);
     assert_int_equal(reply.staleness, 3); /* step 12, weights of step 9 */
     assert_int_equal(reply.learner_step, 9);
@@ -269,18 +235,111 @@ static void what_cannot_be_met_is_refused_with_a_reason(void **state)
     arena_release(&arena);
     setting.request.super_batch++; /* the criterion that needs none is served */
     setting.request.criterion = SELECT_HARD_LEARNER;
-    answer = ask(&setting, clock_monotonic_ns());
-    assert_int_equal(answer.status, CURATOR_OK);
+    assert_int_equal(ask(&setting, clock_monotonic_ns())->status, CURATOR_OK);
     setting.request.super_batch++;
     setting.request.learner = (struct curator_model){0};
-    answer = ask(&setting, clock_monotonic_ns());
-    read_reply(&answer, &reply, &arena);
+    read_reply(ask(&setting, clock_monotonic_ns()), &reply, &arena);
     assert_non_null(strstr(reply.reason, "reads the learner"));
     arena_release(&arena);
     setting.request.super_batch++;
     setting.request.n_selected = B + 1;
-    answer = ask(&setting, clock_monotonic_ns());
-    assert_int_equal(answer.status, CURATOR_REJECTED);
+    assert_int_equal(ask(&setting, clock_monotonic_ns())->status, CURATOR_REJECTED);
+    end(&setting);
+}
+
+static void who_has_no_time_or_room_gives_the_same_permutation(void **state)
+{
+    struct curator_options options = {.n_threads = 1};
+    struct setting setting;
+    uint32_t first[N_SELECTED];
+    struct error err = {0};
+    size_t n_without_room = 0;
+
+    (void)state;
+    begin(&setting, false);
+    setting.request.criterion = SELECT_HARD_LEARNER;
+    (void)ask_with(&setting, clock_monotonic_ns(),
+                   (struct curator_fallback){ANSWER_BUSY, "too much to do"});
+    assert_int_equal(setting.answer.status, CURATOR_FALLBACK_UNIFORM);
+    assert_int_equal(setting.answer.cause, ANSWER_BUSY);
+    memcpy(first, curator_answer_frame(&setting.answer, 0).data, sizeof first);
+    for (options.max_bytes = 1 << 10; setting.answer.status != CURATOR_OK;
+         options.max_bytes += 1 << 10) {
+        curator_destroy(&setting.curator);
+        assert_ok(curator_create(&options, &setting.curator, &err));
+        if (curator_answer(setting.curator, &setting.request, clock_monotonic_ns(),
+                           (struct curator_fallback){0}, &setting.answer, &err) != ST_OK ||
+            setting.answer.status == CURATOR_OK)
+            continue;
+        n_without_room++;
+        assert_int_equal(setting.answer.status, CURATOR_FALLBACK_UNIFORM);
+        assert_int_equal(setting.answer.cause, ANSWER_BUSY);
+        assert_memory_equal(curator_answer_frame(&setting.answer, 0).data, first, sizeof first);
+    }
+    assert_true(n_without_room > 0);
+    end(&setting);
+}
+
+/* Standard deviation of what two learners' scores differ by, in plain double. */
+static double sigma_of(const struct pairs *used, const struct pairs *fresh)
+{
+    double sum = 0, square = 0;
+
+    for (size_t i = 0; i < B; i++) {
+        double d = pair_softplus(-pairs_logit(&fresh->batch.learner, i, i)) -
+                   pair_softplus(-pairs_logit(&used->batch.learner, i, i));
+
+        sum += d / B;
+        square += d * d / B;
+    }
+    return sqrt(square - sum * sum);
+}
+
+/* CURATE 24 */
+static void a_probe_tells_how_far_a_stale_learner_is_off(void **state)
+{
+    struct curator_probe_request request = {
+        .job = "b16", .step = 12, .learner_step = 9, .n = B, .n_top = N_SELECTED};
+    struct curator_probe_reply reply;
+    struct setting setting;
+    struct pairs fresh;
+    struct error err = {0};
+    double sigma;
+
+    (void)state;
+    begin(&setting, true);
+    pairs_draw(&fresh, B, D, D, 50);
+    for (size_t e = 0; e < (size_t)B * D; e++)
+        for (int s = 0; s < PAIR_SIDES; s++)
+            fresh.rows[0][s][e] = setting.pairs.rows[0][s][e] + fresh.rows[0][s][e] * 0.05f;
+    for (size_t i = 0; i < B; i++)
+        for (int s = 0; s < PAIR_SIDES; s++)
+            (void)ops_l2_normalize(fresh.rows[0][s] + i * D, D);
+    sigma = sigma_of(&setting.pairs, &fresh);
+    request.criterion = SELECT_LEARNABILITY;
+    request.loss = PAIR_SIGMOID;
+    request.ids = setting.request.ids;
+    request.used = sent(&setting.pairs.batch.learner);
+    request.fresh = sent(&fresh.batch.learner);
+    for (int above = 0; above < 2; above++) {
+        request.gain = (above ? 0.31 : 0.29) / sigma;
+        assert_ok(curator_probe(setting.curator, &request, &reply, &err));
+        assert_true(fabs(reply.sigma - sigma) < 1e-5 * sigma);
+        assert_int_equal(reply.alarm, above);
+    }
+    assert_int_equal(reply.staleness, 3);
+    assert_int_equal(reply.n_compared, B);
+    assert_true(reply.spearman > 0.5 && reply.spearman < 1);
+    assert_true(reply.overlap > 0.5 && reply.overlap < 1);
+    setting.n_known = B - 20; /* the others are left out */
+    assert_ok(curator_probe(setting.curator, &request, &reply, &err));
+    assert_int_equal(reply.n_compared, B - 20);
+    request.fresh = request.used;
+    assert_ok(curator_probe(setting.curator, &request, &reply, &err));
+    assert_true(reply.sigma == 0 && reply.spearman == 1 && reply.overlap == 1 && !reply.alarm);
+    request.criterion = SELECT_EASY_REFERENCE;
+    assert_status(curator_probe(setting.curator, &request, &reply, &err), ST_INVALID);
+    pairs_release(&fresh);
     end(&setting);
 }
 
@@ -290,7 +349,8 @@ int main(void)
         cmocka_unit_test(the_answer_is_the_librarys_selection),
         cmocka_unit_test(late_or_without_references_the_answer_is_uniform),
         cmocka_unit_test(a_few_missing_references_are_a_few_invalid_examples),
-        cmocka_unit_test(a_repeated_request_gets_the_same_bytes),
+        cmocka_unit_test(who_has_no_time_or_room_gives_the_same_permutation),
+        cmocka_unit_test(a_probe_tells_how_far_a_stale_learner_is_off),
         cmocka_unit_test(what_cannot_be_met_is_refused_with_a_reason),
     };
 

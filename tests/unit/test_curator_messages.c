@@ -1,5 +1,5 @@
 /* Requests and replies of the curator, message and frames. */
-#include "proto/curator.h"
+#include "proto/curator_probe.h"
 #include "tests/support/test.h"
 
 #include <math.h>
@@ -233,6 +233,53 @@ static void a_reply_arrives_as_it_was_sent(void **state)
     }
 }
 
+static void a_probe_and_a_status_arrive_as_they_were_sent(void **state)
+{
+    const struct curator_request from = whole_request();
+    struct curator_probe_request probe = {.job = "b16",
+                                          .step = 9,
+                                          .learner_step = 7,
+                                          .n = B,
+                                          .n_top = 2,
+                                          .criterion = 1,
+                                          .loss = 2,
+                                          .gain = 1.5,
+                                          .used = from.learner,
+                                          .fresh = from.learner,
+                                          .reference = from.reference,
+                                          .ids = from.ids};
+    struct curator_probe_request got;
+    struct curator_status_reply status = {.version = "0.1.0", .n_ok = 7, .select_ms = UINT64_MAX},
+                                heard;
+    struct bytes_view frames[CURATOR_MAX_FRAMES];
+    struct byte_buf message;
+    struct error err = {0};
+    size_t n;
+
+    (void)state;
+    byte_buf_init(&message, 1 << 12);
+    assert_ok(curator_probe_request_encode(&probe, &message, frames, &n, &err));
+    assert_int_equal(n, 7);
+    assert_ok(curator_probe_request_decode(byte_buf_view(&message), frames, n, &got, &err));
+    assert_string_equal(got.job, "b16");
+    assert_int_equal(got.step, 9);
+    assert_int_equal(got.learner_step, 7);
+    assert_int_equal(got.n_top, 2);
+    assert_int_equal(got.loss, 2);
+    assert_true(got.gain == 1.5);
+    assert_view(got.fresh.text, from.learner.text);
+    assert_view(got.reference.image, from.reference.image);
+    assert_status(curator_probe_request_decode(byte_buf_view(&message), frames, n - 1, &got, &err),
+                  ST_CORRUPT);
+    byte_buf_reset(&message);
+    assert_ok(curator_status_reply_encode(&status, &message, &err));
+    assert_ok(curator_status_reply_decode(byte_buf_view(&message), &heard, &err));
+    assert_string_equal(heard.version, "0.1.0");
+    assert_int_equal(heard.n_ok, 7);
+    assert_true(heard.select_ms == UINT64_MAX);
+    byte_buf_release(&message);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -240,6 +287,7 @@ int main(void)
         cmocka_unit_test(frames_of_wrong_lengths_are_named),
         cmocka_unit_test(numbers_out_of_range_are_named),
         cmocka_unit_test(a_reply_arrives_as_it_was_sent),
+        cmocka_unit_test(a_probe_and_a_status_arrive_as_they_were_sent),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -222,7 +222,7 @@ static void doorway_open(struct doorway *d)
     d->zmq = zmq_ctx_new();
     assert_non_null(d->zmq);
     assert_ok(door_open(d->zmq, in(&d->f, "allow"), &d->door, &err));
-    assert_ok(endpoint_bind(d->zmq, "tcp://127.0.0.1:*", &d->coordinator, &d->router, &err));
+    assert_ok(endpoint_bind(d->zmq, "tcp://127.0.0.1:*", &d->coordinator, NULL, &d->router, &err));
     assert_ok(endpoint_bound(d->router, d->address, &err));
     assert_int_equal(strncmp(d->address, "tcp://127.0.0.1:", 16), 0);
 }
@@ -377,7 +377,7 @@ static void a_key_that_names_no_coordinator_cannot_connect(void **state)
     address = "nonsense";
     target.keys = NULL;
     assert_status(endpoint_connect(zmq, &target, &socket, NULL, &err), ST_INVALID);
-    assert_status(endpoint_bind(zmq, address, NULL, &socket, &err), ST_INVALID);
+    assert_status(endpoint_bind(zmq, address, NULL, NULL, &socket, &err), ST_INVALID);
     assert_int_equal(zmq_ctx_term(zmq), 0);
     temp_folder_release(&f.folder);
 }
