@@ -2,6 +2,9 @@
 
 #include "reinforce/base/json.h"
 #include "reinforce/base/log.h"
+#include "reinforce/base/sha256.h"
+
+#include <stdio.h>
 
 enum { MAX_BYTES = 1 << 20 };
 
@@ -30,16 +33,21 @@ static enum status add_caps(json_t *list, const struct captioner_info *info, str
                : error_set(err, ST_NO_MEMORY, "could not allocate the record of models");
 }
 
-static enum status add_preprocess(json_t *list, const struct preprocess *pre, struct error *err)
+static enum status add_facts(json_t *list, const struct teacher_info *info, struct error *err)
 {
+    const struct preprocess *pre = &info->preprocess;
     json_t *entry = json_array_get(list, json_array_size(list) - 1);
-    json_t *more = json_pack("{s:i, s:[fff], s:[fff]}", "image_size", pre->size, "mean",
-                             (double)pre->mean[0], (double)pre->mean[1], (double)pre->mean[2],
-                             "std", (double)pre->std[0], (double)pre->std[1], (double)pre->std[2]);
+    json_t *more =
+        json_pack("{s:i, s:[fff], s:[fff], s:I, s:f}", "image_size", pre->size, "mean",
+                  (double)pre->mean[0], (double)pre->mean[1], (double)pre->mean[2], "std",
+                  (double)pre->std[0], (double)pre->std[1], (double)pre->std[2], "dim",
+                  (json_int_t)info->dim, "logit_scale", (double)info->logit_scale);
+    int failed = json_object_update_new(entry, more);
 
-    return json_object_update_new(entry, more) == 0
-               ? ST_OK
-               : error_set(err, ST_NO_MEMORY, "could not allocate the record of models");
+    if (info->has_logit_bias)
+        failed |= json_object_set_new(entry, "logit_bias", json_real((double)info->logit_bias));
+    return failed == 0 ? ST_OK
+                       : error_set(err, ST_NO_MEMORY, "could not allocate the record of models");
 }
 
 static enum status describe(const struct engine *engine, json_t *record, struct error *err)
@@ -65,7 +73,7 @@ static enum status describe(const struct engine *engine, json_t *record, struct 
         st = add(teachers, job->teachers[i].name, job->teachers[i].model, info->family,
                  info->weights_digest, info->weights_type, err);
         if (st == ST_OK)
-            st = add_preprocess(teachers, &info->preprocess, err);
+            st = add_facts(teachers, info, err);
     }
     return st;
 }
@@ -183,6 +191,71 @@ enum status model_record_read(struct object_store *output, struct model_facts *f
     if (st != ST_OK)
         error_add_context(err, MODEL_RECORD_KEY);
     json_decref(record);
+    arena_release(&arena);
+    return st;
+}
+
+/* The entry that is meant, and where its columns begin. */
+static enum status find_teacher(const json_t *teachers, const char *name, const json_t **found,
+                                size_t *first, struct error *err)
+{
+    size_t n = json_array_size(teachers), t = 0;
+    char names[128] = "";
+
+    *first = 0;
+    for (size_t i = 0, used = 0; i < n && used < sizeof names; i++)
+        used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i > 0 ? ", " : "",
+                                 text_of(json_array_get(teachers, i), "name"));
+    if (name == NULL && n != 1)
+        return error_set(err, ST_INVALID, "the dataset has %zu teachers, say which of %s", n,
+                         names);
+    for (; t < n; t++) {
+        const json_t *entry = json_array_get(teachers, t);
+        json_int_t dim = json_integer_value(json_object_get(entry, "dim"));
+
+        if (dim < 1 || dim > INT32_MAX)
+            return error_set(err, ST_CORRUPT,
+                             "\"dim\" of teacher \"%s\" is missing: an older version wrote it",
+                             text_of(entry, "name"));
+        *found = entry;
+        if (name == NULL || strcmp(text_of(entry, "name"), name) == 0)
+            return ST_OK;
+        *first += (size_t)dim;
+    }
+    return error_set(err, ST_INVALID, "the dataset has no teacher \"%s\", but %s", name, names);
+}
+
+enum status model_record_teacher(struct object_store *output, const char *name,
+                                 struct model_teacher *teacher, struct error *err)
+{
+    const json_t *entry = NULL;
+    struct byte_buf text;
+    struct arena arena;
+    struct bytes_view body;
+    json_t *record = NULL;
+    enum status st;
+
+    memset(teacher, 0, sizeof *teacher);
+    arena_init(&arena, 2 * MAX_BYTES);
+    byte_buf_init(&text, MAX_BYTES);
+    st = object_store_get(output, MODEL_RECORD_KEY, MAX_BYTES, &arena, &body, err);
+    if (st == ST_OK)
+        st = json_parse(body, &record, err);
+    if (st == ST_OK)
+        st = find_teacher(json_object_get(record, "teachers"), name, &entry, &teacher->first, err);
+    if (st == ST_OK)
+        st = json_write(entry, &text, err);
+    if (st == ST_OK) {
+        (void)snprintf(teacher->name, sizeof teacher->name, "%s", text_of(entry, "name"));
+        teacher->dim = (size_t)json_integer_value(json_object_get(entry, "dim"));
+        teacher->logit_scale = (float)json_number_value(json_object_get(entry, "logit_scale"));
+        teacher->logit_bias = (float)json_number_value(json_object_get(entry, "logit_bias"));
+        sha256_of(byte_buf_view(&text), teacher->digest);
+    } else {
+        error_add_context(err, MODEL_RECORD_KEY);
+    }
+    json_decref(record);
+    byte_buf_release(&text);
     arena_release(&arena);
     return st;
 }

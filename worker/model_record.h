@@ -12,7 +12,8 @@
  *
  *   {"captioners": [{"name", "model", "family", "digest", "weights_type", "attention_cap",
  *                    "final_cap", "sliding_window"}],
- *    "teachers": [{"name", "model", "family", "digest", "image_size", "mean", "std"}]}
+ *    "teachers": [{"name", "model", "family", "digest", "image_size", "mean", "std",
+ *                 "dim", "logit_scale", "logit_bias"}]}
  *
  * weights_type is what the decoder multiplies with, absent where it is not known; caps and window
  * are what Gemma's decoder runs with (0: none), absent for others. How captions are drawn stands in
@@ -33,5 +34,20 @@ struct model_facts {
 /** Of the record that a worker has written. ST_NOT_FOUND: none has; ST_CORRUPT: not as above. */
 NODISCARD enum status model_record_read(struct object_store *output, struct model_facts *facts,
                                         struct error *err);
+
+/** One teacher of a dataset, as the record says; its columns of a stored row are `dim` from `first`
+ * on. */
+struct model_teacher {
+    char name[128];
+    size_t first, dim;
+    float logit_scale; /* linear; 1 of a served model, as servers do not say */
+    float logit_bias;  /* 0: the model has none */
+    char digest[65];   /* of all that is said of it: weights, preprocessing, ... */
+};
+
+/** `name` NULL: the only one. ST_INVALID names those that are there; ST_NOT_FOUND, ST_CORRUPT: as
+ * model_record_read(). */
+NODISCARD enum status model_record_teacher(struct object_store *output, const char *name,
+                                           struct model_teacher *teacher, struct error *err);
 
 #endif

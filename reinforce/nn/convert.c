@@ -49,3 +49,29 @@ void convert_f16(const uint8_t *src, size_t n, float *out)
     for (size_t i = 0; i < n; i++)
         out[i] = half_to_float((uint32_t)src[2 * i] | (uint32_t)src[2 * i + 1] << 8);
 }
+
+static uint32_t half_from_float(float value)
+{
+    uint32_t bits, sign, magnitude;
+    float sum;
+
+    memcpy(&bits, &value, sizeof bits);
+    sign = bits >> 16 & 0x8000u;
+    magnitude = bits & 0x7fffffffu;
+    if (magnitude > 0x7f800000u)
+        return sign | 0x7e00u;
+    if (magnitude >= 0x477ff000u)
+        return sign | 0x7c00u;
+    if (magnitude < 0x38800000u) { /* subnormal: steps of 2^-24, those of floats around 0.5 */
+        sum = from_bits(magnitude) + 0.5f;
+        memcpy(&bits, &sum, sizeof bits);
+        return sign | (bits - 0x3f000000u);
+    }
+    return sign | (magnitude + 0xfffu + (magnitude >> 13 & 1u) - (112u << 23)) >> 13;
+}
+
+void convert_to_f16(const float *src, size_t n, uint16_t *out)
+{
+    for (size_t i = 0; i < n; i++)
+        out[i] = (uint16_t)half_from_float(src[i]);
+}

@@ -15,4 +15,7 @@ void convert_to_bf16(const float *src, size_t n, uint16_t *out);
 /** src n IEEE half, little endian, any alignment; out float32 [n]. Exact, subnormals included. */
 void convert_f16(const uint8_t *src, size_t n, float *out);
 
+/** out IEEE half [n]: the nearest, ties to even, infinite from 65,520 on; a NaN stays one. */
+void convert_to_f16(const float *src, size_t n, uint16_t *out);
+
 #endif

@@ -126,10 +126,11 @@ static void a_dataset_says_which_models_made_it(void **state)
                    "{\"captioners\": [{\"name\": \"c0\", \"model\": \"none\", \"family\": "
                    "\"fake\", \"digest\": \"%s\"}], \"teachers\": [{\"name\": \"t0\", "
                    "\"model\": \"none\", \"family\": \"fake\", \"digest\": \"%s\", "
-                   "\"image_size\": 32, \"mean\": [0.0, 0.0, 0.0], \"std\": [0.0, 0.0, 0.0]}, "
-                   "{\"name\": \"t1\", \"model\": \"none\", \"family\": \"fake\", "
+                   "\"image_size\": 32, \"mean\": [0.0, 0.0, 0.0], \"std\": [0.0, 0.0, 0.0], "
+                   "\"dim\": 8, \"logit_scale\": 1.0}, {\"name\": \"t1\", \"model\": \"none\", "
+                   "\"family\": \"fake\", "
                    "\"digest\": \"%s\", \"image_size\": 24, \"mean\": [0.0, 0.0, 0.0], \"std\": "
-                   "[0.0, 0.0, 0.0]}]}",
+                   "[0.0, 0.0, 0.0], \"dim\": 6, \"logit_scale\": 1.0}]}",
                    zeros, zeros, zeros);
     assert_string_equal(small_run_text(&run, MODEL_RECORD_KEY), want);
     run.teachers[1]->base.info.weights_digest[0] = 'f'; /* another model by the same name */

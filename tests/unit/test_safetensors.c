@@ -5,6 +5,7 @@
 #include "reinforce/nn/weights.h"
 #include "tests/support/test.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -423,6 +424,38 @@ static void all_halves_convert_exactly(void **state)
     }
 }
 
+static void floats_become_the_nearest_half(void **state)
+{
+    const float nan = NAN;
+    uint16_t got;
+
+    (void)state;
+    for (uint32_t h = 0; h < 0x7c00; h++) {
+        uint8_t bytes[4] = {(uint8_t)h, (uint8_t)(h >> 8), (uint8_t)(h + 1),
+                            (uint8_t)((h + 1) >> 8)};
+        float two[2], cases[4];
+        uint32_t want[4] = {h, h, h + (h & 1), h + 1};
+
+        convert_f16(bytes, 2, two);
+        if (h == 0x7bff)
+            two[1] = 65536;
+        cases[0] = two[0];
+        cases[2] = two[0] + (two[1] - two[0]) / 2; /* a tie; exact */
+        cases[1] = nextafterf(cases[2], 0);
+        cases[3] = nextafterf(cases[2], INFINITY);
+        for (size_t c = 0; c < 4; c++) {
+            float negative = -cases[c];
+
+            convert_to_f16(&cases[c], 1, &got);
+            assert_int_equal(got, want[c]);
+            convert_to_f16(&negative, 1, &got);
+            assert_int_equal(got, want[c] | 0x8000);
+        }
+    }
+    convert_to_f16(&nan, 1, &got);
+    assert_true((got & 0x7c00) == 0x7c00 && (got & 0x3ff) != 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -435,6 +468,7 @@ int main(void)
         cmocka_unit_test(matrices_are_transposed_and_stacked),
         cmocka_unit_test(stored_width_does_not_change_values),
         cmocka_unit_test(all_halves_convert_exactly),
+        cmocka_unit_test(floats_become_the_nearest_half),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -95,21 +95,6 @@ static void without_scores_a_seeded_permutation_is_left(void **state)
     pairs_release(&pairs);
 }
 
-/* The half nearest to x, as a trainer's tensor would hold. */
-static uint16_t to_half(float x)
-{
-    double a = fabs((double)x);
-    int exponent = a < 0x1p-14 ? -14 : (int)floor(log2(a));
-    uint32_t steps = (uint32_t)nearbyint(ldexp(a, 10 - exponent));
-
-    if (steps == 2048) {
-        steps = 1024;
-        exponent++;
-    }
-    return (uint16_t)((x < 0 ? 0x8000u : 0) +
-                      (steps < 1024 ? steps : ((uint32_t)(exponent + 15) << 10) + steps - 1024));
-}
-
 static void make_half(struct pair_model *model, uint16_t *halves[PAIR_SIDES], size_t B,
                       enum tensor_dtype dtype)
 {
@@ -122,8 +107,8 @@ static void make_half(struct pair_model *model, uint16_t *halves[PAIR_SIDES], si
         assert_non_null(halves[s]);
         if (dtype == TENSOR_BF16)
             convert_to_bf16(rows, n, halves[s]);
-        for (size_t i = 0; i < n && dtype == TENSOR_F16; i++)
-            halves[s][i] = to_half(rows[i]);
+        else
+            convert_to_f16(rows, n, halves[s]);
         model->rows[s] = bytes_view_of(halves[s], n * sizeof *halves[s]);
     }
     model->dtype = dtype;

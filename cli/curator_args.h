@@ -1,0 +1,40 @@
+/* What `reinforce curator` is made of: its words, and how they are told where references are. */
+#ifndef REINFORCE_CLI_CURATOR_ARGS_H
+#define REINFORCE_CLI_CURATOR_ARGS_H
+
+#include "cli/command.h"
+#include "cli/store_args.h"
+#include "coordinator/curator/dataset_references.h"
+
+#define CURATOR_ADDRESS "tcp://127.0.0.1:7700"
+
+/** argv[0] is the word; each returns an exit_code. */
+int curator_serve(int argc, char **argv);
+int curator_status(int argc, char **argv);
+
+/** For a table of long options. */
+#define CURATOR_DATASET_OPTIONS                                                                    \
+    {"dataset", required_argument, NULL, 'D'}, {"teacher", required_argument, NULL, 'T'},          \
+        {"column", required_argument, NULL, 'C'}, {"cache", required_argument, NULL, 'F'},         \
+        {"scale", required_argument, NULL, 'S'}, {"bias", required_argument, NULL, 'B'},           \
+        STORE_ARGS_OPTIONS
+
+/** A dataset's references as the command line names them; zeros: none. */
+struct curator_dataset {
+    struct dataset_references_options options;
+    struct object_store_options store;
+    const char *scale, *bias;
+    struct reference_cache *cache;
+    struct curator_references references;
+};
+
+/** Takes option `c` with its argument; false when it is none of these. */
+bool curator_dataset_take(int c, const char *argument, struct curator_dataset *dataset);
+
+/** *references: NULL without a dataset; lives until closed. */
+NODISCARD enum status curator_dataset_open(struct curator_dataset *dataset, const atomic_bool *stop,
+                                           const struct curator_references **references,
+                                           struct error *err);
+void curator_dataset_close(struct curator_dataset *dataset);
+
+#endif
