@@ -10,13 +10,15 @@ static int run(int argc, char **argv)
         return curator_serve(argc - 1, argv + 1);
     if (strcmp(word, "status") == 0)
         return curator_status(argc - 1, argv + 1);
-    return command_usage(&cmd_curator, "say serve or status");
+    if (strcmp(word, "replay") == 0)
+        return curator_replay(argc - 1, argv + 1);
+    return command_usage(&cmd_curator, "say serve, status or replay");
 }
 
 /* clang-format off: as it is printed */
 const struct command cmd_curator = {
     .name = "curator",
-    .synopsis = "reinforce curator serve [--bind ADDRESS] ... | status [ADDRESS]",
+    .synopsis = "reinforce curator serve [--dataset URL] ... | status [ADDRESS] | replay LOG",
     .summary = "selects training batches for training jobs, beside them",
     .help = "serve answers training jobs that send a super-batch as their model sees it: it\n"
             "selects the examples to train on, by SigLIP 2's learnability or another\n"
@@ -24,7 +26,9 @@ const struct command cmd_curator = {
             "deadline is answered with a seeded random batch, so that training never waits.\n"
             "The client for Python is in docs/curator-client, the protocol in\n"
             "docs/curator-protocol.md.\n"
-            "status prints what a curator has answered, and how.\n"
+            "status prints what a curator has answered, and how. replay selects again what LOG\n"
+            "says was selected, on any machine, and tells whether it is the same, index by\n"
+            "index; of a log without inputs it checks that it is whole.\n"
             "\n"
             "Options:\n"
             "  --bind ADDRESS     where trainers come; default " CURATOR_ADDRESS "\n"
@@ -38,7 +42,9 @@ const struct command cmd_curator = {
             "  --scale X, --bias X  of the teacher's logits, where the dataset does not say\n"
             "  --deadline MS      of requests that have none, and the longest any has\n"
             "  --log FILE         adds every selection to FILE\n"
-            "  --log-inputs       and what it was selected from: hundreds of megabytes each\n"
+            "  --log-inputs       and what it was selected from: hundreds of megabytes each;\n"
+            "                     only these can be selected again\n"
+            "  --all              replay: prints every selection, not only those that differ\n"
             "  --threads N        of one selection; default: one for each processor\n"
             "  --selections N     selections at a time; default 1\n"
             "  --max-request MIB  of one request; default 1024: 65,536 examples of 768\n"
@@ -49,16 +55,16 @@ const struct command cmd_curator = {
             "                     encrypted; for status, worker.key\n"
             "  --allow FILE       public keys of the trainers that may come, one a line\n"
             "  --insecure         lets it be reached from elsewhere without keys\n"
-            "  -v, --verbose      logs every selection to standard error\n" STORE_ARGS_HELP
-            "\n"
+            "  -v, --verbose      logs every selection to standard error\n" STORE_ARGS_HELP "\n"
             "Examples:\n"
             "  reinforce curator serve --deadline 2000 --log selections.log\n"
             "  reinforce curator serve --dataset build/quickstart/dataset --teacher clip\n"
             "  reinforce curator status\n"
+            "  reinforce curator replay --dataset build/quickstart/dataset selections.log\n"
             "\n"
             "Exit codes:\n"
             "  0  done; told to stop, by SIGTERM or Ctrl-C\n"
-            "  1  it could not go on; nobody answers\n"
+            "  1  it could not go on; nobody answers; a selection differs, or its log is damaged\n"
             "  2  usage\n",
     .run = run,
 };

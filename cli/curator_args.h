@@ -10,6 +10,7 @@
 
 /** argv[0] is the word; each returns an exit_code. */
 int curator_serve(int argc, char **argv);
+int curator_replay(int argc, char **argv);
 int curator_status(int argc, char **argv);
 
 /** For a table of long options. */

@@ -245,6 +245,7 @@ enum status reference_writer_add(struct reference_writer *writer, struct example
     uint64_t slot;
     uint8_t *row;
 
+    assert(writer->file != NULL);
     if (find(writer->file, &writer->layout, writer->n, id, &slot) != NULL)
         return error_set(err, ST_CONFLICT, "the id is there already");
     if (writer->n == writer->max_n)

@@ -17,7 +17,8 @@
 #include <zlib.h>
 
 enum { REQUEST = 0, REPLY = 1, INDICES = 2, DIGEST = 3 };
-enum { MAGIC_BYTES = 8, FIXED_BYTES = 16, CHECKED_FROM = 8, SMALL_B = 1 << 16 };
+enum { HEAD_SUM_AT = 4, PARTS_SUM_AT = 8, TIME_AT = 16 };
+enum { MAGIC_BYTES = 8, FIXED_BYTES = 24, SMALL_B = 1 << 16 };
 
 static const char magic[MAGIC_BYTES + 1] = "RCURLOG1";
 
@@ -46,12 +47,17 @@ static uint32_t get_u32(const uint8_t *from)
     return from[0] | (uint32_t)from[1] << 8 | (uint32_t)from[2] << 16 | (uint32_t)from[3] << 24;
 }
 
-/* Of a record whose head is at `head`, with its lengths. */
-static uint32_t checksum(const uint8_t *head, const struct selection_record *record)
+static uint32_t head_sum(const uint8_t *head, size_t n_parts)
 {
-    uLong crc = crc32_z(0, head, 4);
+    uLong crc = crc32_z(0, head, HEAD_SUM_AT);
 
-    crc = crc32_z(crc, head + CHECKED_FROM, FIXED_BYTES - CHECKED_FROM + 8 * record->n_parts);
+    return (uint32_t)crc32_z(crc, head + PARTS_SUM_AT, FIXED_BYTES - PARTS_SUM_AT + 8 * n_parts);
+}
+
+static uint32_t parts_sum(const struct selection_record *record)
+{
+    uLong crc = 0;
+
     for (size_t p = 0; p < record->n_parts; p++)
         if (record->parts[p].len > 0)
             crc = crc32_z(crc, record->parts[p].data, record->parts[p].len);
@@ -67,10 +73,12 @@ enum status selection_record_head(const struct selection_record *record, struct 
     if (st != ST_OK)
         return st;
     put_u32(head, (uint32_t)record->n_parts);
-    bytes_put_u64(head + CHECKED_FROM, record->wall_ms);
+    put_u32(head + PARTS_SUM_AT, parts_sum(record));
+    put_u32(head + PARTS_SUM_AT + 4, 0);
+    bytes_put_u64(head + TIME_AT, record->wall_ms);
     for (size_t p = 0; p < record->n_parts; p++)
         bytes_put_u64(head + FIXED_BYTES + 8 * p, record->parts[p].len);
-    put_u32(head + 4, checksum(head, record));
+    put_u32(head + HEAD_SUM_AT, head_sum(head, record->n_parts));
     return ST_OK;
 }
 
@@ -99,19 +107,20 @@ enum status selection_log_next(struct bytes_view log, size_t *at, struct selecti
         return error_set(err, ST_CORRUPT, "the record at byte %zu has %zu parts", begin,
                          record->n_parts);
     used = FIXED_BYTES + 8 * record->n_parts;
+    if (left < used)
+        return cut(begin, is_cut, err);
+    if (head_sum(head, record->n_parts) != get_u32(head + HEAD_SUM_AT))
+        return error_set(err, ST_CORRUPT, "the record at byte %zu has another checksum", begin);
     for (size_t p = 0; p < record->n_parts; p++) {
-        uint64_t len;
+        uint64_t len = bytes_get_u64(head + FIXED_BYTES + 8 * p);
 
-        if (left < FIXED_BYTES + 8 * (p + 1))
-            return cut(begin, is_cut, err);
-        len = bytes_get_u64(head + FIXED_BYTES + 8 * p);
-        if (used > left || len > left - used)
+        if (len > left - used)
             return cut(begin, is_cut, err);
         record->parts[p] = bytes_view_of(head + used, len);
         used += len;
     }
-    record->wall_ms = bytes_get_u64(head + CHECKED_FROM);
-    if (checksum(head, record) != get_u32(head + 4))
+    record->wall_ms = bytes_get_u64(head + TIME_AT);
+    if (parts_sum(record) != get_u32(head + PARTS_SUM_AT))
         return error_set(err, ST_CORRUPT, "the record at byte %zu has another checksum", begin);
     *at = begin + used;
     return ST_OK;
@@ -140,6 +149,7 @@ enum status selection_record_read(const struct selection_record *record,
                                   struct error *err)
 {
     const struct bytes_view *frames = record->parts + SELECTION_LOG_FRAME;
+    char digest[SHA256_HEX_LEN + 1];
     enum status st;
 
     *logged = (struct logged_selection){.has_inputs = record->n_parts > SELECTION_LOG_FRAME};
@@ -148,6 +158,11 @@ enum status selection_record_read(const struct selection_record *record,
                                record->n_parts - SELECTION_LOG_FRAME, &logged->request, arena, err);
     if (st == ST_OK)
         st = curator_reply_decode(record->parts[REPLY], NULL, 0, &logged->reply, arena, err);
+    if (st == ST_OK && logged->has_inputs) {
+        sha256_of(logged->request.ids, digest);
+        if (!bytes_equal(record->parts[DIGEST], bytes_of_string(digest)))
+            st = error_set(err, ST_CORRUPT, "the ids have another SHA-256");
+    }
     return st == ST_OK ? read_indices(record->parts[INDICES], logged->request.B,
                                       logged->reply.n_selected, &logged->index, arena, err)
                        : st;

@@ -2,14 +2,16 @@
  * What was selected, so that it can be selected again: a file that only grows.
  *
  *   file    "RCURLOG1", then records
- *   record  uint32 n_parts | uint32 checksum | uint64 time | uint64 bytes of each part | parts
+ *   record  uint32 n_parts | uint32 checksum of the head | uint32 checksum of the parts | uint32 0
+ *           uint64 time | uint64 bytes of each part | parts
  *   parts   SelectRequest | SelectReply | indices | SHA-256 of the ids, 64 hex digits | frames
  *
- * All little endian. The checksum is zlib's CRC-32 of all that follows it; time is in ms since
- * 1970. Indices are those of the reply, in its order, as uint16 where the super-batch has at most
- * 65,536 examples and uint32 else. The request's frames (docs/curator-protocol.md) are there when
- * inputs are logged. A record is written as a whole behind the last one; one that a crash has cut
- * is cut off when the file is opened to be written again.
+ * All little endian. Checksums are zlib's CRC-32, the head's of all that is before the parts but
+ * itself, so that a cut record is told from a damaged one; time is in ms since 1970. Indices are
+ * those of the reply, in its order, as uint16 where the super-batch has at most 65,536 examples and
+ * uint32 else. The request's frames (docs/curator-protocol.md) are there when inputs are logged. A
+ * record is written as a whole behind the last one; one that a crash has cut is cut off when the
+ * file is opened to be written again.
  */
 #ifndef REINFORCE_COORDINATOR_CURATOR_SELECTION_LOG_H
 #define REINFORCE_COORDINATOR_CURATOR_SELECTION_LOG_H
