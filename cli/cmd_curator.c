@@ -58,7 +58,7 @@ const struct command cmd_curator = {
             "  -v, --verbose      logs every selection to standard error\n" STORE_ARGS_HELP "\n"
             "Examples:\n"
             "  reinforce curator serve --deadline 2000 --log selections.log\n"
-            "  reinforce curator serve --dataset build/quickstart/dataset --teacher clip\n"
+            "  reinforce curator serve --dataset build/quickstart/dataset --teacher clip-b\n"
             "  reinforce curator status\n"
             "  reinforce curator replay --dataset build/quickstart/dataset selections.log\n"
             "\n"

@@ -8,7 +8,7 @@ step() { printf '\n== %s (%d s)\n' "$1" "$SECONDS"; }
 
 step "packages"
 deploy/install_packages.sh build images libcmocka-dev clang-14 clang-tidy-14 clang-format-14 libclang-rt-14-dev \
-    python3 python3-venv libpython3.11 python3-numpy python3-pil python3-torch python3-torchvision zstd \
+    python3 python3-venv libpython3.11 python3-numpy python3-pil python3-torch python3-torchvision python3-zmq python3-protobuf protobuf-compiler zstd \
     radosgw ceph-mon ceph-osd ceph-common postgresql pgbouncer openjdk-17-jre-headless maven kcat openssl
 # Some machines have npm from elsewhere, which Debian's package would clash with.
 command -v npm >/dev/null || deploy/install_packages.sh npm

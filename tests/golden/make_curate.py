@@ -54,9 +54,8 @@ def floats(seed, index, n):
 
 
 def gumbel(seed, step, chunk, ids):
-    names = np.zeros((len(ids), 16), np.uint64)
-    for byte in range(8):
-        names[:, byte] = (ids >> np.uint64(8 * byte)) & np.uint64(255)
+    """ids uint64 [n, 2]: low half, high half."""
+    names = np.stack([(ids[:, byte // 8] >> np.uint64(8 * (byte % 8))) & np.uint64(255) for byte in range(16)], -1)
     upper, key = stream(seed, names, STAGE_SELECT, step)
     words = philox([np.full(len(ids), chunk, np.uint64), *upper], key)
     k = ((words[0] << np.uint64(32)) | words[1]) >> np.uint64(11)
@@ -68,10 +67,10 @@ def unit(x):
     return (x / np.sqrt((x * x).sum(-1, keepdims=True))).astype(np.float32)
 
 
-def embeddings(p, model, D):
+def embeddings(p, model):
     """Unit rows of images and texts that mostly match, float32 as they would be sent."""
     base = 8 if model == "R" else 4
-    B = p["B"]
+    B, D = p["B"], p["D_" + model]
     image = floats(p["seed"], base, B * D).reshape(B, D)
     text = image + p["noise"] * floats(p["seed"], base + 1, B * D).reshape(B, D)
     copied = np.arange(B) % p["copies"] if p["copies"] else np.arange(B)  # equal rows tie
@@ -95,8 +94,8 @@ def log_sum(x):
     return (most + np.log(np.exp(x - most).sum(-1, keepdims=True)))[:, 0]
 
 
-def losses(p, model):
-    x = logits(*embeddings(p, model, p["D_" + model]), np.float32(p["scale_" + model]).astype(np.float64),
+def losses(p, model, rows):
+    x = logits(*rows(p, model), np.float32(p["scale_" + model]).astype(np.float64),
                np.float32(p["bias_" + model]).astype(np.float64) if p["loss"] == "sigmoid" else 0.0)
     if p["loss"] == "softmax":
         return x
@@ -105,15 +104,20 @@ def losses(p, model):
     return loss
 
 
-def select(p):
-    """Indices in order of selection, their chunks and gains, and the smallest gap."""
+def example_ids(p):
+    low = np.arange(p["B"], dtype=np.uint64) * np.uint64(p["id_step"]) + np.uint64(17)
+    return np.stack([low, np.zeros_like(low)], -1)
+
+
+def select(p, rows=embeddings, ids=None):
+    """Indices in order of selection, their chunks and gains, and the smallest gap. rows(p, "L" or "R"): images, texts."""
     B, b, N = p["B"], p["b"], p["N"]
     sign = {"learnability": (1, -1), "easy_reference": (0, -1), "hard_learner": (1, 0)}[p["criterion"]]
-    tables = [(s, losses(p, m)) for s, m in zip(sign, "LR") if s]
+    tables = [(s, losses(p, m, rows)) for s, m in zip(sign, "LR") if s]
     tables = [(s, t, np.ascontiguousarray(t.T)) for s, t in tables]
     soft = p["loss"] == "softmax"
     own = sum(s * (-1 if soft else 1) * np.diag(t) for s, t, _ in tables)
-    ids = np.arange(B, dtype=np.uint64) * np.uint64(p["id_step"]) + np.uint64(17)
+    ids = example_ids(p) if ids is None else ids
     room = list(p["quotas"])
     n_uniform = int(b * p["uniform"])
     rest = b - n_uniform
