@@ -5,6 +5,14 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
+
+size_t curator_threads(void)
+{
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+
+    return (size_t)MIN(MAX(processors, 1L), (long)CURATOR_MAX_THREADS);
+}
 
 bool curator_dataset_take(int c, const char *argument, struct curator_dataset *dataset)
 {
@@ -86,6 +94,12 @@ enum status curator_dataset_open(struct curator_dataset *dataset, const atomic_b
         st = take_float("scale", dataset->scale, &dataset->references.scale, err);
     if (st == ST_OK)
         st = take_float("bias", dataset->bias, &dataset->references.bias, err);
+    if (dataset->scale != NULL || dataset->bias != NULL) { /* other scores than the dataset's */
+        (void)snprintf(dataset->version, sizeof dataset->version, "%s*%g%+g",
+                       dataset->references.version, (double)dataset->references.scale,
+                       (double)dataset->references.bias);
+        dataset->references.version = dataset->version;
+    }
     *references = &dataset->references;
     return st;
 }

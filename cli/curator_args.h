@@ -8,6 +8,11 @@
 
 #define CURATOR_ADDRESS "tcp://127.0.0.1:7700"
 
+enum { CURATOR_MAX_THREADS = 64 };
+
+/** One for each processor, of one selection. */
+size_t curator_threads(void);
+
 /** argv[0] is the word; each returns an exit_code. */
 int curator_serve(int argc, char **argv);
 int curator_replay(int argc, char **argv);
@@ -27,6 +32,7 @@ struct curator_dataset {
     const char *scale, *bias;
     struct reference_cache *cache;
     struct curator_references references;
+    char version[128];
 };
 
 /** Takes option `c` with its argument; false when it is none of these. */

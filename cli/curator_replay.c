@@ -5,9 +5,6 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <unistd.h>
-
-enum { MAX_THREADS = 64 };
 
 static void print_selection(void *ctx, const struct logged_selection *logged,
                             enum replay_outcome outcome, const char *detail)
@@ -40,6 +37,8 @@ static int replay(struct replay_options *options, struct curator_dataset *datase
     if (st == ST_OK)
         st = replay_log(options, counts, &err);
     curator_dataset_close(dataset);
+    if (st == ST_INVALID || st == ST_NOT_FOUND)
+        return command_fail(&cmd_curator, &err);
     (void)printf("%" PRIu64 " the same, %" PRIu64 " different, %" PRIu64 " without inputs, %" PRIu64
                  " with another reference\n",
                  counts[REPLAY_SAME], counts[REPLAY_DIFFERENT], counts[REPLAY_NO_INPUTS],
@@ -53,11 +52,9 @@ int curator_replay(int argc, char **argv)
 {
     static const struct option known[] = {
         {"all", no_argument, NULL, 'A'}, CURATOR_DATASET_OPTIONS, {NULL, 0, NULL, 0}};
-    long processors = sysconf(_SC_NPROCESSORS_ONLN);
     bool all = false;
     struct curator_dataset dataset = {0};
-    struct replay_options options = {.n_threads =
-                                         (size_t)MIN(MAX(processors, 1L), (long)MAX_THREADS),
+    struct replay_options options = {.n_threads = curator_threads(),
                                      .max_bytes = (size_t)4 << 30,
                                      .told = print_selection,
                                      .told_ctx = &all};

@@ -8,9 +8,8 @@
 
 #include <getopt.h>
 #include <stdio.h>
-#include <unistd.h>
 
-enum { MAX_THREADS = 64, MAX_MIB = 1 << 20 };
+enum { MAX_MIB = 1 << 20 };
 
 /* What `serve` was told. */
 struct serve_args {
@@ -78,16 +77,14 @@ int curator_serve(int argc, char **argv)
                                           {"verbose", no_argument, NULL, 'v'},
                                           CURATOR_DATASET_OPTIONS,
                                           {NULL, 0, NULL, 0}};
-    long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    struct serve_args args = {
-        .service = {.address = CURATOR_ADDRESS,
-                    .n_selectors = 1,
-                    .n_threads = (size_t)MIN(MAX(processors, 1L), (long)MAX_THREADS),
-                    .max_request_bytes = (size_t)1 << 30,
-                    .max_waiting_bytes = (size_t)4 << 30,
-                    .max_selection_bytes = (size_t)4 << 30,
-                    .version = REINFORCE_VERSION,
-                    .told = print_address}};
+    struct serve_args args = {.service = {.address = CURATOR_ADDRESS,
+                                          .n_selectors = 1,
+                                          .n_threads = curator_threads(),
+                                          .max_request_bytes = (size_t)1 << 30,
+                                          .max_waiting_bytes = (size_t)4 << 30,
+                                          .max_selection_bytes = (size_t)4 << 30,
+                                          .version = REINFORCE_VERSION,
+                                          .told = print_address}};
     struct curator_service_options *service = &args.service;
     struct error err = {0};
     enum status st = ST_OK;
@@ -118,10 +115,10 @@ int curator_serve(int argc, char **argv)
             st = command_number("deadline", optarg, 1, UINT32_MAX, &service->deadline_ms, &err);
             break;
         case 't':
-            st = take_number("threads", MAX_THREADS, 1, &service->n_threads, &err);
+            st = take_number("threads", CURATOR_MAX_THREADS, 1, &service->n_threads, &err);
             break;
         case 's':
-            st = take_number("selections", MAX_THREADS, 1, &service->n_selectors, &err);
+            st = take_number("selections", CURATOR_MAX_THREADS, 1, &service->n_selectors, &err);
             break;
         case 'm':
             st = take_number("max-request", MAX_MIB, 1 << 20, &service->max_request_bytes, &err);

@@ -15,9 +15,10 @@
 
 enum {
     N_REMEMBERED = 64,
-    MAX_INSIDE = 1024, /* tasks with the selectors */
-    MAX_MESSAGES = 16, /* received before anything else is looked at */
-    MAX_QUEUED = 4,    /* whole requests of a trainer in its socket */
+    MAX_INSIDE = 1024,  /* tasks with the selectors */
+    MAX_WAITING = 1024, /* before them, whatever their bytes */
+    MAX_MESSAGES = 16,  /* received before anything else is looked at */
+    MAX_QUEUED = 4,     /* whole requests of a trainer in its socket */
     LINGER_MS = 5000,
     LOOK_MS = 200, /* at *stop */
     NS_A_MS = 1000000,
@@ -31,7 +32,7 @@ struct service {
     struct selectors *selectors;
     struct curator *fallback;      /* for those that wait too long */
     struct task *waiting, *inside; /* the latter with the selectors */
-    size_t waiting_bytes, n_inside, n_running;
+    size_t waiting_bytes, n_waiting, n_inside, n_running;
     struct answers answers;
     struct curator_status_reply counts;
     int64_t began_ms;
@@ -69,8 +70,7 @@ static void send_status(struct service *s, const struct task *task)
         selection_log_count(s->options->log, &reply.n_logged, &reply.n_not_logged);
     reply.n_not_logged += s->counts.n_not_logged;
     reply.n_running = s->n_running;
-    for (const struct task *task_at = s->waiting; task_at != NULL; task_at = task_at->next)
-        reply.n_waiting++;
+    reply.n_waiting = s->n_waiting;
     byte_buf_init(&message, ENDPOINT_MAX_MESSAGE);
     outgoing_message(s->socket, task, task_kind_name(TASK_STATUS),
                      curator_status_reply_encode(&reply, &message, &err), &message, &err);
@@ -190,6 +190,15 @@ static void enqueue(struct service *s, struct task *task)
     task->next = NULL;
     *end = task;
     s->waiting_bytes += task->bytes;
+    s->n_waiting++;
+}
+
+/* Whether one more would wait for long, with too much. */
+static bool is_full(const struct service *s, const struct task *task)
+{
+    return s->n_running >= s->options->n_selectors &&
+           (s->n_waiting == MAX_WAITING ||
+            s->waiting_bytes + task->bytes > s->options->max_waiting_bytes);
 }
 
 static void limit_deadline(const struct service *s, struct task *task)
@@ -235,8 +244,7 @@ static void take_select(struct service *s, struct task *task)
         task_destroy(&task);
         return;
     }
-    if (s->n_running >= s->options->n_selectors &&
-        s->waiting_bytes + task->bytes > s->options->max_waiting_bytes)
+    if (is_full(s, task))
         answer_uniformly(s, task, ANSWER_BUSY, "too many requests are waiting");
     else
         enqueue(s, task);
@@ -255,6 +263,8 @@ static enum status receive(struct service *s, struct error *err)
                        task->bytes, s->options->max_request_bytes);
     if (st == ST_OK && task->n_peers == 0)
         st = error_set(err, ST_NO_MEMORY, "could not remember who has asked");
+    if (st == ST_OK && task->kind == TASK_PROBE && is_full(s, task))
+        st = error_set(err, ST_FULL, "too many requests are waiting");
     if (st != ST_OK) {
         refuse(s, task, err->message);
     } else if (task->kind == TASK_SELECT) {
@@ -287,6 +297,7 @@ static void hand_out(struct service *s, bool is_leaving)
         }
         *at = task->next;
         s->waiting_bytes -= task->bytes;
+        s->n_waiting--;
         if (task->kind == TASK_SELECT && (is_late || is_leaving)) {
             answer_uniformly(s, task, is_late ? ANSWER_LATE : ANSWER_BUSY,
                              is_late ? "the deadline has passed before the selection began"
@@ -330,9 +341,9 @@ static enum status serve(struct service *s, struct error *err)
                 log_at(LOG_WARN, "not_received", "cause=\"%s\"", err->message);
                 st = ST_OK;
             }
+            hand_out(s, false);
         }
         st = st == ST_FULL ? ST_OK : st;
-        hand_out(s, false);
     }
     hand_out(s, true);
     return st;

@@ -51,7 +51,7 @@ def example_ids(uids):
 
     A uid of 32 hexadecimal digits is that number; of any other it is the first 32 digits of its SHA-256.
     """
-    if isinstance(uids, np.ndarray) and uids.dtype.kind in "iu":
+    if not isinstance(uids[0], str):
         ids = np.asarray(uids, np.uint64)
         return ids if ids.ndim == 2 else np.stack([ids, np.zeros_like(ids)], 1)
     numbers = np.empty((len(uids), 2), np.uint64)
