@@ -212,10 +212,10 @@ static void limit_deadline(const struct service *s, struct task *task)
     task->deadline_ns = task->received_ns + most_ms * NS_A_MS;
 }
 
-/* The earlier deadline of two that ask for the same, unless it is being selected already. */
+/* A task that waits takes over an earlier deadline of its twin's. */
 static void hasten(struct task *task, const struct task *twin)
 {
-    if (twin->deadline_ns == 0 || task->is_selected ||
+    if (twin->deadline_ns == 0 ||
         (task->deadline_ns != 0 && task->deadline_ns <= twin->deadline_ns))
         return;
     task->deadline_ns = twin->deadline_ns;
@@ -223,31 +223,36 @@ static void hasten(struct task *task, const struct task *twin)
     task->request.select.deadline_ms = twin->request.select.deadline_ms;
 }
 
-static void take_select(struct service *s, struct task *task)
+/* Whether a request was asked before, or is being asked by somebody else. */
+static bool is_repeated(struct service *s, struct task *task)
 {
     const struct curator_request *request = &task->request.select;
     const struct curator_answer *answer =
         answers_find(&s->answers, request->job, request->super_batch);
-    struct task *twin = answer == NULL ? find_twin(s->waiting, task) : NULL;
+    struct task *waits = find_twin(s->waiting, task), *inside = find_twin(s->inside, task);
 
-    limit_deadline(s, task);
-    if (answer == NULL && twin == NULL)
-        twin = find_twin(s->inside, task);
-    if (answer != NULL || twin != NULL) {
-        s->counts.n_repeated++;
-        if (answer != NULL) {
-            outgoing_answer(s->socket, task, answer);
-        } else {
-            task_add_peer(twin, &task->peers[0]);
-            hasten(twin, task);
-        }
-        task_destroy(&task);
-        return;
+    if (answer != NULL) {
+        outgoing_answer(s->socket, task, answer);
+    } else if (waits != NULL) {
+        task_add_peer(waits, &task->peers[0]);
+        hasten(waits, task);
+    } else if (inside != NULL) {
+        task_add_peer(inside, &task->peers[0]);
     }
-    if (is_full(s, task))
+    return answer != NULL || waits != NULL || inside != NULL;
+}
+
+static void take_select(struct service *s, struct task *task)
+{
+    limit_deadline(s, task);
+    if (is_repeated(s, task)) {
+        s->counts.n_repeated++;
+        task_destroy(&task);
+    } else if (is_full(s, task)) {
         answer_uniformly(s, task, ANSWER_BUSY, "too many requests are waiting");
-    else
+    } else {
         enqueue(s, task);
+    }
 }
 
 /* ST_FULL: nothing is there. */
