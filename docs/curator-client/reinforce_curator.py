@@ -32,10 +32,14 @@ class CuratorError(Exception):
 
 
 def messages(proto=None):
-    """The classes of curator.proto; `proto` is its path, by default that of the repository."""
-    proto = pathlib.Path(proto or pathlib.Path(__file__).resolve().parents[2] / "proto/curator.proto")
+    """The classes of curator.proto; `proto` is its path, by default beside this file or in the repository."""
     if "curator_pb2" in sys.modules:
         return sys.modules["curator_pb2"]
+    here = pathlib.Path(__file__).resolve()
+    places = [pathlib.Path(proto)] if proto else [here.with_name("curator.proto"), here.parent.parent.parent / "proto/curator.proto"]
+    proto = next((place for place in places if place.exists()), None)
+    if proto is None:
+        raise FileNotFoundError(f"there is no {' and no '.join(map(str, places))}: copy proto/curator.proto there")
     protoc = [shutil.which("protoc")] if shutil.which("protoc") else [sys.executable, "-m", "grpc_tools.protoc"]
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([*protoc, f"-I{proto.parent}", f"--python_out={folder}", str(proto)], check=True)
