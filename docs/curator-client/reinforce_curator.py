@@ -36,7 +36,8 @@ def messages(proto=None):
     if "curator_pb2" in sys.modules:
         return sys.modules["curator_pb2"]
     here = pathlib.Path(__file__).resolve()
-    places = [pathlib.Path(proto)] if proto else [here.with_name("curator.proto"), here.parent.parent.parent / "proto/curator.proto"]
+    places = [here.with_name("curator.proto"), here.parent.parent.parent / "proto/curator.proto"]
+    places = [pathlib.Path(proto)] if proto else places
     proto = next((place for place in places if place.exists()), None)
     if proto is None:
         raise FileNotFoundError(f"there is no {' and no '.join(map(str, places))}: copy proto/curator.proto there")
