@@ -10,6 +10,7 @@ struct producer {
     struct kafka_client client;
     stream_delivered_fn *delivered;
     void *ctx;
+    bool is_ready; /* for transactions: earlier producers of the name are shut out */
 };
 
 static struct producer *self(struct stream_producer *p)
@@ -128,6 +129,31 @@ static enum status flush(struct stream_producer *p, int timeout_ms, struct error
     return rd_kafka_outq_len(own->client.rk) == 0 ? ST_OK : st;
 }
 
+static enum status begin(struct stream_producer *p, int timeout_ms, struct error *err)
+{
+    struct producer *own = self(p);
+    enum status st = ST_OK;
+
+    if (!own->is_ready) {
+        st = poll_events(p, 0, err); /* a refused login, for one */
+        if (st == ST_OK)
+            st = kafka_client_failed(&own->client,
+                                     rd_kafka_init_transactions(own->client.rk, timeout_ms), err);
+    }
+    if (st != ST_OK)
+        return st;
+    own->is_ready = true;
+    return kafka_client_failed(&own->client, rd_kafka_begin_transaction(own->client.rk), err);
+}
+
+static enum status commit(struct stream_producer *p, int timeout_ms, struct error *err)
+{
+    struct producer *own = self(p);
+
+    return kafka_client_failed(&own->client,
+                               rd_kafka_commit_transaction(own->client.rk, timeout_ms), err);
+}
+
 static void close_producer(struct stream_producer *p)
 {
     struct producer *own = self(p);
@@ -146,6 +172,8 @@ static const struct stream_producer_ops producer_ops = {
     .send = send_message,
     .poll = poll_events,
     .flush = flush,
+    .begin = begin,
+    .commit = commit,
     .close = close_producer,
 };
 
@@ -159,6 +187,7 @@ enum status kafka_producer_open(const char *address, const struct stream_produce
         {"queue.buffering.max.kbytes", kbytes},
         {"queue.buffering.max.messages", "10000000"}, /* bytes are what limits */
         {"message.max.bytes", "16777216"},            /* the broker's limit is what counts */
+        {"transactional.id", options->transaction != NULL ? options->transaction : ""},
     };
     const struct kafka_client_options client = {
         .type = RD_KAFKA_PRODUCER,
@@ -166,7 +195,7 @@ enum status kafka_producer_open(const char *address, const struct stream_produce
         .address = address,
         .client = options->client,
         .defaults = defaults,
-        .n_defaults = ARRAY_LEN(defaults),
+        .n_defaults = ARRAY_LEN(defaults) - (options->transaction == NULL),
         .properties = options->properties,
         .n_properties = options->n_properties,
     };
@@ -181,7 +210,7 @@ enum status kafka_producer_open(const char *address, const struct stream_produce
     (void)snprintf(kbytes, sizeof kbytes, "%zu",
                    MIN(MAX(options->max_bytes >> 10, (size_t)MIN_KBYTES), (size_t)MAX_KBYTES));
     st = kafka_client_init(&client, &own->client, err);
-    if (st == ST_OK)
+    if (st == ST_OK && options->connect_ms > 0)
         st = kafka_client_connect(&own->client, NULL, 0, options->connect_ms, err);
     if (st != ST_OK) {
         error_add_context(err, "kafka://%.100s", address);

@@ -108,6 +108,16 @@ enum status stream_producer_flush(struct stream_producer *p, int timeout_ms, str
     return p->ops->flush(p, timeout_ms, err);
 }
 
+enum status stream_producer_begin(struct stream_producer *p, int timeout_ms, struct error *err)
+{
+    return p->ops->begin(p, timeout_ms, err);
+}
+
+enum status stream_producer_commit(struct stream_producer *p, int timeout_ms, struct error *err)
+{
+    return p->ops->commit(p, timeout_ms, err);
+}
+
 void stream_producer_close(struct stream_producer **p)
 {
     if (*p != NULL)

@@ -89,8 +89,10 @@ struct stream_producer_options {
     const char *client;
     const struct stream_property *properties;
     size_t n_properties;
-    size_t max_bytes; /* of messages not delivered yet */
-    int connect_ms;
+    size_t max_bytes;        /* of messages not delivered yet */
+    int connect_ms;          /* how long to look for a broker when opening; 0: when there is need */
+    const char *transaction; /* of the producers of this name only the last one opened gets messages
+                               through; NULL: no transactions */
     stream_delivered_fn *delivered; /* may be NULL */
     void *ctx;
 };
@@ -130,6 +132,8 @@ struct stream_producer_ops {
                         struct error *err);
     enum status (*poll)(struct stream_producer *p, int timeout_ms, struct error *err);
     enum status (*flush)(struct stream_producer *p, int timeout_ms, struct error *err);
+    enum status (*begin)(struct stream_producer *p, int timeout_ms, struct error *err);
+    enum status (*commit)(struct stream_producer *p, int timeout_ms, struct error *err);
     void (*close)(struct stream_producer *p);
 };
 
@@ -196,6 +200,18 @@ NODISCARD enum status stream_producer_poll(struct stream_producer *p, int timeou
 /** Waits until all is delivered or has failed. ST_TIMEOUT, ST_UNAVAILABLE: not yet. */
 NODISCARD enum status stream_producer_flush(struct stream_producer *p, int timeout_ms,
                                             struct error *err);
+/**
+ * Transactions, of a producer that was opened for them: what is sent after begin() is seen by
+ * readers of what is committed after commit(), all of it or nothing. begin() ends what an earlier
+ * producer of the same name has left, and shuts it out. ST_TIMEOUT, ST_UNAVAILABLE: say it again,
+ * or open another producer; close() abandons a transaction. ST_CONFLICT: another one was opened
+ * meanwhile; nothing that was sent is seen. Whatever else fails, open another.
+ */
+NODISCARD enum status stream_producer_begin(struct stream_producer *p, int timeout_ms,
+                                            struct error *err);
+/** After a flush() that was ST_OK and deliveries that were. */
+NODISCARD enum status stream_producer_commit(struct stream_producer *p, int timeout_ms,
+                                             struct error *err);
 /** What is not delivered by now is dropped; its deliveries fail. */
 void stream_producer_close(struct stream_producer **p);
 

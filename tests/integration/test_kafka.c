@@ -62,6 +62,34 @@ static void the_contract_is_kept_by_a_real_broker(void **state)
         &(struct stream_target){.url = url_of("KAFKA_BROKERS", url), .create_topic = create_topic});
 }
 
+static void of_producers_of_one_transaction_the_last_gets_through(void **state)
+{
+    char url[128];
+    struct stream_producer *first, *second;
+    struct stream_consumer *c;
+    struct error err = {0};
+    enum status st;
+
+    (void)state;
+    create_topic(NULL, "fence", 1);
+    first = stream_open_transactions(url_of("KAFKA_BROKERS", url), "fence");
+    stream_produce(first, "fence", 0, 70, 75); /* never committed */
+    second = stream_open_transactions(url, "fence");
+    stream_produce(second, "fence", 0, 0, 2);
+    assert_ok(stream_producer_commit(second, 20000, &err));
+    st = stream_producer_commit(first, 20000, &err);
+    assert_status(st, ST_CONFLICT);
+    stream_producer_close(&first);
+    assert_ok(stream_producer_begin(second, 20000, &err));
+    stream_produce(second, "fence", 0, 2, 4);
+    assert_ok(stream_producer_commit(second, 20000, &err));
+    stream_producer_close(&second);
+    c = stream_open_consumer(url, "fence", "fence");
+    stream_join(c, 1, STREAM_OFFSET_BEGINNING);
+    stream_expect_values(c, 4);
+    stream_consumer_close(&c);
+}
+
 /* "kill" or "start" the broker. */
 static void broker(const char *verb)
 {
@@ -246,6 +274,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_contract_is_kept_by_a_real_broker),
+        cmocka_unit_test(of_producers_of_one_transaction_the_last_gets_through),
         cmocka_unit_test(users_log_in_over_tls),
         cmocka_unit_test(a_bearer_token_is_read_from_its_file),
         cmocka_unit_test(a_killed_broker_costs_no_message_and_repeats_none),

@@ -388,6 +388,50 @@ static void a_pattern_takes_every_topic_it_matches(const struct stream_target *t
     stream_producer_close(&p);
 }
 
+struct stream_producer *stream_open_transactions(const char *url, const char *name)
+{
+    const struct stream_producer_options options = {
+        .client = "test", .max_bytes = 1 << 20, .transaction = name};
+    struct stream_producer *p;
+    struct error err = {0};
+
+    assert_ok(stream_producer_open(url, &options, &p, &err));
+    assert_ok(stream_producer_begin(p, CONNECT_MS, &err));
+    return p;
+}
+
+void stream_expect_values(struct stream_consumer *c, int n)
+{
+    for (int i = 0; i < n; i++) {
+        struct stream_event event;
+        char text[16];
+
+        stream_wait(c, STREAM_MESSAGE, &event);
+        (void)snprintf(text, sizeof text, "%03d", i);
+        assert_true(bytes_equal(event.message.value, bytes_of_string(text)));
+    }
+}
+
+static void what_transactions_commit_is_seen(const struct stream_target *t)
+{
+    struct stream_producer *p;
+    struct stream_consumer *c;
+    struct error err = {0};
+
+    t->create_topic(t->ctx, "transactions", 1);
+    p = stream_open_transactions(t->url, "contract");
+    stream_produce(p, "transactions", 0, 0, 2);
+    assert_ok(stream_producer_commit(p, CONNECT_MS, &err));
+    assert_ok(stream_producer_begin(p, CONNECT_MS, &err));
+    stream_produce(p, "transactions", 0, 2, 4);
+    assert_ok(stream_producer_commit(p, CONNECT_MS, &err));
+    stream_producer_close(&p);
+    c = stream_open_consumer(t->url, "transactions", "transactions");
+    stream_join(c, 1, STREAM_OFFSET_BEGINNING);
+    stream_expect_values(c, 4);
+    stream_consumer_close(&c);
+}
+
 static void what_cannot_be_opened_says_why(const struct stream_target *t)
 {
     static const char *const no_topics[] = {"never-made"};
@@ -417,5 +461,6 @@ void stream_contract(const struct stream_target *t)
     an_offset_that_is_gone_is_an_event(t);
     a_pattern_takes_every_topic_it_matches(t);
     two_members_share_and_hand_over_without_a_gap(t);
+    what_transactions_commit_is_seen(t);
     what_cannot_be_opened_says_why(t);
 }

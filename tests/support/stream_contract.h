@@ -24,6 +24,10 @@ void stream_wait(struct stream_consumer *c, enum stream_event_kind kind,
                  struct stream_event *event);
 /** Waits for an assignment of n partitions and begins all of them at `offset`. */
 void stream_join(struct stream_consumer *c, size_t n, int64_t offset);
+/** Of a producer for transactions, the first of which has begun. */
+struct stream_producer *stream_open_transactions(const char *url, const char *name);
+/** The next messages have the values "000" to below n; between them there may be gaps. */
+void stream_expect_values(struct stream_consumer *c, int n);
 /** The next message has this offset and value "NNN". */
 void stream_expect(struct stream_consumer *c, int64_t offset, int number);
 
