@@ -108,6 +108,15 @@ struct job {
         int64_t latency_ms;                /* what a record may wait to be leased; 0: any time */
     } kafka;
 
+    struct {
+        const char *topic;      /* where results are told; NULL: nowhere */
+        const char *brokers;    /* NULL: those of kafka */
+        const char *properties; /* lines NAME=VALUE; NULL: none */
+        const char *format;     /* "json", "protobuf" */
+        bool samples;           /* one event per sample, too */
+        bool transactional;
+    } events;
+
     struct {                           /* how stores behind a network are reached */
         const char *endpoint, *region; /* NULL: as the environment or a profile says */
         const char *addressing;        /* "auto", "path", "virtual" */

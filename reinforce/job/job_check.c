@@ -433,6 +433,48 @@ static enum status check_stream(const struct job *job, const struct yaml_tree *r
     return st == ST_OK ? ST_OK : refused_at(root, section, -1, key, err);
 }
 
+/* Where events go; back into the job they may not. */
+static enum status check_events(const struct job *job, const struct yaml_tree *root,
+                                struct error *err)
+{
+    char at[sizeof err->context];
+    char *dot;
+    struct job_events events;
+    struct job_stream stream;
+    struct arena arena;
+    enum status st;
+
+    if (!job_has_events(job)) {
+        if (job->events.brokers == NULL)
+            return ST_OK;
+        (void)error_set(err, ST_INVALID, "is missing: the topic that events go to");
+        return refused_at(root, "events", -1, "topic", err);
+    }
+    arena_init(&arena, 1 << 20);
+    st = job_events_parse(job, &arena, &events, err);
+    if (st == ST_OK && job_is_stream(job)) {
+        st = job_stream_parse(job, &arena, &stream, err);
+        for (size_t i = 0; st == ST_OK && i < stream.n_topics; i++)
+            if (strcmp(stream.topics[i], job->events.topic) == 0) {
+                st = error_set(err, ST_INVALID,
+                               "\"%.60s\" is also read, so every event would come back; choose "
+                               "another topic",
+                               job->events.topic);
+                error_add_context(err, "events.topic");
+            }
+    }
+    arena_release(&arena);
+    if (st == ST_OK)
+        return ST_OK;
+    memcpy(at, err->context, sizeof at); /* "events.topic" */
+    dot = strchr(at, '.');
+    if (dot == NULL)
+        return st;
+    *dot = '\0';
+    err->context[0] = '\0';
+    return refused_at(root, at, -1, dot + 1, err);
+}
+
 enum status job_check(const struct job *job, const struct yaml_tree *root, struct error *err)
 {
     enum status st = check_name(job->name, root, "", -1, err);
@@ -447,6 +489,8 @@ enum status job_check(const struct job *job, const struct yaml_tree *root, struc
         st = check_storage(job, root, err);
     if (st == ST_OK)
         st = check_stream(job, root, err);
+    if (st == ST_OK)
+        st = check_events(job, root, err);
     if (st == ST_OK && job->workers.memory_bytes < job->workers.max_sample_bytes) {
         (void)error_set(err, ST_INVALID,
                         "the largest sample allowed (input.max_sample) would not fit; raise this "

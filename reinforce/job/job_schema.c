@@ -9,6 +9,7 @@ static const struct job_option_name input_formats[] = {
 static const struct job_option_name stream_schemas[] = {
     {"auto", 0}, {"json", 1}, {"protobuf", 2}, {NULL, 0}};
 static const struct job_option_name stream_starts[] = {{"earliest", 0}, {"latest", 1}, {NULL, 0}};
+static const struct job_option_name event_formats[] = {{"json", 0}, {"protobuf", 0}, {NULL, 0}};
 static const struct job_option_name stream_duplicates[] = {
     {"none", 0}, {"uid", 1}, {"content", 2}, {"both", 3}, {NULL, 0}};
 static const struct job_option_name output_formats[] = {
@@ -204,6 +205,23 @@ static const struct job_option kafka_options[] = {
     DURATION("latency_target", JOB(kafka.latency_ms), "0s", 0, 86400000, false,
              "Warn when a record has waited longer than this for its shard to be committed; 0s: "
              "never."),
+};
+
+/* None is part of the digest here either. */
+static const struct job_option event_options[] = {
+    TEXT("topic", JOB(events.topic), "", false,
+         "Kafka topic for an event per finished shard; default: nothing is told."),
+    TEXT("brokers", JOB(events.brokers), "", false,
+         "Where to begin to look for its cluster: HOST:PORT, several joined by \",\"; default: "
+         "kafka.brokers, reached with kafka.properties."),
+    LINES("properties", JOB(events.properties), "", false,
+          "Properties of librdkafka, NAME=VALUE a line, as kafka.properties has them."),
+    CHOICE("format", JOB(events.format), "json", event_formats, false, "How they are written."),
+    BOOL("samples", JOB(events.samples), "false", false,
+         "An event per sample, too: done, with its captions and scores, or quarantined."),
+    BOOL("transactional", JOB(events.transactional), "false", false,
+         "Publish by transactions of Kafka: readers of what is committed see no event of a "
+         "publisher that was replaced."),
 };
 
 static const struct job_option catalog_options[] = {
@@ -425,6 +443,8 @@ const struct job_section job_sections[] = {
             "environment or files alone."),
     SECTION("kafka", kafka_options,
             "Of inputs that begin with kafka: (docs/kafka.md says what is guaranteed)."),
+    SECTION("events", event_options,
+            "How results are told to a topic of Kafka (docs/kafka.md has the events)."),
     SECTION("catalog", catalog_options, "Where the job's state is kept."),
     SECTION("image", image_options, "Which images are taken."),
     SECTION("views", view_options,

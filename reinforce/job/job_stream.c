@@ -72,11 +72,26 @@ static enum status parse_property(char *line, struct job_stream_property *out, s
     return ST_OK;
 }
 
+/* `text` may be NULL; `key` is where it stands. */
+static enum status parse_properties(const char *text, const char *key, struct arena *arena,
+                                    struct job_stream_property **out, size_t *n, struct error *err)
+{
+    char **lines;
+    enum status st = split(text != NULL ? text : "", "\r\n", true, arena, &lines, n, err);
+
+    if (st == ST_OK)
+        st = arena_calloc(arena, *n, sizeof **out, out, err);
+    for (size_t i = 0; i < *n && st == ST_OK; i++)
+        st = parse_property(lines[i], &(*out)[i], err);
+    if (st != ST_OK)
+        error_add_context(err, "%s", key);
+    return st;
+}
+
 enum status job_stream_parse(const struct job *job, struct arena *arena, struct job_stream *out,
                              struct error *err)
 {
-    const char *properties = job->kafka.properties != NULL ? job->kafka.properties : "";
-    char **topics, **lines;
+    char **topics;
     enum status st;
 
     *out = (struct job_stream){0};
@@ -91,12 +106,48 @@ enum status job_stream_parse(const struct job *job, struct arena *arena, struct 
         error_add_context(err, "input.url");
         return st;
     }
-    st = split(properties, "\r\n", true, arena, &lines, &out->n_properties, err);
+    return parse_properties(job->kafka.properties, "kafka.properties", arena, &out->properties,
+                            &out->n_properties, err);
+}
+
+bool job_has_events(const struct job *job)
+{
+    return job->events.topic != NULL;
+}
+
+enum status job_events_parse(const struct job *job, struct arena *arena, struct job_events *out,
+                             struct error *err)
+{
+    bool is_shared = job->events.brokers == NULL;
+    struct job_stream_property *common = NULL, *own = NULL;
+    size_t n_common = 0, n_own = 0;
+    enum status st = check_topic(job->events.topic, err);
+
+    *out = (struct job_events){.brokers = is_shared ? job->kafka.brokers : job->events.brokers};
+    if (st == ST_OK && job->events.topic[0] == '^')
+        st = error_set(err, ST_INVALID, "is a pattern; events go to one topic");
+    if (st != ST_OK) {
+        error_add_context(err, "events.topic");
+        return st;
+    }
+    if (out->brokers == NULL) {
+        st = error_set(err, ST_INVALID, "is missing: HOST:PORT of a broker for topic \"%.60s\"",
+                       job->events.topic);
+        error_add_context(err, "events.brokers");
+        return st;
+    }
+    if (is_shared)
+        st = parse_properties(job->kafka.properties, "kafka.properties", arena, &common, &n_common,
+                              err);
     if (st == ST_OK)
-        st = arena_calloc(arena, out->n_properties, sizeof *out->properties, &out->properties, err);
-    for (size_t i = 0; i < out->n_properties && st == ST_OK; i++)
-        st = parse_property(lines[i], &out->properties[i], err);
+        st =
+            parse_properties(job->events.properties, "events.properties", arena, &own, &n_own, err);
+    if (st == ST_OK)
+        st = arena_calloc(arena, n_common + n_own, sizeof *out->properties, &out->properties, err);
     if (st != ST_OK)
-        error_add_context(err, "kafka.properties");
-    return st;
+        return st;
+    for (size_t i = 0; i < n_common + n_own; i++)
+        out->properties[i] = i < n_common ? common[i] : own[i - n_common];
+    out->n_properties = n_common + n_own;
+    return ST_OK;
 }

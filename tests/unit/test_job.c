@@ -296,6 +296,16 @@ static void impossible_combinations_are_refused_with_reason_and_next_step(void *
         {{"input.url=kafka:a", "kafka.brokers=h:9092", "kafka.properties=linger"},
          "kafka.properties",
          "NAME=VALUE"},
+        {{"events.topic=e"}, "events.brokers", "HOST:PORT"},
+        {{"events.brokers=h:9092"}, "events.topic", "the topic that events go to"},
+        {{"events.topic=^e", "events.brokers=h:9092"}, "events.topic", "one topic"},
+        {{"events.topic=a b", "events.brokers=h:9092"}, "events.topic", "no topic's name"},
+        {{"events.topic=e", "events.brokers=h:9092", "events.properties=sasl.password=x"},
+         "events.properties",
+         "env:NAME"},
+        {{"input.url=kafka:a,e", "kafka.brokers=h:9092", "events.topic=e"},
+         "events.topic",
+         "would come back"},
         {{"name=a/b"}, "name", "cannot be a name"},
         {{"name=.."}, "name", "cannot be a name"},
         {{"teachers[0].name=a b"}, "teachers[0].name", "cannot be a name"},
@@ -428,6 +438,42 @@ static void a_stream_has_topics_and_properties(void **state)
     assert_ok(load(minimal, NULL, &job, &err));
     assert_false(job_is_stream(job));
     assert_null(job->kafka.group);
+    job_destroy(&job);
+    arena_release(&arena);
+}
+
+/* Brokers and how they are reached are those of the input, unless events have their own. */
+static void events_go_where_the_stream_is_or_elsewhere(void **state)
+{
+    static const char text[] = "input: {url: 'kafka:images'}\n"
+                               "output: {url: out}\n"
+                               "teachers: [{model: m}]\n"
+                               "kafka: {brokers: 'h:9092', properties: 'a=1'}\n"
+                               "events: {topic: e, properties: 'b=2'}\n";
+    static const char *const elsewhere[] = {"events.brokers=k:1", NULL};
+    struct job_events events;
+    struct arena arena;
+    struct job *job;
+    struct error err;
+
+    (void)state;
+    arena_init(&arena, 1 << 20);
+    assert_ok(load(text, NULL, &job, &err));
+    assert_ok(job_events_parse(job, &arena, &events, &err));
+    assert_string_equal(events.brokers, "h:9092");
+    assert_int_equal(events.n_properties, 2);
+    assert_string_equal(events.properties[0].name, "a");
+    assert_string_equal(events.properties[1].value, "2");
+    assert_false(job->events.samples);
+    job_destroy(&job);
+    assert_ok(load(text, elsewhere, &job, &err));
+    assert_ok(job_events_parse(job, &arena, &events, &err));
+    assert_string_equal(events.brokers, "k:1");
+    assert_int_equal(events.n_properties, 1);
+    assert_string_equal(events.properties[0].name, "b");
+    job_destroy(&job);
+    assert_ok(load(minimal, NULL, &job, &err));
+    assert_false(job_has_events(job));
     job_destroy(&job);
     arena_release(&arena);
 }
@@ -866,6 +912,7 @@ int main(void)
         cmocka_unit_test(a_refused_combination_points_at_the_line),
         cmocka_unit_test(without_teachers_there_are_no_views),
         cmocka_unit_test(a_stream_has_topics_and_properties),
+        cmocka_unit_test(events_go_where_the_stream_is_or_elsewhere),
         cmocka_unit_test(overrides_reach_every_place),
         cmocka_unit_test(the_digest_follows_what_changes_results_alone),
         cmocka_unit_test(differences_are_named_exactly_when_the_digest_differs),
