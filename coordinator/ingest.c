@@ -297,6 +297,7 @@ static enum status try_commit(struct ingest *in, struct error *err)
     ingest = (struct catalog_ingest){.input_key = in->list_key,
                                      .input_bytes = in->list_key != NULL ? in->list.bytes : 0,
                                      .input_etag = in->list_key != NULL ? in->list.sha256 : "",
+                                     .waited_ms = clock_monotonic_ms() - batch->first_ms,
                                      .ranges = batch->ranges,
                                      .n_ranges = batch->n_ranges};
     st = catalog_ingest_commit(in->catalog, in->options->job_id, &ingest, clock_wall_ms(), &shard,

@@ -9,6 +9,16 @@
 #include "storage/object/object_store.h"
 
 struct catalog;
+struct catalog_outbox;
+struct catalog_outbox_row;
+
+/** What a job tells of its results (catalog_outbox.h). Stored values; never reused or renumbered.
+ */
+enum catalog_events {
+    CATALOG_EVENTS_NONE = 0,
+    CATALOG_EVENTS_SHARDS = 1,  /* shards that are done */
+    CATALOG_EVENTS_SAMPLES = 2, /* and their samples, done or quarantined */
+};
 
 /** Stored values; never reused or renumbered. */
 enum catalog_job_state {
@@ -69,6 +79,7 @@ struct catalog_job_row {
     int64_t n_ready; /* shards that could be leased now; counted up to CATALOG_READY_MAX and what
                         max_leases leaves */
     bool is_over;    /* planned, and no shard is ready or leased: all are done or failed */
+    bool has_waiting_events;
 };
 
 /** A shard's state. Strings live until the callback returns; NULL when there is none. */
@@ -399,6 +410,21 @@ struct catalog_ops {
                                struct catalog_ingest_position *position, struct error *err);
     enum status (*ingest_list)(struct catalog *c, int64_t job, catalog_ingest_fn *each, void *ctx,
                                struct error *err);
+    enum status (*ingest_pace)(struct catalog *c, int64_t job, struct catalog_ingest_pace *pace,
+                               struct error *err);
+
+    /* Events: catalog_outbox.h. */
+    enum status (*job_set_events)(struct catalog *c, int64_t job, enum catalog_events events,
+                                  struct error *err);
+    enum status (*outbox_claim)(struct catalog *c, int64_t job, struct error *err);
+    enum status (*outbox_read)(struct catalog *c, int64_t job, int64_t max_rows,
+                               struct arena *arena, struct catalog_outbox_row **rows,
+                               size_t *n_rows, struct error *err);
+    enum status (*outbox_remove)(struct catalog *c, int64_t job,
+                                 const struct catalog_outbox_row *rows, size_t n_rows,
+                                 struct error *err);
+    enum status (*outbox_count)(struct catalog *c, int64_t job, struct catalog_outbox *outbox,
+                                struct error *err);
 
     /* Reading; a walk sees one snapshot. Jobs come by priority, then age; shards in order; workers
      * by name; sources by source_shard and source_index. */

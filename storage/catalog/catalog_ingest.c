@@ -26,3 +26,10 @@ enum status catalog_ingest_list(struct catalog *c, int64_t job, catalog_ingest_f
 {
     return c->ops->ingest_list(c, job, each, ctx, err);
 }
+
+enum status catalog_ingest_read_pace(struct catalog *c, int64_t job,
+                                     struct catalog_ingest_pace *pace, struct error *err)
+{
+    memset(pace, 0, sizeof *pace);
+    return c->ops->ingest_pace(c, job, pace, err);
+}

@@ -24,6 +24,7 @@ struct catalog_ingest {
     const char *input_key; /* in the output store, JSONL, unlike any other; NULL: no record */
     uint64_t input_bytes;
     const char *input_etag;
+    int64_t waited_ms; /* by the oldest record, since it was read */
     const struct catalog_ingest_range *ranges;
     size_t n_ranges; /* at least 1 */
 };
@@ -42,6 +43,18 @@ struct catalog_ingest_partition {
     int64_t next_offset;
     int64_t n_records, n_duplicates, n_refused; /* of all commits */
     int64_t updated_ms;
+};
+
+enum { CATALOG_PACE_MS = 60000, CATALOG_PACE_SHARDS = 1000 };
+
+/** How fast records become work. What a shard has waited is what its oldest record has, from when
+ * it was read to when the shard was first leased. */
+struct catalog_ingest_pace {
+    int64_t n_records; /* committed in the last CATALOG_PACE_MS */
+    int64_t n_leased;  /* shards that the next two are of, up to CATALOG_PACE_SHARDS: the last */
+    int64_t p50_ms, p99_ms; /* half of them, and 99 of 100, have waited no longer */
+    int64_t n_waiting;      /* shards that nobody has leased yet, and */
+    int64_t oldest_ms;      /* what the one that waits longest has waited by now */
 };
 
 typedef enum status catalog_ingest_fn(void *ctx, const struct catalog_ingest_partition *partition,
@@ -64,5 +77,8 @@ NODISCARD enum status catalog_ingest_read(struct catalog *c, int64_t job, const 
 /** By topic and partition. */
 NODISCARD enum status catalog_ingest_list(struct catalog *c, int64_t job, catalog_ingest_fn *each,
                                           void *ctx, struct error *err);
+
+NODISCARD enum status catalog_ingest_read_pace(struct catalog *c, int64_t job,
+                                               struct catalog_ingest_pace *pace, struct error *err);
 
 #endif

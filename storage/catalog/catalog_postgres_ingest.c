@@ -3,6 +3,7 @@
 #include "storage/catalog/postgres_copy.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 
 struct ingest_call {
     int64_t job, now_ms;
@@ -88,10 +89,12 @@ static enum status insert_shard(struct postgres_db *db, const struct ingest_call
     st = postgres_db_query(
         db, &row, err,
         "insert into reinforce.shards (job, shard, state, input_source, input_key, input_format, "
-        "input_begin, input_end, input_etag) select $1, coalesce(max(shard) + 1, 0), 1, $2, $3, "
-        "'jsonl', 0, $4, $5 from reinforce.shards where job = $1 returning shard",
-        "iisis", call->job, (int64_t)CATALOG_INPUT_PLAN, ingest->input_key,
-        (int64_t)ingest->input_bytes, ingest->input_etag);
+        "input_begin, input_end, input_etag, arrived_ms) select $1, coalesce(max(shard) + 1, 0), "
+        "1, "
+        "$2, $3, 'jsonl', 0, $4, $5, " CATALOG_POSTGRES_NOW_MS " - $6 from reinforce.shards where "
+        "job = $1 returning shard",
+        "iisisi", call->job, (int64_t)CATALOG_INPUT_PLAN, ingest->input_key,
+        (int64_t)ingest->input_bytes, ingest->input_etag, ingest->waited_ms);
     if (st == ST_OK)
         *call->shard = postgres_db_int(row, 0, 0);
     PQclear(row);
@@ -109,7 +112,7 @@ static enum status insert_ranges(struct postgres_db *db, const struct ingest_cal
         st = postgres_db_query(
             db, NULL, err,
             "insert into reinforce.ingest_ranges values ($1, $2, $3, $4, $5, nullif($6::bigint, "
-            "-1), $7, $8, $9, $10)",
+            "-1), $7, $8, $9, $10, " CATALOG_POSTGRES_NOW_MS ")",
             "isiiiiiiib", call->job, range->topic, (int64_t)range->partition, range->begin,
             range->end, *call->shard, range->n_records, range->n_duplicates, range->n_refused,
             &range->seen);
@@ -229,4 +232,39 @@ enum status catalog_postgres_ingest_list(struct catalog *c, int64_t job, catalog
         "select topic, partition, next_offset, n_records, n_duplicates, n_refused, updated_ms from "
         "reinforce.ingest_offsets where job = $1 order by topic collate \"C\", partition",
         see_partition, &call, err);
+}
+
+static enum status see_pace(void *ctx, const PGresult *row, struct error *err)
+{
+    (void)err;
+    *(struct catalog_ingest_pace *)ctx = (struct catalog_ingest_pace){
+        .n_records = postgres_db_int(row, 0, 0),
+        .n_leased = postgres_db_int(row, 0, 1),
+        .p50_ms = postgres_db_int(row, 0, 2),
+        .p99_ms = postgres_db_int(row, 0, 3),
+        .n_waiting = postgres_db_int(row, 0, 4),
+        .oldest_ms = postgres_db_int(row, 0, 5),
+    };
+    return ST_OK;
+}
+
+enum status catalog_postgres_ingest_pace(struct catalog *c, int64_t job,
+                                         struct catalog_ingest_pace *pace, struct error *err)
+{
+    char sql[1536];
+
+    (void)snprintf(
+        sql, sizeof sql,
+        "with last as (select leased_ms - arrived_ms as ms from reinforce.shards where job = $1 "
+        "and leased_ms is not null and arrived_ms is not null order by shard desc limit %d), "
+        "ranked as (select ms, row_number() over (order by ms) as i, count(*) over () as n from "
+        "last), waiting as (select arrived_ms from reinforce.shards where job = $1 and state = 1 "
+        "and leased_ms is null and arrived_ms is not null) "
+        "select (select coalesce(sum(n_records), 0)::bigint from reinforce.ingest_ranges where "
+        "job = $1 and committed_ms > " CATALOG_POSTGRES_NOW_MS " - %d), (select count(*) from "
+        "last), coalesce((select min(ms) from ranked where i * 2 >= n), 0), coalesce((select "
+        "min(ms) from ranked where i * 100 >= n * 99), 0), count(*), "
+        "coalesce(" CATALOG_POSTGRES_NOW_MS " - min(arrived_ms), 0) from waiting",
+        (int)CATALOG_PACE_SHARDS, (int)CATALOG_PACE_MS);
+    return catalog_postgres_walk(c, job, sql, see_pace, pace, err);
 }

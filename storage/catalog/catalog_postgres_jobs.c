@@ -6,6 +6,12 @@
 /* "reinforc" in ASCII; advisory locks are per database. */
 #define COORDINATOR_LOCK INT64_C(0x7265696e666f7263)
 
+struct lock_call {
+    int64_t key;
+    const char *what;
+    bool held;
+};
+
 /*
  * The lock belongs to a transaction, not to the session, so that a pooler in transaction mode may
  * stand between: it keeps the connection for a transaction that is open. It has no snapshot and
@@ -14,7 +20,7 @@
  */
 static enum status lock(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
 {
-    bool *held = ctx;
+    struct lock_call *call = ctx;
     PGresult *row = NULL;
     enum status st = postgres_db_execute(
         db, "rollback; begin; set local idle_in_transaction_session_timeout = '15s'", err);
@@ -22,28 +28,39 @@ static enum status lock(struct postgres_db *db, void *ctx, bool repeated, struct
     (void)repeated;
     if (st == ST_OK)
         st = postgres_db_query(db, &row, err, "select pg_try_advisory_xact_lock($1)::integer", "i",
-                               COORDINATOR_LOCK);
-    *held = st == ST_OK && postgres_db_int(row, 0, 0) == 1;
+                               call->key);
+    call->held = st == ST_OK && postgres_db_int(row, 0, 0) == 1;
     PQclear(row);
-    if (st == ST_OK && !*held) {
-        (void)error_set(err, ST_CONFLICT, "another coordinator serves catalog \"%s\"", db->name);
+    if (st == ST_OK && !call->held) {
+        (void)error_set(err, ST_CONFLICT, "another %s serves catalog \"%s\"", call->what, db->name);
         st = postgres_db_execute(db, "rollback", err);
         return st == ST_OK ? ST_CONFLICT : st;
     }
     return st;
 }
 
-enum status catalog_postgres_coordinate(struct catalog *c, struct error *err)
+enum status catalog_postgres_hold(struct catalog *c, int64_t key, const char *what,
+                                  struct error *err)
 {
     struct catalog_of_postgres *own = CONTAINER_OF(c, struct catalog_of_postgres, base);
+    struct lock_call call = {.key = key, .what = what};
     struct error why;
+    enum status st;
 
-    if (!own->coordinates)
-        return postgres_db_transact(&own->db, NULL, lock, &own->coordinates, err);
+    if (!own->holds) {
+        st = postgres_db_transact(&own->db, NULL, lock, &call, err);
+        own->holds = call.held;
+        return st;
+    }
     if (postgres_db_query(&own->db, NULL, &why, "select 1", "") == ST_OK)
         return ST_OK;
-    own->coordinates = false;
-    return error_set(err, ST_CONFLICT, "the lock of coordinators was lost: %s", why.message);
+    own->holds = false;
+    return error_set(err, ST_CONFLICT, "the lock of the %s was lost: %s", what, why.message);
+}
+
+enum status catalog_postgres_coordinate(struct catalog *c, struct error *err)
+{
+    return catalog_postgres_hold(c, COORDINATOR_LOCK, "coordinator", err);
 }
 
 /* Arguments of a move, for work that may be done again. */
@@ -248,6 +265,7 @@ static void read_job(const PGresult *rows, int i, struct catalog_job_row *out)
     out->n_ready = postgres_db_int(rows, i, 9);
     out->is_over = postgres_db_int(rows, i, 10) != 0;
     out->max_leases = postgres_db_int(rows, i, 11);
+    out->has_waiting_events = postgres_db_int(rows, i, 13) != 0;
     if (out->max_leases > 0)
         out->n_ready =
             MIN(out->n_ready, MAX(out->max_leases - postgres_db_int(rows, i, 12), (int64_t)0));
@@ -270,7 +288,8 @@ enum status catalog_postgres_jobs(struct catalog *c, int64_t now_ms, catalog_job
         "(select 1 from reinforce.shards s where s.job = j.job and s.state = 2 limit 1) is null)"
         "::integer, max_leases, "
         "case when max_leases > 0 then (select count(*) from reinforce.shards s where "
-        "s.job = j.job and s.state = 2 and s.lease_expires > now()) else 0 end from reinforce.jobs "
+        "s.job = j.job and s.state = 2 and s.lease_expires > now()) else 0 end, exists (select 1 "
+        "from reinforce.outbox o where o.job = j.job)::integer from reinforce.jobs "
         "j order by priority desc, job",
         "i", (int64_t)CATALOG_READY_MAX);
 

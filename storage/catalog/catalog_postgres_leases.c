@@ -49,8 +49,9 @@ static const char take_sql[] =
     "lease_expires = now() + $5::bigint * interval '1 millisecond', "
     "attempts = attempts + " SUSPECT_ATTEMPT
     ", suspect_end = " SUSPECT_END("$6::bigint") ", probe_samples = " SUSPECT_PROBE(
-        "$7::bigint") ", probe_deaths = " SUSPECT_DEATHS
-                      ", probing = false from pick where s.job = $1 and s.shard = pick.shard "
+        "$7::bigint") ", probe_deaths = " SUSPECT_DEATHS ", probing = false, leased_ms = "
+                      "coalesce(s.leased_ms, " CATALOG_POSTGRES_NOW_MS
+                      ") from pick where s.job = $1 and s.shard = pick.shard "
                       "returning " LEASE_COLUMNS;
 
 /* Planned once for a batch: a plan for each take's own values would cost more than the take. */

@@ -434,7 +434,7 @@ static enum status commit_shard(struct postgres_db *db, void *ctx, bool repeated
         return check_done(db, call, err);
     if (st != ST_OK)
         return st;
-    return postgres_db_query(
+    st = postgres_db_query(
         db, NULL, err,
         "with n as (select count(*) filter (where state = 1) as done, "
         "count(*) filter (where state = 2) as quarantined from reinforce.samples "
@@ -450,6 +450,9 @@ static enum status commit_shard(struct postgres_db *db, void *ctx, bool repeated
         "again_source = null, again_key = null, again_format = null where job = $1 and shard = $2",
         "iisis", call->lease->job, call->lease->shard, call->object_key,
         (int64_t)call->written->bytes, call->written->sha256);
+    return st == ST_OK
+               ? catalog_postgres_outbox_insert(db, call->lease->job, call->lease->shard, err)
+               : st;
 }
 
 enum status catalog_postgres_shard_commit(struct catalog *c, const struct catalog_lease *lease,

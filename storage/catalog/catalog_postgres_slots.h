@@ -5,10 +5,13 @@
 #include "storage/catalog/catalog.h"
 #include "storage/catalog/postgres_db.h"
 
+/** Wall clock of the database in ms. */
+#define CATALOG_POSTGRES_NOW_MS "(extract(epoch from now()) * 1000)::bigint"
+
 struct catalog_of_postgres {
     struct catalog base;
     struct postgres_db db;
-    bool coordinates; /* a transaction of ours holds the coordinator's lock */
+    bool holds; /* a transaction of ours is open for a lock: catalog_postgres_hold() */
 };
 
 /* The row of a lease that is held: job, shard, epoch. Without `+ 0` the planner, whose statistics
@@ -126,6 +129,32 @@ NODISCARD enum status catalog_postgres_shards(struct catalog *c, int64_t job,
 NODISCARD enum status catalog_postgres_job_reopen(struct postgres_db *db, int64_t job,
                                                   struct error *err);
 
+/** Takes an advisory lock for as long as the handle lives, or sees whether it is still ours; of one
+ * handle always the same. `what` names who holds it. ST_CONFLICT: somebody else, or it was lost. */
+NODISCARD enum status catalog_postgres_hold(struct catalog *c, int64_t key, const char *what,
+                                            struct error *err);
+
+/* And in catalog_postgres_outbox.c. */
+NODISCARD enum status catalog_postgres_job_set_events(struct catalog *c, int64_t job,
+                                                      enum catalog_events events,
+                                                      struct error *err);
+NODISCARD enum status catalog_postgres_outbox_claim(struct catalog *c, int64_t job,
+                                                    struct error *err);
+NODISCARD enum status catalog_postgres_outbox_read(struct catalog *c, int64_t job, int64_t max_rows,
+                                                   struct arena *arena,
+                                                   struct catalog_outbox_row **rows, size_t *n_rows,
+                                                   struct error *err);
+NODISCARD enum status catalog_postgres_outbox_remove(struct catalog *c, int64_t job,
+                                                     const struct catalog_outbox_row *rows,
+                                                     size_t n_rows, struct error *err);
+NODISCARD enum status catalog_postgres_outbox_count(struct catalog *c, int64_t job,
+                                                    struct catalog_outbox *outbox,
+                                                    struct error *err);
+
+/** In the transaction that makes a shard done: what the job tells of it. */
+NODISCARD enum status catalog_postgres_outbox_insert(struct postgres_db *db, int64_t job,
+                                                     int64_t shard, struct error *err);
+
 /* And in catalog_postgres_ingest.c. */
 NODISCARD enum status catalog_postgres_ingest_commit(struct catalog *c, int64_t job,
                                                      const struct catalog_ingest *ingest,
@@ -138,6 +167,9 @@ NODISCARD enum status catalog_postgres_ingest_read(struct catalog *c, int64_t jo
                                                    struct error *err);
 NODISCARD enum status catalog_postgres_ingest_list(struct catalog *c, int64_t job,
                                                    catalog_ingest_fn *each, void *ctx,
+                                                   struct error *err);
+NODISCARD enum status catalog_postgres_ingest_pace(struct catalog *c, int64_t job,
+                                                   struct catalog_ingest_pace *pace,
                                                    struct error *err);
 
 #endif

@@ -3,6 +3,7 @@
 #include "storage/catalog/catalog_sqlite_accounts.h"
 #include "storage/catalog/catalog_sqlite_ingest.h"
 #include "storage/catalog/catalog_sqlite_jobs.h"
+#include "storage/catalog/catalog_sqlite_outbox.h"
 #include "storage/catalog/catalog_sqlite_part.h"
 #include "storage/catalog/catalog_sqlite_read.h"
 #include "storage/catalog/migrations.h"
@@ -397,6 +398,12 @@ const struct catalog_ops catalog_sqlite = {
     .ingest_commit = catalog_sqlite_ingest_commit,
     .ingest_read = catalog_sqlite_ingest_read,
     .ingest_list = catalog_sqlite_ingest_list,
+    .ingest_pace = catalog_sqlite_ingest_pace,
+    .job_set_events = catalog_sqlite_job_set_events,
+    .outbox_claim = catalog_sqlite_outbox_claim,
+    .outbox_read = catalog_sqlite_outbox_read,
+    .outbox_remove = catalog_sqlite_outbox_remove,
+    .outbox_count = catalog_sqlite_outbox_count,
     .job_find = sqlite_job_find,
     .progress = catalog_sqlite_progress,
     .outputs = catalog_sqlite_outputs,

@@ -77,9 +77,12 @@ static enum status insert_shard(struct sqlite_db *db, int64_t job,
         st = read_number(db, row, shard, err);
     if (st != ST_OK)
         return st;
-    return sqlite_db_run(db, SHARD_INSERT, NULL, err, "iiissiis", job, *shard,
-                         (int64_t)CATALOG_INPUT_PLAN, ingest->input_key, "jsonl", (int64_t)0,
-                         (int64_t)ingest->input_bytes, ingest->input_etag);
+    st = sqlite_db_run(db, SHARD_INSERT, NULL, err, "iiissiis", job, *shard,
+                       (int64_t)CATALOG_INPUT_PLAN, ingest->input_key, "jsonl", (int64_t)0,
+                       (int64_t)ingest->input_bytes, ingest->input_etag);
+    return st == ST_OK
+               ? sqlite_db_run(db, INGEST_ARRIVED, NULL, err, "iii", job, *shard, ingest->waited_ms)
+               : st;
 }
 
 static enum status insert_range(struct sqlite_db *db, int64_t job,
@@ -205,4 +208,30 @@ enum status catalog_sqlite_ingest_list(struct catalog *c, int64_t job, catalog_i
     }
     (void)sqlite3_reset(row);
     return st == ST_END ? ST_OK : st;
+}
+
+enum status catalog_sqlite_ingest_pace(struct catalog *c, int64_t job,
+                                       struct catalog_ingest_pace *pace, struct error *err)
+{
+    struct sqlite_db *db = sqlite_rows_db(c);
+    sqlite3_stmt *row;
+    enum status st = sqlite_db_prepare(db, INGEST_PACE, &row, err);
+
+    if (st == ST_OK)
+        st = sqlite_db_bind(db, row, err, "iii", job, (int64_t)CATALOG_PACE_MS,
+                            (int64_t)CATALOG_PACE_SHARDS);
+    if (st == ST_OK)
+        st = sqlite_db_step(db, row, err);
+    if (st != ST_OK)
+        return st;
+    *pace = (struct catalog_ingest_pace){
+        .n_records = sqlite3_column_int64(row, 0),
+        .n_leased = sqlite3_column_int64(row, 1),
+        .p50_ms = sqlite3_column_int64(row, 2),
+        .p99_ms = sqlite3_column_int64(row, 3),
+        .n_waiting = sqlite3_column_int64(row, 4),
+        .oldest_ms = sqlite3_column_int64(row, 5),
+    };
+    (void)sqlite3_reset(row);
+    return ST_OK;
 }

@@ -17,4 +17,8 @@ NODISCARD enum status catalog_sqlite_ingest_list(struct catalog *c, int64_t job,
                                                  catalog_ingest_fn *each, void *ctx,
                                                  struct error *err);
 
+NODISCARD enum status catalog_sqlite_ingest_pace(struct catalog *c, int64_t job,
+                                                 struct catalog_ingest_pace *pace,
+                                                 struct error *err);
+
 #endif

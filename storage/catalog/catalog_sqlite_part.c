@@ -231,5 +231,7 @@ enum status catalog_sqlite_shard_commit(struct catalog *c, const struct catalog_
                            object_key, (int64_t)written->bytes, written->sha256);
     if (st == ST_OK)
         st = sqlite_db_run(db, SHARD_DONE, NULL, err, "ii", lease->job, lease->shard);
+    if (st == ST_OK)
+        st = sqlite_db_run(db, OUTBOX_INSERT, NULL, err, "ii", lease->job, lease->shard);
     return sqlite_db_end(db, st, err);
 }

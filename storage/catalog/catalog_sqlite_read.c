@@ -114,18 +114,19 @@ static struct bytes_view column_view(sqlite3_stmt *statement, int i)
     return bytes_view_of(text, (size_t)sqlite3_column_bytes(statement, i));
 }
 
-static void read_sample(sqlite3_stmt *row, int64_t *shard, struct catalog_sample *sample)
+void catalog_sqlite_read_sample(sqlite3_stmt *row, int first, int64_t *shard,
+                                struct catalog_sample *sample)
 {
     memset(sample, 0, sizeof *sample);
-    *shard = sqlite3_column_int64(row, 0);
-    sample->index = sqlite3_column_int64(row, 1);
-    sample->uid = column_view(row, 2);
-    sample->state = (enum catalog_sample_state)sqlite3_column_int(row, 3);
-    sample->reason = sqlite_rows_text(row, 4);
-    sample->detail = sqlite_rows_text(row, 5);
-    sample->stage = sqlite_rows_text(row, 6);
-    sample->width = sqlite3_column_int(row, 7);
-    sample->height = sqlite3_column_int(row, 8);
+    *shard = sqlite3_column_int64(row, first);
+    sample->index = sqlite3_column_int64(row, first + 1);
+    sample->uid = column_view(row, first + 2);
+    sample->state = (enum catalog_sample_state)sqlite3_column_int(row, first + 3);
+    sample->reason = sqlite_rows_text(row, first + 4);
+    sample->detail = sqlite_rows_text(row, first + 5);
+    sample->stage = sqlite_rows_text(row, first + 6);
+    sample->width = sqlite3_column_int(row, first + 7);
+    sample->height = sqlite3_column_int(row, first + 8);
 }
 
 /* Grows an array in the arena by one zeroed element. */
@@ -207,6 +208,15 @@ static enum status read_scores(struct sqlite_db *db, int64_t job, int64_t shard,
     return st == ST_END ? ST_OK : st;
 }
 
+enum status catalog_sqlite_fill_sample(struct sqlite_db *db, int64_t job, int64_t shard,
+                                       struct arena *arena, struct catalog_sample *sample,
+                                       struct error *err)
+{
+    enum status st = read_captions(db, job, shard, arena, sample, err);
+
+    return st == ST_OK ? read_scores(db, job, shard, arena, sample, err) : st;
+}
+
 enum status catalog_sqlite_sample_find(struct catalog *c, int64_t job, struct bytes_view uid,
                                        catalog_sample_fn *each, void *ctx, struct error *err)
 {
@@ -223,11 +233,9 @@ enum status catalog_sqlite_sample_find(struct catalog *c, int64_t job, struct by
         struct catalog_sample sample;
         int64_t shard;
 
-        read_sample(row, &shard, &sample);
+        catalog_sqlite_read_sample(row, 0, &shard, &sample);
         arena_reset(&arena);
-        st = read_captions(db, job, shard, &arena, &sample, err);
-        if (st == ST_OK)
-            st = read_scores(db, job, shard, &arena, &sample, err);
+        st = catalog_sqlite_fill_sample(db, job, shard, &arena, &sample, err);
         if (st == ST_OK)
             st = each(ctx, shard, &sample, err);
         n++;
@@ -254,7 +262,7 @@ enum status catalog_sqlite_samples(struct catalog *c, int64_t job, catalog_sampl
         struct catalog_sample sample;
         int64_t shard;
 
-        read_sample(row, &shard, &sample);
+        catalog_sqlite_read_sample(row, 0, &shard, &sample);
         st = each(ctx, shard, &sample, err);
     }
     (void)sqlite3_reset(row);

@@ -4,6 +4,9 @@
 
 #define SAMPLE_COLUMNS "shard, sample_index, uid, state, reason, detail, stage, width, height"
 
+/* Wall clock in ms; SQLite tells whole seconds or days. */
+#define NOW_MS "cast((julianday('now') - 2440587.5) * 86400000 as integer)"
+
 const char *const sqlite_statements[N_STATEMENTS] = {
     [JOB_INSERT] = "insert or ignore into jobs (name, state, config_digest, config, created_ms) "
                    "values (?, ?, ?, ?, ?)",
@@ -28,7 +31,8 @@ const char *const sqlite_statements[N_STATEMENTS] = {
         "in (1, 2) and (s.state = 1 or s.lease_expires_ms <= ?1) limit ?2)), state <> 1 and not "
         "exists (select 1 from shards s where s.job = j.job and s.state in (1, 2)), max_leases, "
         "iif(max_leases > 0, (select count(*) from shards s where s.job = j.job and s.state = 2 "
-        "and s.lease_expires_ms > ?1), 0) from jobs j order by priority desc, job",
+        "and s.lease_expires_ms > ?1), 0), exists (select 1 from outbox o where o.job = j.job) "
+        "from jobs j order by priority desc, job",
     [SHARD_INSERT] =
         "insert into shards (job, shard, state, input_source, input_key, input_format, "
         "input_begin, "
@@ -45,8 +49,9 @@ const char *const sqlite_statements[N_STATEMENTS] = {
         "update shards set state = 2, epoch = epoch + 1, owner = ?3, lease_expires_ms = ?4, "
         "attempts = attempts + " SUSPECT_ATTEMPT
         ", suspect_end = " SUSPECT_END("?5") ", probe_samples = " SUSPECT_PROBE(
-            "?6") ", probe_deaths = " SUSPECT_DEATHS ", probing = false where job = ?1 and shard = "
-                  "?2",
+            "?6") ", probe_deaths = " SUSPECT_DEATHS
+                  ", probing = false, leased_ms = coalesce(leased_ms, " NOW_MS
+                  ") where job = ?1 and shard = ?2",
     [SHARD_LEASE] = "select shard, epoch, attempts, coalesce(again_source, input_source), "
                     "coalesce(again_key, input_key), coalesce(again_format, input_format), "
                     "iif(again_source is null, input_begin, 0), "
@@ -200,8 +205,8 @@ const char *const sqlite_statements[N_STATEMENTS] = {
         "select next_offset from ingest_offsets where job = ? and topic = ? and partition = ?",
     [INGEST_RANGE_INSERT] =
         "insert into ingest_ranges (job, topic, partition, begin_offset, end_offset, shard, "
-        "n_records, n_duplicates, n_refused, seen) values (?, ?, ?, ?, ?, nullif(?, -1), ?, ?, ?, "
-        "?)",
+        "n_records, n_duplicates, n_refused, seen, committed_ms) values (?, ?, ?, ?, ?, nullif(?, "
+        "-1), ?, ?, ?, ?, " NOW_MS ")",
     [INGEST_RANGE_FIND] =
         "select coalesce(r.shard, -1) from ingest_ranges r left join shards s on s.job = r.job and "
         "s.shard = r.shard where r.job = ? and topic = ? and partition = ? and begin_offset = ? "
@@ -211,6 +216,33 @@ const char *const sqlite_statements[N_STATEMENTS] = {
     [INGEST_LIST] =
         "select topic, partition, next_offset, n_records, n_duplicates, n_refused, updated_ms from "
         "ingest_offsets where job = ? order by topic, partition",
+    [INGEST_ARRIVED] =
+        "update shards set arrived_ms = " NOW_MS " - ?3 where job = ?1 and shard = ?2",
+    [INGEST_PACE] =
+        "with last as (select leased_ms - arrived_ms as ms from shards where job = ?1 and "
+        "leased_ms is not null and arrived_ms is not null order by shard desc limit ?3), "
+        "ranked as (select ms, row_number() over (order by ms) as i, count(*) over () as n from "
+        "last), waiting as (select arrived_ms from shards where job = ?1 and state = 1 and "
+        "leased_ms is null and arrived_ms is not null) "
+        "select (select coalesce(sum(n_records), 0) from ingest_ranges where job = ?1 and "
+        "committed_ms > " NOW_MS " - ?2), (select count(*) from last), (select min(ms) from ranked "
+        "where i * 2 >= n), (select min(ms) from ranked where i * 100 >= n * 99), count(*), "
+        "coalesce(" NOW_MS " - min(arrived_ms), 0) from waiting",
+    [JOB_SET_EVENTS] = "update jobs set events = ?2 where job = ?1",
+    /* the shard behind its samples */
+    [OUTBOX_INSERT] =
+        "insert into outbox (job, shard, sample_index, committed_ms) select ?1, ?2, i, " NOW_MS
+        " from (select p.sample_index as i, 2 as wanted from samples p where p.job = ?1 and "
+        "p.shard = ?2 and p.state in (1, 2) union all select null, 1) where wanted <= (select "
+        "events from jobs where job = ?1) order by i is null, i",
+    [OUTBOX_LIST] =
+        "select o.seq, o.committed_ms, t.object_key, t.bytes, t.sha256, t.n_done, t.n_quarantined, "
+        "o.shard, o.sample_index, uid, state, reason, detail, stage, width, height from outbox o "
+        "join outputs t on t.job = o.job and t.shard = o.shard left join samples p on p.job = "
+        "o.job and p.shard = o.shard and p.sample_index = o.sample_index where o.job = ?1 order by "
+        "o.seq limit ?2",
+    [OUTBOX_DELETE] = "delete from outbox where seq = ?2 and job = ?1",
+    [OUTBOX_COUNT] = "select count(*), coalesce(min(committed_ms), 0) from outbox where job = ?",
 };
 
 _Static_assert((int)N_STATEMENTS <= (int)SQLITE_DB_MAX_STATEMENTS, "room for every statement");

@@ -1,5 +1,6 @@
 /* The Postgres catalog on a real server, which tests/support/postgres.sh runs this beside. */
-#include "storage/catalog/catalog.h"
+#include "reinforce/base/clock.h"
+#include "storage/catalog/catalog_outbox.h"
 #include "storage/catalog/migrations.h"
 #include "tests/support/catalog_contract.h"
 #include "tests/support/test.h"
@@ -72,6 +73,7 @@ static void the_contract_is_kept(void **state)
     catalog_accounts_contract(
         &(struct catalog_target){.url = f.url, .pass_time = pass_time, .ctx = &f});
     catalog_ingest_contract(&(struct catalog_target){.url = f.url});
+    catalog_outbox_contract(&(struct catalog_target){.url = f.url});
     teardown(&f);
 }
 
@@ -86,6 +88,7 @@ static void the_contract_is_kept_behind_a_pooler_in_transaction_mode(void **stat
     catalog_accounts_contract(
         &(struct catalog_target){.url = f.pooler_url, .pass_time = pass_time, .ctx = &f});
     catalog_ingest_contract(&(struct catalog_target){.url = f.pooler_url});
+    catalog_outbox_contract(&(struct catalog_target){.url = f.pooler_url});
     teardown(&f);
 }
 
@@ -154,6 +157,35 @@ static enum status see_caption(void *ctx, int64_t shard, const struct catalog_sa
     assert_int_equal(sample->n_captions, 1);
     assert_true(bytes_equal(sample->captions[0].text, *want));
     return ST_OK;
+}
+
+static void a_job_has_one_publisher_and_then_another(void **state)
+{
+    struct fixture f;
+    struct catalog *first, *second, *other, *lock;
+    struct error err = {0};
+
+    (void)state;
+    setup(&f, "publishers", true);
+    assert_ok(catalog_open(f.pooler_url, &first, &err));
+    assert_ok(catalog_open(f.url, &second, &err));
+    assert_ok(catalog_open(f.url, &other, &err));
+    assert_ok(catalog_open(f.url, &lock, &err));
+    assert_ok(catalog_coordinate(lock, &err));
+    assert_ok(catalog_outbox_claim(first, 1, &err));
+    assert_ok(catalog_outbox_claim(other, 2, &err));
+    assert_status(catalog_outbox_claim(second, 1, &err), ST_CONFLICT);
+    assert_non_null(strstr(err.message, "publisher"));
+    assert_ok(catalog_outbox_claim(first, 1, &err));
+    catalog_close(&first);
+    for (int tries = 0; catalog_outbox_claim(second, 1, &err) != ST_OK; tries++) {
+        assert_true(tries < 600); /* the server is still ending the other's session */
+        clock_sleep_ms(50, NULL);
+    }
+    catalog_close(&second);
+    catalog_close(&other);
+    catalog_close(&lock);
+    teardown(&f);
 }
 
 static void texts_come_back_as_they_were_and_impossible_ones_are_refused_by_name(void **state)
@@ -421,6 +453,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_contract_is_kept),
         cmocka_unit_test(the_contract_is_kept_behind_a_pooler_in_transaction_mode),
+        cmocka_unit_test(a_job_has_one_publisher_and_then_another),
         cmocka_unit_test(texts_come_back_as_they_were_and_impossible_ones_are_refused_by_name),
         cmocka_unit_test(a_lost_connection_is_made_anew),
         cmocka_unit_test(backends_killed_in_mid_transaction_lose_nothing_and_double_nothing),

@@ -21,4 +21,7 @@ void catalog_accounts_contract(const struct catalog_target *target);
 /** The same for streams: offsets and shards that come together. */
 void catalog_ingest_contract(const struct catalog_target *target);
 
+/** The same for events that wait to be published. */
+void catalog_outbox_contract(const struct catalog_target *target);
+
 #endif

@@ -8,6 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+static const struct catalog_terms terms = {
+    .lease_ms = 1000000, .max_attempts = 3, .part_samples = 4, .samples_at_work = 8};
+
 struct fixture {
     struct catalog *catalog;
     struct arena arena;
@@ -85,8 +88,6 @@ static void a_shard_and_its_offsets_come_together(const struct catalog_target *t
     const struct catalog_ingest_range first[] = {range_of(0, CATALOG_INGEST_UNKNOWN, 6, "a"),
                                                  range_of(1, CATALOG_INGEST_UNKNOWN, 8, "b")};
     const struct catalog_ingest_range second[] = {range_of(1, 8, 9, "c")};
-    const struct catalog_terms terms = {
-        .lease_ms = 1000000, .max_attempts = 3, .part_samples = 4, .samples_at_work = 8};
     struct catalog_lease lease;
     struct error err = {0};
     int64_t shard, wait;
@@ -227,6 +228,47 @@ static void partitions_are_counted(const struct catalog_target *target)
     teardown(f);
 }
 
+/* What is leased has waited as long as it was said to, and until then by the clock. */
+static void what_a_record_waits_for_its_lease_is_told(const struct catalog_target *target)
+{
+    struct fixture *f = setup(target, "ingest-pace", true);
+    struct catalog_ingest_range range = range_of(0, CATALOG_INGEST_UNKNOWN, 6, "");
+    struct catalog_ingest ingest = {
+        .input_key = "k1", .input_etag = "e", .ranges = &range, .n_ranges = 1};
+    struct catalog_ingest_pace pace;
+    struct catalog_lease lease;
+    struct error err = {0};
+    int64_t shard, wait;
+
+    assert_ok(catalog_ingest_read_pace(f->catalog, f->job.job, &pace, &err));
+    assert_int_equal(pace.n_records + pace.n_leased + pace.p99_ms + pace.n_waiting, 0);
+    for (int64_t i = 0; i < 3; i++) { /* they have waited for 1000, 2000 and 3000 s */
+        char key[8];
+
+        (void)snprintf(key, sizeof key, "k%d", (int)i);
+        ingest.input_key = key;
+        ingest.waited_ms = (i + 1) * 1000000;
+        assert_ok(catalog_ingest_commit(f->catalog, f->job.job, &ingest, 1, &shard, &err));
+        range = range_of(0, range.end, range.end + 6, "");
+    }
+    assert_ok(catalog_ingest_read_pace(f->catalog, f->job.job, &pace, &err));
+    assert_int_equal(pace.n_records, 9);
+    assert_int_equal(pace.n_leased, 0);
+    assert_int_equal(pace.n_waiting, 3);
+    assert_in_range(pace.oldest_ms, 3000000, 3200000);
+    for (int i = 0; i < 3; i++)
+        assert_ok(catalog_lease_take(f->catalog, f->job.job, "w", 0, &terms, &f->arena, &lease,
+                                     &wait, &err));
+    assert_ok(catalog_lease_release(f->catalog, &lease, false, "", &err)); /* the first counts */
+    assert_ok(catalog_ingest_read_pace(f->catalog, f->job.job, &pace, &err));
+    assert_int_equal(pace.n_leased, 3);
+    assert_int_equal(pace.n_waiting, 0);
+    assert_int_equal(pace.oldest_ms, 0);
+    assert_in_range(pace.p50_ms, 2000000, 2200000);
+    assert_in_range(pace.p99_ms, 3000000, 3200000);
+    teardown(f);
+}
+
 static void a_job_takes_records_while_it_lives(const struct catalog_target *target)
 {
     struct fixture *f = setup(target, "ingest-states", false);
@@ -319,6 +361,7 @@ void catalog_ingest_contract(const struct catalog_target *target)
     a_commit_whose_answer_was_lost_may_be_said_again(target);
     keys_of_the_last_records_are_found_again(target);
     partitions_are_counted(target);
+    what_a_record_waits_for_its_lease_is_told(target);
     a_job_takes_records_while_it_lives(target);
     of_readers_of_one_partition_each_offset_has_one(target);
 }
