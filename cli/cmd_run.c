@@ -64,9 +64,12 @@ static enum status print_summary(const struct job *job, const struct run_summary
     static const char *const next[] = {"verify", "inspect"};
     const struct run_progress *p = &s->progress;
     double seconds = (double)MAX(p->elapsed_ms, (int64_t)1) / 1000;
-    char bytes[32], elapsed[32], pixels[32];
+    char bytes[32], elapsed[32], pixels[32], waiting[64] = "";
     enum status st;
 
+    if (s->events_waiting > 0)
+        (void)snprintf(waiting, sizeof waiting, ", %lld wait; run again to publish them",
+                       s->events_waiting);
     job_args_format_bytes((double)p->catalog.bytes_written, bytes);
     job_args_format_seconds(seconds, elapsed);
     job_args_format_bytes((double)s->peak_pixel_bytes, pixels);
@@ -85,6 +88,8 @@ static enum status print_summary(const struct job *job, const struct run_summary
         (void)printf(
             "  records      %lld taken by this run, %lld duplicates dropped, %lld refused\n",
             s->records, s->duplicates, s->refused);
+    if (s->has_events)
+        (void)printf("  events       %lld published by this run%s\n", s->events_published, waiting);
     if (!s->nothing_to_do) {
         (void)printf("  this run     %" PRId64
                      " samples, captions %lld, views embedded %lld, texts embedded %lld\n",
@@ -128,7 +133,7 @@ static int run(int argc, char **argv)
         st = print_summary(job, &summary, &err);
     if (st != ST_OK)
         code = command_fail(&cmd_run, &err);
-    else if (summary.drained || summary.over_budget)
+    else if (summary.drained || summary.over_budget || summary.events_waiting > 0)
         code = EXIT_OTHER;
     else if (summary.progress.catalog.samples_quarantined > 0)
         code = EXIT_QUARANTINED;
@@ -171,7 +176,7 @@ const struct command cmd_run = {
             "\n"
             "Exit codes:\n"
             "  0  all samples done\n"
-            "  1  anything else, stopping early included\n"
+            "  1  anything else; stopping early, and events that wait for a broker, too\n"
             "  2  usage or job file\n"
             "  3  finished, some samples quarantined\n",
     .run = run,

@@ -1,5 +1,6 @@
 #include "coordinator/coordinator.h"
 
+#include "coordinator/courier.h"
 #include "coordinator/dispatcher.h"
 #include "coordinator/readers.h"
 #include "coordinator/steward.h"
@@ -21,6 +22,7 @@ struct service {
     struct door *door;
     struct dispatcher *dispatcher;
     struct steward *steward;
+    struct courier *courier;
 };
 
 static bool is_stopped(const struct coordinator_options *options)
@@ -39,6 +41,7 @@ static enum status begin(const struct coordinator_options *options, struct servi
 {
     struct dispatcher_options dispatch = {
         .endpoint = options->address, .keys = options->keys, .catalog_url = options->catalog_url};
+    const struct courier_options courier = {.catalog_url = options->catalog_url};
     enum status st = ST_OK;
 
     service->zmq = zmq_ctx_new();
@@ -52,11 +55,14 @@ static enum status begin(const struct coordinator_options *options, struct servi
         st = dispatcher_create(&dispatch, &service->dispatcher, err);
     if (st == ST_OK)
         st = steward_start(options->catalog_url, &service->steward, err);
+    if (st == ST_OK)
+        st = courier_start(&courier, &service->courier, err);
     return st;
 }
 
 static void end(struct service *service)
 {
+    courier_stop(&service->courier);
     steward_stop(&service->steward);
     dispatcher_destroy(&service->dispatcher);
     door_close(&service->door);

@@ -146,6 +146,7 @@ enum status estimate_job(const struct job *job, int64_t trial_samples, const ato
     trial.catalog.url = url;
     trial.workers.part_samples = MIN(job->workers.part_samples, MAX(trial_samples / 4, (int64_t)1));
     trial.budget.failure_fraction = 1;
+    trial.events.topic = NULL; /* a trial tells nobody */
     st = survey(&trial, estimate, err);
     if (st == ST_OK)
         st = local_run(&options, &estimate->trial, err);

@@ -1,11 +1,13 @@
 #include "coordinator/local_run.h"
 
+#include "coordinator/courier.h"
 #include "coordinator/dispatcher.h"
 #include "coordinator/extension.h"
 #include "coordinator/feed.h"
 #include "coordinator/job_site.h"
 #include "reinforce/base/clock.h"
 #include "reinforce/job/job_stream.h"
+#include "storage/catalog/catalog_outbox.h"
 #include "worker/model_record.h"
 #include "worker/worker_group.h"
 
@@ -20,7 +22,9 @@ enum {
     PROGRESS_MS = 1000,
     CONNECT_MS = 20000,
     PLAN_LOOK_MS = 100,
-    PLAN_LOOKS = 50
+    PLAN_LOOKS = 50,
+    EVENTS_LOOK_MS = 100,
+    EVENTS_GRACE_MS = 5000, /* for what still waits when the run is to stop */
 };
 
 /* All of one run; released in one place. */
@@ -39,7 +43,8 @@ struct run {
     struct isolation isolation;
     struct stage_context context;
     void *zmq;
-    struct feed *feed; /* of a stream */
+    struct feed *feed;       /* of a stream */
+    struct courier *courier; /* of a job that tells its results */
     struct dispatcher *dispatcher;
     struct worker_group *workers;
     int64_t started_ms;
@@ -206,6 +211,44 @@ static enum status watch(struct run *run, struct error *err)
     return ST_OK;
 }
 
+static enum status start_courier(struct run *run, struct error *err)
+{
+    const struct job *job = run->job;
+    const struct courier_options options = {
+        .catalog_url = run->catalog_url, .job = job, .job_id = run->row.job};
+    enum status st = courier_enable(run->catalog, run->row.job, job, err);
+
+    return st == ST_OK ? courier_start(&options, &run->courier, err) : st;
+}
+
+/* Until all events are published, or, when the run is to stop, for a while. */
+static enum status end_courier(struct run *run, struct run_summary *summary, struct error *err)
+{
+    const atomic_bool *stop = run->options->stop;
+    struct catalog_outbox outbox;
+    int64_t stopped_ms = 0;
+    enum status st;
+
+    if (run->courier == NULL)
+        return ST_OK;
+    summary->has_events = true;
+    for (;;) {
+        int64_t now_ms = clock_monotonic_ms();
+
+        st = catalog_outbox_count(run->catalog, run->row.job, &outbox, err);
+        if ((st != ST_OK && !status_is_retryable(st)) || (st == ST_OK && outbox.n_waiting == 0))
+            break;
+        if (stop != NULL && atomic_load(stop) && stopped_ms == 0)
+            stopped_ms = now_ms;
+        if (stopped_ms != 0 && now_ms - stopped_ms > EVENTS_GRACE_MS)
+            break;
+        clock_sleep_ms(EVENTS_LOOK_MS, NULL);
+    }
+    summary->events_published = courier_count(run->courier);
+    summary->events_waiting = outbox.n_waiting;
+    return st;
+}
+
 static enum status start_feed(struct run *run, struct error *err)
 {
     const struct ingest_options options = {.job = run->job,
@@ -356,6 +399,7 @@ static void release(struct run *run)
 {
     if (run->zmq != NULL)
         (void)zmq_ctx_term(run->zmq);
+    courier_stop(&run->courier);
     engine_close(&run->loaded);
     job_site_close(&run->site);
     catalog_close(&run->catalog);
@@ -379,10 +423,14 @@ enum status local_run(const struct local_run_options *options, struct run_summar
     if (st == ST_OK)
         st = read_progress(&run, &summary->progress, err);
     summary->nothing_to_do = st == ST_OK && run.row.state == CATALOG_JOB_DONE;
+    if (st == ST_OK)
+        st = start_courier(&run, err);
     if (st == ST_OK && !summary->nothing_to_do)
         st = work(&run, summary, err);
     if (st == ST_OK)
         st = finish(&run, summary, err);
+    if (st == ST_OK)
+        st = end_courier(&run, summary, err);
     summary->captions = atomic_load(&run.stats.captions);
     summary->views_embedded = atomic_load(&run.stats.views_embedded);
     summary->texts_embedded = atomic_load(&run.stats.texts_embedded);

@@ -40,6 +40,9 @@ struct run_summary {
     int64_t models_ms; /* spent loading models */
     bool is_stream;    /* the next three are of this run */
     long long records, duplicates, refused;
+    bool has_events;
+    long long events_published; /* by this run */
+    long long events_waiting;   /* run again to publish them */
     size_t peak_pixel_bytes;
 };
 

@@ -1,5 +1,6 @@
 #include "coordinator/submit.h"
 
+#include "coordinator/courier.h"
 #include "coordinator/extension.h"
 #include "reinforce/base/clock.h"
 #include "reinforce/job/job_stream.h"
@@ -50,6 +51,8 @@ enum status submit_job(const struct job *job, const char *catalog_url, const int
         st = catalog_job_set_state(catalog, out->row.job, CATALOG_JOB_RUNNING, err);
         out->row.state = CATALOG_JOB_RUNNING; /* there may be more by now */
     }
+    if (st == ST_OK && (out->is_new || out->is_extended)) /* else it stays as it was begun */
+        st = courier_enable(catalog, out->row.job, job, err);
     if (st == ST_OK && priority != NULL)
         st = catalog_job_set_priority(catalog, out->row.job, *priority, err);
     if (st == ST_OK && max_leases != NULL)
