@@ -51,13 +51,13 @@ static enum status resolve(struct catalog_args *args, const char *word, struct e
 }
 
 int catalog_args_open(const struct command *command, int argc, char **argv, bool needs_job,
-                      const char **reason, struct catalog_args *args)
+                      const struct catalog_args_option *own, struct catalog_args *args)
 {
-    static const struct option all[] = {{"reason", required_argument, NULL, 'r'},
-                                        {"catalog", required_argument, NULL, 'c'},
-                                        {"json", no_argument, NULL, 'j'},
-                                        {NULL, 0, NULL, 0}};
-    const struct option *options = reason != NULL ? all : all + 1;
+    const struct option all[] = {{own != NULL ? own->name : NULL, required_argument, NULL, 'o'},
+                                 {"catalog", required_argument, NULL, 'c'},
+                                 {"json", no_argument, NULL, 'j'},
+                                 {NULL, 0, NULL, 0}};
+    const struct option *options = own != NULL ? all : all + 1;
     struct error err = {0};
     enum status st = ST_OK;
     int c;
@@ -69,8 +69,8 @@ int catalog_args_open(const struct command *command, int argc, char **argv, bool
             args->url = optarg;
         else if (c == 'j')
             args->json = true;
-        else if (c == 'r' && reason != NULL)
-            *reason = optarg;
+        else if (c == 'o' && own != NULL)
+            *own->value = optarg;
         else
             return EXIT_USAGE;
     }

@@ -9,11 +9,11 @@
 #include "storage/catalog/catalog.h"
 
 /** The text of --help for these options. */
-#define CATALOG_ARGS_HELP                                                                          \
+#define CATALOG_ARGS_URL_HELP                                                                      \
     "  --catalog URL   postgres://USER@HOST:PORT/DATABASE, or sqlite:PATH; default: what the "     \
     "job\n"                                                                                        \
-    "                  file says, or the one beside its output\n"                                  \
-    "  --json          prints JSON\n"
+    "                  file says, or the one beside its output\n"
+#define CATALOG_ARGS_HELP CATALOG_ARGS_URL_HELP "  --json          prints JSON\n"
 
 struct catalog_args {
     struct arena arena;
@@ -23,13 +23,19 @@ struct catalog_args {
     bool json;
 };
 
+/** An option of one command, --NAME VALUE; *value stays as it is without it. */
+struct catalog_args_option {
+    const char *name;
+    const char **value;
+};
+
 /**
- * JOB is a job file, or, with --catalog, the name of a job. `reason` takes the value of --reason,
- * or is left as it is; NULL: the command has no such option. Opens the catalog. On failure prints
+ * JOB is a job file, or, with --catalog, the name of a job. `own` is an option of the command's
+ * own; NULL: it has none. Opens the catalog. On failure prints
  * why and returns the exit code; else EXIT_DONE, and *args is to be closed.
  */
 int catalog_args_open(const struct command *command, int argc, char **argv, bool needs_job,
-                      const char **reason, struct catalog_args *args);
+                      const struct catalog_args_option *own, struct catalog_args *args);
 void catalog_args_close(struct catalog_args *args);
 
 /** The row of the job that was named. */

@@ -96,7 +96,8 @@ static int plan(const struct command *command, int argc, char **argv, bool has_r
     struct output out = {0};
     struct job *job = NULL;
     struct error err = {0};
-    int code = catalog_args_open(command, argc, argv, true, has_reason ? &reason : NULL, &args);
+    const struct catalog_args_option own = {"reason", &reason};
+    int code = catalog_args_open(command, argc, argv, true, has_reason ? &own : NULL, &args);
     enum status st;
 
     if (code != EXIT_DONE)

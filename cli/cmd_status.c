@@ -1,6 +1,7 @@
 #include "cli/catalog_args.h"
 #include "cli/job_args.h"
 #include "reinforce/base/clock.h"
+#include "storage/catalog/catalog_outbox.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@ struct view {
     struct catalog_args *args;
     const struct catalog_job_row *row;
     struct catalog_progress progress;
+    struct catalog_outbox outbox;
     json_t *list; /* with --json: what is gathered now */
     int n_shown;
 };
@@ -56,6 +58,7 @@ static json_t *job_json(const struct view *view)
 
     (void)json_object_set_new(job, "samples_per_second", number_or_null(rate_of(view->row)));
     (void)json_object_set_new(job, "eta_seconds", number_or_null(eta_of(view)));
+    (void)json_object_set_new(job, "events_waiting", json_integer(view->outbox.n_waiting));
     return job;
 }
 
@@ -73,6 +76,14 @@ static void print_line(const struct view *view)
                  p->samples_quarantined, eta);
 }
 
+static enum status read_view(struct view *view, struct error *err)
+{
+    int64_t job = view->row->job.job;
+    enum status st = catalog_read_progress(view->args->catalog, job, &view->progress, err);
+
+    return st == ST_OK ? catalog_outbox_count(view->args->catalog, job, &view->outbox, err) : st;
+}
+
 static enum status show_job(const struct view *all, const struct catalog_job_row *row,
                             struct error *err)
 {
@@ -80,7 +91,7 @@ static enum status show_job(const struct view *all, const struct catalog_job_row
     enum status st;
 
     view.row = row;
-    st = catalog_read_progress(view.args->catalog, row->job.job, &view.progress, err);
+    st = read_view(&view, err);
     if (st != ST_OK)
         return st;
     if (view.list != NULL)
@@ -185,7 +196,7 @@ static void print_head(const struct view *view)
 {
     const struct catalog_progress *p = &view->progress;
     double rate = rate_of(view->row), seconds = eta_of(view);
-    char eta[32] = "not known yet", bytes[32];
+    char eta[32] = "not known yet", bytes[32], age[32];
 
     if (seconds >= 0)
         job_args_format_seconds(seconds, eta);
@@ -202,6 +213,12 @@ static void print_head(const struct view *view)
                  p->shards_done, p->shards_total, p->shards_leased, p->shards_failed, bytes);
     if (rate >= 0)
         (void)printf("  speed        %.1f samples/s, ETA %s\n", rate, eta);
+    if (view->outbox.n_waiting > 0) {
+        job_args_format_seconds(
+            (double)MAX(clock_wall_ms() - view->outbox.oldest_ms, (int64_t)0) / 1000, age);
+        (void)printf("  events       %" PRId64 " wait to be published, the oldest for %s\n",
+                     view->outbox.n_waiting, age);
+    }
 }
 
 static enum status show_one(struct catalog_args *args, struct error *err)
@@ -216,7 +233,7 @@ static enum status show_one(struct catalog_args *args, struct error *err)
     enum status st = catalog_args_find(args, &row, err);
 
     if (st == ST_OK)
-        st = catalog_read_progress(args->catalog, row.job.job, &view.progress, err);
+        st = read_view(&view, err);
     if (st != ST_OK)
         return st;
     if (args->json)
@@ -258,7 +275,7 @@ const struct command cmd_status = {
     .help = "Without JOB a line for each job of the catalog, the next to be worked on first.\n"
             "With JOB, a job file or with --catalog the name of a job: its progress, speed as\n"
             "the coordinator last measured it, why it is paused, quarantined samples by\n"
-            "reason, failed shards, and who is at work.\n"
+            "reason, failed shards, events that wait to be published, and who is at work.\n"
             "\n"
             "Options:\n" CATALOG_ARGS_HELP "\n"
             "Examples:\n"

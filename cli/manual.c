@@ -21,7 +21,7 @@ static const char epilogue[] =
     "  configs/quickstart.yaml, configs/dfndr.yaml   job files that run as they are\n"
     "  docs/job-file.md                              every key of a job file\n"
     "  docs/remote-models.md                         models on servers\n"
-    "  docs/kafka.md                                 records, and what becomes of them\n";
+    "  docs/kafka.md                                 records, events, and what is guaranteed\n";
 /* clang-format on */
 
 void manual_print_overview(FILE *to, const struct command *const *commands, size_t n_commands)

@@ -25,7 +25,8 @@ static enum status fill_scores(const struct event_caption *from, struct arena *s
     enum status st = arena_calloc(scratch, from->n_scores, sizeof *scores, &scores, err);
 
     if (st == ST_OK)
-        st = arena_calloc(scratch, from->n_scores, sizeof *to->scores, &to->scores, err);
+        st = arena_calloc(scratch, from->n_scores, sizeof(Reinforce__Events__Score *), &to->scores,
+                          err);
     if (st != ST_OK)
         return st;
     to->n_scores = from->n_scores;
@@ -45,7 +46,8 @@ static enum status fill_captions(const struct event *from, struct arena *scratch
     enum status st = arena_calloc(scratch, from->n_captions, sizeof *captions, &captions, err);
 
     if (st == ST_OK)
-        st = arena_calloc(scratch, from->n_captions, sizeof *to->captions, &to->captions, err);
+        st = arena_calloc(scratch, from->n_captions, sizeof(Reinforce__Events__Caption *),
+                          &to->captions, err);
     for (size_t i = 0; i < from->n_captions && st == ST_OK; i++) {
         const struct event_caption *caption = &from->captions[i];
 

@@ -19,8 +19,8 @@ tests/integration/fetch_gemma_tokenizers.sh "$data"
 tests/integration/fetch_kafka.sh "$data"
 venv=build/test-venv
 [ -x $venv/bin/python ] || /usr/bin/python3 -m venv --system-site-packages $venv
-$venv/bin/python -c 'import webdataset, huggingface_hub, boto3' 2>/dev/null ||
-    $venv/bin/pip install -q 'webdataset==0.2.86' 'huggingface_hub==0.28.1' 'boto3==1.44.8'
+$venv/bin/python -c 'import webdataset, huggingface_hub, boto3, confluent_kafka' 2>/dev/null ||
+    $venv/bin/pip install -q 'webdataset==0.2.86' 'huggingface_hub==0.28.1' 'boto3==1.44.8' 'confluent-kafka==2.16.1'
 served=build/served-venv # servers of models; not beside Debian's numpy and torch, which theirs would break
 [ -x $served/bin/python ] || /usr/bin/python3 -m venv $served
 $served/bin/python -c 'import mlserver, xllamacpp, gguf' 2>/dev/null ||

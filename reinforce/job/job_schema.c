@@ -202,9 +202,10 @@ static const struct job_option kafka_options[] = {
            "the image's content, either (both), or nothing."),
     INT("window", JOB(kafka.window), "10000", 1, 10000000, false,
         "Records of a partition among which seconds are told; over restarts, too."),
-    DURATION("latency_target", JOB(kafka.latency_ms), "0s", 0, 86400000, false,
-             "Warn when a record has waited longer than this for its shard to be committed; 0s: "
-             "never."),
+    DURATION(
+        "latency_target", JOB(kafka.latency_ms), "0s", 0, 86400000, false,
+        "What a record may wait: a warning comes when its shard was committed later, and `ingest "
+        "status` compares when it was leased; 0s: any time."),
 };
 
 /* None is part of the digest here either. */

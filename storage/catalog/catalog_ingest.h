@@ -81,4 +81,10 @@ NODISCARD enum status catalog_ingest_list(struct catalog *c, int64_t job, catalo
 NODISCARD enum status catalog_ingest_read_pace(struct catalog *c, int64_t job,
                                                struct catalog_ingest_pace *pace, struct error *err);
 
+/** Records a second. */
+static inline double catalog_ingest_rate(const struct catalog_ingest_pace *pace)
+{
+    return (double)pace->n_records * 1000 / CATALOG_PACE_MS;
+}
+
 #endif

@@ -2,6 +2,8 @@
 
 Run by tests/support/kafka.sh, which starts a real broker.
 """
+import collections
+import contextlib
 import json
 import os
 import pathlib
@@ -10,12 +12,14 @@ import re
 import signal
 import sqlite3
 import subprocess
+import sys
 import tempfile
 import time
 
 from harness import BINARY, make_images, reinforce, require, write_job
 
 BROKERS = os.environ["KAFKA_BROKERS"]
+CONSUMER = pathlib.Path(__file__).parents[2] / "deploy/consume_events.py"
 
 
 def kcat(*args, text=None):
@@ -53,8 +57,9 @@ def same_samples_as_a_folder(tmp):
     for name, options, kafka in [("bytes", (), {}), ("keys", ("--keys",), {"objects": str(tmp / "images")}),
                                  ("protobuf", ("--schema", "protobuf"), {})]:
         produce(f"same-{name}", tmp / "images", *options)
+        events = {"topic": f"told-{name}", "format": "protobuf", "samples": True, "transactional": True}
         job = write_job(tmp / f"{name}.yaml", f"kafka:same-{name}", tmp / name,
-                        kafka={"brokers": BROKERS, "follow": False, **kafka})
+                        kafka={"brokers": BROKERS, "follow": False, **kafka}, events=events)
         done = reinforce("run", job)
         require(done.returncode == 3, f"{name}: broken samples are quarantined, exit 3; got {done.returncode}")
         for table in ("samples", "captions", "scores"):
@@ -62,6 +67,11 @@ def same_samples_as_a_folder(tmp):
         require(reinforce("verify", tmp / name).returncode == 0, f"{name}: verify agrees")
         again = reinforce("run", job)
         require(" 0 taken by this run" in again.stdout, f"{name}: nothing is read twice: {again.stdout}")
+        kinds = re.findall(r"reinforce\.kind=(\w+)", kcat("-C", "-t", f"told-{name}", "-e", "-f", "%h\n"))
+        want = {"shard_done": query(tmp / name, "select count(*) from outputs")[0][0],
+                **{kind: query(tmp / name, f"select count(*) from samples where state = {state}")[0][0]
+                   for state, kind in ((1, "sample_done"), (2, "sample_quarantined"))}}
+        require(dict(collections.Counter(kinds)) == want, f"{name}: {collections.Counter(kinds)} events for {want}")
 
 
 def bad_records_are_dead_letters_and_seconds_are_dropped(tmp):
@@ -91,6 +101,36 @@ def bad_records_are_dead_letters_and_seconds_are_dropped(tmp):
     require(query(tmp / "mixed", "select count(*), count(distinct uid) from samples") == [(30, 30)], "each sample once")
 
 
+def events_are(tmp, output, topic):
+    """What a consumer that is killed on its way has kept of the topic is what the catalog says, each thing once."""
+    want = {"shard_done": [(f"{output}/{key}", sha256, done, quarantined) for key, sha256, done, quarantined in
+                           query(output, "select object_key, sha256, n_done, n_quarantined from outputs")],
+            "sample_done": [(uid,) for uid, in query(output, "select uid from samples where state = 1")],
+            "sample_quarantined": query(output, "select uid, stage, reason from samples where state = 2")}
+    n, told, table = sum(map(len, want.values())), [], tmp / "told.sqlite"
+    for step in range(2):
+        consumer = subprocess.Popen([sys.executable, CONSUMER, BROKERS, topic, table])
+        deadline = time.monotonic() + 40
+        while len(told) < (n if step else 1):
+            time.sleep(0.1)
+            require(time.monotonic() < deadline and consumer.poll() is None, f"{len(told)} of {n} events came")
+            with contextlib.closing(sqlite3.connect(table)) as db, contextlib.suppress(sqlite3.OperationalError):
+                told = [json.loads(body) for body, in db.execute("select body from events")]
+        consumer.send_signal(signal.SIGTERM if step else signal.SIGKILL)
+        consumer.wait()
+    fields = {"shard_done": ("object", "sha256", "samples_done", "samples_quarantined"), "sample_done": ("uid",),
+              "sample_quarantined": ("uid", "stage", "reason")}
+    for kind, names in fields.items():
+        got = [tuple(e[name] for name in names) for e in told if e["kind"] == kind]
+        require(sorted(got) == sorted(want[kind]), f"{kind}: {len(got)} events, {len(want[kind])} in the catalog")
+    captions = sorted((e["uid"], c["column"], c["index"], c["text"], teacher, cosine) for e in told
+                      for c in e.get("captions", []) for teacher, cosine in c["scores"].items())
+    stored = query(output, "select uid, c.column_name, c.caption_index, caption, teacher, cosine from samples s join "
+                   "captions c using (job, shard, sample_index) join scores using (job, shard, sample_index, column_name, "
+                   "caption_index) order by 1, 2, 3, 4, 5, 6")
+    require(captions == stored, f"{len(captions)} captions with scores are told, {len(stored)} stored")
+
+
 def killed_again_and_again(tmp):
     rng = random.Random(5)
     n_folders, per_folder = 4, 25
@@ -98,7 +138,8 @@ def killed_again_and_again(tmp):
         kcat("-P", "-t", "killed", "-p", str(partition), text="{}\n")
     job = write_job(tmp / "killed.yaml", "kafka:killed", tmp / "killed", input={"shard_samples": 8},
                     kafka={"brokers": BROKERS, "shard_age": "300ms", "dead_letters": "killed-dead",
-                           "properties": "session.timeout.ms=3000\n"})
+                           "latency_target": "60s", "properties": "session.timeout.ms=3000\n"},
+                    events={"topic": "killed-told", "samples": True})
     for i in range(n_folders):
         make_images(tmp / f"part-{i}" / f"p{i}", per_folder, broken=False)
         produce("killed", tmp / f"part-{i}")
@@ -122,6 +163,17 @@ def killed_again_and_again(tmp):
     require(len(set(kcat("-C", "-t", "killed-dead", "-e", "-f", "%h\n").splitlines())) == 4, "four dead letters")
     require(query(tmp / "killed", "select sum(n_refused) from ingest_offsets") == [(4,)], "refused once each")
     require(reinforce("verify", tmp / "killed").returncode == 0, "verify agrees")
+    require(json.loads(reinforce("status", "--json", job).stdout)["events_waiting"] == 0, "all events are published")
+    events_are(tmp, tmp / "killed", "killed-told")
+    pace = json.loads(reinforce("ingest", "status", "--json", job).stdout)
+    require(pace["lease_wait"]["shards"] >= 13 and pace["waiting"]["shards"] == 0, f"leases are timed: {pace}")
+    metrics = reinforce("metrics", job).stdout
+    for line in ('reinforce_samples{job="e2e",state="done"} 100', 'reinforce_events_waiting{job="e2e"} 0',
+                 'reinforce_stream_lag{job="e2e",topic="killed",partition="0"} 0',
+                 'reinforce_stream_latency_target_seconds{job="e2e"} 60', "# TYPE reinforce_stream_lag gauge"):
+        require(line in metrics.splitlines(), f"{line} is not in\n{metrics}")
+    reinforce("metrics", "--output", tmp / "all.prom", "--catalog", f"sqlite:{tmp}/killed/catalog.sqlite")
+    require("reinforce_shards{" in (tmp / "all.prom").read_text(), "a file for collectors")
 
 
 with tempfile.TemporaryDirectory() as tmp:
