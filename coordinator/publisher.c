@@ -55,6 +55,7 @@ struct publisher {
     struct error failure; /* of the first delivery that failed */
     bool has_failed;
     int64_t waiting_since_ms; /* for brokers; 0: they answer */
+    struct error why;         /* what has been heard of them meanwhile */
     bool told_down;           /* that they do not, once until it works again */
     int64_t retry_at_ms, retry_ms;
     int64_t n_published;
@@ -358,11 +359,13 @@ int64_t publisher_step(struct publisher *p, int timeout_ms)
         return -1;
     if (!is_waiting(p, st))
         return pause_after(p, st, &err);
+    if (p->waiting_since_ms == 0 || st == ST_UNAVAILABLE)
+        p->why = err;
     if (p->waiting_since_ms == 0)
         p->waiting_since_ms = now_ms;
     if (!p->told_down && now_ms - p->waiting_since_ms > QUIET_MS) {
         log_at(LOG_WARN, "events_wait", "job=\"%s\" topic=%s at=\"%s\" cause=\"%s\"", p->source.job,
-               p->options.job->events.topic, err.context, err.message);
+               p->options.job->events.topic, p->why.context, p->why.message);
         p->told_down = true;
     }
     return WAIT_MS;

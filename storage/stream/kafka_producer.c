@@ -118,13 +118,15 @@ static enum status flush(struct stream_producer *p, int timeout_ms, struct error
 
     while ((st == ST_OK || status_is_retryable(st)) && rd_kafka_outq_len(own->client.rk) > 0) {
         int64_t left_ms = deadline_ms - clock_monotonic_ms();
+        enum status polled;
 
         if (left_ms <= 0)
             return st != ST_OK
                        ? st
                        : error_set(err, ST_TIMEOUT, "%d messages were not delivered in %d ms",
                                    rd_kafka_outq_len(own->client.rk), timeout_ms);
-        st = poll_events(p, (int)left_ms, err);
+        polled = poll_events(p, (int)left_ms, err);
+        st = polled != ST_OK ? polled : st; /* what was wrong says more than that time was up */
     }
     return rd_kafka_outq_len(own->client.rk) == 0 ? ST_OK : st;
 }

@@ -10,6 +10,7 @@
 #
 # KAFKA_BROKERS is a plain listener. KAFKA_SECURE is one with TLS and SASL: KAFKA_CA is the CA to trust, users
 # are alice (PLAIN) and bob (SCRAM-SHA-256), both with the password KAFKA_PASSWORD; OAUTHBEARER takes unsecured tokens.
+# KAFKA_PORT, which may be set before, is the plain listener's port; else it is any.
 # KAFKA_DIR and KAFKA_SH are for tests that end the broker themselves. KAFKA_VERSION, which may be set before, is one of
 # those that tests/integration/fetch_kafka.sh puts into build/test-data. Needs Java, kcat and openssl. Any number may
 # run at once.
@@ -117,6 +118,7 @@ up() { # DIR
     mkdir -p "$1"
     dir=$(realpath "$1")
     read -r plain secure controller <<<"$(free_ports 3)"
+    plain=${KAFKA_PORT:-$plain}
     make_certificates "$dir"
     write_config "$dir" "$plain" "$secure" "$controller"
     cat >"$dir/env" <<ENV
