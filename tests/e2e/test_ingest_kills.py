@@ -43,6 +43,12 @@ def produce(tmp, first, last):
                             stdout=subprocess.DEVNULL)
 
 
+def told(topic):
+    """How many events are in a topic, and how many ids they have."""
+    ids = re.findall(r"reinforce\.id=(\w+)", kcat("-C", "-t", topic, "-e", "-f", "%h\n"))
+    return len(ids), len(set(ids))
+
+
 def a_fleet_is_killed(tmp, fleet):
     """Runs until the catalog has all samples; returns how many processes and brokers were killed."""
     n_kills = n_broker_kills = 0
@@ -112,7 +118,8 @@ def runs_share_a_job(tmp):
     url = f"{os.environ['POSTGRES_URL']}/shared"
     reinforce("db", "migrate", "--catalog", url)
     job = write_job(tmp / "shared.yaml", "kafka:shared", tmp / "shared", catalog={"url": url},
-                    input={"shard_samples": 10}, kafka={"brokers": BROKERS, "shard_age": "300ms"})
+                    input={"shard_samples": 10}, kafka={"brokers": BROKERS, "shard_age": "300ms"},
+                    events={"topic": "shared-told", "samples": True})
     subprocess.run([MEMBER, "--create", BROKERS, "shared", "6"], check=True)
     logs = [open(tmp / f"shared-{i}.log", "w") for i in range(3)]
     runs = [subprocess.Popen([BINARY, "run", "-v", job], stdout=log, stderr=log) for log in logs]
@@ -132,6 +139,9 @@ def runs_share_a_job(tmp):
     require(psql("shared", "select count(*), count(distinct uid) from reinforce.samples").strip() == "90|90", "once each")
     require(psql("shared", "select sum(n_duplicates) from reinforce.ingest_offsets").strip() == "50", "seconds are seen")
     require(reinforce("verify", tmp / "shared").returncode == 0, "verify agrees")
+    require(psql("shared", "select count(*) from reinforce.outbox").strip() == "0", "all events are published")
+    n_told = 90 + int(psql("shared", "select count(*) from reinforce.outputs"))
+    require(told("shared-told") == (n_told, n_told), f"{told('shared-told')} events and ids, {n_told} to tell")
 
 
 def a_fleet_reads_to_the_end(tmp, keys):
@@ -139,7 +149,8 @@ def a_fleet_reads_to_the_end(tmp, keys):
     make_images(tmp / "few", 40, broken=False)
     url = f"sqlite:{tmp}/few.sqlite"
     job = write_job(tmp / "few.yaml", "kafka:few", tmp / "few-out", catalog={"url": url}, workers=WORKERS,
-                    input={"shard_samples": 9}, kafka={"brokers": BROKERS, "follow": False})
+                    input={"shard_samples": 9}, kafka={"brokers": BROKERS, "follow": False},
+                    events={"topic": "few-told", "transactional": True})
     subprocess.run([MEMBER, "--create", BROKERS, "few", "3"], check=True)
     with Fleet(tmp / "few-logs", url, keys) as fleet:
         for limit in (25, 40):
@@ -154,6 +165,9 @@ def a_fleet_reads_to_the_end(tmp, keys):
             require(reinforce("verify", tmp / "few-out").returncode == 0, "verify agrees")
             lags = json.loads(reinforce("ingest", "status", "--catalog", url, "--json", "e2e").stdout)["partitions"]
             require(len(lags) == 3 and all(p["lag"] == 0 for p in lags), f"nothing is left: {lags}")
+            wait_for("all is told", lambda: fleet.status("e2e")["events_waiting"] == 0)
+            n_shards = fleet.status("e2e")["shards"]["done"]
+            require(told("few-told") == (n_shards, n_shards), f"{told('few-told')} events and ids of {n_shards} shards")
 
 
 def a_stream_that_is_not_there_pauses_its_job(tmp, keys):
@@ -181,7 +195,8 @@ with tempfile.TemporaryDirectory() as tmp:
     job = write_job(tmp / "chaos.yaml", "kafka:chaos", tmp / "out", input={"shard_samples": 700}, catalog={"url": url},
                     captioners=[], workers={**WORKERS, "part_samples": 500, "queue_items": 64},
                     kafka={"brokers": BROKERS, "shard_age": "1s", "shard_bytes": "64KiB", "dead_letters": "chaos-dead",
-                           "window": 20000, "properties": "session.timeout.ms=3000\n"})
+                           "window": 20000, "properties": "session.timeout.ms=3000\n"},
+                    events={"topic": "chaos-told", "samples": True})
     require(produce(tmp, 0, N_RECORDS // 2).wait() == 0, "the first half is there")
     bad = [f'{{"uid": "bad{i}"}}' for i in range(N_BAD)]
     for i, line in enumerate(bad):
@@ -191,7 +206,11 @@ with tempfile.TemporaryDirectory() as tmp:
     reinforce("submit", job)
     with Fleet(tmp / "logs", url, tmp / "keys") as fleet:
         n_kills, n_broker_kills = a_fleet_is_killed(tmp, fleet)
+        wait_for("all is told", lambda: (status := fleet.status("e2e"))["events_waiting"] == 0 and
+                 status["shards"]["done"] == status["shards"]["total"])
     n_shards = check_catalog(tmp)
+    n_events, n_ids = told("chaos-told")
+    require(n_ids == N_RECORDS + n_shards, f"{n_events} events of {n_ids} ids, {N_RECORDS + n_shards} to tell")
     counts = psql("chaos", "select sum(n_records), sum(n_duplicates), sum(n_refused) from reinforce.ingest_offsets")
     require(counts.strip() == f"{N_RECORDS}|{N_AGAIN}|{N_BAD}", f"records, duplicates, refused: {counts}")
     letters = {}
@@ -200,5 +219,5 @@ with tempfile.TemporaryDirectory() as tmp:
         origin = re.search(r"reinforce\.topic=chaos,reinforce\.partition=\d+,reinforce\.offset=\d+", headers)[0]
         require(letters.setdefault(origin, value) == value, "one origin, one record")
     require(sorted(letters.values()) == sorted(bad), "dead letters are exactly the bad records")
-    print(f"seed {SEED}: {N_RECORDS} records in {n_shards} shards, each once; {n_kills} processes and {n_broker_kills} "
-          "brokers were killed")
+    print(f"seed {SEED}: {N_RECORDS} records in {n_shards} shards, each once; {n_ids} things told by {n_events} events; "
+          f"{n_kills} processes and {n_broker_kills} brokers were killed")
