@@ -149,17 +149,17 @@ static enum status add_pace(struct metrics *m, const struct job *job,
                             const struct catalog_ingest_pace *pace, struct error *err)
 {
     const struct {
-        enum family family;
         const char *labels;
         double value;
+        enum family family;
         bool is_known;
     } lines[] = {
-        {RECORD_RATE, "", catalog_ingest_rate(pace), true},
-        {SHARDS_WAITING, "", (double)pace->n_waiting, true},
-        {SHARD_AGE, "", (double)pace->oldest_ms / 1000, true},
-        {LEASE_WAIT, ",quantile=\"0.5\"", (double)pace->p50_ms / 1000, pace->n_leased > 0},
-        {LEASE_WAIT, ",quantile=\"0.99\"", (double)pace->p99_ms / 1000, pace->n_leased > 0},
-        {LATENCY_TARGET, "", (double)job->kafka.latency_ms / 1000, job->kafka.latency_ms > 0},
+        {"", catalog_ingest_rate(pace), RECORD_RATE, true},
+        {"", (double)pace->n_waiting, SHARDS_WAITING, true},
+        {"", (double)pace->oldest_ms / 1000, SHARD_AGE, true},
+        {",quantile=\"0.5\"", (double)pace->p50_ms / 1000, LEASE_WAIT, pace->n_leased > 0},
+        {",quantile=\"0.99\"", (double)pace->p99_ms / 1000, LEASE_WAIT, pace->n_leased > 0},
+        {"", (double)job->kafka.latency_ms / 1000, LATENCY_TARGET, job->kafka.latency_ms > 0},
     };
     enum status st = ST_OK;
 
