@@ -45,7 +45,7 @@ struct publisher {
     struct outbox_source source;
     char transaction[160];
     struct stream_producer *producer; /* NULL: to be opened */
-    struct catalog *lock;             /* NULL: nobody has been kept from publishing */
+    struct catalog *lock;             /* NULL: others may publish */
     enum progress progress;
     struct arena batch;
     struct catalog_outbox_row *rows;
@@ -344,6 +344,27 @@ static int64_t pause_after(struct publisher *p, enum status st, const struct err
     return p->retry_ms;
 }
 
+/* The lock is kept alive; who has lost it leaves what is on its way to the next. */
+static int64_t wait_on(struct publisher *p, enum status st, const struct error *err)
+{
+    int64_t now_ms = clock_monotonic_ms();
+    struct error why;
+    enum status claimed = catalog_outbox_claim(p->lock, p->options.job_id, &why);
+
+    if (claimed != ST_OK)
+        return pause_after(p, claimed, &why);
+    if (p->waiting_since_ms == 0 || st == ST_UNAVAILABLE)
+        p->why = *err;
+    if (p->waiting_since_ms == 0)
+        p->waiting_since_ms = now_ms;
+    if (!p->told_down && now_ms - p->waiting_since_ms > QUIET_MS) {
+        log_at(LOG_WARN, "events_wait", "job=\"%s\" topic=%s at=\"%s\" cause=\"%s\"", p->source.job,
+               p->options.job->events.topic, p->why.context, p->why.message);
+        p->told_down = true;
+    }
+    return WAIT_MS;
+}
+
 int64_t publisher_step(struct publisher *p, int timeout_ms)
 {
     int64_t now_ms = clock_monotonic_ms();
@@ -357,16 +378,5 @@ int64_t publisher_step(struct publisher *p, int timeout_ms)
         return 0;
     if (st == ST_END)
         return -1;
-    if (!is_waiting(p, st))
-        return pause_after(p, st, &err);
-    if (p->waiting_since_ms == 0 || st == ST_UNAVAILABLE)
-        p->why = err;
-    if (p->waiting_since_ms == 0)
-        p->waiting_since_ms = now_ms;
-    if (!p->told_down && now_ms - p->waiting_since_ms > QUIET_MS) {
-        log_at(LOG_WARN, "events_wait", "job=\"%s\" topic=%s at=\"%s\" cause=\"%s\"", p->source.job,
-               p->options.job->events.topic, p->why.context, p->why.message);
-        p->told_down = true;
-    }
-    return WAIT_MS;
+    return is_waiting(p, st) ? wait_on(p, st, &err) : pause_after(p, st, &err);
 }
