@@ -329,8 +329,8 @@ static enum status print_lines(json_t *answer, struct error *err)
     return st;
 }
 
-static enum status fidelity(const char *dir, const struct model_fidelity_input *input,
-                            json_t **out, struct error *err)
+static enum status fidelity(const char *dir, const struct model_fidelity_input *input, json_t **out,
+                            struct error *err)
 {
     *out = json_pack("{s:o}", "model", tool_json_text(bytes_of_string(dir)));
     if (*out == NULL)
@@ -412,48 +412,50 @@ static int run(int argc, char **argv)
 /* clang-format off: as it is printed */
 const struct command cmd_model = {
     .name = "model",
-    .synopsis = "reinforce model info|check|pull|fidelity MODEL [--texts-file FILE] [--json] [IMAGE...]",
+    .synopsis =
+        "reinforce model info|check|pull|fidelity MODEL [--texts-file FILE] [--json] [IMAGE...]",
     .summary = "says what a snapshot is, whether it works, and what int8 does to it; fetches one",
-    .help = "`model info` reads the snapshot's configs and the headers of its weights: family,\n"
-            "activation, parameters, sizes, preprocessing, tokenizer, memory by element type,\n"
-            "and the digest that jobs record.\n"
-            "\n"
-            "`model check` loads it and runs an image and a text (a captioner: an image)\n"
-            "through it. Embeddings must be finite and of unit length, captions likely to a\n"
-            "finite degree; the files of a pulled model must be what was pulled. It compares\n"
-            "OpenBLAS with a plain loop and says which of its kernels are in use.\n"
-            "\n"
-            "`model pull OWNER/NAME[@REVISION]` fetches from a Hugging Face compatible hub\n"
-            "what a snapshot is read from, goes on where an earlier pull stopped, and checks\n"
-            "every file's length and digest. It prints the folder.\n"
-            "\n"
-            "`model fidelity` runs it in float32 and with `weights: int8` and compares: of a teacher\n"
-            "the cosines of images and texts (mean, 1st percentile, least), of a captioner how\n"
-            "many greedy captions are the same, and of those how far their mean log-probabilities\n"
-            "are apart; and the milliseconds that one takes, on one thread.\n"
-            "\n"
-            "MODEL of the others is a snapshot's folder, or hf://OWNER/NAME[@REVISION], which\n"
-            "is pulled if it is not here; so is `model:` in a job file.\n"
-            "\n"
-            "Environment:\n"
-            "  HF_ENDPOINT       the hub; default https://huggingface.co\n"
-            "  HF_TOKEN          a token, for models that want one\n"
-            "  REINFORCE_MODELS  where snapshots are kept; default ~/.cache/reinforce/models\n"
-            "\n"
-            "Options:\n"
-            "  --texts-file FILE  UTF-8, one text a line, for fidelity\n"
-            "  --json             prints one JSON object\n"
-            "\n"
-            "Examples:\n"
-            "  reinforce model info models/DFN2B-CLIP-ViT-L-14\n"
-            "  reinforce model check --json models/DFN2B-CLIP-ViT-L-14\n"
-            "  reinforce model pull apple/DFN2B-CLIP-ViT-L-14\n"
-            "  reinforce model fidelity deploy/models/clip-a --texts-file captions.txt images/*.png\n"
-            "\n"
-            "Exit codes:\n"
-            "  0  done, and the model works\n"
-            "  1  the model cannot be read, or does not work\n"
-            "  2  usage, or a kind of model that is not supported\n",
+    .help =
+        "`model info` reads the snapshot's configs and the headers of its weights: family,\n"
+        "activation, parameters, sizes, preprocessing, tokenizer, memory by element type,\n"
+        "and the digest that jobs record.\n"
+        "\n"
+        "`model check` loads it and runs an image and a text (a captioner: an image)\n"
+        "through it. Embeddings must be finite and of unit length, captions likely to a\n"
+        "finite degree; the files of a pulled model must be what was pulled. It compares\n"
+        "OpenBLAS with a plain loop and says which of its kernels are in use.\n"
+        "\n"
+        "`model pull OWNER/NAME[@REVISION]` fetches from a Hugging Face compatible hub\n"
+        "what a snapshot is read from, goes on where an earlier pull stopped, and checks\n"
+        "every file's length and digest. It prints the folder.\n"
+        "\n"
+        "`model fidelity` runs it in float32 and with `weights: int8` and compares: of a teacher\n"
+        "the cosines of images and texts (mean, 1st percentile, least), of a captioner how\n"
+        "many greedy captions are the same, and of those how far their mean log-probabilities\n"
+        "are apart; and the milliseconds that one takes, on one thread.\n"
+        "\n"
+        "MODEL of the others is a snapshot's folder, or hf://OWNER/NAME[@REVISION], which\n"
+        "is pulled if it is not here; so is `model:` in a job file.\n"
+        "\n"
+        "Environment:\n"
+        "  HF_ENDPOINT       the hub; default https://huggingface.co\n"
+        "  HF_TOKEN          a token, for models that want one\n"
+        "  REINFORCE_MODELS  where snapshots are kept; default ~/.cache/reinforce/models\n"
+        "\n"
+        "Options:\n"
+        "  --texts-file FILE  UTF-8, one text a line, for fidelity\n"
+        "  --json             prints one JSON object\n"
+        "\n"
+        "Examples:\n"
+        "  reinforce model info models/DFN2B-CLIP-ViT-L-14\n"
+        "  reinforce model check --json models/DFN2B-CLIP-ViT-L-14\n"
+        "  reinforce model pull apple/DFN2B-CLIP-ViT-L-14\n"
+        "  reinforce model fidelity deploy/models/clip-a --texts-file captions.txt images/*.png\n"
+        "\n"
+        "Exit codes:\n"
+        "  0  done, and the model works\n"
+        "  1  the model cannot be read, or does not work\n"
+        "  2  usage, or a kind of model that is not supported\n",
     .run = run,
 };
 /* clang-format on */
