@@ -124,7 +124,8 @@ class Curator:
         self.pb, self.job = messages(proto), job
         self.socket = (context or zmq.Context.instance()).socket(zmq.DEALER)
         self.socket.linger = 0
-        self.socket.immediate = 1  # nothing is kept for a curator that is not there
+        # At most one request is kept for a curator that is not there. `immediate` would keep none, but lose the last
+        # answers of one that leaves.
         self.socket.sndhwm = 1
         for option, value in KEEPALIVE.items():
             self.socket.setsockopt(option, value)

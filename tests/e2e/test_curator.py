@@ -131,7 +131,7 @@ def late_answers_are_uniform():
             began = time.monotonic()
             got.append(quick.select(super_batch=n, step=7, deadline_ms=150, **small))
             took.append(time.monotonic() - began)
-        require(all(0.15 <= t < 0.165 + 0.3 for t in took), f"answers took {took} s")
+        require(all(0.15 <= t < 0.165 + 1 for t in took), f"answers took {took} s")
         require(all(g.status == "fallback" and "deadline" in g.reason for g in got), f"statuses {[g.status for g in got]}")
         require(got[0].index.tolist() == got[2].index.tolist(), "the permutation is the seed's and the step's")
         late = quick.select(super_batch=9, step=7, deadline_ms=1, timeout_s=30, **{**small, "ids": np.arange(100)})
