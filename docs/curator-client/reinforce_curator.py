@@ -122,19 +122,23 @@ class Curator:
 
     def __init__(self, address="tcp://127.0.0.1:7700", job="", keys=None, proto=None, context=None):
         self.pb, self.job = messages(proto), job
-        self.socket = (context or zmq.Context.instance()).socket(zmq.DEALER)
+        self.address, self.keys, self.context = address, keys, context or zmq.Context.instance()
+        self._connect()
+
+    def _connect(self):
+        self.socket = self.context.socket(zmq.DEALER)
         self.socket.linger = 0
         # At most one request is kept for a curator that is not there. `immediate` would keep none, but lose the last
         # answers of one that leaves.
         self.socket.sndhwm = 1
         for option, value in KEEPALIVE.items():
             self.socket.setsockopt(option, value)
-        if keys is not None:
-            words = (line.split() for line in pathlib.Path(keys).read_text().splitlines())
+        if self.keys is not None:
+            words = (line.split() for line in pathlib.Path(self.keys).read_text().splitlines())
             found = {word[0]: word[1].encode() for word in words if len(word) == 2}
             self.socket.curve_publickey, self.socket.curve_secretkey = found["public"], found["secret"]
             self.socket.curve_serverkey = found["server"]
-        self.socket.connect(address)
+        self.socket.connect(self.address)
 
     def close(self):
         self.socket.close()
@@ -145,19 +149,27 @@ class Curator:
     def __exit__(self, *exception):
         self.close()
 
-    def _ask(self, kind, message, frames, is_ours, timeout_s):
-        """The answer's parts; late answers to what was given up are passed over."""
-        until = time.monotonic() + timeout_s
-        if not self.socket.poll(timeout_s * 1000, zmq.POLLOUT):
-            raise CuratorError("timeout", "no curator is there")
-        self.socket.send_multipart([kind.encode(), message.SerializeToString(), *frames], copy=False)
-        while self.socket.poll(max(0, until - time.monotonic()) * 1000):
-            parts = self.socket.recv_multipart()
-            if parts[0] == b"refused":
-                raise CuratorError("refused", self.pb.Refused.FromString(parts[1]).reason)
-            if parts[0] == kind.encode() and is_ours(parts[1]):
-                return parts
-        raise CuratorError("timeout", f"no answer within {timeout_s:g} s")
+    def _ask(self, kind, message, frames, is_ours, timeout_s, again_s):
+        """The answer's parts; late answers to what was given up are passed over.
+
+        A connection that breaks takes requests and answers with it, unsaid. Without an answer after again_s the same
+        is asked again, over a new one: the curator joins it to what is under way, or has the answer still.
+        """
+        end = time.monotonic() + timeout_s
+        while True:
+            until = min(end, time.monotonic() + again_s)
+            if self.socket.poll(max(0, until - time.monotonic()) * 1000, zmq.POLLOUT):
+                self.socket.send_multipart([kind.encode(), message.SerializeToString(), *frames], copy=False)
+            while self.socket.poll(max(0, until - time.monotonic()) * 1000):
+                parts = self.socket.recv_multipart()
+                if parts[0] == b"refused":
+                    raise CuratorError("refused", self.pb.Refused.FromString(parts[1]).reason)
+                if parts[0] == kind.encode() and is_ours(parts[1]):
+                    return parts
+            if time.monotonic() >= end:
+                raise CuratorError("timeout", f"no answer within {timeout_s:g} s")
+            self.close()
+            self._connect()
 
     def select(self, ids, n_selected, super_batch, learner=None, reference=None, step=None, learner_step=None,
                criterion="learnability", loss="sigmoid", chunks=16, gain=1.0, seed=0, deadline_ms=0, strata=None,
@@ -191,7 +203,8 @@ class Curator:
             reply = self.pb.SelectReply.FromString(body)
             return (reply.job, reply.super_batch) == (self.job, super_batch)
 
-        parts = self._ask("select", request, frames, is_ours, timeout_s)
+        again_s = deadline_ms / 1000 * 1.1 + 3 if deadline_ms else 60
+        parts = self._ask("select", request, frames, is_ours, timeout_s, again_s)
         reply = self.pb.SelectReply.FromString(parts[1])
         if STATUSES[reply.status] == "rejected":
             raise CuratorError("rejected", reply.reason)
@@ -217,12 +230,12 @@ class Curator:
             reply = self.pb.ProbeReply.FromString(body)
             return (reply.job, reply.step) == (self.job, step)
 
-        return self.pb.ProbeReply.FromString(self._ask("probe", request, frames, is_ours, timeout_s)[1])
+        return self.pb.ProbeReply.FromString(self._ask("probe", request, frames, is_ours, timeout_s, 20)[1])
 
     def status(self, timeout_s=60):
         """Counts of all that this curator has answered: a StatusReply."""
         request = self.pb.StatusRequest(protocol=PROTOCOL)
-        return self.pb.StatusReply.FromString(self._ask("status", request, [], lambda body: True, timeout_s)[1])
+        return self.pb.StatusReply.FromString(self._ask("status", request, [], lambda body: True, timeout_s, 5)[1])
 
 
 def take(batch, index):

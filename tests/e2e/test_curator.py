@@ -265,6 +265,29 @@ def halves_select_the_same():
             require(same >= least, f"{kind}: {same:.3f} of the batch is the same")
 
 
+def a_lost_answer_is_asked_for_again():
+    """From somebody who hears nothing the first time."""
+    context = zmq.Context.instance()
+    deaf = context.socket(zmq.ROUTER)
+    port = deaf.bind_to_random_port("tcp://127.0.0.1")
+    with Curator(f"tcp://127.0.0.1:{port}", job="again") as client:
+
+        def answer():
+            first = deaf.recv_multipart()
+            second = deaf.recv_multipart()
+            require(first[1:] == second[1:] and first[0] != second[0], "another request, or the same connection")
+            reply = client.pb.SelectReply(protocol=1, job="again", super_batch=4, status=1, n_selected=2)
+            deaf.send_multipart([second[0], b"select", reply.SerializeToString(), np.array([1, 0], "<u4"),
+                                 np.zeros(2, "<u2"), np.zeros(2, "<f4"), np.zeros(2, "<f4")])
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        got = client.select(np.arange(2), 2, 4, criterion="uniform", deadline_ms=1)
+        thread.join()
+        require(got.index.tolist() == [1, 0], "the answer to the second")
+    deaf.close()
+
+
 def sigterm_answers_what_it_has():
     rows = unit(np.random.default_rng(2).standard_normal((4000, 16))).astype(np.float32)
     request = dict(ids=np.arange(4000), n_selected=2000, learner=Embeddings(rows, rows, 10, -5),
@@ -373,8 +396,8 @@ def main():
         folder = pathlib.Path(name)
         for check in (selections_are_the_specifications, two_trainers_at_once, late_answers_are_uniform,
                       references_come_from_a_dataset, selections_are_logged, probes_tell_staleness,
-                      halves_select_the_same, sigterm_answers_what_it_has, nonsense_harms_nobody, keys_are_asked_for,
-                      a_data_loader_is_wrapped):
+                      halves_select_the_same, a_lost_answer_is_asked_for_again, sigterm_answers_what_it_has,
+                      nonsense_harms_nobody, keys_are_asked_for, a_data_loader_is_wrapped):
             began = time.monotonic()
             (folder / check.__name__).mkdir()
             check(*([folder / check.__name__] if check.__code__.co_argcount else []))
