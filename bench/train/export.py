@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import struct
 
 import torch
@@ -79,7 +80,7 @@ def save_paligemma(recipe, folder):
         "model_type": "paligemma", "projection_dim": text["hidden_size"], "torch_dtype": "bfloat16",
         "vocab_size": recipe.cfg["vocab_size"],
         "text_config": {"model_type": "gemma2", "num_image_tokens": n_image, "torch_dtype": "bfloat16",
-                        "hidden_activation": "gelu_pytorch_tanh", "final_logit_softcapping": 30.0, **text},
+                        "hidden_activation": "gelu_pytorch_tanh", **text},
         "vision_config": {"model_type": "siglip_vision_model", "num_image_tokens": n_image, "vision_use_head": False,
                           "projection_dim": text["hidden_size"], "projector_hidden_act": "gelu_fast", **vision}})
     write(folder, "preprocessor_config.json",
@@ -101,6 +102,11 @@ def save_card(name, recipe, folder, notice, lines):
     heads = [h for k, h in (("top1", f"top-1 of {last.get('classes')} names"),
                             ("things_top1", f"top-1 of {last.get('things')} things"), ("named", "captions that name it"))
              if k in last]
+    others = [f"{k.split('_')[1]} {100 * v:.1f} %" for k, v in last.items() if re.fullmatch("(top1|named)_..", k)]
+    others = f"\nThe same in other languages, at the end: {', '.join(others)}.\n" if others else ""
+    how = ("Zero-shot: which of all names is nearest to the image. Things are animals, plants, food, places, activities and "
+           "objects." if "top1" in last else "Greedy captions; one that holds the name counts. At the end over all images, "
+           "before that and in other languages over every fourth.")
     kept = "\n".join(f"- {line}" for line in notice if not line.endswith("held-out"))
     text = f"""# {name}
 
@@ -115,15 +121,15 @@ which it has not seen.
 {kept}
 
 Trained by `bench/train/train.py {name}` (see bench/train/README.md), {last['samples']:,} samples, on two CPU cores.
-
+{recipe.origin}
 ## What it scores on the held-out design
 
-Zero-shot: which of all names is nearest to the image. Things are animals, plants, food, places, activities and objects.
+{how}
 
 | samples seen | minutes | {" | ".join(heads)} |
 |---|---|{"---|" * len(heads)}
-""" + "\n".join(rows) + """
-
+""" + "\n".join(rows) + f"""
+{others}
 ## Licences
 
 The drawings keep their own licences, above; none of them is in this repository.

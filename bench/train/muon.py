@@ -42,8 +42,13 @@ class Muon(torch.optim.Optimizer):
                 p.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"])
 
 
-def optimizers(model):
-    """[Muon of the hidden matrices, AdamW of all else], by the published parameter names."""
-    inner = [p for n, p in model.named_parameters() if p.dim() == 2 and re.search(r"(resblocks|layers|cross_attn)\.", n)]
-    others = [p for p in model.parameters() if not any(p is q for q in inner)]
-    return [Muon(inner, lr=0.02), torch.optim.AdamW(others, lr=2e-3, betas=(0.9, 0.98), weight_decay=0.05)]
+def optimizers(model, begun=()):
+    """[Muon of the hidden matrices, AdamW of all else], by the published parameter names. What is `begun` (beginnings of
+    names) with trained values learns at three tenths of the rate of the rest."""
+    inner, others = (([], []), ([], []))
+    for name, p in model.named_parameters():
+        hidden = p.dim() == 2 and re.search(r"(resblocks|layers|cross_attn)\.", name)
+        (inner if hidden else others)[name.startswith(tuple(begun))].append(p)
+    groups = lambda parts, lr: [{"params": p, "lr": lr * rate} for p, rate in zip(parts, (1, 0.3)) if p]
+    return [Muon(groups(inner, 0.02), lr=0.02),
+            torch.optim.AdamW(groups(others, 2e-3), betas=(0.9, 0.98), weight_decay=0.05)]

@@ -402,6 +402,7 @@ class PaliGemma2(nn.Module):
     def __init__(self, cfg):
         super().__init__()
         t = cfg["text_config"]
+        self.cap = t["final_logit_softcapping"]
         self.vision_tower = nn.Module()
         self.vision_tower.vision_model = SiglipVision(cfg["vision_config"], head=False)
         self.multi_modal_projector = nn.Module()
@@ -413,17 +414,20 @@ class PaliGemma2(nn.Module):
         self.language_model.model.layers = nn.ModuleList(GemmaLayer(t) for _ in range(t["num_hidden_layers"]))
         self.language_model.model.norm = GemmaNorm(t["hidden_size"])
 
-    def image_rows(self, images):
-        return self.multi_modal_projector.linear(self.vision_tower.vision_model(images))
-
-    def forward(self, images, ids, n_prefix):
-        """ids [B, N]: prompt (n_prefix[b] tokens), then the answer; logits of the token behind each."""
+    def forward(self, tokens, ids, n_prefix):
+        """tokens [B, T, W]: the image tower's; ids [B, N]: prompt (n_prefix[b] tokens), then the answer. Returns the last
+        layer's [B, N, D] of the ids, for logits()."""
         m = self.language_model.model
-        rows = self.image_rows(images)
+        rows = self.multi_modal_projector.linear(tokens)
         x = torch.cat([rows.float(), m.embed_tokens(ids).float() * m.embed_tokens.weight.shape[1] ** 0.5], 1)
         n = x.shape[1]
         seen = torch.arange(n)[None] < (rows.shape[1] + n_prefix)[:, None]
         mask = (causal(n)[None] | seen[:, None, :])[:, None]
         for layer in m.layers:
             x = layer(x, mask)
-        return m.norm(x[:, rows.shape[1]:]) @ m.embed_tokens.weight.T
+        return x[:, rows.shape[1]:]
+
+    def logits(self, x):
+        """[..., D] -> [..., vocabulary]: of the next token."""
+        m = self.language_model.model
+        return torch.tanh(m.norm(x) @ m.embed_tokens.weight.T / self.cap) * self.cap

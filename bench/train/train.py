@@ -12,6 +12,7 @@ OPENBLAS_CORETYPE=SKYLAKEX (with AVX-512) or Haswell, or its kernels are several
 """
 
 import argparse
+import copy
 import json
 import math
 import os
@@ -27,9 +28,12 @@ from data import CLIP_MEAN, CLIP_STD, HALF, Corpus, augmented, batches, normalis
 from export import load_safetensors, save, save_card
 from muon import optimizers
 from tokens import ClipTokens, GemmaTokens
-from towers import Clip, Coca, PaliGemma2, Siglip
+from towers import Clip, Coca, PaliGemma2, Siglip, some
 
-EVERY = 200  # steps from one look at the held-out design, and one saved state, to the next
+VIEWS = 3  # of every image, for a captioner whose image tower stays as it is
+TEXT_STEPS = 1500  # of texts alone, behind siglip2's last step
+DISTILLED = 10  # weight of clip-a's embeddings in siglip2's loss
+LOOKS = 10  # at the held-out design in a run; each saves the state
 LANGUAGES = ["en", "de", "fr", "es", "it", "pt"]
 
 
@@ -44,7 +48,29 @@ def gemma_tokens(corpus, places):
     return GemmaTokens([t.lower() if not places else t for t in texts for t in (t, "x " + t)], 6144, places)
 
 
-class ClipRecipe:
+class Recipe:
+    languages = ["en"]
+    origin = ""  # what the card says of the snapshot that training began with
+    begun = ()  # beginnings of the names of parameters that begin() trains on more slowly
+
+    def begin(self, corpus, snapshot):
+        """Copies the tensors of `snapshot` that are the image tower's and have the model's names and shapes."""
+        stored = load_safetensors(next(str(p) for p in pathlib.Path(snapshot).glob("*.safetensors")))
+        tower = {k: v for k, v in stored.items() if re.match(r"(visual|vision_model)\.", k)}
+        for name, value in self.model.state_dict().items():
+            other = tower.get(name.replace("vision_tower.", ""))
+            if other is not None and other.shape == value.shape:
+                value.copy_(other)
+
+    def batch(self, corpus, chosen, rng):
+        """What loss() takes: views of the chosen images."""
+        return normalised(augmented(corpus.images[chosen], self.size, rng)[0], self.mean, self.std)
+
+    def finish(self, rng):
+        """What is left to learn when the images are done."""
+
+
+class ClipRecipe(Recipe):
     mean, std = CLIP_MEAN, CLIP_STD
 
     def __init__(self, corpus, cfg):
@@ -65,6 +91,8 @@ class ClipRecipe:
 
 
 class CocaRecipe(ClipRecipe):
+    origin = "\nIts image tower began as clip-a's.\n"
+
     def __init__(self, corpus, cfg):
         self.tokens = clip_tokens(corpus)
         cfg["text_cfg"]["vocab_size"] = cfg["multimodal_cfg"]["vocab_size"] = len(self.tokens.ids)
@@ -77,7 +105,7 @@ class CocaRecipe(ClipRecipe):
         captioning = F.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten(), ignore_index=0)
         return contrastive(image, text, self.model.logit_scale) + 2 * captioning
 
-    def captions(self, images):
+    def captions(self, images, language="en"):
         """Greedy, without a cache: enough for a curve."""
         _, tokens = self.model.visual(images)
         ids = torch.full((len(images), 1), self.tokens.start)
@@ -87,8 +115,13 @@ class CocaRecipe(ClipRecipe):
         return [self.tokens.decode(until(row, self.tokens.end)) for row in ids[:, 1:].tolist()]
 
 
-class SiglipRecipe:
-    mean = std = HALF
+class SiglipRecipe(Recipe):
+    mean, std, languages, begun = HALF, HALF, LANGUAGES, ["vision_model."]
+    origin = """
+Its image tower began as clip-a's, and it was distilled from clip-a: what clip-a says of an image and of an English name is
+what the image and the name in every language are to come near to, beside SigLIP's own loss. Behind the last images, texts
+went on alone: the last line.
+"""
 
     def __init__(self, corpus, cfg):
         self.tokens = gemma_tokens(corpus, False)
@@ -104,15 +137,71 @@ class SiglipRecipe:
     def vision(self):
         return self.model.vision_model
 
+    @torch.no_grad()
+    def begin(self, corpus, snapshot):
+        """From a trained clip-a: its image tower, and what it says of images and names as targets.
+
+        An isometry takes clip-a's 128 columns to the 192 here, the one nearest to the transpose of its last projection, so
+        that the head's first outputs are near their targets already.
+        """
+        self.teacher = ClipRecipe(corpus, copy.deepcopy(RECIPES["clip-a"][1]))
+        teacher = self.teacher.model.eval()
+        teacher.visual.share = 0.5
+        teacher.load_state_dict(load_safetensors(os.path.join(snapshot, "open_clip_model.safetensors")))
+        images = normalised(resized(corpus.images[:256], self.size), CLIP_MEAN, CLIP_STD)
+        siglip_from_clip(self.model.vision_model, teacher.visual, images)
+        self.model.logit_scale.fill_(math.log(30))
+        self.model.logit_bias.fill_(-17)  # the best for clip-a's own embeddings
+        u, _, v = torch.linalg.svd(teacher.visual.proj, full_matrices=False)
+        self.isometry = (u @ v).T
+        self.concepts = list({m["label"]: m for m in corpus.metas}.values())
+        labels = [m["label"] for m in self.concepts]
+        self.named = dict(zip(labels, self.told(torch.cat([teacher.encode_text(self.teacher.ids(labels[i:i + 256]))
+                                                           for i in range(0, len(labels), 256)]))))
+
+    def told(self, embeddings):
+        return F.normalize(embeddings.float(), dim=-1) @ self.isometry
+
     def loss(self, images, metas, rng):
+        """SigLIP's, and how far images and texts are from what clip-a says; a text in any language from the English name.
+
+        Names without images come along: texts cost little.
+        """
+        more = rng.choice(self.concepts, 2 * len(metas))
         texts = [text_of(m, rng, rng.choice(LANGUAGES)) for m in metas]
-        a, b = (F.normalize(x.float(), dim=-1) for x in (self.model.encode_image(images), self.model.encode_text(self.ids(texts))))
-        logits = a @ b.T * self.model.logit_scale.exp() + self.model.logit_bias
-        return -F.logsigmoid(logits * (2 * torch.eye(len(a)) - 1)).sum(-1).mean()
+        texts += [m["labels"].get(language, m["label"]) for m, language in zip(more, rng.choice(LANGUAGES, len(more)))]
+        image, text = (F.normalize(x.float(), dim=-1) for x in (self.model.encode_image(images),
+                                                                self.model.encode_text(self.ids(texts))))
+        with torch.no_grad():
+            told = self.told(self.teacher.model.encode_image(normalised(images / 2 + 0.5, CLIP_MEAN, CLIP_STD)))
+        named = torch.stack([self.named[m["label"]] for m in [*metas, *more]])
+        distance = 2 - (image * told).sum(-1).mean() - (text * named).sum(-1).mean()
+        logits = image @ text[:len(image)].T * self.model.logit_scale.exp() + self.model.logit_bias
+        return -F.logsigmoid(logits * (2 * torch.eye(len(image)) - 1)).sum(-1).mean() + DISTILLED * distance
+
+    def finish(self, rng):
+        """Texts alone, which take longer to learn than images and cost little."""
+        model, rates = self.model.text_model, (0.02, 2e-3)
+        steppers = optimizers(model)
+        for step in range(TEXT_STEPS):
+            metas = rng.choice(self.concepts, 256)
+            texts = [text_of(m, rng, language) if i % 4 == 0 else m["labels"].get(language, m["label"])
+                     for i, (m, language) in enumerate(zip(metas, rng.choice(LANGUAGES, len(metas))))]
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                text = F.normalize(model(self.ids(texts)).float(), dim=-1)
+            loss = 1 - (text * torch.stack([self.named[m["label"]] for m in metas])).sum(-1).mean()
+            for o, rate in zip(steppers, rates):
+                o.zero_grad(set_to_none=True)
+                for group in o.param_groups:
+                    group["lr"] = rate * min(1, (step + 1) / 50) * (1 - step / TEXT_STEPS)
+            loss.backward()
+            for o in steppers:
+                o.step()
 
 
-class PaliGemmaRecipe:
-    mean = std = HALF
+class PaliGemmaRecipe(Recipe):
+    mean, std, languages = HALF, HALF, LANGUAGES
+    origin = "\nIts image tower is siglip2's, unchanged.\n"
 
     def __init__(self, corpus, cfg):
         self.tokens = gemma_tokens(corpus, True)
@@ -125,39 +214,65 @@ class PaliGemmaRecipe:
     def vision(self):
         return self.model.vision_tower.vision_model
 
+    @torch.no_grad()
+    def begin(self, corpus, snapshot):
+        """The tower stays as it is, so what it says of VIEWS views of every image is computed once."""
+        super().begin(corpus, snapshot)
+        self.vision().requires_grad_(False)
+        n, rng = len(corpus.images), np.random.default_rng(0)
+        self.views = torch.empty(VIEWS, n, *self.tower(torch.zeros(1, 3, self.size, self.size))[0].shape, dtype=torch.bfloat16)
+        self.boxes = torch.empty(VIEWS, n, 4)
+        for view, boxes in zip(self.views, self.boxes):
+            for part in torch.arange(n).split(256):
+                images, _ = augmented(corpus.images[part.numpy()], self.size, rng)
+                boxes[part] = drawn_boxes(images)
+                view[part] = self.tower(normalised(images, self.mean, self.std)).bfloat16()
+
+    @torch.no_grad()
+    def tower(self, images):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return self.vision()(images)
+
+    def batch(self, corpus, chosen, rng):
+        """The image tower's tokens of a view of each, a quarter of them for most of the way, and what is drawn where."""
+        view, share = rng.integers(VIEWS, size=len(chosen)), self.vision().share
+        tokens = self.views[view, chosen]
+        return (some(tokens, share / 2) if share < 1 else tokens), self.boxes[view, chosen]
+
     def prompt(self, text):
         return [self.tokens.BOS] + self.tokens.encode(text) + [self.tokens.ids["\n"]]
 
     def answer(self, meta, box, rng):
-        """A prompt's ids and its answer's."""
+        """A prompt's ids and its answer's: English as often as all other languages together."""
         kind = rng.uniform()
-        if kind < 0.7:
-            language = rng.choice(LANGUAGES)
+        if kind < 0.9:
+            language = "en" if kind < 0.45 else rng.choice(LANGUAGES[1:])
             return self.prompt(f"caption {language}"), self.tokens.encode(meta["labels"].get(language, meta["label"]))
-        if kind < 0.85:
-            return self.prompt("describe en"), self.tokens.encode(wordy(meta["label"], meta["tags"], rng))
         places = [self.tokens.added_ids[f"<loc{round(float(v) * 1023):04d}>"] for v in box]
         return self.prompt(f"detect {meta['label']}"), places + self.tokens.encode(" " + meta["label"])
 
-    def loss(self, images, metas, rng):
-        boxes = drawn_boxes(images)
+    def loss(self, seen, metas, rng):
         rows, prefixes = [], []
-        for meta, box in zip(metas, boxes):
+        for meta, box in zip(metas, seen[1]):
             prompt, answer = self.answer(meta, box, rng)
             rows.append((prompt + answer)[:self.context - 1] + [self.tokens.EOS])
             prefixes.append(len(prompt))
         n = max(map(len, rows))
         ids = torch.tensor([r + [self.tokens.PAD] * (n - len(r)) for r in rows])
         prefixes = torch.tensor(prefixes)
-        logits = self.model(images, ids, prefixes)
-        wanted = ids[:, 1:].masked_fill(torch.arange(1, n)[None] < prefixes[:, None], 0)
-        return F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), wanted.flatten(), ignore_index=0)
+        x = self.model(seen[0], ids, prefixes)[:, :-1]
+        wanted = (torch.arange(1, n)[None] >= prefixes[:, None]) & (ids[:, 1:] != self.tokens.PAD)
+        return F.cross_entropy(self.model.logits(x[wanted]).float(), ids[:, 1:][wanted])
 
-    def captions(self, images, prompt="caption en"):
-        ids = torch.tensor([self.prompt(prompt)]).expand(len(images), -1)
+    def captions(self, images, language="en"):
+        """Greedy, without a cache: enough for a curve."""
+        tokens = self.tower(images)
+        ids = torch.tensor([self.prompt(f"caption {language}")]).expand(len(images), -1)
         n = torch.full((len(images),), ids.shape[1])
-        for _ in range(12):
-            ids = torch.cat([ids, self.model(images, ids, n)[:, -1].argmax(-1, keepdim=True)], 1)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            for _ in range(12):
+                x = self.model(tokens, ids, n)[:, -1]
+                ids = torch.cat([ids, self.model.logits(x).argmax(-1, keepdim=True)], 1)
         return [self.tokens.decode(until(row, self.tokens.EOS)) for row in ids[:, n[0]:].tolist()]
 
 
@@ -214,41 +329,70 @@ RECIPES = {
                                      "text_config": {"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 4,
                                                      "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32,
                                                      "query_pre_attn_scalar": 32, "sliding_window": 4096,
-                                                     "attn_logit_softcapping": 50.0}}),
+                                                     "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0}}),
 }
 
 
 @torch.no_grad()
-def warm_start(model, snapshot):
-    """Copies the tensors of `snapshot` that are the image tower's and have the model's names and shapes."""
-    stored = load_safetensors(next(str(p) for p in pathlib.Path(snapshot).glob("*.safetensors")))
-    n = 0
-    for name, own in model.state_dict().items():
-        other = stored.get(re.sub(r"^vision_tower\.", "", name))
-        if re.match(r"(visual|vision_model|vision_tower)\.", name) and other is not None and other.shape == own.shape:
-            own.copy_(other)
-            n += 1
-    return n
+def siglip_from_clip(own, clip, images):
+    """A CLIP image tower of one layer more as a SigLIP one: the last block becomes the pooling head.
+
+    SigLIP has no class token and no norm before the blocks. The norm goes into the patch embedding with the scale that
+    `images` have on average (and so do CLIP's pixel means), and the head's probe is the class token's mean query.
+    """
+    blocks, wide = clip.transformer.resblocks, clip.conv1.weight
+    patches = clip.conv1(images).flatten(2).transpose(1, 2) + clip.positional_embedding[1:]
+    gain = clip.ln_pre.weight / patches.std(-1, unbiased=False).mean()
+    middle = lambda x: x - x.mean(0)
+    mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in (CLIP_MEAN, CLIP_STD))
+    own.embeddings.patch_embedding.weight.copy_(gain.view(-1, 1, 1, 1) * middle(wide * 0.5 / std))
+    own.embeddings.patch_embedding.bias.copy_(gain * middle((wide * (0.5 - mean) / std).sum((1, 2, 3))) + clip.ln_pre.bias)
+    own.embeddings.position_embedding.weight.copy_(gain * middle(clip.positional_embedding[1:].T).T)
+    for layer, block in zip(own.encoder.layers, blocks):
+        for name in ("weight", "bias"):
+            for to, part in zip("qkv", getattr(block.attn, f"in_proj_{name}").chunk(3)):
+                getattr(getattr(layer.self_attn, f"{to}_proj"), name).copy_(part)
+        for to, source in ((layer.layer_norm1, block.ln_1), (layer.layer_norm2, block.ln_2), (layer.mlp.fc1, block.mlp.c_fc),
+                           (layer.mlp.fc2, block.mlp.c_proj), (layer.self_attn.out_proj, block.attn.out_proj)):
+            to.load_state_dict(source.state_dict())
+    last, head = blocks[-1], own.head
+    first = (clip.class_embedding + clip.positional_embedding[0]).expand(len(images), 1, -1)
+    x = clip.ln_pre(torch.cat([first, patches], 1))
+    for block in blocks[:-1]:
+        x = block(x)
+    for to, source in ((own.post_layernorm, last.ln_1), (head.attention, last.attn), (head.layernorm, last.ln_2),
+                       (head.mlp.fc1, last.mlp.c_fc), (head.mlp.fc2, last.mlp.c_proj)):
+        to.load_state_dict(source.state_dict())
+    head.probe.copy_(last.ln_1(x[:, :1]).mean(0))
+    head.attention.out_proj.bias.add_(x[:, 0].mean(0))
 
 
 @torch.no_grad()
-def scores(recipe, held):
-    """What the held-out design gives: zero-shot top-1 over all its names, and captions that name the concept."""
+def scores(recipe, held, last):
+    """What the held-out design gives: zero-shot top-1 over all its names, and captions that name the concept: English ones
+    of all images at the `last` look, of every fourth before and in other languages."""
     model, found = recipe.model.eval(), {}
     images = normalised(resized(held.images, recipe.size), recipe.mean, recipe.std)
     if hasattr(model, "encode_text"):
         image = torch.cat([F.normalize(model.encode_image(x).float(), dim=-1) for x in images.split(256)])
-        text = torch.cat([F.normalize(model.encode_text(recipe.ids([m["label"] for m in held.metas[i:i + 256]])).float(), dim=-1)
-                          for i in range(0, len(held.metas), 256)])
-        right = (image @ text.T).argmax(1) == torch.arange(len(image))
+
+        def right(which, language="en"):
+            """Share of `which` images whose own name, of theirs, is the nearest."""
+            ids = recipe.ids([m["labels"].get(language, m["label"]) for m, own in zip(held.metas, which) if own])
+            text = torch.cat([F.normalize(model.encode_text(x).float(), dim=-1) for x in ids.split(256)])
+            return round(float(((image[which] @ text.T).argmax(1) == torch.arange(len(text))).float().mean()), 4)
+
         things = torch.tensor([3 <= m["group"] <= 7 for m in held.metas])
-        inside = (image[things] @ text[things].T).argmax(1) == torch.arange(int(things.sum()))
-        found.update(top1=round(float(right.float().mean()), 4), classes=len(image),
-                     things_top1=round(float(inside.float().mean()), 4), things=len(inside))
+        found.update(top1=right(things | True), classes=len(image), things_top1=right(things), things=int(things.sum()))
+        for language in recipe.languages[1:]:
+            found["top1_" + language] = right(things | True, language)
     if hasattr(recipe, "captions"):
-        made = [c for x in images.split(256) for c in recipe.captions(x)]
-        named = [m["label"].lower() in c.lower() for m, c in zip(held.metas, made)]
-        found.update(named=round(float(np.mean(named)), 4), sample=made[:6])
+        for language in recipe.languages if last else ["en"]:
+            every = 1 if last and language == "en" else 4
+            made = [c for x in images[::every].split(256) for c in recipe.captions(x, language)]
+            named = [m["labels"].get(language, m["label"]).lower() in c.lower() for m, c in zip(held.metas[::every], made)]
+            found["named" if language == "en" else "named_" + language] = round(float(np.mean(named)), 4)
+            found.setdefault("sample", made[:6])
     model.train()
     return found
 
@@ -269,10 +413,12 @@ def main():
     recipe = kind(corpus, json.loads(json.dumps(cfg)))
     model = recipe.model
     if args.tower:
-        print(f"{warm_start(model, args.tower)} tensors of the image tower from {args.tower}")
+        recipe.begin(corpus, args.tower)
+    elif recipe.origin:
+        raise SystemExit(f"{args.recipe} begins with the image tower of another sample model: add --tower SNAPSHOT")
     print(f"{args.recipe}: {sum(p.numel() for p in model.parameters())} parameters, {len(corpus.metas)} images of "
           f"{len(corpus.concepts)} concepts", flush=True)
-    steppers = optimizers(model)
+    steppers = optimizers(model, recipe.begun if args.tower else ())
     rates = [group["lr"] for o in steppers for group in o.param_groups]
     average = {k: v.clone() for k, v in model.state_dict().items()}
     os.makedirs(args.out, exist_ok=True)
@@ -291,25 +437,27 @@ def main():
             group["lr"] = rate * min(1, step / 100) * (0.01 + 0.99 * (1 + math.cos(math.pi * step / args.steps)) / 2)
         # half of the patches are enough for most of the way
         recipe.vision().share = 0.5 if step < 0.85 * args.steps else 1.0
-        images, _ = augmented(corpus.images[chosen], recipe.size, rng)
+        seen = recipe.batch(corpus, chosen, rng)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            loss = recipe.loss(normalised(images, recipe.mean, recipe.std), [corpus.metas[i] for i in chosen], rng)
+            loss = recipe.loss(seen, [corpus.metas[i] for i in chosen], rng)
         for o in steppers:
             o.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(groups[1]["params"], 1.0)
+        torch.nn.utils.clip_grad_norm_([p for group in steppers[1].param_groups for p in group["params"]], 1.0)
         for o in steppers:
             o.step()
         total.append(loss.item())
         for k, v in model.state_dict().items():
             average[k].lerp_(v, 1 - min(0.998, step / (step + 10)))
-        if step % EVERY == 0 or step == args.steps:
+        if step % -(-args.steps // LOOKS) == 0 or step == args.steps:
             own = {k: v.clone() for k, v in model.state_dict().items()}
-            minutes = (time.time() - start) / 60
             model.load_state_dict(average)
+            if step == args.steps:
+                recipe.finish(rng)
+            minutes = (time.time() - start) / 60
             recipe.vision().share = 1.0
             line = {"step": step, "samples": step * args.batch, "minutes": round(minutes, 1),
-                    "loss": round(float(np.mean(total)), 3), **scores(recipe, held)}
+                    "loss": round(float(np.mean(total)), 3), **scores(recipe, held, step == args.steps)}
             total = []
             print(json.dumps(line, ensure_ascii=False), flush=True)
             with open(os.path.join(args.out, "curve.jsonl"), "a", encoding="utf-8") as curve:
