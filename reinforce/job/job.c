@@ -3,6 +3,7 @@
 #include "reinforce/base/file.h"
 #include "reinforce/base/utf8.h"
 #include "reinforce/base/yaml.h"
+#include "reinforce/job/job_bind.h"
 #include "reinforce/job/job_check.h"
 #include "reinforce/job/job_override.h"
 #include "reinforce/job/job_schema.h"
@@ -13,84 +14,8 @@
 
 enum { ARENA_BYTES = 16 << 20, MAX_JSON_BYTES = 8 << 20 };
 
-/* "views.count", "captioners[1].top_p" in front of what is wrong with the value, and the place. */
-static enum status locate(const struct yaml_tree *node, const struct job_section *section,
-                          int index, const char *key, struct error *err)
-{
-    if (index >= 0)
-        error_add_context(err, "%s[%d]%s%.60s", section->name, index, key[0] != '\0' ? "." : "",
-                          key);
-    else
-        error_add_context(err, "%s%s%.60s", section->name,
-                          section->name[0] != '\0' && key[0] != '\0' ? "." : "", key);
-    return yaml_tree_locate(node, err);
-}
-
-static enum status refuse_unknown(const struct yaml_tree *node, const struct job_section *section,
-                                  int index, struct error *err)
-{
-    const char *nearest = job_nearest_key(section, node->key);
-    const struct job_section *elsewhere = job_section_with_key(node->key);
-
-    if (nearest != NULL)
-        (void)error_set(err, ST_INVALID, "unknown key, did you mean \"%s\"?", nearest);
-    else if (elsewhere != NULL)
-        (void)error_set(err, ST_INVALID, "unknown key here; it belongs %s%s",
-                        elsewhere->name[0] != '\0' ? "under " : "at the top level",
-                        elsewhere->name);
-    else
-        (void)error_set(err, ST_INVALID, "unknown key; docs/job-file.md lists those there are");
-    return locate(node, section, index, node->key, err);
-}
-
 /* The order in which a file is judged: a misspelt key explains a missing one, so it comes first. */
-enum pass { PASS_KEYS, PASS_VALUES, PASS_REQUIRED, PASS_COUNT };
-
-/* Where one section's (or list element's) values come from and go to. */
-struct binding {
-    const struct job_section *section;
-    int index;                     /* of the list element, or -1 */
-    const struct yaml_tree *node;  /* the map with the values; NULL: left out */
-    const struct yaml_tree *place; /* what an error about something missing points at */
-    void *base;
-};
-
-static enum status check_keys(const struct binding *b, struct error *err)
-{
-    if (b->node != NULL && b->node->kind != YAML_TREE_MAP) {
-        (void)error_set(err, ST_INVALID, "is a %s where keys and values are expected",
-                        b->node->kind == YAML_TREE_LIST ? "list" : "single value");
-        return locate(b->node, b->section, b->index, "", err);
-    }
-    for (const struct yaml_tree *child = b->node != NULL ? b->node->first : NULL; child != NULL;
-         child = child->next)
-        if (job_option_find(b->section, child->key) == NULL &&
-            (b->section->name[0] != '\0' || job_section_find(child->key) == NULL))
-            return refuse_unknown(child, b->section, b->index, err);
-    return ST_OK;
-}
-
-static enum status bind_options(const struct binding *b, enum pass pass, struct error *err)
-{
-    if (pass == PASS_KEYS)
-        return check_keys(b, err);
-    for (size_t i = 0; i < b->section->n_options; i++) {
-        const struct job_option *option = &b->section->options[i];
-        const struct yaml_tree *value =
-            b->node != NULL ? yaml_tree_find(b->node, option->key) : NULL;
-        bool given = value != NULL && value->kind != YAML_TREE_NULL;
-
-        if (pass == PASS_VALUES) {
-            job_value_set_default(option, b->base);
-            if (given && job_value_parse(option, value, b->base, err) != ST_OK)
-                return locate(value, b->section, b->index, option->key, err);
-        } else if (!given && option->default_text == NULL) {
-            (void)error_set(err, ST_INVALID, "is missing and has no default");
-            return locate(value != NULL ? value : b->place, b->section, b->index, option->key, err);
-        }
-    }
-    return ST_OK;
-}
+static job_bind_fn *const passes[] = {job_bind_keys, job_bind_values, job_bind_required};
 
 static enum status create_list(const struct job_section *section, const struct yaml_tree *node,
                                struct job *job, struct error *err)
@@ -103,12 +28,12 @@ static enum status create_list(const struct job_section *section, const struct y
         (void)error_set(err, ST_INVALID,
                         "is a %s where a list is expected: begin every element with \"- \"",
                         node->kind == YAML_TREE_MAP ? "map" : "single value");
-        return locate(node, section, -1, "", err);
+        return job_bind_locate(node, section, -1, "", err);
     }
     if (n > section->max_elements) {
         (void)error_set(err, ST_INVALID, "has %zu elements; the limit is %zu", n,
                         section->max_elements);
-        return locate(node, section, -1, "", err);
+        return job_bind_locate(node, section, -1, "", err);
     }
     st = arena_calloc(&job->arena, n, section->element_size, &array, err);
     if (st != ST_OK)
@@ -119,21 +44,22 @@ static enum status create_list(const struct job_section *section, const struct y
 }
 
 static enum status bind_list(const struct job_section *section, const struct yaml_tree *node,
-                             struct job *job, enum pass pass, struct error *err)
+                             struct job *job, job_bind_fn *pass, struct error *err)
 {
-    enum status st = pass == PASS_KEYS ? create_list(section, node, job, err) : ST_OK;
+    enum status st = pass == job_bind_keys ? create_list(section, node, job, err) : ST_OK;
     const struct yaml_tree *child = node != NULL ? node->first : NULL;
     char *element;
 
     memcpy(&element, (const char *)job + section->array_offset, sizeof element);
     for (int i = 0; child != NULL && st == ST_OK; i++, child = child->next) {
-        struct binding b = {.section = section,
-                            .index = i,
-                            .node = child->kind != YAML_TREE_NULL ? child : NULL,
-                            .place = child,
-                            .base = element};
+        struct job_binding b = {.schema = &job_file_schema,
+                                .section = section,
+                                .index = i,
+                                .node = child->kind != YAML_TREE_NULL ? child : NULL,
+                                .place = child,
+                                .base = element};
 
-        st = bind_options(&b, pass, err);
+        st = pass(&b, err);
         element += section->element_size;
     }
     return st;
@@ -143,19 +69,19 @@ static enum status bind(const struct yaml_tree *root, struct job *job, struct er
 {
     enum status st = ST_OK;
 
-    for (size_t k = 0; k < PASS_COUNT * job_n_sections && st == ST_OK; k++) {
+    for (size_t k = 0; k < ARRAY_LEN(passes) * job_n_sections && st == ST_OK; k++) {
         const struct job_section *section = &job_sections[k % job_n_sections];
-        enum pass pass = (enum pass)(k / job_n_sections);
+        job_bind_fn *pass = passes[k / job_n_sections];
         const struct yaml_tree *node =
             section->name[0] == '\0' ? root : yaml_tree_find(root, section->name);
-        struct binding b = {.section = section,
-                            .index = -1,
-                            .node = node != NULL && node->kind != YAML_TREE_NULL ? node : NULL,
-                            .place = node != NULL ? node : root,
-                            .base = job};
+        struct job_binding b = {.schema = &job_file_schema,
+                                .section = section,
+                                .index = -1,
+                                .node = node != NULL && node->kind != YAML_TREE_NULL ? node : NULL,
+                                .place = node != NULL ? node : root,
+                                .base = job};
 
-        st = section->element_size > 0 ? bind_list(section, b.node, job, pass, err)
-                                       : bind_options(&b, pass, err);
+        st = section->element_size > 0 ? bind_list(section, b.node, job, pass, err) : pass(&b, err);
     }
     return st;
 }

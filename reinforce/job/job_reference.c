@@ -1,6 +1,6 @@
-/* The reference page, made from the table; part of job.h. */
+#include "reinforce/job/job_reference.h"
+
 #include "reinforce/job/job.h"
-#include "reinforce/job/job_schema.h"
 #include "reinforce/job/job_value.h"
 
 static const char introduction[] =
@@ -114,11 +114,17 @@ static enum status append_section(const struct job_section *section, struct byte
     return st;
 }
 
+enum status job_reference_write(const char *before, const struct job_schema *schema,
+                                struct byte_buf *out, struct error *err)
+{
+    enum status st = byte_buf_append_string(out, before, err);
+
+    for (size_t i = 0; i < schema->n_sections && st == ST_OK; i++)
+        st = append_section(&schema->sections[i], out, err);
+    return st;
+}
+
 enum status job_write_reference(struct byte_buf *out, struct error *err)
 {
-    enum status st = byte_buf_append_string(out, introduction, err);
-
-    for (size_t i = 0; i < job_n_sections && st == ST_OK; i++)
-        st = append_section(&job_sections[i], out, err);
-    return st;
+    return job_reference_write(introduction, &job_file_schema, out, err);
 }

@@ -1,6 +1,7 @@
 #include "reinforce/job/job_schema.h"
 
 #include "reinforce/base/nearest.h"
+#include "reinforce/job/job_table.h"
 
 #include <limits.h>
 
@@ -52,47 +53,9 @@ static const struct job_option_name image_formats[] = {{"jpeg", 0}, {"png", 1}, 
 static const struct job_option_name image_forms[] = {
     {"data_url", 0}, {"object", 1}, {"messages", 2}, {NULL, 0}};
 
-#define FIELD(type, field) offsetof(type, field), sizeof(((type *)0)->field)
-#define JOB(field)         FIELD(struct job, field)
-#define CAPTIONER(field)   FIELD(struct job_captioner, field)
-#define TEACHER(field)     FIELD(struct job_teacher, field)
-
-#define TEXT(key, at, value, results, help)                                                        \
-    {                                                                                              \
-        key, JOB_OPTION_TEXT, results, at, value, 0, 0, 0, 0, NULL, help                           \
-    }
-#define LINES(key, at, value, results, help)                                                       \
-    {                                                                                              \
-        key, JOB_OPTION_TEXT, results, at, value, 0, JOB_TEXT_LINES, 0, 0, NULL, help              \
-    }
-#define CHOICE(key, at, value, names, results, help)                                               \
-    {                                                                                              \
-        key, JOB_OPTION_CHOICE, results, at, value, 0, 0, 0, 0, names, help                        \
-    }
-#define ENUM(key, at, value, names, results, help)                                                 \
-    {                                                                                              \
-        key, JOB_OPTION_ENUM, results, at, value, 0, 0, 0, 0, names, help                          \
-    }
-#define BOOL(key, at, value, results, help)                                                        \
-    {                                                                                              \
-        key, JOB_OPTION_BOOL, results, at, value, 0, 0, 0, 0, NULL, help                           \
-    }
-#define INT(key, at, value, min, max, results, help)                                               \
-    {                                                                                              \
-        key, JOB_OPTION_INT, results, at, value, min, max, 0, 0, NULL, help                        \
-    }
-#define REAL(key, at, value, min, max, results, help)                                              \
-    {                                                                                              \
-        key, JOB_OPTION_REAL, results, at, value, 0, 0, min, max, NULL, help                       \
-    }
-#define BYTES(key, at, value, min, max, results, help)                                             \
-    {                                                                                              \
-        key, JOB_OPTION_BYTES, results, at, value, min, max, 0, 0, NULL, help                      \
-    }
-#define DURATION(key, at, value, min, max, results, help)                                          \
-    {                                                                                              \
-        key, JOB_OPTION_DURATION, results, at, value, min, max, 0, 0, NULL, help                   \
-    }
+#define JOB(field)       FIELD(struct job, field)
+#define CAPTIONER(field) FIELD(struct job_captioner, field)
+#define TEACHER(field)   FIELD(struct job_teacher, field)
 
 #define KIB ((int64_t)1 << 10)
 #define MIB ((int64_t)1 << 20)
@@ -430,11 +393,6 @@ static const struct job_option budget_options[] = {
         "Samples in a window."),
 };
 
-#define SECTION(name, options, help)                                                               \
-    {                                                                                              \
-        name, options, ARRAY_LEN(options), help, 0, 0, 0, 0                                        \
-    }
-
 const struct job_section job_sections[] = {
     SECTION("", top_options, "Which job this is."),
     SECTION("input", input_options, "What is read."),
@@ -464,12 +422,14 @@ const struct job_section job_sections[] = {
 };
 /* clang-format on */
 const size_t job_n_sections = ARRAY_LEN(job_sections);
+const struct job_schema job_file_schema = {job_sections, ARRAY_LEN(job_sections),
+                                           "docs/job-file.md"};
 
-const struct job_section *job_section_find(const char *name)
+const struct job_section *job_section_find(const struct job_schema *schema, const char *name)
 {
-    for (size_t i = 0; i < job_n_sections; i++)
-        if (strcmp(job_sections[i].name, name) == 0)
-            return &job_sections[i];
+    for (size_t i = 0; i < schema->n_sections; i++)
+        if (strcmp(schema->sections[i].name, name) == 0)
+            return &schema->sections[i];
     return NULL;
 }
 
@@ -481,15 +441,16 @@ const struct job_option *job_option_find(const struct job_section *section, cons
     return NULL;
 }
 
-const struct job_section *job_section_with_key(const char *key)
+const struct job_section *job_section_with_key(const struct job_schema *schema, const char *key)
 {
-    for (size_t i = 0; i < job_n_sections; i++)
-        if (job_option_find(&job_sections[i], key) != NULL)
-            return &job_sections[i];
+    for (size_t i = 0; i < schema->n_sections; i++)
+        if (job_option_find(&schema->sections[i], key) != NULL)
+            return &schema->sections[i];
     return NULL;
 }
 
-const char *job_nearest_key(const struct job_section *section, const char *word)
+const char *job_nearest_key(const struct job_schema *schema, const struct job_section *section,
+                            const char *word)
 {
     struct nearest nearest;
 
@@ -497,8 +458,8 @@ const char *job_nearest_key(const struct job_section *section, const char *word)
     for (size_t i = 0; i < section->n_options; i++)
         nearest_offer(&nearest, section->options[i].key);
     if (section->name[0] == '\0')
-        for (size_t i = 0; i < job_n_sections; i++)
-            nearest_offer(&nearest, job_sections[i].name);
+        for (size_t i = 0; i < schema->n_sections; i++)
+            nearest_offer(&nearest, schema->sections[i].name);
     return nearest.best;
 }
 

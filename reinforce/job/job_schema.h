@@ -27,10 +27,11 @@ struct job_option_name {
 struct job_option {
     const char *key;
     enum job_option_type type;
-    bool changes_results;      /* part of the digest */
-    size_t offset, size;       /* of the field in the section's struct */
-    const char *default_text;  /* as a user would write it; NULL: required, "": not set */
-    int64_t min, max;          /* inclusive; of integers, bytes and milliseconds */
+    bool changes_results; /* part of the digest */
+    size_t offset, size;  /* of the field in the section's struct */
+    const char
+        *default_text; /* as a user would write it; NULL: required, "": not set (NULL, NaN) */
+    int64_t min, max;  /* inclusive; of integers, bytes and milliseconds */
     double real_min, real_max; /* inclusive; of reals */
     const struct job_option_name *names;
     const char *help; /* one sentence, with the unit */
@@ -47,18 +48,27 @@ struct job_section {
     size_t max_elements;
 };
 
-/** All sections, in the order of the page and of the effective configuration. */
+/** A kind of file: its sections, in the order of the page, and the page that explains them. */
+struct job_schema {
+    const struct job_section *sections;
+    size_t n_sections;
+    const char *page; /* "docs/job-file.md" */
+};
+
+/** All sections of the job file, in the order of the page and of the effective configuration. */
 extern const struct job_section job_sections[];
 extern const size_t job_n_sections;
+extern const struct job_schema job_file_schema;
 
 /** By name, or NULL. */
-const struct job_section *job_section_find(const char *name);
+const struct job_section *job_section_find(const struct job_schema *schema, const char *name);
 const struct job_option *job_option_find(const struct job_section *section, const char *key);
 
 /** The key (or value) nearest to `word` by edit distance, or NULL when none is near. */
-const char *job_nearest_key(const struct job_section *section, const char *word);
+const char *job_nearest_key(const struct job_schema *schema, const struct job_section *section,
+                            const char *word);
 const char *job_nearest_name(const struct job_option_name *names, const char *word);
 /** The section that has exactly this key, or NULL: for keys put under the wrong heading. */
-const struct job_section *job_section_with_key(const char *key);
+const struct job_section *job_section_with_key(const struct job_schema *schema, const char *key);
 
 #endif

@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <inttypes.h>
+#include <math.h>
 
 struct unit {
     const char *name;
@@ -277,7 +278,9 @@ void job_value_set_default(const struct job_option *option, void *base)
 
     if (option->default_text == NULL)
         return;
-    if (option->default_text[0] == '\0') {
+    if (option->default_text[0] == '\0' && option->type == JOB_OPTION_REAL) {
+        memcpy((char *)base + option->offset, &(double){(double)NAN}, sizeof(double));
+    } else if (option->default_text[0] == '\0') {
         store_text(option, base, NULL);
     } else {
         enum status st = parse_scalar(option, option->default_text, base, &err);

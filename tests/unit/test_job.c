@@ -709,7 +709,8 @@ static void nearest_keys_are_slips_of_the_finger(void **state)
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-        const char *got = job_nearest_key(job_section_find(cases[i].section), cases[i].word);
+        const char *got = job_nearest_key(
+            &job_file_schema, job_section_find(&job_file_schema, cases[i].section), cases[i].word);
 
         if ((got == NULL) != (cases[i].want == NULL) ||
             (got != NULL && strcmp(got, cases[i].want) != 0))
@@ -723,7 +724,7 @@ static void the_table_is_sound(void **state)
     for (size_t s = 0; s < job_n_sections; s++) {
         const struct job_section *section = &job_sections[s];
 
-        assert_ptr_equal(job_section_find(section->name), section);
+        assert_ptr_equal(job_section_find(&job_file_schema, section->name), section);
         for (size_t i = 0; i < section->n_options; i++) {
             const struct job_option *option = &section->options[i];
 
