@@ -2,7 +2,7 @@
 #include "cli/manual.h"
 #include "proto/version.h"
 #include "reinforce/base/nearest.h"
-#include "reinforce/job/job.h"
+#include "reinforce/job/curation.h"
 
 #include <stdio.h>
 
@@ -38,14 +38,16 @@ static int unknown_command(const char *name)
     return EXIT_USAGE;
 }
 
-static int print_job_reference(void)
+typedef enum status reference_fn(struct byte_buf *out, struct error *err);
+
+static int print_reference(reference_fn *write)
 {
     struct byte_buf page;
     struct error err;
     enum status st;
 
     byte_buf_init(&page, 1 << 20);
-    st = job_write_reference(&page, &err);
+    st = write(&page, &err);
     if (st == ST_OK)
         (void)fwrite(page.data, 1, page.len, stdout);
     else
@@ -54,7 +56,7 @@ static int print_job_reference(void)
     return st == ST_OK ? EXIT_DONE : EXIT_OTHER;
 }
 
-/* help [COMMAND | --job-file | --man [COMMAND]] */
+/* help [COMMAND | --job-file | --curate-file | --man [COMMAND]] */
 static int help(int argc, char **argv)
 {
     bool man = argc > 0 && strcmp(argv[0], "--man") == 0;
@@ -66,7 +68,9 @@ static int help(int argc, char **argv)
         return EXIT_USAGE;
     }
     if (name != NULL && !man && strcmp(name, "--job-file") == 0)
-        return print_job_reference();
+        return print_reference(job_write_reference);
+    if (name != NULL && !man && strcmp(name, "--curate-file") == 0)
+        return print_reference(curation_write_reference);
     if (name != NULL && command == NULL)
         return unknown_command(name);
     if (man && command != NULL)

@@ -20,6 +20,7 @@ static const char epilogue[] =
     "Files:\n"
     "  configs/quickstart.yaml, configs/dfndr.yaml   job files that run as they are\n"
     "  docs/job-file.md                              every key of a job file\n"
+    "  docs/curate-file.md                           every key of a file of filters\n"
     "  docs/remote-models.md                         models on servers\n"
     "  docs/kafka.md                                 records, events, and what is guaranteed\n";
 /* clang-format on */
@@ -31,9 +32,10 @@ void manual_print_overview(FILE *to, const struct command *const *commands, size
         (void)fprintf(to, "  %-11s %s\n", commands[i]->name, commands[i]->summary);
     (void)fprintf(to,
                   "\n"
-                  "  reinforce help COMMAND      says more about one\n"
-                  "  reinforce help --job-file   prints the reference of the job file\n"
-                  "  reinforce --version         prints the version\n"
+                  "  reinforce help COMMAND        says more about one\n"
+                  "  reinforce help --job-file     prints the reference of the job file\n"
+                  "  reinforce help --curate-file  prints that of the file of filters\n"
+                  "  reinforce --version           prints the version\n"
                   "\n%s",
                   epilogue);
 }

@@ -14,6 +14,7 @@ enum job_option_type {
     JOB_OPTION_REAL,     /* double */
     JOB_OPTION_BYTES,    /* size_t or int64_t, written as "512MiB" */
     JOB_OPTION_DURATION, /* int64_t milliseconds, written as "30s" */
+    JOB_OPTION_NODE,     /* a map or list that whoever binds the section reads: no field */
 };
 
 enum { JOB_TEXT_LINES = 1 }; /* max of a text that may have line ends */

@@ -252,6 +252,8 @@ static enum status parse_scalar(const struct job_option *option, const char *tex
     case JOB_OPTION_BYTES:
     case JOB_OPTION_DURATION:
         return parse_bounded_quantity(option, text, base, err);
+    case JOB_OPTION_NODE:
+        break;
     }
     return error_set(err, ST_INTERNAL, "unknown option type %d", (int)option->type);
 }
@@ -263,6 +265,8 @@ enum status job_value_parse(const struct job_option *option, const struct yaml_t
                  option->type == JOB_OPTION_ENUM || option->type == JOB_OPTION_BYTES ||
                  option->type == JOB_OPTION_DURATION;
 
+    if (option->type == JOB_OPTION_NODE)
+        return ST_OK;
     if (node->kind != YAML_TREE_SCALAR)
         return error_set(err, ST_INVALID, "is a %s where one value is expected",
                          node->kind == YAML_TREE_LIST ? "list" : "map");
@@ -276,7 +280,7 @@ void job_value_set_default(const struct job_option *option, void *base)
 {
     struct error err;
 
-    if (option->default_text == NULL)
+    if (option->default_text == NULL || option->type == JOB_OPTION_NODE)
         return;
     if (option->default_text[0] == '\0' && option->type == JOB_OPTION_REAL) {
         memcpy((char *)base + option->offset, &(double){(double)NAN}, sizeof(double));
@@ -321,6 +325,8 @@ json_t *job_value_to_json(const struct job_option *option, const void *base)
     case JOB_OPTION_DURATION:
         job_value_format_duration(load_integer(option, base), quantity);
         return json_string(quantity);
+    case JOB_OPTION_NODE:
+        break;
     }
     return NULL;
 }
@@ -353,6 +359,8 @@ enum status job_value_describe(const struct job_option *option, struct byte_buf 
         job_value_format_duration(option->min, low);
         job_value_format_duration(option->max, high);
         return byte_buf_printf(out, err, "duration, %s to %s", low, high);
+    case JOB_OPTION_NODE:
+        return byte_buf_append_string(out, option->max > 0 ? "list of rules" : "map", err);
     }
     return error_set(err, ST_INTERNAL, "unknown option type %d", (int)option->type);
 }

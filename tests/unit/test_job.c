@@ -766,7 +766,8 @@ static void every_job_file_in_configs_loads(void **state)
         struct job *job;
         struct error err;
 
-        if (len < 5 || strcmp(entry->d_name + len - 5, ".yaml") != 0)
+        if (len < 5 || strcmp(entry->d_name + len - 5, ".yaml") != 0 ||
+            strcmp(entry->d_name, "curate.yaml") == 0) /* test_curation.c loads it */
             continue;
         (void)snprintf(path, sizeof path, "configs/%s", entry->d_name);
         assert_ok(job_load(path, NULL, 0, &job, &err));
