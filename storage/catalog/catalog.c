@@ -369,3 +369,9 @@ enum status catalog_samples(struct catalog *c, int64_t job, catalog_sample_fn *e
 {
     return c->ops->samples(c, job, each, ctx, err);
 }
+
+enum status catalog_shard_samples(struct catalog *c, int64_t job, int64_t shard,
+                                  catalog_sample_fn *each, void *ctx, struct error *err)
+{
+    return c->ops->shard_samples(c, job, shard, each, ctx, err);
+}

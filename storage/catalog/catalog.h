@@ -452,6 +452,9 @@ struct catalog_ops {
     /* All samples in (shard, index) order, without captions and scores. */
     enum status (*samples)(struct catalog *c, int64_t job, catalog_sample_fn *each, void *ctx,
                            struct error *err);
+    /* The done samples of one shard in order of index, captions and scores filled. */
+    enum status (*shard_samples)(struct catalog *c, int64_t job, int64_t shard,
+                                 catalog_sample_fn *each, void *ctx, struct error *err);
 
     void (*close)(struct catalog *c);
 };
@@ -570,5 +573,7 @@ NODISCARD enum status catalog_sample_find(struct catalog *c, int64_t job, struct
                                           catalog_sample_fn *each, void *ctx, struct error *err);
 NODISCARD enum status catalog_samples(struct catalog *c, int64_t job, catalog_sample_fn *each,
                                       void *ctx, struct error *err);
+NODISCARD enum status catalog_shard_samples(struct catalog *c, int64_t job, int64_t shard,
+                                            catalog_sample_fn *each, void *ctx, struct error *err);
 
 #endif

@@ -345,5 +345,6 @@ const struct catalog_ops catalog_postgres = {
     .reasons = catalog_postgres_reasons,
     .sample_find = catalog_postgres_sample_find,
     .samples = catalog_postgres_samples,
+    .shard_samples = catalog_postgres_shard_samples,
     .close = close_catalog,
 };

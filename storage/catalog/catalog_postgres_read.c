@@ -2,7 +2,9 @@
 
 #include <stdio.h>
 
-#define SAMPLE_COLUMNS "shard, sample_index, uid, state, reason, detail, stage, width, height"
+#define SAMPLE_COLUMNS  "shard, sample_index, uid, state, reason, detail, stage, width, height"
+#define CAPTION_COLUMNS "sample_index, column_name, caption_index, caption, log_probability"
+#define SCORE_COLUMNS   "sample_index, teacher, column_name, caption_index, cosine"
 
 /* Rows come one at a time, so that no result has to fit in memory. */
 struct walk_call {
@@ -226,6 +228,22 @@ enum status catalog_postgres_samples(struct catalog *c, int64_t job, catalog_sam
         see_sample, &call, err);
 }
 
+static struct catalog_caption read_caption(const PGresult *row, int i)
+{
+    return (struct catalog_caption){.column = postgres_db_text(row, i, 1),
+                                    .index = (int32_t)postgres_db_int(row, i, 2),
+                                    .text = postgres_db_view(row, i, 3),
+                                    .score = postgres_db_real(row, i, 4)};
+}
+
+static struct catalog_score read_score(const PGresult *row, int i)
+{
+    return (struct catalog_score){.teacher = postgres_db_text(row, i, 1),
+                                  .column = postgres_db_text(row, i, 2),
+                                  .index = (int32_t)postgres_db_int(row, i, 3),
+                                  .value = postgres_db_real(row, i, 4)};
+}
+
 /* One sample with all its rows, held in `arena` until the next. */
 static enum status fill_sample(struct postgres_db *db, int64_t job, int64_t shard,
                                struct arena *arena, struct catalog_sample *sample,
@@ -233,17 +251,16 @@ static enum status fill_sample(struct postgres_db *db, int64_t job, int64_t shar
 {
     struct catalog_caption *c;
     struct catalog_score *s;
-    enum status st = postgres_db_query(
-        db, captions, err,
-        "select column_name, caption_index, caption, log_probability from reinforce.captions "
-        "where job = $1 and shard = $2 and sample_index = $3 "
-        "order by column_name collate \"C\", caption_index",
-        "iii", job, shard, sample->index);
+    enum status st = postgres_db_query(db, captions, err,
+                                       "select " CAPTION_COLUMNS " from reinforce.captions "
+                                       "where job = $1 and shard = $2 and sample_index = $3 "
+                                       "order by column_name collate \"C\", caption_index",
+                                       "iii", job, shard, sample->index);
 
     if (st == ST_OK)
         st = postgres_db_query(
             db, scores, err,
-            "select teacher, column_name, caption_index, cosine from reinforce.scores "
+            "select " SCORE_COLUMNS " from reinforce.scores "
             "where job = $1 and shard = $2 and sample_index = $3 "
             "order by column_name collate \"C\", caption_index, teacher collate \"C\"",
             "iii", job, shard, sample->index);
@@ -257,15 +274,9 @@ static enum status fill_sample(struct postgres_db *db, int64_t job, int64_t shar
     if (st != ST_OK)
         return st;
     for (int i = 0; i < PQntuples(*captions); i++)
-        c[i] = (struct catalog_caption){.column = postgres_db_text(*captions, i, 0),
-                                        .index = (int32_t)postgres_db_int(*captions, i, 1),
-                                        .text = postgres_db_view(*captions, i, 2),
-                                        .score = postgres_db_real(*captions, i, 3)};
+        c[i] = read_caption(*captions, i);
     for (int i = 0; i < PQntuples(*scores); i++)
-        s[i] = (struct catalog_score){.teacher = postgres_db_text(*scores, i, 0),
-                                      .column = postgres_db_text(*scores, i, 1),
-                                      .index = (int32_t)postgres_db_int(*scores, i, 2),
-                                      .value = postgres_db_real(*scores, i, 3)};
+        s[i] = read_score(*scores, i);
     sample->captions = c;
     sample->scores = s;
     return ST_OK;
@@ -328,6 +339,110 @@ enum status catalog_postgres_sample_find(struct catalog *c, int64_t job, struct 
     enum status st = postgres_db_transact(catalog_postgres_db(c),
                                           "begin isolation level repeatable read read only",
                                           find_sample, &call, err);
+
+    return call.answer != ST_OK ? call.answer : st;
+}
+
+struct shard_call {
+    int64_t job, shard;
+    struct each_ctx each;
+    bool begun;
+    enum status answer;
+};
+
+/* Rows of a shard's samples stand together, in the order of the samples: *at goes through them. */
+static size_t rows_of(const PGresult *rows, int *at, int64_t index)
+{
+    int begin = *at;
+
+    while (*at < PQntuples(rows) && postgres_db_int(rows, *at, 0) == index)
+        ++*at;
+    return (size_t)(*at - begin);
+}
+
+static enum status give_samples(struct shard_call *call, const PGresult *rows,
+                                const PGresult *captions, const PGresult *scores, struct error *err)
+{
+    int caption = 0, score = 0;
+    struct arena arena;
+    enum status st = ST_OK;
+
+    arena_init(&arena, (size_t)64 << 20);
+    for (int i = 0; i < PQntuples(rows) && st == ST_OK && call->answer == ST_OK; i++) {
+        int first_caption = caption, first_score = score;
+        struct catalog_sample sample;
+        struct catalog_caption *c;
+        struct catalog_score *s;
+        int64_t shard;
+
+        arena_reset(&arena);
+        read_sample(rows, i, &shard, &sample);
+        sample.n_captions = rows_of(captions, &caption, sample.index);
+        sample.n_scores = rows_of(scores, &score, sample.index);
+        st = arena_alloc(&arena, sample.n_captions * sizeof *c, &c, err);
+        if (st == ST_OK)
+            st = arena_alloc(&arena, sample.n_scores * sizeof *s, &s, err);
+        if (st != ST_OK)
+            break;
+        for (size_t k = 0; k < sample.n_captions; k++)
+            c[k] = read_caption(captions, first_caption + (int)k);
+        for (size_t k = 0; k < sample.n_scores; k++)
+            s[k] = read_score(scores, first_score + (int)k);
+        sample.captions = c;
+        sample.scores = s;
+        call->begun = true;
+        call->answer = call->each.sample(call->each.ctx, shard, &sample, err);
+    }
+    arena_release(&arena);
+    return st;
+}
+
+static enum status find_shard(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
+{
+    struct shard_call *call = ctx;
+    PGresult *rows = NULL, *captions = NULL, *scores = NULL;
+    enum status st;
+
+    (void)repeated;
+    if (call->begun) /* as in find_sample() */
+        return ST_OK;
+    st = postgres_db_query(db, &rows, err,
+                           "select " SAMPLE_COLUMNS " from reinforce.samples where job = $1 and "
+                           "shard = $2 and state = 1 order by sample_index",
+                           "ii", call->job, call->shard);
+    if (st == ST_OK)
+        st = postgres_db_query(
+            db, &captions, err,
+            "select " CAPTION_COLUMNS " from reinforce.captions c join reinforce.samples p using "
+            "(job, shard, sample_index) where job = $1 and shard = $2 and p.state = 1 "
+            "order by sample_index, column_name collate \"C\", caption_index",
+            "ii", call->job, call->shard);
+    if (st == ST_OK)
+        st = postgres_db_query(
+            db, &scores, err,
+            "select " SCORE_COLUMNS " from reinforce.scores c join reinforce.samples p using "
+            "(job, shard, sample_index) where job = $1 and shard = $2 and p.state = 1 order by "
+            "sample_index, column_name collate \"C\", caption_index, teacher collate \"C\"",
+            "ii", call->job, call->shard);
+    if (st == ST_OK)
+        st = give_samples(call, rows, captions, scores, err);
+    PQclear(scores);
+    PQclear(captions);
+    PQclear(rows);
+    if (st != ST_OK && call->begun) { /* as in walk_rows() */
+        call->answer = st;
+        st = ST_OK;
+    }
+    return st;
+}
+
+enum status catalog_postgres_shard_samples(struct catalog *c, int64_t job, int64_t shard,
+                                           catalog_sample_fn *each, void *ctx, struct error *err)
+{
+    struct shard_call call = {.job = job, .shard = shard, .each = {.sample = each, .ctx = ctx}};
+    enum status st = postgres_db_transact(catalog_postgres_db(c),
+                                          "begin isolation level repeatable read read only",
+                                          find_shard, &call, err);
 
     return call.answer != ST_OK ? call.answer : st;
 }

@@ -70,6 +70,9 @@ NODISCARD enum status catalog_postgres_sample_find(struct catalog *c, int64_t jo
 NODISCARD enum status catalog_postgres_samples(struct catalog *c, int64_t job,
                                                catalog_sample_fn *each, void *ctx,
                                                struct error *err);
+NODISCARD enum status catalog_postgres_shard_samples(struct catalog *c, int64_t job, int64_t shard,
+                                                     catalog_sample_fn *each, void *ctx,
+                                                     struct error *err);
 
 typedef enum status catalog_postgres_row_fn(void *ctx, const PGresult *row, struct error *err);
 

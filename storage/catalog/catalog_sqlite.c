@@ -410,5 +410,6 @@ const struct catalog_ops catalog_sqlite = {
     .reasons = catalog_sqlite_reasons,
     .sample_find = catalog_sqlite_sample_find,
     .samples = catalog_sqlite_samples,
+    .shard_samples = catalog_sqlite_shard_samples,
     .close = sqlite_close,
 };

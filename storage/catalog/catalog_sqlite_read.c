@@ -217,18 +217,15 @@ enum status catalog_sqlite_fill_sample(struct sqlite_db *db, int64_t job, int64_
     return st == ST_OK ? read_scores(db, job, shard, arena, sample, err) : st;
 }
 
-enum status catalog_sqlite_sample_find(struct catalog *c, int64_t job, struct bytes_view uid,
-                                       catalog_sample_fn *each, void *ctx, struct error *err)
+/* The samples that a bound statement finds, with captions and scores. */
+static enum status walk_filled(struct sqlite_db *db, sqlite3_stmt *row, int64_t job,
+                               catalog_sample_fn *each, void *ctx, size_t *n, struct error *err)
 {
-    struct sqlite_db *db = sqlite_rows_db(c);
     struct arena arena;
-    sqlite3_stmt *row;
-    size_t n = 0;
-    enum status st = sqlite_db_prepare(db, SAMPLE_FIND, &row, err);
+    enum status st = ST_OK;
 
+    *n = 0;
     arena_init(&arena, (size_t)1 << 30);
-    if (st == ST_OK)
-        st = sqlite_db_bind(db, row, err, "ib", job, &uid);
     while (st == ST_OK && (st = sqlite_db_step(db, row, err)) == ST_OK) {
         struct catalog_sample sample;
         int64_t shard;
@@ -238,15 +235,42 @@ enum status catalog_sqlite_sample_find(struct catalog *c, int64_t job, struct by
         st = catalog_sqlite_fill_sample(db, job, shard, &arena, &sample, err);
         if (st == ST_OK)
             st = each(ctx, shard, &sample, err);
-        n++;
+        ++*n;
     }
     (void)sqlite3_reset(row);
     arena_release(&arena);
-    if (st == ST_END)
-        st = n > 0 ? ST_OK
-                   : error_set(err, ST_NOT_FOUND, "no sample \"%.*s\"", (int)uid.len,
-                               (const char *)uid.data);
+    return st == ST_END ? ST_OK : st;
+}
+
+enum status catalog_sqlite_sample_find(struct catalog *c, int64_t job, struct bytes_view uid,
+                                       catalog_sample_fn *each, void *ctx, struct error *err)
+{
+    struct sqlite_db *db = sqlite_rows_db(c);
+    sqlite3_stmt *row;
+    size_t n = 0;
+    enum status st = sqlite_db_prepare(db, SAMPLE_FIND, &row, err);
+
+    if (st == ST_OK)
+        st = sqlite_db_bind(db, row, err, "ib", job, &uid);
+    if (st == ST_OK)
+        st = walk_filled(db, row, job, each, ctx, &n, err);
+    if (st == ST_OK && n == 0)
+        st = error_set(err, ST_NOT_FOUND, "no sample \"%.*s\"", (int)uid.len,
+                       (const char *)uid.data);
     return st;
+}
+
+enum status catalog_sqlite_shard_samples(struct catalog *c, int64_t job, int64_t shard,
+                                         catalog_sample_fn *each, void *ctx, struct error *err)
+{
+    struct sqlite_db *db = sqlite_rows_db(c);
+    sqlite3_stmt *row;
+    size_t n;
+    enum status st = sqlite_db_prepare(db, SHARD_SAMPLE_LIST, &row, err);
+
+    if (st == ST_OK)
+        st = sqlite_db_bind(db, row, err, "ii", job, shard);
+    return st == ST_OK ? walk_filled(db, row, job, each, ctx, &n, err) : st;
 }
 
 enum status catalog_sqlite_samples(struct catalog *c, int64_t job, catalog_sample_fn *each,

@@ -16,6 +16,9 @@ NODISCARD enum status catalog_sqlite_reasons(struct catalog *c, int64_t job,
 NODISCARD enum status catalog_sqlite_sample_find(struct catalog *c, int64_t job,
                                                  struct bytes_view uid, catalog_sample_fn *each,
                                                  void *ctx, struct error *err);
+NODISCARD enum status catalog_sqlite_shard_samples(struct catalog *c, int64_t job, int64_t shard,
+                                                   catalog_sample_fn *each, void *ctx,
+                                                   struct error *err);
 NODISCARD enum status catalog_sqlite_samples(struct catalog *c, int64_t job,
                                              catalog_sample_fn *each, void *ctx, struct error *err);
 

@@ -188,6 +188,8 @@ const char *const sqlite_statements[N_STATEMENTS] = {
                     " from samples where job = ? and uid = ? order by shard, sample_index",
     [SAMPLE_LIST] =
         "select " SAMPLE_COLUMNS " from samples where job = ? order by shard, sample_index",
+    [SHARD_SAMPLE_LIST] = "select " SAMPLE_COLUMNS " from samples where job = ? and shard = ? and "
+                          "state = 1 order by sample_index",
     [CAPTION_LIST] =
         "select column_name, caption_index, caption, log_probability from captions "
         "where job = ? and shard = ? and sample_index = ? order by column_name, caption_index",

@@ -307,6 +307,11 @@ static void a_finished_job_can_be_read_and_extended(struct fixture *f)
     assert_status(catalog_sample_find(f->catalog, f->job.job, bytes_of_string("cow"), see_sample,
                                       &n_seen, &err),
                   ST_NOT_FOUND);
+    n_seen = 0;
+    assert_ok(catalog_shard_samples(f->catalog, f->job.job, 0, see_sample, &n_seen, &err));
+    assert_int_equal(n_seen, 1); /* the quarantined one is left out */
+    assert_ok(catalog_shard_samples(f->catalog, f->job.job, 7, see_sample, &n_seen, &err));
+    assert_int_equal(n_seen, 1);
     assert_ok(catalog_reasons(f->catalog, f->job.job, see_reason, &n_reasons, &err));
     assert_int_equal(n_reasons, 2);
 
