@@ -5,6 +5,7 @@
 #include "reinforce/base/parse.h"
 #include "reinforce/base/philox.h"
 #include "reinforce/base/queue.h"
+#include "reinforce/base/scratch.h"
 #include "reinforce/base/sha256.h"
 #include "reinforce/base/unique.h"
 #include "reinforce/base/utf8.h"
@@ -262,6 +263,25 @@ static void a_sleep_lasts_until_its_end_or_a_stop(void **state)
     assert_true(clock_monotonic_ms() - begun_ms >= 40);
 }
 
+static void scratch_is_zeroed_and_leaves_no_file(void **state)
+{
+    struct scratch scratch;
+    struct error err = {0};
+    unsigned char *bytes;
+
+    (void)state;
+    assert_ok(scratch_open(&scratch, 100000, &err));
+    bytes = scratch.memory;
+    for (size_t i = 0; i < scratch.bytes; i++)
+        assert_int_equal(bytes[i], 0);
+    bytes[99999] = 1;
+    scratch_close(&scratch);
+    assert_null(scratch.memory);
+    scratch_close(&scratch);
+    assert_status(scratch_open(&scratch, (size_t)1 << 60, &err), ST_UNAVAILABLE);
+    assert_non_null(strstr(err.message, "TMPDIR"));
+}
+
 static void unique_texts_are_hexadecimal_and_differ(void **state)
 {
     char a[UNIQUE_TEXT_LEN + 1], b[UNIQUE_TEXT_LEN + 1];
@@ -301,6 +321,7 @@ int main(void)
         cmocka_unit_test(queue_keeps_order_and_ends_after_close),
         cmocka_unit_test(sha256_of_abc_is_the_standard_vector),
         cmocka_unit_test(a_sleep_lasts_until_its_end_or_a_stop),
+        cmocka_unit_test(scratch_is_zeroed_and_leaves_no_file),
         cmocka_unit_test(unique_texts_are_hexadecimal_and_differ),
         cmocka_unit_test(numbers_are_little_endian_bytes),
     };
