@@ -1,6 +1,6 @@
 #include "cli/command.h"
 #include "cli/store_args.h"
-#include "coordinator/output.h"
+#include "cli/view_report.h"
 #include "reinforce/base/file.h"
 #include "reinforce/base/utf8.h"
 #include "reinforce/image/augment.h"
@@ -20,7 +20,8 @@ struct inspection {
     const char *url, *uid, *views_dir;
     bool json;
     struct output out;
-    json_t *found; /* one object per shard that holds the uid */
+    json_t *found;    /* one object per shard that holds the uid */
+    json_t *curation; /* what a view says of it; NULL: no view is asked */
     int64_t shard;
     bool done; /* one of them is in a shard */
 };
@@ -275,6 +276,7 @@ static void print_text(const json_t *sample)
         (void)printf("  %s at stage %s: %s\n", json_string_value(json_object_get(sample, "reason")),
                      json_string_value(json_object_get(sample, "stage")),
                      json_string_value(json_object_get(sample, "detail")));
+    view_report_print_decision(json_object_get(sample, "curation"));
     for (size_t i = 0; i < json_array_size(captions); i++) {
         const json_t *caption = json_array_get(captions, i);
         const char *teacher;
@@ -311,6 +313,8 @@ static enum status inspect_sample(struct inspection *in, struct error *err)
 
         if (json_object_get(sample, "reason") == NULL) {
             in->shard = json_integer_value(json_object_get(sample, "shard"));
+            if (in->curation != NULL)
+                (void)json_object_set(sample, "curation", in->curation);
             (void)json_object_set_new(sample, "captioners", models_json(&in->out, "captioners"));
             (void)json_object_set_new(sample, "teachers", models_json(&in->out, "teachers"));
             st = add_models(&in->out, sample, err);
@@ -382,6 +386,45 @@ static enum status inspect_dataset(struct inspection *in, struct error *err)
     return st;
 }
 
+/* What a view says of the sample; *dataset is what it is a view of. */
+static enum status ask_view(struct inspection *in, struct view *view, struct error *err)
+{
+    json_t *drop;
+    bool kept;
+    enum status st = view_find(view, bytes_of_string(in->uid), &kept, &drop, err);
+
+    if (st != ST_OK)
+        return st;
+    in->curation = drop != NULL ? drop : kept ? json_pack("{s:b}", "kept", 1) : NULL;
+    return ST_OK;
+}
+
+static enum status inspect_output(struct inspection *in, const char *url,
+                                  const struct object_store_options *store, struct error *err)
+{
+    enum status st = output_open(url, store, &in->out, err);
+
+    if (st == ST_OK) {
+        st = in->uid != NULL ? inspect_sample(in, err) : inspect_dataset(in, err);
+        output_close(&in->out);
+    }
+    return st;
+}
+
+static enum status inspect_view(struct inspection *in, struct view *view,
+                                const struct object_store_options *store, struct error *err)
+{
+    enum status st;
+
+    if (in->uid == NULL)
+        return view_report_print(view, in->url, in->json, err);
+    st = ask_view(in, view, err);
+    if (st == ST_OK)
+        st = inspect_output(in, view->dataset, store, err);
+    json_decref(in->curation);
+    return st;
+}
+
 static int run(int argc, char **argv)
 {
     static const struct option options[] = {{"uid", required_argument, NULL, 'u'},
@@ -392,6 +435,7 @@ static int run(int argc, char **argv)
     struct object_store_options store = {.endpoint = NULL};
     struct inspection in = {0};
     struct error err = {0};
+    struct view view;
     enum status st;
     int c;
 
@@ -411,10 +455,13 @@ static int run(int argc, char **argv)
     if (in.views_dir != NULL && in.uid == NULL)
         return command_usage(&cmd_inspect, "--views needs --uid");
     in.url = argv[optind];
-    st = output_open(in.url, &store, &in.out, &err);
+    st = view_open(in.url, &store, &view, &err);
     if (st == ST_OK) {
-        st = in.uid != NULL ? inspect_sample(&in, &err) : inspect_dataset(&in, &err);
-        output_close(&in.out);
+        st = inspect_view(&in, &view, &store, &err);
+        view_close(&view);
+    } else if (st == ST_NOT_FOUND) {
+        err = (struct error){0};
+        st = inspect_output(&in, in.url, &store, &err);
     }
     return st == ST_OK ? EXIT_DONE : command_fail(&cmd_inspect, &err);
 }
@@ -429,7 +476,8 @@ const struct command cmd_inspect = {
             "score under every teacher (the mean cosine of the caption and the sample's\n"
             "views) and what is known of its making (prompt, tokens, why it ended, sum of\n"
             "log-probabilities), the augmentation parameters of every view, the shapes of\n"
-            "the stored embeddings, and the models that made them.\n"
+            "the stored embeddings, and the models that made them. At a view that\n"
+            "`reinforce curate` has written, also whether the view keeps it, and why not.\n"
             "\n"
             "Options:\n"
             "  --uid UID     the sample\n"

@@ -1,7 +1,7 @@
 #include "cli/command.h"
 #include "cli/job_args.h"
 #include "cli/store_args.h"
-#include "coordinator/output.h"
+#include "coordinator/curation/view.h"
 
 #include <getopt.h>
 #include <inttypes.h>
@@ -43,6 +43,25 @@ static int print_json(const char *url, const struct output_verdict *verdict, jso
     return code;
 }
 
+/* A view, or ST_NOT_FOUND when it is none. */
+static enum status verify_view(const char *url, const struct object_store_options *options,
+                               struct report *report, struct output_verdict *verdict,
+                               struct error *err)
+{
+    struct object_store *dataset = NULL;
+    struct view view;
+    enum status st = view_open(url, options, &view, err);
+
+    if (st != ST_OK)
+        return st;
+    st = object_store_open_with(view.dataset, options, &dataset, err);
+    if (st == ST_OK)
+        st = view_verify(&view, dataset, print_problem, report, verdict, err);
+    object_store_close(&dataset);
+    view_close(&view);
+    return st == ST_NOT_FOUND ? error_set(err, ST_UNAVAILABLE, "the dataset is not there") : st;
+}
+
 static int verify(const char *url, const struct object_store_options *store, bool json)
 {
     struct report report = {.problems = json ? json_array() : NULL};
@@ -51,11 +70,16 @@ static int verify(const char *url, const struct object_store_options *store, boo
     struct error err = {0};
     char bytes[32];
     int code = EXIT_DONE;
-    enum status st = output_open(url, store, &out, &err);
+    enum status st = verify_view(url, store, &report, &verdict, &err);
+    bool is_view = st != ST_NOT_FOUND;
 
-    if (st == ST_OK) {
-        st = output_verify(&out, print_problem, &report, &verdict, &err);
-        output_close(&out);
+    if (!is_view) {
+        err = (struct error){0};
+        st = output_open(url, store, &out, &err);
+        if (st == ST_OK) {
+            st = output_verify(&out, print_problem, &report, &verdict, &err);
+            output_close(&out);
+        }
     }
     if (st != ST_OK) {
         code = command_fail(&cmd_verify, &err);
@@ -66,7 +90,10 @@ static int verify(const char *url, const struct object_store_options *store, boo
         (void)printf("%s: %" PRId64 " shards, %" PRId64 " samples, %s: ", url, verdict.objects,
                      verdict.samples, bytes);
         if (verdict.problems == 0)
-            (void)printf("objects, manifest and catalog agree\n");
+            (void)printf(is_view ? "view and dataset agree\n"
+                                 : "objects, manifest and catalog agree\n");
+        else if (is_view)
+            (void)printf("%" PRId64 " problems\n", verdict.problems);
         else
             (void)printf("%" PRId64 " problems; `reinforce repair` makes shards again\n",
                          verdict.problems);
@@ -104,7 +131,9 @@ const struct command cmd_verify = {
     .help = "Reads every shard of the dataset at OUT, hashes it, counts its samples, and\n"
             "compares with what the catalog and manifest.jsonl say. Also reports shards that\n"
             "the catalog does not know, and whether every sample that was read has ended in\n"
-            "exactly one state. What it finds, `reinforce repair` mends.\n"
+            "exactly one state. What it finds, `reinforce repair` mends. At a view that\n"
+            "`reinforce curate` has written, compares the dataset with what the view was\n"
+            "made of.\n"
             "\n"
             "Options:\n"
             "  --json        prints one JSON object: output, objects, samples, bytes, "

@@ -19,16 +19,29 @@ enum {
 
 static size_t bin_of(const struct histogram *h, double score)
 {
-    double width = h->high - h->low;
-    double at = width > 0 ? (score - h->low) / width * HISTOGRAM_BINS : 0;
+    double at = h->width > 0 ? floor((score - h->low) / h->width) : 0;
 
-    return at >= HISTOGRAM_BINS ? HISTOGRAM_BINS - 1 : (size_t)MAX(at, 0.0);
+    return MIN((size_t)MAX(at, 0.0), h->n_bins - 1);
+}
+
+/* Whole numbers get bins of whole numbers, or some would hold two of them and others one. */
+static void choose_bins(struct histogram *h, bool whole)
+{
+    double range = h->high - h->low;
+
+    if (whole) {
+        h->width = MAX(ceil((range + 1) / HISTOGRAM_BINS), 1.0);
+        h->n_bins = (size_t)floor(range / h->width) + 1;
+    } else {
+        h->width = range / HISTOGRAM_BINS;
+        h->n_bins = range > 0 ? HISTOGRAM_BINS : 1;
+    }
 }
 
 void histogram_fill(struct histogram *histogram, const char *name, const float *scores,
                     const bool *kept, size_t n)
 {
-    bool any = false;
+    bool any = false, whole = true;
 
     memset(histogram, 0, sizeof *histogram);
     histogram->name = name;
@@ -40,7 +53,9 @@ void histogram_fill(struct histogram *histogram, const char *name, const float *
         histogram->low = any ? fmin(histogram->low, score) : score;
         histogram->high = any ? fmax(histogram->high, score) : score;
         any = true;
+        whole = whole && score == floor(score);
     }
+    choose_bins(histogram, whole);
     for (size_t i = 0; i < n; i++) {
         if (!isfinite(scores[i]))
             histogram->n_missing++;
@@ -72,7 +87,7 @@ static size_t highest(const struct histogram *h)
 
 static double begin_of(const struct histogram *h, size_t bin)
 {
-    return h->low + (h->high - h->low) * (double)bin / HISTOGRAM_BINS;
+    return h->low + h->width * (double)bin;
 }
 
 static enum status write_bin(const struct histogram *h, size_t b, size_t most, struct byte_buf *out,
@@ -101,11 +116,10 @@ enum status histogram_write_text(const struct histogram *histogram, struct byte_
                                  struct error *err)
 {
     size_t most = highest(histogram);
-    size_t n_bins = histogram->high > histogram->low ? HISTOGRAM_BINS : 1;
     enum status st = byte_buf_printf(out, err, "%s\n  %10s  %-*s %10s %10s\n", histogram->name,
                                      "from", BAR_CHARACTERS, "", "kept", "dropped");
 
-    for (size_t b = 0; b < n_bins && st == ST_OK; b++)
+    for (size_t b = 0; b < histogram->n_bins && st == ST_OK; b++)
         st = write_bin(histogram, b, most, out, err);
     if (st == ST_OK && histogram->n_missing > 0)
         st = byte_buf_printf(out, err, "  %zu samples have none\n", histogram->n_missing);
@@ -137,10 +151,10 @@ static enum status write_bar(double x, double width, double from, double height,
 
 static enum status write_plot(const struct histogram *h, struct byte_buf *out, struct error *err)
 {
-    double most = (double)highest(h), width = (double)PLOT_WIDTH / HISTOGRAM_BINS;
+    double most = (double)highest(h), width = (double)PLOT_WIDTH / (double)h->n_bins;
     enum status st = ST_OK;
 
-    for (size_t b = 0; b < HISTOGRAM_BINS && st == ST_OK; b++) {
+    for (size_t b = 0; b < h->n_bins && st == ST_OK; b++) {
         double kept = (double)h->kept[b] / most * PLOT_HEIGHT;
         double dropped = (double)h->dropped[b] / most * PLOT_HEIGHT;
         double x = LEFT + width * (double)b;
@@ -156,7 +170,7 @@ static enum status write_plot(const struct histogram *h, struct byte_buf *out, s
             st = byte_buf_printf(
                 out, err,
                 "<path d=\"M%.1f %d v%d\" stroke=\"#c0392b\" stroke-dasharray=\"4 3\"/>\n",
-                LEFT + (bound - h->low) / (h->high - h->low) * PLOT_WIDTH, TOP, PLOT_HEIGHT);
+                LEFT + (bound - h->low) / h->width * width, TOP, PLOT_HEIGHT);
     }
     return st;
 }

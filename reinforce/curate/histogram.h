@@ -6,10 +6,12 @@
 
 enum { HISTOGRAM_BINS = 24, HISTOGRAM_MAX_BOUNDS = 16 };
 
-/** Counts of a score in bins of equal width from low to high; plain data. */
+/** Counts of a score in bins of equal width from low on; plain data. */
 struct histogram {
     const char *name; /* borrowed */
     double low, high; /* the smallest and the largest score; 0 and 0 when there is none */
+    double width;     /* of a bin; a whole number when all scores are */
+    size_t n_bins;    /* up to HISTOGRAM_BINS; 1 when all scores are equal */
     size_t kept[HISTOGRAM_BINS], dropped[HISTOGRAM_BINS];
     size_t n_missing;                   /* samples without the score */
     float bounds[HISTOGRAM_MAX_BOUNDS]; /* thresholds of rules, to be marked */
@@ -17,7 +19,7 @@ struct histogram {
 };
 
 /** Counts scores [n]; NaNs are missing. The upper end of a bin belongs to the next one, that of the
- * last to it. */
+ * last to itself. */
 void histogram_fill(struct histogram *histogram, const char *name, const float *scores,
                     const bool *kept, size_t n);
 

@@ -27,7 +27,7 @@ static void scores_are_counted_where_they_lie(void **state)
 
 static void text_has_a_line_a_bin_and_marks_thresholds(void **state)
 {
-    static const float scores[] = {0, 24, 24, 12}, same[] = {7, 7};
+    static const float scores[] = {0, 24, 24, 12.5f}, same[] = {7, 7}, whole[] = {1, 2, 5, 5};
     static const bool kept[] = {false, true, true, true};
     struct byte_buf out;
     struct error err = {0};
@@ -52,6 +52,10 @@ static void text_has_a_line_a_bin_and_marks_thresholds(void **state)
     assert_ok(histogram_write_text(&h, &out, &err));
     assert_ok(byte_buf_c_str(&out, &text, &err));
     assert_non_null(strstr(text, "7 |####"));
+    byte_buf_reset(&out);
+    histogram_fill(&h, "whole numbers", whole, kept, 4);
+    assert_int_equal(h.n_bins, 5);
+    assert_true(h.width == 1 && h.kept[4] == 2 && h.dropped[0] == 1);
     byte_buf_release(&out);
 }
 

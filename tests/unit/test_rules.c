@@ -1,4 +1,5 @@
 /* Filters over a pool of scores. Numbers are those of the specification's checklist. */
+#include "reinforce/curate/mix.h"
 #include "reinforce/curate/rules.h"
 #include "tests/support/test.h"
 
@@ -193,6 +194,28 @@ static void a_score_is_told_from_another_and_named(void **state)
     assert_string_equal(text, "shorter side");
 }
 
+static void a_mix_keeps_the_most_that_has_the_share(void **state)
+{
+    static const struct {
+        size_t n_a, n_b;
+        double share;
+        size_t keep_a, keep_b;
+    } cases[] = {
+        {900, 100, 0.9, 900, 100}, {950, 50, 0.9, 450, 50}, {90, 100, 0.9, 90, 10},
+        {7, 7, 0.5, 7, 7},         {10, 3, 0.5, 3, 3},      {5, 1000, 0.9, 5, 0},
+    };
+    struct error err = {0};
+    size_t a, b;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        assert_ok(mix_quotas(cases[i].n_a, cases[i].n_b, cases[i].share, &a, &b, &err));
+        if (a != cases[i].keep_a || b != cases[i].keep_b)
+            fail_msg("case %zu: %zu and %zu", i, a, b);
+    }
+    assert_status(mix_quotas(5, 0, 0.9, &a, &b, &err), ST_INVALID);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -202,6 +225,7 @@ int main(void)
         cmocka_unit_test(rules_combine),
         cmocka_unit_test(a_drop_is_explained_by_what_decided_it),
         cmocka_unit_test(learnability_is_high_where_only_the_learner_errs),
+        cmocka_unit_test(a_mix_keeps_the_most_that_has_the_share),
         cmocka_unit_test(a_score_is_told_from_another_and_named),
     };
 
