@@ -132,6 +132,16 @@ static void print_rule(const json_t *rule)
     (void)printf("\n");
 }
 
+static void print_step(const json_t *step)
+{
+    double violation = json_real_value(json_object_get(step, "violation"));
+
+    (void)printf("  %-24s drops %10lld", text_of(step, "name"), count_of(step, "dropped"));
+    if (violation > 0)
+        (void)printf("  past a bound by %.3g: it cannot be met", violation);
+    (void)printf("\n");
+}
+
 static enum status print_text(const struct curation_run *run, const struct picture *picture,
                               const struct request *request, struct error *err)
 {
@@ -151,8 +161,7 @@ static enum status print_text(const struct curation_run *run, const struct pictu
         (void)fwrite(text.data, 1, text.len, stdout);
     byte_buf_release(&text);
     json_array_foreach(json_object_get(summary, "rules"), i, item) print_rule(item);
-    json_array_foreach(json_object_get(summary, "steps"), i, item)(void)
-        printf("  %-24s drops %10lld\n", text_of(item, "name"), count_of(item, "dropped"));
+    json_array_foreach(json_object_get(summary, "steps"), i, item) print_step(item);
     (void)printf("%s: %lld of %lld samples kept (%.1f %%)\n", run->curation->dataset.url, kept, n,
                  n > 0 ? 100 * (double)kept / (double)n : 0.0);
     json_decref(summary);
@@ -223,6 +232,8 @@ static enum status curate(struct curation *curation, const struct request *reque
     st = output_open(curation->dataset.url, &options, &out, err);
     if (st != ST_OK)
         return st;
+    if (out.row.state != CATALOG_JOB_DONE)
+        (void)fprintf(stderr, "reinforce curate: the job is not done; finished shards are taken\n");
     st = curation_run(&run, curation, &out, err);
     if (st == ST_OK)
         st = report(&run, request, &options, err);

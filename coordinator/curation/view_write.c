@@ -97,7 +97,11 @@ static json_t *drop_by_step(const struct curation_run *run, size_t row)
                          "of", distances[duplicates->alike], "score", number(run->values[row]),
                          "threshold", most, "kept", text_of(run, run->twins[row]));
     }
-    how = &curation->mixes[step - curation->n_duplicates];
+    step -= curation->n_duplicates;
+    if (step < curation->n_balances)
+        return json_pack("{s:s, s:s, s:s, s:o}", "rule", name, "verdict", "balance", "of",
+                         "probability to be kept", "score", number(run->values[row]));
+    how = &curation->mixes[step - curation->n_balances];
     object = json_pack("{s:s, s:s}", "rule", name, "verdict", "surplus");
     if (how->best != CURATION_NO_SCORE) {
         (void)json_object_set_new(object, "of", score_name(run, how->best));
@@ -258,11 +262,16 @@ json_t *view_summary(const struct curation_run *run)
 
     for (size_t k = 0; k < curation->keep.n_children; k++)
         (void)json_array_append_new(rules, rule_json(run, &curation->keep.children[k]));
-    for (size_t k = 0; k < curation->n_duplicates + curation->n_mixes; k++)
-        (void)json_array_append_new(
-            steps,
+    for (size_t k = 0; k < curation_n_steps(curation); k++) {
+        size_t b = k - curation->n_duplicates; /* wraps around before them */
+        json_t *step =
             json_pack("{s:s, s:I}", "name", curation_step_name(curation, CURATION_FIRST_STEP + k),
-                      "dropped", (json_int_t)run->counts[CURATION_FIRST_STEP + k]));
+                      "dropped", (json_int_t)run->counts[CURATION_FIRST_STEP + k]);
+
+        if (b < curation->n_balances)
+            (void)json_object_set_new(step, "violation", json_real(run->violations[b]));
+        (void)json_array_append_new(steps, step);
+    }
     return json_pack("{s:I, s:I, s:I, s:o, s:o}", "samples", (json_int_t)run->pool.pool.n, "kept",
                      (json_int_t)run->counts[CURATION_KEPT], "dropped_by_rules",
                      (json_int_t)run->counts[CURATION_DROPPED_BY_RULE], "rules", rules, "steps",

@@ -14,6 +14,7 @@ enum philox_stage {
     PHILOX_STAGE_CAPTION = 2, /* index = captioner << 16 | caption */
     PHILOX_STAGE_SELECT = 3,  /* index = batch */
     PHILOX_STAGE_MIX = 4,     /* index = step */
+    PHILOX_STAGE_BALANCE = 5, /* index = step */
 };
 
 /** Position in one stream; copyable plain data. */

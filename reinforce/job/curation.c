@@ -2,6 +2,7 @@
 
 #include "reinforce/base/file.h"
 #include "reinforce/base/yaml.h"
+#include "reinforce/curate/balance.h"
 #include "reinforce/curate/subset.h"
 #include "reinforce/job/curation_rule.h"
 #include "reinforce/job/curation_schema.h"
@@ -16,12 +17,12 @@
 #define ARENA_BYTES ((size_t)64 << 30)
 
 /* Binds the map `node` (NULL: left out of `parent`) against a section. */
-static enum status bind(const struct yaml_tree *node, const struct yaml_tree *parent,
-                        enum curation_section which, int index, void *base, struct error *err)
+static enum status bind_as(const struct job_section *section, const struct yaml_tree *node,
+                           const struct yaml_tree *parent, int index, void *base, struct error *err)
 {
     static job_bind_fn *const passes[] = {job_bind_keys, job_bind_values, job_bind_required};
     const struct job_binding binding = {.schema = &curation_schema,
-                                        .section = &curation_schema.sections[which],
+                                        .section = section,
                                         .index = index,
                                         .node = node != NULL && node->kind != YAML_TREE_NULL ? node
                                                                                              : NULL,
@@ -34,6 +35,12 @@ static enum status bind(const struct yaml_tree *node, const struct yaml_tree *pa
     return st;
 }
 
+static enum status bind(const struct yaml_tree *node, const struct yaml_tree *parent,
+                        enum curation_section which, int index, void *base, struct error *err)
+{
+    return bind_as(&curation_schema.sections[which], node, parent, index, base, err);
+}
+
 static enum status bind_section(const struct yaml_tree *root, enum curation_section which,
                                 void *base, struct error *err)
 {
@@ -41,14 +48,14 @@ static enum status bind_section(const struct yaml_tree *root, enum curation_sect
                 err);
 }
 
-/* An array for the list under `which`; *first is its first element, NULL when there is none. */
-static enum status begin_list(struct curation *curation, const struct yaml_tree *root,
-                              enum curation_section which, size_t element_size,
+/* An array for the list under `name`; *first is its first element, NULL when there is none. */
+static enum status begin_list(struct curation *curation, const struct yaml_tree *map,
+                              const char *name, size_t max, size_t element_size,
                               const struct yaml_tree **first, void *array, size_t *n,
                               struct error *err)
 {
-    const struct job_section *section = &curation_schema.sections[which];
-    const struct yaml_tree *list = yaml_tree_find(root, section->name);
+    const struct job_section place = {.name = name};
+    const struct yaml_tree *list = yaml_tree_find(map, name);
 
     *first = NULL;
     if (list == NULL || list->kind == YAML_TREE_NULL)
@@ -57,12 +64,12 @@ static enum status begin_list(struct curation *curation, const struct yaml_tree 
         (void)error_set(err, ST_INVALID,
                         "is a %s where a list is expected: begin every element with \"- \"",
                         list->kind == YAML_TREE_MAP ? "map" : "single value");
-        return job_bind_locate(list, section, -1, "", err);
+        return job_bind_locate(list, &place, -1, "", err);
     }
-    if (which != CURATION_KEEP && list->n_children > CURATION_MAX_STEPS) {
-        (void)error_set(err, ST_INVALID, "has %zu elements; the limit is %d", list->n_children,
-                        (int)CURATION_MAX_STEPS);
-        return job_bind_locate(list, section, -1, "", err);
+    if (list->n_children > max) {
+        (void)error_set(err, ST_INVALID, "has %zu elements; the limit is %zu", list->n_children,
+                        max);
+        return job_bind_locate(list, &place, -1, "", err);
     }
     *first = list->first;
     *n = list->n_children;
@@ -74,7 +81,7 @@ static enum status parse_keep(struct curation *curation, const struct yaml_tree 
 {
     struct rule *keep = &curation->keep;
     const struct yaml_tree *node;
-    enum status st = begin_list(curation, root, CURATION_KEEP, sizeof *keep->children, &node,
+    enum status st = begin_list(curation, root, "keep", SIZE_MAX, sizeof *keep->children, &node,
                                 &keep->children, &keep->n_children, err);
 
     keep->kind = RULE_ALL;
@@ -85,7 +92,7 @@ static enum status parse_keep(struct curation *curation, const struct yaml_tree 
     return st;
 }
 
-/* The name of a step, and its `best`. */
+/* The name of a step, and its `best` where it has one. */
 static enum status finish_step(struct curation *curation, const struct yaml_tree *node,
                                struct curation_place place, const char *given, const char **name,
                                uint32_t *best, struct error *err)
@@ -94,12 +101,14 @@ static enum status finish_step(struct curation *curation, const struct yaml_tree
     char path[64];
     enum status st = curation_path(curation, place, name, err);
 
+    if (given != NULL)
+        *name = given;
+    if (best == NULL)
+        return st;
     *best = CURATION_NO_SCORE;
     (void)snprintf(path, sizeof path, "%s[%d].best", place.name, place.index);
     if (st == ST_OK && score != NULL && score->kind != YAML_TREE_NULL)
         st = curation_parse_score(curation, score, path, best, err);
-    if (given != NULL)
-        *name = given;
     return st;
 }
 
@@ -163,21 +172,92 @@ static enum status parse_mix(struct curation *curation, const struct yaml_tree *
                : st;
 }
 
+/* One of a balance's attributes, or of its concepts, at "balance[0].attributes[1]". */
+static enum status parse_attribute(struct curation *curation, const struct yaml_tree *node,
+                                   struct curation_place place, struct rule *rule, double *target,
+                                   struct error *err)
+{
+    struct job_section section = curation_schema.sections[CURATION_ATTRIBUTES];
+    struct curation_attribute_keys keys = {0};
+    char which[64];
+    enum status st;
+
+    section.name = place.name;
+    st = bind_as(&section, node, node, place.index, &keys, err);
+    if (st != ST_OK)
+        return st;
+    *target = keys.target;
+    (void)snprintf(which, sizeof which, "%s[%d].which", place.name, place.index);
+    return curation_parse_rule(curation, yaml_tree_find(node, "which"),
+                               (struct curation_place){which, -1}, rule, err);
+}
+
+static enum status parse_balance(struct curation *curation, const struct yaml_tree *map, int index,
+                                 struct curation_balance *step, struct error *err)
+{
+    const struct curation_place place = {"balance", index};
+    struct curation_balance_keys keys = {NULL};
+    char attributes[32], concepts[32];
+    const struct yaml_tree *node;
+    enum status st = bind(map, map, CURATION_BALANCE, index, &keys, err);
+
+    if (st != ST_OK)
+        return st;
+    (void)snprintf(attributes, sizeof attributes, "balance[%d].attributes", index);
+    (void)snprintf(concepts, sizeof concepts, "balance[%d].concepts", index);
+    st = begin_list(curation, map, "attributes", BALANCE_MAX_BITS / 2, sizeof *step->attributes,
+                    &node, &step->attributes, &step->n_attributes, err);
+    if (st == ST_OK)
+        st = arena_calloc(&curation->arena, step->n_attributes, sizeof *step->targets,
+                          &step->targets, err);
+    for (int i = 0; node != NULL && st == ST_OK; i++, node = node->next)
+        st = parse_attribute(curation, node, (struct curation_place){attributes, i},
+                             &step->attributes[i], &step->targets[i], err);
+    if (st == ST_OK)
+        st = begin_list(curation, map, "concepts", BALANCE_MAX_BITS / 2, sizeof *step->concepts,
+                        &node, &step->concepts, &step->n_concepts, err);
+    else
+        return st;
+    for (int i = 0; node != NULL && st == ST_OK; i++, node = node->next)
+        st = curation_parse_rule(curation, node, (struct curation_place){concepts, i},
+                                 &step->concepts[i], err);
+    if (st != ST_OK)
+        return st;
+    if (step->n_attributes == 0) {
+        (void)error_set(err, ST_INVALID, "needs a list of attributes");
+        return refuse(map, CURATION_BALANCE, index, "attributes", err);
+    }
+    if (isnan(keys.association) != (step->n_concepts == 0)) {
+        (void)error_set(err, ST_INVALID,
+                        step->n_concepts > 0 ? "must be given with concepts"
+                                             : "has no meaning without concepts");
+        return refuse(map, CURATION_BALANCE, index, "association", err);
+    }
+    step->representation = keys.representation;
+    step->association = keys.association;
+    step->strength = keys.strength;
+    return finish_step(curation, map, place, keys.name, &step->name, NULL, err);
+}
+
 static enum status parse_steps(struct curation *curation, const struct yaml_tree *root,
                                struct error *err)
 {
     const struct yaml_tree *node;
-    enum status st = begin_list(curation, root, CURATION_DUPLICATES, sizeof *curation->duplicates,
-                                &node, &curation->duplicates, &curation->n_duplicates, err);
+    enum status st =
+        begin_list(curation, root, "duplicates", CURATION_MAX_STEPS, sizeof *curation->duplicates,
+                   &node, &curation->duplicates, &curation->n_duplicates, err);
 
     for (int i = 0; node != NULL && st == ST_OK; i++, node = node->next)
         st = parse_duplicates(curation, node, i, &curation->duplicates[i], err);
     if (st == ST_OK)
-        st = begin_list(curation, root, CURATION_MIX, sizeof *curation->mixes, &node,
+        st = begin_list(curation, root, "balance", CURATION_MAX_STEPS, sizeof *curation->balances,
+                        &node, &curation->balances, &curation->n_balances, err);
+    for (int i = 0; st == ST_OK && node != NULL; i++, node = node->next)
+        st = parse_balance(curation, node, i, &curation->balances[i], err);
+    if (st == ST_OK)
+        st = begin_list(curation, root, "mix", CURATION_MAX_STEPS, sizeof *curation->mixes, &node,
                         &curation->mixes, &curation->n_mixes, err);
-    else
-        return st;
-    for (int i = 0; node != NULL && st == ST_OK; i++, node = node->next)
+    for (int i = 0; st == ST_OK && node != NULL; i++, node = node->next)
         st = parse_mix(curation, node, i, &curation->mixes[i], err);
     return st;
 }

@@ -27,6 +27,16 @@ struct curation_duplicates {
     uint32_t best;       /* score of which the highest is kept; CURATION_NO_SCORE: the first */
 };
 
+/** One step that drops samples by lot, so that attributes occur as they should: balance.h. */
+struct curation_balance {
+    const char *name; /* "balance[0]", or as the user calls it */
+    size_t n_attributes, n_concepts;
+    struct rule *attributes; /* [n_attributes] which samples have it */
+    double *targets;         /* [n_attributes] */
+    struct rule *concepts;   /* [n_concepts] */
+    double representation, association, strength;
+};
+
 /** One step that brings the share of one kind of sample to what it should be. */
 struct curation_mix {
     const char *name;  /* "mix[0]", or as the user calls it */
@@ -63,6 +73,8 @@ struct curation {
     struct score_spec *scores; /* [n_scores], each once: what rule.score counts in */
     size_t n_duplicates;
     struct curation_duplicates *duplicates;
+    size_t n_balances;
+    struct curation_balance *balances;
     size_t n_mixes;
     struct curation_mix *mixes;
     size_t n_id_lists;

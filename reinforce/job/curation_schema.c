@@ -8,6 +8,8 @@
 #define TOP(field)       FIELD(struct curation, field)
 #define RULE(field)      FIELD(struct curation_rule_keys, field)
 #define DUPLICATE(field) FIELD(struct curation_duplicates_keys, field)
+#define ATTRIBUTE(field) FIELD(struct curation_attribute_keys, field)
+#define BALANCE(field)   FIELD(struct curation_balance_keys, field)
 #define MIX(field)       FIELD(struct curation_mix_keys, field)
 
 const struct job_option_name curation_score_names[] = {{"similarity", SCORE_SIMILARITY},
@@ -42,7 +44,7 @@ static const struct job_option_name alike_names[] = {{"content", CURATION_ALIKE_
 /* clang-format off: a table reads best with one entry a row and its sentence below */
 static const struct job_option top_options[] = {
     INT("seed", TOP(seed), "0", 0, INT64_MAX, true,
-        "Seeds what is dropped by lot (mix), together with the sample's uid."),
+        "Seeds what is dropped by lot (balance, mix), together with the sample's uid."),
     INT("threads", TOP(threads), "0", 0, 1024, false,
         "Threads that compare embeddings; 0: one for each processor."),
 };
@@ -121,6 +123,27 @@ static const struct job_option duplicates_options[] = {
          "of which is kept; default: the first in the dataset."),
 };
 
+static const struct job_option balance_options[] = {
+    TEXT("name", BALANCE(name), "", false, "What reports call the step; default: balance[0]."),
+    NODE("attributes", NULL, 1, "Whose shares are set; see below."),
+    NODE("concepts", "", 1,
+         "A list of rules: kinds of samples in which no attribute shall be more frequent or rarer "
+         "than its target."),
+    REAL("representation", BALANCE(representation), NULL, 0, 1, true,
+         "How far an attribute may stay from its target: |E[q (s - target)]|, where q is a "
+         "sample's probability to be kept and s whether it has the attribute."),
+    REAL("association", BALANCE(association), "", 0, 1, true,
+         "The same within a concept: |E[q (s - target) y]|; must be given with concepts."),
+    REAL("strength", BALANCE(strength), "1000000", 0, 1e12, true,
+         "Bound of the multipliers: a smaller one lets constraints go that cost too many samples."),
+};
+
+static const struct job_option attribute_options[] = {
+    REAL("target", ATTRIBUTE(target), NULL, 0, 1, true,
+         "The share that samples with the attribute shall have."),
+    NODE("which", NULL, 0, "A rule: which samples have the attribute."),
+};
+
 static const struct job_option mix_options[] = {
     TEXT("name", MIX(name), "", false, "What reports call the step; default: mix[0]."),
     REAL("share", MIX(share), NULL, 1e-9, 1 - 1e-9, true,
@@ -142,13 +165,22 @@ static const struct job_section sections[] = {
                              "A list of steps, one after the other, over what the rules have "
                              "kept: of samples that are alike one is kept.",
                              0, 0, 0, 0},
+    [CURATION_BALANCE] =
+        {"balance", balance_options, ARRAY_LEN(balance_options),
+         "A list of steps after those. Each gives every sample a probability to be "
+         "kept, changed as little as the constraints allow, and draws. Labels come "
+         "as rules, such as lists of ids.",
+         0, 0, 0, 0},
+    [CURATION_ATTRIBUTES] = {"balance.attributes", attribute_options, ARRAY_LEN(attribute_options),
+                             "Under `attributes`, a list.", 0, 0, 0, 0},
     [CURATION_MIX] = {"mix", mix_options, ARRAY_LEN(mix_options),
                       "A list of steps, last of all, each of which sets the share of one kind of "
                       "sample.",
                       0, 0, 0, 0},
 };
 
-const struct job_schema curation_schema = {sections, CURATION_N_SECTIONS, "docs/curate-file.md"};
+/* The attributes of a balance stand within it. */
+const struct job_schema curation_schema = {sections, CURATION_ATTRIBUTES, "docs/curate-file.md"};
 
 static const char introduction[] =
     "# The file of reinforce curate\n"
@@ -200,5 +232,7 @@ static const char introduction[] =
 
 enum status curation_write_reference(struct byte_buf *out, struct error *err)
 {
-    return job_reference_write(introduction, &curation_schema, out, err);
+    const struct job_schema all = {sections, CURATION_N_SECTIONS, curation_schema.page};
+
+    return job_reference_write(introduction, &all, out, err);
 }

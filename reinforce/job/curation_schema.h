@@ -23,6 +23,15 @@ struct curation_duplicates_keys {
     const char *teacher;
 };
 
+struct curation_balance_keys {
+    const char *name;
+    double representation, association, strength;
+};
+
+struct curation_attribute_keys {
+    double target;
+};
+
 struct curation_mix_keys {
     const char *name;
     double share;
@@ -35,7 +44,9 @@ enum curation_section {
     CURATION_OUTPUT,
     CURATION_KEEP,
     CURATION_DUPLICATES,
+    CURATION_BALANCE,
     CURATION_MIX,
+    CURATION_ATTRIBUTES, /* of a balance: no key by itself */
     CURATION_N_SECTIONS
 };
 

@@ -266,6 +266,18 @@ with tempfile.TemporaryDirectory() as tmp:
     _, kept, _ = curate(tmp, {"mix": [{"share": 0.9, "which": {"score": "words", "max": 1}, "best": {"score": "similarity"}}]})
     require(min(mean_cosine[u] for u in kept - one) >= max(mean_cosine[u] for u in everybody - one - kept), "not the best were kept")
 
+    # A balance: who is too many is thinned by lot, with the probability that the bound leaves.
+    p, target, bound = len(one) / len(samples), 0.2, 0.01
+    require(p > target + 0.1, f"{p:.2f} of the captions have one word: the balance has nothing to do")
+    rules = {"balance": [{"representation": bound, "attributes": [{"target": target, "which": {"score": "words", "max": 1}}]}]}
+    report, kept, drops = curate(tmp, {"seed": 5, **rules})
+    probability = ((1 - p) * target + bound) / (p * (1 - target))
+    require(not set(drops) - one and all(abs(d["score"] - probability) < 1e-6 for d in drops.values()), "others are thinned")
+    sigma = (len(one) * probability * (1 - probability)) ** 0.5
+    require(abs(len(kept & one) - len(one) * probability) < 4 * sigma, f"{len(kept & one)} of {len(one)} were kept")
+    require(curate(tmp, {"seed": 5, **rules})[1] == kept != curate(tmp, {"seed": 6, **rules})[1], "the lot is not the seed's")
+    require(report["steps"][0]["violation"] == 0, "the bound was not met")
+
     # A view: its shards are streams of the dataset's own bytes.
     report, kept, drops = curate(tmp, {"keep": [{"score": "similarity", "top": 0.6}]})
     seen = {}

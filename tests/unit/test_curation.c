@@ -26,6 +26,14 @@ static const char whole[] =
     "  - {by: content}\n"
     "  - {by: perceptual, bits: 4, best: {score: pixels}}\n"
     "  - {name: near, by: embedding, radius: 0.05, teacher: l, best: {score: similarity}}\n"
+    "balance:\n"
+    "  - representation: 0.01\n"
+    "    association: 0.02\n"
+    "    attributes:\n"
+    "      - {target: 0.5, which: {ids: b.npy}}\n"
+    "      - {target: 0.25, which: {score: words, max: 3}}\n"
+    "    concepts:\n"
+    "      - {score: similarity, top: 0.5}\n"
     "mix:\n"
     "  - {share: 0.9, which: {score: script, script: Latin, min: 0.5}}\n";
 
@@ -47,7 +55,7 @@ static void a_file_becomes_rules_over_distinct_scores(void **state)
     assert_string_equal(c->output.url, "view");
     assert_string_equal(c->text, whole);
     /* similarity of text stands in three places */
-    assert_int_equal(c->n_scores, 5);
+    assert_int_equal(c->n_scores, 6);
     assert_int_equal(c->keep.n_children, 3);
     const struct rule *first = &c->keep.children[0], *any = &c->keep.children[1];
     assert_int_equal(first->kind, RULE_SCORE);
@@ -64,7 +72,7 @@ static void a_file_becomes_rules_over_distinct_scores(void **state)
     assert_true(any->children[1].low == (double)-INFINITY);
     assert_int_equal(any->children[2].kind, RULE_NOT);
     assert_string_equal(any->children[2].children[0].name, "keep[1].any[2].not");
-    assert_int_equal(c->n_id_lists, 1);
+    assert_int_equal(c->n_id_lists, 2);
     assert_ptr_equal(c->id_lists[0].rule, any->children[2].children);
     assert_true(c->scores[c->keep.children[2].score].reference.bias == -16);
     assert_int_equal(c->n_duplicates, 3);
@@ -73,6 +81,11 @@ static void a_file_becomes_rules_over_distinct_scores(void **state)
     assert_int_equal(c->duplicates[1].bits, 4);
     assert_string_equal(c->duplicates[2].name, "near");
     assert_int_equal(c->duplicates[2].best, first->score);
+    assert_int_equal(c->n_balances, 1);
+    assert_int_equal(c->balances[0].n_attributes, 2);
+    assert_true(c->balances[0].targets[1] == 0.25 && c->balances[0].association == 0.02);
+    assert_string_equal(c->balances[0].attributes[1].name, "balance[0].attributes[1].which");
+    assert_string_equal(c->balances[0].concepts[0].name, "balance[0].concepts[0]");
     assert_int_equal(c->n_mixes, 1);
     assert_true(c->mixes[0].share == 0.9);
     assert_string_equal(c->mixes[0].which.name, "mix[0].which");
@@ -123,6 +136,19 @@ static void a_mistake_is_named_with_its_place_and_the_way_out(void **state)
          "without name and bounds"},
         {TOP "duplicates:\n  - {by: content, best: {caption: text}}\n", "duplicates[0].best",
          "needs a score"},
+        {TOP "balance:\n  - {representation: 0.1}\n", "balance[0].attributes", "is missing"},
+        {TOP "balance:\n  - {representation: 0.1, attributes: []}\n", "balance[0].attributes",
+         "needs a list"},
+        {TOP "balance:\n  - {representation: 0.1, attributes: [{target: 2}]}\n",
+         "balance[0].attributes[0].target", "2"},
+        {TOP "balance:\n  - {representation: 0.1, attributes: [{target: 0.5, whic: {ids: a}}]}\n",
+         "balance[0].attributes[0].whic", "did you mean \"which\""},
+        {TOP "balance:\n  - {attributes: [{target: 0.5, which: {ids: a}}]}\n",
+         "balance[0].representation", "is missing"},
+        {TOP "balance:\n  - {representation: 0, attributes: [{target: 0.5, which: {ids: a}}], "
+             "concepts: [{ids: b}]}\n",
+         "balance[0]", "must be given with concepts"},
+        {TOP "balance.attributes: []\n", "f.yaml:3:1", ""},
         {TOP "mix:\n  - {share: 0.9}\n", "mix[0].which", "is missing"},
         {TOP "mix:\n  - {share: 1, which: {score: words, min: 1}}\n", "mix[0].share", "1"},
         {TOP "mix:\n  - {share: 0.9, which: {score: words}}\n", "mix[0].which", "give min"},
