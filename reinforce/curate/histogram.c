@@ -97,7 +97,7 @@ static enum status write_bin(const struct histogram *h, size_t b, size_t most, s
     /* Whatever there is at all is one character. */
     size_t bar = (all * BAR_CHARACTERS + most - 1) / most;
     size_t kept = all > 0 ? (h->kept[b] * bar + all / 2) / all : 0;
-    enum status st = byte_buf_printf(out, err, "  %10.4g |", begin_of(h, b));
+    enum status st = byte_buf_printf(out, err, "  %10.5g |", begin_of(h, b));
 
     for (size_t i = 0; i < BAR_CHARACTERS && st == ST_OK; i++)
         st = byte_buf_append(out, i < kept ? "#" : i < bar ? "." : " ", 1, err);
@@ -192,8 +192,8 @@ static enum status write_panel(const struct histogram *h, size_t i, struct byte_
     if (st == ST_OK)
         st = byte_buf_printf(out, err,
                              "<path d=\"M%d %d h%d\" stroke=\"#333\"/>\n"
-                             "<text x=\"%d\" y=\"%d\">%.4g</text>\n"
-                             "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">%.4g</text>\n"
+                             "<text x=\"%d\" y=\"%d\">%.6g</text>\n"
+                             "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">%.6g</text>\n"
                              "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">%zu</text>\n"
                              "</g>\n",
                              LEFT, TOP + PLOT_HEIGHT, PLOT_WIDTH, LEFT, PANEL_HEIGHT - 12, h->low,
