@@ -5,6 +5,7 @@
 #include "reinforce/curate/duplicates.h"
 #include "worker/model_record.h"
 
+#include <assert.h>
 #include <unistd.h>
 
 static size_t n_threads(const struct curation *curation)
@@ -119,11 +120,13 @@ static enum status compare(struct curation_run *run, size_t step, struct evidenc
 
     switch (how->alike) {
     case CURATION_ALIKE_CONTENT:
+        assert(evidence->images.content != NULL); /* gather() has seen the step */
         st = arena_alloc(&run->arena, ranking->n * sizeof *keys, &keys, err);
         for (size_t r = 0; r < ranking->n && st == ST_OK; r++)
             keys[r] = evidence->images.content[ranking->rows[r]];
         return st == ST_OK ? duplicates_by_key(keys, ranking->n, found, &run->arena, err) : st;
     case CURATION_ALIKE_PERCEPTUAL:
+        assert(evidence->images.hashes != NULL);
         st = arena_alloc(&run->arena, ranking->n * sizeof *hashes, &hashes, err);
         for (size_t r = 0; r < ranking->n && st == ST_OK; r++)
             hashes[r] = evidence->images.hashes[ranking->rows[r]];
@@ -143,7 +146,7 @@ static enum status drop_step(struct curation_run *run, size_t step, struct evide
 {
     const struct curation_duplicates *how = &run->curation->duplicates[step];
     struct arena mark = run->arena;
-    struct duplicates found = {NULL};
+    struct duplicates found = {.of = NULL};
     struct curation_ranking ranking = {NULL, 0};
     enum status st = ST_OK;
 

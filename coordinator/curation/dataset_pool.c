@@ -11,7 +11,9 @@
 #define POOL_ARENA_BYTES ((size_t)1 << 42)
 #define MAX_UID_BYTES    ((size_t)1 << 40)
 
-enum { SCRATCH_BYTES = 64 << 20, MAX_ROWS = UINT32_MAX - 1, MAX_NAMES = 512 };
+#define MAX_ROWS ((size_t)UINT32_MAX - 1)
+
+enum { SCRATCH_BYTES = 64 << 20, MAX_NAMES = 512 };
 
 /* The names under `key` of the job's models, for messages and look-ups. */
 static bool names_hold(const struct output *out, const char *list, const char *key,
@@ -171,7 +173,7 @@ static enum status allocate(struct dataset_pool *pool, size_t n, struct error *e
 
     if (n > MAX_ROWS)
         return error_set(err, ST_INVALID, "the dataset has %zu samples; the limit is %zu", n,
-                         (size_t)MAX_ROWS);
+                         MAX_ROWS);
     pool->pool.n = n;
     st = arena_alloc(&pool->arena, n * sizeof *pool->pool.ids, &pool->pool.ids, err);
     if (st == ST_OK)

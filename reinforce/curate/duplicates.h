@@ -6,7 +6,7 @@
 
 #include "reinforce/curate/super_batch.h"
 
-enum { DUPLICATE_OF_NONE = UINT32_MAX };
+#define DUPLICATE_OF_NONE UINT32_MAX
 
 /** Which sample stands for which; both arrays are the caller's. */
 struct duplicates {

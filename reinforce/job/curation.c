@@ -157,7 +157,7 @@ static enum status parse_mix(struct curation *curation, const struct yaml_tree *
                              struct curation_mix *step, struct error *err)
 {
     const struct curation_place place = {"mix", index};
-    struct curation_mix_keys keys = {NULL};
+    struct curation_mix_keys keys = {.name = NULL};
     char which[64];
     enum status st = bind(node, node, CURATION_MIX, index, &keys, err);
 
@@ -178,7 +178,7 @@ static enum status parse_attribute(struct curation *curation, const struct yaml_
                                    struct error *err)
 {
     struct job_section section = curation_schema.sections[CURATION_ATTRIBUTES];
-    struct curation_attribute_keys keys = {0};
+    struct curation_attribute_keys keys = {.target = 0};
     char which[64];
     enum status st;
 
@@ -196,7 +196,7 @@ static enum status parse_balance(struct curation *curation, const struct yaml_tr
                                  struct curation_balance *step, struct error *err)
 {
     const struct curation_place place = {"balance", index};
-    struct curation_balance_keys keys = {NULL};
+    struct curation_balance_keys keys = {.name = NULL};
     char attributes[32], concepts[32];
     const struct yaml_tree *node;
     enum status st = bind(map, map, CURATION_BALANCE, index, &keys, err);

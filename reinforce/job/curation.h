@@ -15,7 +15,7 @@ enum curation_alike {
     CURATION_ALIKE_EMBEDDING = 2,  /* the image's embedding */
 };
 
-enum { CURATION_NO_SCORE = UINT32_MAX };
+#define CURATION_NO_SCORE UINT32_MAX
 
 /** One step that looks for duplicates among what is kept so far. */
 struct curation_duplicates {
