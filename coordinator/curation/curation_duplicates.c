@@ -6,14 +6,6 @@
 #include "worker/model_record.h"
 
 #include <assert.h>
-#include <unistd.h>
-
-static size_t n_threads(const struct curation *curation)
-{
-    long processors = sysconf(_SC_NPROCESSORS_ONLN);
-
-    return curation->threads > 0 ? (size_t)curation->threads : (size_t)MAX(processors, 1L);
-}
 
 /* What the steps that look for duplicates need of the images, and where it is put. */
 struct evidence {
@@ -52,6 +44,7 @@ static enum status want_embeddings(struct curation_run *run, size_t step, struct
         return st;
     for (size_t r = 0; r < evidence->ranked[step].n; r++)
         rank[evidence->ranked[step].rows[r]] = (uint32_t)r;
+    to->array = "image_emb";
     to->rank = rank;
     to->rows = evidence->scratch[step].memory;
     evidence->place[step] = evidence->images.n_embeddings++;
@@ -85,8 +78,8 @@ static enum status gather(struct curation_run *run, struct evidence *evidence, s
         return st;
     for (size_t row = 0; row < n; row++)
         wanted[row] = run->decisions[row] == CURATION_KEPT;
-    return dataset_images_read(run->out, &run->pool, wanted, n_threads(curation), &evidence->images,
-                               err);
+    return dataset_images_read(run->out, &run->pool, wanted, curation_n_threads(curation),
+                               &evidence->images, err);
 }
 
 /* Embeddings of rows that an earlier step has dropped are left out; order stays. */
@@ -136,7 +129,7 @@ static enum status compare(struct curation_run *run, size_t step, struct evidenc
     case CURATION_ALIKE_EMBEDDING:
         return duplicates_by_embedding(evidence->scratch[step].memory, ranking->n,
                                        evidence->embeddings[evidence->place[step]].dim, how->radius,
-                                       n_threads(run->curation), found, &run->arena, err);
+                                       curation_n_threads(run->curation), found, &run->arena, err);
     }
     return error_set(err, ST_INTERNAL, "unknown kind of duplicates %d", (int)how->alike);
 }
@@ -165,7 +158,7 @@ static enum status drop_step(struct curation_run *run, size_t step, struct evide
 
         if (found.of[r] == DUPLICATE_OF_NONE)
             continue;
-        curation_decide(run, row, CURATION_FIRST_STEP + step);
+        curation_decide(run, row, curation_decision(run->curation, CURATION_STEP_DUPLICATES, step));
         run->twins[row] = ranking.rows[found.of[r]];
         run->values[row] = found.distance[r];
     }

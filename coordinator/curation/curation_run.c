@@ -9,23 +9,58 @@
 
 #define RUN_ARENA_BYTES ((size_t)1 << 42) /* an address range */
 
-const char *curation_step_name(const struct curation *curation, size_t decision)
+size_t curation_decision(const struct curation *curation, enum curation_step_kind kind, size_t k)
 {
-    size_t step = decision - CURATION_FIRST_STEP;
+    const size_t counts[] = {[CURATION_STEP_DUPLICATES] = curation->n_duplicates,
+                             [CURATION_STEP_SELECT] = curation->has_select,
+                             [CURATION_STEP_BALANCE] = curation->n_balances};
+    size_t decision = CURATION_FIRST_STEP + k;
 
-    if (decision < CURATION_FIRST_STEP)
-        return "keep";
-    if (step < curation->n_duplicates)
-        return curation->duplicates[step].name;
-    step -= curation->n_duplicates;
-    if (step < curation->n_balances)
-        return curation->balances[step].name;
-    return curation->mixes[step - curation->n_balances].name;
+    for (size_t before = 0; before < (size_t)kind; before++)
+        decision += counts[before];
+    return decision;
+}
+
+enum curation_step_kind curation_step(const struct curation *curation, size_t decision, size_t *k)
+{
+    enum curation_step_kind kind = CURATION_STEP_DUPLICATES;
+
+    while (kind < CURATION_STEP_MIX &&
+           decision >= curation_decision(curation, (enum curation_step_kind)(kind + 1), 0))
+        kind = (enum curation_step_kind)(kind + 1);
+    *k = decision - curation_decision(curation, kind, 0);
+    return kind;
 }
 
 size_t curation_n_steps(const struct curation *curation)
 {
-    return curation->n_duplicates + curation->n_balances + curation->n_mixes;
+    return curation_decision(curation, CURATION_STEP_MIX, curation->n_mixes) - CURATION_FIRST_STEP;
+}
+
+const char *curation_step_name(const struct curation *curation, size_t decision)
+{
+    size_t k;
+
+    if (decision < CURATION_FIRST_STEP)
+        return "keep";
+    switch (curation_step(curation, decision, &k)) {
+    case CURATION_STEP_DUPLICATES:
+        return curation->duplicates[k].name;
+    case CURATION_STEP_SELECT:
+        return "select";
+    case CURATION_STEP_BALANCE:
+        return curation->balances[k].name;
+    case CURATION_STEP_MIX:
+        return curation->mixes[k].name;
+    }
+    return "";
+}
+
+size_t curation_n_threads(const struct curation *curation)
+{
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+
+    return curation->threads > 0 ? (size_t)curation->threads : (size_t)MAX(processors, 1L);
 }
 
 const struct rule *curation_run_rule(const struct curation_run *run, size_t row)
@@ -101,6 +136,8 @@ static enum status run_steps(struct curation_run *run, struct error *err)
 
     if (st == ST_OK && curation->n_duplicates > 0)
         st = curation_drop_duplicates(run, err);
+    if (st == ST_OK && curation->has_select)
+        st = curation_select(run, err);
     for (size_t k = 0; k < curation->n_balances && st == ST_OK; k++)
         st = curation_balance(run, k, err);
     for (size_t k = 0; k < curation->n_mixes && st == ST_OK; k++)

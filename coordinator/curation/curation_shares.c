@@ -66,7 +66,7 @@ enum status curation_balance(struct curation_run *run, size_t k, struct error *e
         /* uniform in [0, 1): 53 bits */
         if ((double)(draw(run, row, PHILOX_STAGE_BALANCE, k) >> 11) * 0x1p-53 < q[r])
             continue;
-        curation_decide(run, row, CURATION_FIRST_STEP + run->curation->n_duplicates + k);
+        curation_decide(run, row, curation_decision(run->curation, CURATION_STEP_BALANCE, k));
         run->values[row] = (float)q[r];
     }
     arena_rewind(&run->arena, &mark);
@@ -129,9 +129,7 @@ enum status curation_mix(struct curation_run *run, size_t k, struct error *err)
 
         if (seen[which]++ < keep[which])
             continue;
-        curation_decide(run, row,
-                        CURATION_FIRST_STEP + run->curation->n_duplicates +
-                            run->curation->n_balances + k);
+        curation_decide(run, row, curation_decision(run->curation, CURATION_STEP_MIX, k));
         run->values[row] = how->best == CURATION_NO_SCORE ? NAN : pool->scores[how->best][row];
     }
     arena_rewind(&run->arena, &mark);

@@ -20,6 +20,12 @@ void curation_decide(struct curation_run *run, size_t row, size_t decision);
 /** All steps of duplicates, after one pass over the shards. */
 NODISCARD enum status curation_drop_duplicates(struct curation_run *run, struct error *err);
 
+/** Threads to compute with. */
+size_t curation_n_threads(const struct curation *curation);
+
+/** The joint selection. */
+NODISCARD enum status curation_select(struct curation_run *run, struct error *err);
+
 /** Balance k, mix k. */
 NODISCARD enum status curation_balance(struct curation_run *run, size_t k, struct error *err);
 NODISCARD enum status curation_mix(struct curation_run *run, size_t k, struct error *err);

@@ -40,17 +40,17 @@ static float value_at(const struct record_embedding *from, size_t i)
     return value;
 }
 
-/* The unit mean of the views' rows, summed in double in the order of the views. */
-static enum status mean_view(const struct record *record, const struct dataset_embeddings *to,
-                             float *row, struct error *err)
+/* The unit mean of an array's rows, summed in double in their order. */
+static enum status mean_row(const struct record *record, const struct dataset_embeddings *to,
+                            float *row, struct error *err)
 {
-    const struct record_embedding *from = record_find_embedding(record, "image_emb");
+    const struct record_embedding *from = record_find_embedding(record, to->array);
     double norm = 0;
 
     if (from == NULL || from->rows == 0)
-        return error_set(err, ST_NOT_FOUND, "has no image_emb");
+        return error_set(err, ST_NOT_FOUND, "has no %s", to->array);
     if (from->dim < to->first + to->dim)
-        return error_set(err, ST_CORRUPT, "image_emb has %zu columns, the teacher's end at %zu",
+        return error_set(err, ST_CORRUPT, "%s has %zu columns, the teacher's end at %zu", to->array,
                          from->dim, to->first + to->dim);
     for (size_t d = 0; d < to->dim; d++) {
         double sum = 0;
@@ -85,7 +85,7 @@ static enum status take_record(const struct pass *pass, size_t row, const struct
     for (size_t e = 0; e < images->n_embeddings && st == ST_OK; e++) {
         const struct dataset_embeddings *to = &images->embeddings[e];
 
-        st = mean_view(record, to, to->rows + (size_t)to->rank[row] * to->dim, err);
+        st = mean_row(record, to, to->rows + (size_t)to->rank[row] * to->dim, err);
     }
     return st;
 }

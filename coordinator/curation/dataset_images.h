@@ -6,9 +6,10 @@
 
 /** Embeddings under one teacher, each put where its sample ranks. */
 struct dataset_embeddings {
+    const char *array;    /* "image_emb", "text_emb", "syn_text_emb" */
     size_t first, dim;    /* columns of a stored row: model_record_teacher() */
     const uint32_t *rank; /* [n] of every row that is wanted */
-    float *rows;          /* [ranks, dim] out: unit mean over the sample's views */
+    float *rows;          /* [ranks, dim] out: unit mean over the array's rows */
 };
 
 /** What is wanted of every sample; plain data, memory is the caller's. */

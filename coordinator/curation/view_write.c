@@ -83,29 +83,39 @@ static json_t *drop_by_step(const struct curation_run *run, size_t row)
         [CURATION_ALIKE_EMBEDDING] = "cosine distance of embeddings",
     };
     const struct curation *curation = run->curation;
-    size_t decision = run->decisions[row], step = decision - CURATION_FIRST_STEP;
+    size_t decision = run->decisions[row], k;
     const char *name = curation_step_name(curation, decision);
-    const struct curation_mix *how;
-    json_t *object;
+    const struct curation_duplicates *duplicates;
+    json_t *object = json_pack("{s:s}", "rule", name);
 
-    if (step < curation->n_duplicates) {
-        const struct curation_duplicates *duplicates = &curation->duplicates[step];
-        double most =
-            duplicates->alike == CURATION_ALIKE_EMBEDDING ? duplicates->radius : duplicates->bits;
-
-        return json_pack("{s:s, s:s, s:s, s:o, s:f, s:o}", "rule", name, "verdict", "duplicate",
-                         "of", distances[duplicates->alike], "score", number(run->values[row]),
-                         "threshold", most, "kept", text_of(run, run->twins[row]));
-    }
-    step -= curation->n_duplicates;
-    if (step < curation->n_balances)
-        return json_pack("{s:s, s:s, s:s, s:o}", "rule", name, "verdict", "balance", "of",
-                         "probability to be kept", "score", number(run->values[row]));
-    how = &curation->mixes[step - curation->n_balances];
-    object = json_pack("{s:s, s:s}", "rule", name, "verdict", "surplus");
-    if (how->best != CURATION_NO_SCORE) {
-        (void)json_object_set_new(object, "of", score_name(run, how->best));
+    switch (curation_step(curation, decision, &k)) {
+    case CURATION_STEP_DUPLICATES:
+        duplicates = &curation->duplicates[k];
+        (void)json_object_update_new(
+            object,
+            json_pack("{s:s, s:s, s:o, s:f, s:o}", "verdict", "duplicate", "of",
+                      distances[duplicates->alike], "score", number(run->values[row]), "threshold",
+                      duplicates->alike == CURATION_ALIKE_EMBEDDING ? duplicates->radius
+                                                                    : duplicates->bits,
+                      "kept", text_of(run, run->twins[row])));
+        break;
+    case CURATION_STEP_SELECT:
+        (void)json_object_update_new(object, json_pack("{s:s, s:s, s:o}", "verdict", "not_selected",
+                                                       "of", "score by itself", "score",
+                                                       number(run->values[row])));
+        break;
+    case CURATION_STEP_BALANCE:
+        (void)json_object_update_new(object, json_pack("{s:s, s:s, s:o}", "verdict", "balance",
+                                                       "of", "probability to be kept", "score",
+                                                       number(run->values[row])));
+        break;
+    case CURATION_STEP_MIX:
+        (void)json_object_set_new(object, "verdict", json_string("surplus"));
+        if (curation->mixes[k].best == CURATION_NO_SCORE)
+            break;
+        (void)json_object_set_new(object, "of", score_name(run, curation->mixes[k].best));
         (void)json_object_set_new(object, "score", number(run->values[row]));
+        break;
     }
     return object;
 }
@@ -262,14 +272,13 @@ json_t *view_summary(const struct curation_run *run)
 
     for (size_t k = 0; k < curation->keep.n_children; k++)
         (void)json_array_append_new(rules, rule_json(run, &curation->keep.children[k]));
-    for (size_t k = 0; k < curation_n_steps(curation); k++) {
-        size_t b = k - curation->n_duplicates; /* wraps around before them */
-        json_t *step =
-            json_pack("{s:s, s:I}", "name", curation_step_name(curation, CURATION_FIRST_STEP + k),
-                      "dropped", (json_int_t)run->counts[CURATION_FIRST_STEP + k]);
+    for (size_t i = 0; i < curation_n_steps(curation); i++) {
+        size_t decision = CURATION_FIRST_STEP + i, k;
+        json_t *step = json_pack("{s:s, s:I}", "name", curation_step_name(curation, decision),
+                                 "dropped", (json_int_t)run->counts[decision]);
 
-        if (b < curation->n_balances)
-            (void)json_object_set_new(step, "violation", json_real(run->violations[b]));
+        if (curation_step(curation, decision, &k) == CURATION_STEP_BALANCE)
+            (void)json_object_set_new(step, "violation", json_real(run->violations[k]));
         (void)json_array_append_new(steps, step);
     }
     return json_pack("{s:I, s:I, s:I, s:o, s:o}", "samples", (json_int_t)run->pool.pool.n, "kept",

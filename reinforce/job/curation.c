@@ -172,6 +172,44 @@ static enum status parse_mix(struct curation *curation, const struct yaml_tree *
                : st;
 }
 
+static enum status check_model(const struct yaml_tree *node, const char *role, bool wanted,
+                               const struct score_model *model, struct error *err)
+{
+    bool given = model->teacher != NULL || !isnan(model->scale) || !isnan(model->bias);
+    bool whole = model->teacher != NULL && !isnan(model->scale) && !isnan(model->bias);
+
+    if (!wanted && given)
+        (void)error_set(err, ST_INVALID, "has no meaning for this criterion");
+    else if (wanted && !whole)
+        (void)error_set(err, ST_INVALID,
+                        "must be given for this criterion, with %s_scale and "
+                        "%s_bias",
+                        role, role);
+    else
+        return ST_OK;
+    return refuse(node, CURATION_SELECT, -1, role, err);
+}
+
+static enum status parse_select(struct curation *curation, const struct yaml_tree *root,
+                                struct error *err)
+{
+    const struct yaml_tree *node = yaml_tree_find(root, "select");
+    const struct curation_select *how = &curation->select;
+    enum status st;
+
+    if (node == NULL || node->kind == YAML_TREE_NULL)
+        return ST_OK;
+    curation->has_select = true;
+    st = bind_section(root, CURATION_SELECT, curation, err);
+    if (st == ST_OK)
+        st = check_model(node, "learner", how->criterion != SELECT_EASY_REFERENCE, &how->learner,
+                         err);
+    if (st == ST_OK)
+        st = check_model(node, "reference", how->criterion != SELECT_HARD_LEARNER, &how->reference,
+                         err);
+    return st;
+}
+
 /* One of a balance's attributes, or of its concepts, at "balance[0].attributes[1]". */
 static enum status parse_attribute(struct curation *curation, const struct yaml_tree *node,
                                    struct curation_place place, struct rule *rule, double *target,
@@ -249,6 +287,8 @@ static enum status parse_steps(struct curation *curation, const struct yaml_tree
 
     for (int i = 0; node != NULL && st == ST_OK; i++, node = node->next)
         st = parse_duplicates(curation, node, i, &curation->duplicates[i], err);
+    if (st == ST_OK)
+        st = parse_select(curation, root, err);
     if (st == ST_OK)
         st = begin_list(curation, root, "balance", CURATION_MAX_STEPS, sizeof *curation->balances,
                         &node, &curation->balances, &curation->n_balances, err);

@@ -4,6 +4,7 @@
 #define REINFORCE_JOB_CURATION_H
 
 #include "reinforce/curate/rules.h"
+#include "reinforce/curate/selection_options.h"
 #include "reinforce/job/job.h"
 
 enum { CURATION_MAX_SCORES = 64, CURATION_MAX_ID_LISTS = 64, CURATION_MAX_STEPS = 16 };
@@ -25,6 +26,17 @@ struct curation_duplicates {
     double radius;       /* embedding: largest cosine distance */
     const char *teacher; /* embedding: whose */
     uint32_t best;       /* score of which the highest is kept; CURATION_NO_SCORE: the first */
+};
+
+/** The step that selects jointly, super-batch by super-batch: selection.h. */
+struct curation_select {
+    enum selection_criterion criterion;
+    struct score_model learner, reference; /* teacher NULL: not read */
+    const char *caption;                   /* column: the mean of its embeddings */
+    double keep;                           /* share of each super-batch */
+    int64_t super_batch, chunks;
+    double gain;
+    bool top_k;
 };
 
 /** One step that drops samples by lot, so that attributes occur as they should: balance.h. */
@@ -73,6 +85,8 @@ struct curation {
     struct score_spec *scores; /* [n_scores], each once: what rule.score counts in */
     size_t n_duplicates;
     struct curation_duplicates *duplicates;
+    bool has_select;
+    struct curation_select select;
     size_t n_balances;
     struct curation_balance *balances;
     size_t n_mixes;

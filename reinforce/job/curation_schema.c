@@ -7,6 +7,7 @@
 
 #define TOP(field)       FIELD(struct curation, field)
 #define RULE(field)      FIELD(struct curation_rule_keys, field)
+#define SELECT(field)    FIELD(struct curation, select.field)
 #define DUPLICATE(field) FIELD(struct curation_duplicates_keys, field)
 #define ATTRIBUTE(field) FIELD(struct curation_attribute_keys, field)
 #define BALANCE(field)   FIELD(struct curation_balance_keys, field)
@@ -41,10 +42,15 @@ static const struct job_option_name alike_names[] = {{"content", CURATION_ALIKE_
         key, JOB_OPTION_NODE, true, 0, 0, value, 0, is_list, 0, 0, NULL, help                      \
     }
 
+static const struct job_option_name criterion_names[] = {{"learnability", SELECT_LEARNABILITY},
+                                                         {"easy_reference", SELECT_EASY_REFERENCE},
+                                                         {"hard_learner", SELECT_HARD_LEARNER},
+                                                         {NULL, 0}};
+
 /* clang-format off: a table reads best with one entry a row and its sentence below */
 static const struct job_option top_options[] = {
     INT("seed", TOP(seed), "0", 0, INT64_MAX, true,
-        "Seeds what is dropped by lot (balance, mix), together with the sample's uid."),
+        "Seeds what is drawn by lot (select, balance, mix), together with the sample's uid."),
     INT("threads", TOP(threads), "0", 0, 1024, false,
         "Threads that compare embeddings; 0: one for each processor."),
 };
@@ -123,6 +129,32 @@ static const struct job_option duplicates_options[] = {
          "of which is kept; default: the first in the dataset."),
 };
 
+static const struct job_option select_options[] = {
+    REAL("keep", SELECT(keep), NULL, 1e-9, 1, true, "The share of each super-batch that is kept."),
+    ENUM("criterion", SELECT(criterion), "learnability", criterion_names, true,
+         "learnability (the learner's loss less the reference's), easy_reference (the reference's "
+         "loss is low), hard_learner (the learner's is high)."),
+    TEXT("learner", SELECT(learner.teacher), "", true,
+         "The teacher that is to learn; not for easy_reference."),
+    REAL("learner_scale", SELECT(learner.scale), "", -1e6, 1e6, true,
+         "As in learnability: logit = scale * cosine + bias."),
+    REAL("learner_bias", SELECT(learner.bias), "", -1e6, 1e6, true, "See above."),
+    TEXT("reference", SELECT(reference.teacher), "", true,
+         "The teacher that knows; not for hard_learner."),
+    REAL("reference_scale", SELECT(reference.scale), "", -1e6, 1e6, true, "See above."),
+    REAL("reference_bias", SELECT(reference.bias), "", -1e6, 1e6, true, "See above."),
+    TEXT("caption", SELECT(caption), "text", true,
+         "text, or a captioner's column, of whose embeddings the mean is taken."),
+    INT("super_batch", SELECT(super_batch), "65536", 2, 1 << 20, true,
+        "Samples that are weighed against each other: so many that follow each other in the "
+        "dataset."),
+    INT("chunks", SELECT(chunks), "16", 1, 65534, true,
+        "How many draws a super-batch's selection takes; 1: each sample by itself."),
+    REAL("gain", SELECT(gain), "1.0", 0, 1e6, true,
+         "Draws are in proportion to e^(gain * score); 0: uniform."),
+    BOOL("top_k", SELECT(top_k), "false", true, "The highest scores instead of a draw."),
+};
+
 static const struct job_option balance_options[] = {
     TEXT("name", BALANCE(name), "", false, "What reports call the step; default: balance[0]."),
     NODE("attributes", NULL, 1, "Whose shares are set; see below."),
@@ -165,6 +197,10 @@ static const struct job_section sections[] = {
                              "A list of steps, one after the other, over what the rules have "
                              "kept: of samples that are alike one is kept.",
                              0, 0, 0, 0},
+    [CURATION_SELECT] = SECTION("select", select_options,
+                                "A step after those, which selects jointly: a sample's score "
+                                "counts what was selected before it (JEST and ACID, with a frozen "
+                                "learner). It reads embeddings of images and captions."),
     [CURATION_BALANCE] =
         {"balance", balance_options, ARRAY_LEN(balance_options),
          "A list of steps after those. Each gives every sample a probability to be "

@@ -44,6 +44,7 @@ enum curation_section {
     CURATION_OUTPUT,
     CURATION_KEEP,
     CURATION_DUPLICATES,
+    CURATION_SELECT,
     CURATION_BALANCE,
     CURATION_MIX,
     CURATION_ATTRIBUTES, /* of a balance: no key by itself */

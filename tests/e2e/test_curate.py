@@ -256,6 +256,31 @@ with tempfile.TemporaryDirectory() as tmp:
     near = greedily([u for u in left if u not in content], lambda a, b: apart[at[a], at[b]], radius)
     require({u: d["kept"] for u, d in drops.items() if "kept" in d} == {**content, **near}, "steps do not follow each other")
 
+    # Joint selection, super-batch by super-batch, as JEST has it: greedily, by brute force on all pairs.
+    def unit(array, at, width):
+        rows = np.array([np.load(io.BytesIO(records[u]["npz"]))[array].astype(float)[:, at:at + width].mean(0) for u in order])
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    def pair_losses(at, width, scale, bias):
+        x = scale * unit("image_emb", at, width) @ unit("text_emb", at, width).T + bias
+        return np.where(np.eye(len(x), dtype=bool), softplus(-x), softplus(x))
+
+    score = pair_losses(0, first, *LEARNER) - pair_losses(first, models[1]["dim"], *REFERENCE)
+    want, batch, chunks = set(), 100, 4
+    for begin in range(0, len(order), batch):
+        s = score[begin:begin + batch, begin:begin + batch]
+        gains, chosen = s.diagonal().copy(), []
+        for chunk in range(chunks):
+            left = [i for i in np.argsort(-gains, kind="stable") if i not in chosen]
+            n = len(s) // 2 // chunks if chunk < chunks - 1 else len(s) // 2 - len(chosen)
+            gains += (s[:, left[:n]] + s[left[:n], :].T).sum(1)
+            chosen += left[:n]
+        want |= {order[begin + i] for i in chosen}
+    select = {"keep": 0.5, "super_batch": batch, "chunks": chunks, "top_k": True, "learner": "clip-a", "learner_scale": LEARNER[0],
+              "learner_bias": LEARNER[1], "reference": "clip-b", "reference_scale": REFERENCE[0], "reference_bias": REFERENCE[1]}
+    _, _, drops = keeps(tmp, {"select": select}, want, "joint selection")
+    require(all(abs(d["score"] - score[order.index(u), order.index(u)]) < 1e-3 for u, d in drops.items()), "a score is wrong")
+
     # A share: nine in ten of those kept have one word.
     _, kept, drops = curate(tmp, {"seed": 3, "mix": [{"share": 0.9, "which": {"score": "words", "max": 1}}]})
     one = {u for u in everybody if words[u] == 1}

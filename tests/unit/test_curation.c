@@ -26,6 +26,8 @@ static const char whole[] =
     "  - {by: content}\n"
     "  - {by: perceptual, bits: 4, best: {score: pixels}}\n"
     "  - {name: near, by: embedding, radius: 0.05, teacher: l, best: {score: similarity}}\n"
+    "select: {keep: 0.5, learner: s, learner_scale: 10, learner_bias: -8, reference: l,\n"
+    "         reference_scale: 20, reference_bias: -16}\n"
     "balance:\n"
     "  - representation: 0.01\n"
     "    association: 0.02\n"
@@ -81,6 +83,9 @@ static void a_file_becomes_rules_over_distinct_scores(void **state)
     assert_int_equal(c->duplicates[1].bits, 4);
     assert_string_equal(c->duplicates[2].name, "near");
     assert_int_equal(c->duplicates[2].best, first->score);
+    assert_true(c->has_select && c->select.keep == 0.5 && c->select.reference.scale == 20);
+    assert_int_equal(c->select.super_batch, 65536);
+    assert_int_equal(c->select.chunks, 16);
     assert_int_equal(c->n_balances, 1);
     assert_int_equal(c->balances[0].n_attributes, 2);
     assert_true(c->balances[0].targets[1] == 0.25 && c->balances[0].association == 0.02);
@@ -136,6 +141,11 @@ static void a_mistake_is_named_with_its_place_and_the_way_out(void **state)
          "without name and bounds"},
         {TOP "duplicates:\n  - {by: content, best: {caption: text}}\n", "duplicates[0].best",
          "needs a score"},
+        {TOP "select: {learner: a}\n", "select.keep", "is missing"},
+        {TOP "select: []\n", "f.yaml:3:1: select", "keys and values are expected"},
+        {TOP "select: {keep: 0.5, learner: a}\n", "select.learner", "with learner_scale and"},
+        {TOP "select: {keep: 0.5, criterion: easy_reference, learner: a}\n", "select.learner",
+         "has no meaning for this criterion"},
         {TOP "balance:\n  - {representation: 0.1}\n", "balance[0].attributes", "is missing"},
         {TOP "balance:\n  - {representation: 0.1, attributes: []}\n", "balance[0].attributes",
          "needs a list"},
