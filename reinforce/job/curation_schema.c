@@ -121,7 +121,8 @@ static const struct job_option duplicates_options[] = {
          "image), embedding (a teacher's embedding of the image, the mean over its views)."),
     INT("bits", DUPLICATE(bits), "0", 0, 15, true, "perceptual: of 64 bits, how many may differ."),
     REAL("radius", DUPLICATE(radius), "", 0, 2, true,
-         "embedding: largest cosine distance, 1 - cosine; must be given."),
+         "embedding: largest cosine distance, 1 - cosine; must be given. Equal embeddings may be "
+         "1e-6 apart by rounding."),
     TEXT("teacher", DUPLICATE(teacher), "", true,
          "embedding: the teacher by its name in the job; default: its only one."),
     NODE("best", "", 0,
