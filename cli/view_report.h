@@ -4,7 +4,7 @@
 
 #include "coordinator/curation/view.h"
 
-/** Prints what the view at `url` came to, or with `json` its view.json. */
+/** Prints what the view at `url` came to, or with `json` what it says of itself. */
 NODISCARD enum status view_report_print(const struct view *view, const char *url, bool json,
                                         struct error *err);
 

@@ -2,6 +2,7 @@
 
 #include "storage/format/dataset.h"
 #include "storage/format/folder.h"
+#include "storage/format/side_files.h"
 
 #include <inttypes.h>
 
@@ -100,6 +101,9 @@ static enum status survey_object(void *ctx, const struct object_info *info, stru
     struct survey *survey = ctx;
     const char *format;
 
+    if (strcmp(info->key, SIDE_FILES_VIEW) == 0)
+        return error_set(err, ST_INVALID,
+                         "is a view of a dataset, which a job cannot read; name the dataset");
     if (strncmp(info->key, "_reinforce/", 11) == 0)
         return ST_OK;
     format = input_format(info->key);

@@ -186,6 +186,11 @@ static enum status add_manifest_line(struct url_list *list, const char *url, siz
 
     if (st != ST_OK)
         return st;
+    if (json_object_get(object, "kept") != NULL) {
+        json_decref(object);
+        return error_set(err, ST_INVALID,
+                         "is of a view of a dataset, which a job cannot read; name the dataset");
+    }
     name = json_string_value(json_object_get(object, "object"));
     if (name == NULL) { /* as RayGen writes it */
         name = json_string_value(json_object_get(object, "shard"));

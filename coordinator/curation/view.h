@@ -4,9 +4,11 @@
 #define REINFORCE_COORDINATOR_CURATION_VIEW_H
 
 #include "coordinator/curation/curation_run.h"
+#include "storage/format/side_files.h"
 
 /*
- *     view.json       {"dataset": URL, "config_digest": ..., "samples": ..., "kept": ..., "rules":
+ *     _reinforce/view.json
+ *                     {"dataset": URL, "config_digest": ..., "samples": ..., "kept": ..., "rules":
  *                     [...], "steps": [...], "curation": the file's text}; written last: without it
  *                     there is no view
  *     manifest.jsonl  a line per shard of the dataset: {"shard": "00000000", "num_uids": kept,
@@ -19,7 +21,7 @@
  *                     "of", "score", "threshold"}, and where they say more, "because": all that
  *                     decided, and "kept": the uid of the sample that it is a duplicate of
  */
-#define VIEW_KEY          "view.json"
+#define VIEW_KEY          SIDE_FILES_VIEW
 #define VIEW_MANIFEST_KEY "manifest.jsonl"
 #define VIEW_SIZES_KEY    "sizes.json"
 #define VIEW_IDS_KEY      "kept.npy"
@@ -39,7 +41,7 @@ NODISCARD enum status view_write(const struct curation_run *run, const char *dat
 /** A view as it is read; plain data but for what it owns. */
 struct view {
     struct object_store *store;
-    json_t *about;           /* view.json */
+    json_t *about;           /* VIEW_KEY */
     const char *dataset;     /* of it */
     struct bytes_view lines; /* manifest.jsonl */
     struct arena arena;

@@ -6,7 +6,8 @@
 #include "reinforce/base/bytes.h"
 #include "reinforce/image/augment.h"
 
-#define SIDE_FILES_MANIFEST "manifest.jsonl" /* the one whose name could be a shard's */
+#define SIDE_FILES_MANIFEST "manifest.jsonl"       /* the one whose name could be a shard's */
+#define SIDE_FILES_VIEW     "_reinforce/view.json" /* there is no dataset but a view of one */
 
 /** One finished shard. Strings are borrowed. */
 struct side_shard {

@@ -333,6 +333,10 @@ with tempfile.TemporaryDirectory() as tmp:
         tar.write(b"x")
     require("00000001.tar is not what the view was made of" in reinforce("verify", tmp / "view", check=(1,)).stdout, "verify")
 
+    for url in ("view", "view/manifest.jsonl"):
+        job = write_job(tmp / "again.yaml", tmp / url, tmp / "again")
+        require("a view of a dataset" in reinforce("run", job, check=(2,)).stderr, f"a job reads {url}")
+
     # Looking only.
     shutil.rmtree(tmp / "view")
     report = curate(tmp, {"keep": [{"score": "similarity", "top": 0.6}]}, "--dry-run", "--histogram", tmp / "spread.svg")

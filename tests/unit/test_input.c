@@ -133,6 +133,7 @@ static void a_broken_manifest_is_refused_by_line(void **state)
         {"manifest.jsonl", "{\"shard\": \"00\"}\n{}\n", "no \"object\"", "line 2"},
         {"manifest.jsonl", "{\"shard\": \"00\"\n", "", "line 1"},
         {"manifest.jsonl", "", "names no shards", ""},
+        {"manifest.jsonl", "{\"object\": \"00.tar\", \"kept\": \"AQ==\"}\n", "a view", "line 1"},
         {"info.json", "{\"name\": \"x\"}", "no object \"lengths\"", "manifest"},
         {"info.json", "name\nlengths\n", "", "manifest"}, /* as RayGen has released it */
     };
