@@ -2,6 +2,7 @@
 
 #include "coordinator/curation/curation_steps.h"
 #include "reinforce/curate/duplicates.h"
+#include "worker/model_record.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -145,6 +146,43 @@ static enum status run_steps(struct curation_run *run, struct error *err)
     return st;
 }
 
+/* What the file leaves open of a model, from the dataset's own record. */
+static enum status complete(const struct output *out, struct score_model *model, const char *role,
+                            struct error *err)
+{
+    struct model_teacher teacher;
+    enum status st;
+
+    if (model->teacher == NULL || (!isnan(model->scale) && !isnan(model->bias)))
+        return ST_OK;
+    st = model_record_teacher(out->store, model->teacher, &teacher, err);
+    if (st == ST_OK && isnan(model->bias) && teacher.logit_bias == 0)
+        st = error_set(err, ST_INVALID,
+                       "%s_bias must be given: teacher \"%s\" has none, as it was not trained with "
+                       "a sigmoid loss",
+                       role, model->teacher);
+    if (isnan(model->scale))
+        model->scale = (double)teacher.logit_scale;
+    if (isnan(model->bias))
+        model->bias = (double)teacher.logit_bias;
+    return st;
+}
+
+static enum status complete_models(struct curation *curation, const struct output *out,
+                                   struct error *err)
+{
+    enum status st = complete(out, &curation->select.learner, "learner", err);
+
+    if (st == ST_OK)
+        st = complete(out, &curation->select.reference, "reference", err);
+    for (size_t i = 0; i < curation->n_scores && st == ST_OK; i++) {
+        st = complete(out, &curation->scores[i].learner, "learner", err);
+        if (st == ST_OK)
+            st = complete(out, &curation->scores[i].reference, "reference", err);
+    }
+    return st;
+}
+
 enum status curation_run(struct curation_run *run, struct curation *curation, struct output *out,
                          struct error *err)
 {
@@ -155,7 +193,9 @@ enum status curation_run(struct curation_run *run, struct curation *curation, st
     run->curation = curation;
     run->out = out;
     arena_init(&run->arena, RUN_ARENA_BYTES);
-    st = dataset_pool_read(out, curation->scores, curation->n_scores, &run->pool, err);
+    st = complete_models(curation, out, err);
+    if (st == ST_OK)
+        st = dataset_pool_read(out, curation->scores, curation->n_scores, &run->pool, err);
     n = run->pool.pool.n;
     if (st == ST_OK)
         st = arena_calloc(&run->arena, n, sizeof *run->decisions, &run->decisions, err);

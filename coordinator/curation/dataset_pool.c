@@ -38,42 +38,17 @@ static bool names_hold(const struct output *out, const char *list, const char *k
     return found;
 }
 
-enum status dataset_teacher(const struct output *out, const char *name, size_t *index,
-                            struct error *err)
-{
-    const json_t *teachers = json_object_get(out->config, "teachers");
-    char names[MAX_NAMES];
-
-    if (name == NULL && json_array_size(teachers) == 1) {
-        *index = 0;
-        return ST_OK;
-    }
-    for (*index = 0; name != NULL && *index < json_array_size(teachers); ++*index) {
-        const char *text =
-            json_string_value(json_object_get(json_array_get(teachers, *index), "name"));
-
-        if (text != NULL && strcmp(text, name) == 0)
-            return ST_OK;
-    }
-    (void)names_hold(out, "teachers", "name", "", names);
-    if (name == NULL)
-        return error_set(err, ST_INVALID, "the dataset has %zu teachers: name one of %s",
-                         json_array_size(teachers), names[0] != '\0' ? names : "(none)");
-    return error_set(err, ST_INVALID, "the dataset has no teacher \"%s\"; it has %s", name,
-                     names[0] != '\0' ? names : "none");
-}
-
 static enum status check_spec(const struct output *out, const struct score_spec *spec,
                               struct error *err)
 {
     const char *const teachers[] = {spec->teacher, spec->learner.teacher, spec->reference.teacher};
     char names[MAX_NAMES];
     enum status st = ST_OK;
-    size_t ignored;
 
     for (size_t i = 0; i < ARRAY_LEN(teachers) && st == ST_OK; i++)
-        if (teachers[i] != NULL)
-            st = dataset_teacher(out, teachers[i], &ignored, err);
+        if (teachers[i] != NULL && !names_hold(out, "teachers", "name", teachers[i], names))
+            st = error_set(err, ST_INVALID, "the dataset has no teacher \"%s\"; it has %s",
+                           teachers[i], names[0] != '\0' ? names : "none");
     if (st == ST_OK && spec->kind == SCORE_SIMILARITY &&
         json_array_size(json_object_get(out->config, "teachers")) == 0)
         st = error_set(err, ST_INVALID, "the dataset has no teachers and so no similarities");

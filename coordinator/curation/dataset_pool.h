@@ -42,9 +42,4 @@ struct bytes_view dataset_pool_uid(const struct dataset_pool *pool, size_t row);
 /** The shard that a row belongs to. */
 const struct dataset_shard *dataset_pool_shard(const struct dataset_pool *pool, size_t row);
 
-/** Place of a teacher among the job's, or ST_INVALID with those there are. `name` NULL: the only
- * one. */
-NODISCARD enum status dataset_teacher(const struct output *out, const char *name, size_t *index,
-                                      struct error *err);
-
 #endif

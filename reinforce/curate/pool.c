@@ -1,5 +1,6 @@
 #include "reinforce/curate/pool.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -13,9 +14,15 @@ static bool same_text(const char *a, const char *b)
     return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
 }
 
+static bool same_number(double a, double b)
+{
+    return a == b || (isnan(a) && isnan(b));
+}
+
 static bool same_model(const struct score_model *a, const struct score_model *b)
 {
-    return same_text(a->teacher, b->teacher) && a->scale == b->scale && a->bias == b->bias;
+    return same_text(a->teacher, b->teacher) && same_number(a->scale, b->scale) &&
+           same_number(a->bias, b->bias);
 }
 
 bool score_spec_equal(const struct score_spec *a, const struct score_spec *b)

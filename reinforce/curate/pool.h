@@ -32,7 +32,7 @@ enum score_take {
 /** A model as a sigmoid loss sees it: logit = scale * cosine + bias. */
 struct score_model {
     const char *teacher;
-    double scale, bias;
+    double scale, bias; /* NaN: as the model itself has it */
 };
 
 /** One score; strings are borrowed. Fields that its kind does not look at are zero. */

@@ -176,15 +176,11 @@ static enum status check_model(const struct yaml_tree *node, const char *role, b
                                const struct score_model *model, struct error *err)
 {
     bool given = model->teacher != NULL || !isnan(model->scale) || !isnan(model->bias);
-    bool whole = model->teacher != NULL && !isnan(model->scale) && !isnan(model->bias);
 
     if (!wanted && given)
         (void)error_set(err, ST_INVALID, "has no meaning for this criterion");
-    else if (wanted && !whole)
-        (void)error_set(err, ST_INVALID,
-                        "must be given for this criterion, with %s_scale and "
-                        "%s_bias",
-                        role, role);
+    else if (wanted && model->teacher == NULL)
+        (void)error_set(err, ST_INVALID, "must be given for this criterion");
     else
         return ST_OK;
     return refuse(node, CURATION_SELECT, -1, role, err);

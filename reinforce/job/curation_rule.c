@@ -77,10 +77,10 @@ static enum status check_demands(const struct yaml_tree *node, struct curation_p
         {"tokenizer", keys->tokenizer != NULL, kind == SCORE_TOKENS, kind == SCORE_TOKENS},
         {"learner", keys->learner != NULL, learn, learn},
         {"reference", keys->reference != NULL, learn, learn},
-        {"learner_scale", !isnan(keys->learner_scale), learn, learn},
-        {"learner_bias", !isnan(keys->learner_bias), learn, learn},
-        {"reference_scale", !isnan(keys->reference_scale), learn, learn},
-        {"reference_bias", !isnan(keys->reference_bias), learn, learn},
+        {"learner_scale", !isnan(keys->learner_scale), learn, false},
+        {"learner_bias", !isnan(keys->learner_bias), learn, false},
+        {"reference_scale", !isnan(keys->reference_scale), learn, false},
+        {"reference_bias", !isnan(keys->reference_bias), learn, false},
     };
 
     for (size_t i = 1; i < ARRAY_LEN(kinds); i++)

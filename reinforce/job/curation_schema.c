@@ -93,12 +93,14 @@ static const struct job_option rule_options[] = {
     TEXT("reference", RULE(reference), "", true, "learnability: the teacher that knows."),
     REAL("learner_scale", RULE(learner_scale), "", -1e6, 1e6, true,
          "learnability: the learner's logit is scale * cosine + bias, with the scale as it is and "
-         "not its logarithm; models store both, datasets do not."),
-    REAL("learner_bias", RULE(learner_bias), "", -1e6, 1e6, true, "learnability: see above."),
+         "not its logarithm; default: the model's own."),
+    REAL("learner_bias", RULE(learner_bias), "", -1e6, 1e6, true,
+         "learnability: see above; default: the model's own, if it was trained with a sigmoid "
+         "loss, else it must be given."),
     REAL("reference_scale", RULE(reference_scale), "", -1e6, 1e6, true,
-         "learnability: of the reference."),
+         "learnability: the same of the reference."),
     REAL("reference_bias", RULE(reference_bias), "", -1e6, 1e6, true,
-         "learnability: of the reference."),
+         "learnability: the same of the reference."),
     REAL("min", RULE(min), "", -1e30, 1e30, true, "The score is at least this."),
     REAL("max", RULE(max), "", -1e30, 1e30, true, "The score is at most this."),
     REAL("top", RULE(top), "", 0, 1, true,

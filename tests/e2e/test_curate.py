@@ -195,6 +195,16 @@ with tempfile.TemporaryDirectory() as tmp:
     spec = {"score": "learnability", "learner": "clip-a", "reference": "clip-b", "learner_scale": LEARNER[0],
             "learner_bias": LEARNER[1], "reference_scale": REFERENCE[0], "reference_bias": REFERENCE[1]}
     keeps(tmp, {"keep": [{**spec, "min": cut}]}, {u for u, x in learnable.items() if x >= f32(cut)}, "learnability")
+    # what is not given is the model's own: its scale, but no bias, which a softmax does not have
+    del spec["reference_scale"]
+    models = json.loads((tmp / "out/_reinforce/models.json").read_text())["teachers"]
+    scale = f32(models[1]["logit_scale"])
+    learnable = {uid: f32(softplus(-(LEARNER[0] * s["cosines"]["text"][0]["clip-a"] + LEARNER[1])) -
+                          softplus(-(scale * s["cosines"]["text"][0]["clip-b"] + REFERENCE[1]))) for uid, s in samples.items()}
+    cut = float(np.median(list(learnable.values())))
+    keeps(tmp, {"keep": [{**spec, "min": cut}]}, {u for u, x in learnable.items() if x >= f32(cut)}, "learnability")
+    del spec["learner_bias"]
+    require("learner_bias must be given" in curate(tmp, {"keep": [{**spec, "min": cut}]}, check=(2,)), "a bias was made up")
     letters = {uid: [c for c in s["captions"]["text"][0][0] if c.isalpha()] for uid, s in samples.items()}
     keeps(tmp, {"keep": [{"score": "script", "script": "Latin", "min": 1}, {"score": "aspect_ratio", "max": 1.2},
                          {"score": "characters", "max": 12}]},
@@ -228,7 +238,6 @@ with tempfile.TemporaryDirectory() as tmp:
         require(all(d["score"] == distance(u, d["kept"]) for u, d in drops.items()), "a distance is wrong")
     alike = sum((copy in twins) != (original in twins) for copy, original in smaller.items())
     require(alike >= len(smaller) * 0.8, f"{alike} of {len(smaller)} smaller copies were found")
-    models = json.loads((tmp / "out/_reinforce/models.json").read_text())["teachers"]
     first = models[0]["dim"]
     rows = {}
     for uid, record in records.items():

@@ -143,7 +143,7 @@ static void a_mistake_is_named_with_its_place_and_the_way_out(void **state)
          "needs a score"},
         {TOP "select: {learner: a}\n", "select.keep", "is missing"},
         {TOP "select: []\n", "f.yaml:3:1: select", "keys and values are expected"},
-        {TOP "select: {keep: 0.5, learner: a}\n", "select.learner", "with learner_scale and"},
+        {TOP "select: {keep: 0.5, learner: a}\n", "select.reference", "must be given"},
         {TOP "select: {keep: 0.5, criterion: easy_reference, learner: a}\n", "select.learner",
          "has no meaning for this criterion"},
         {TOP "balance:\n  - {representation: 0.1}\n", "balance[0].attributes", "is missing"},
