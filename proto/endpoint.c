@@ -54,8 +54,8 @@ static bool set_common(void *socket, const struct endpoint_limits *limits)
     return set_int(socket, ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS) && set_int(socket, ZMQ_IPV6, 1) &&
            set_int(socket, ZMQ_LINGER, limits->linger_ms) &&
            zmq_setsockopt(socket, ZMQ_MAXMSGSIZE, &max_bytes, sizeof max_bytes) == 0 &&
-           (limits->max_queued == 0 || (set_int(socket, ZMQ_RCVHWM, limits->max_queued) &&
-                                        set_int(socket, ZMQ_SNDHWM, limits->max_queued)));
+           (limits->max_received == 0 || set_int(socket, ZMQ_RCVHWM, limits->max_received)) &&
+           (limits->max_sent == 0 || set_int(socket, ZMQ_SNDHWM, limits->max_sent));
 }
 
 enum status endpoint_bind(void *zmq, const char *address, const struct keys *keys,

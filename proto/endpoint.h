@@ -11,7 +11,8 @@ enum { ENDPOINT_MAX_ADDRESSES = 8, ENDPOINT_MAX_MESSAGE = 1 << 16 };
 /** What a bound socket takes and keeps; zeros are what the worker protocol needs. */
 struct endpoint_limits {
     int64_t max_frame_bytes; /* a larger frame ends its connection; 0: ENDPOINT_MAX_MESSAGE */
-    int max_queued;          /* whole messages kept of and for each peer; 0: libzmq's 1,000 */
+    int max_received;        /* whole messages of a peer that are kept to be read; then it waits */
+    int max_sent;            /* and for a peer, then more are dropped; 0 each: libzmq's 1,000 */
     int linger_ms; /* how long what was sent may take to leave when the socket is closed */
 };
 

@@ -8,6 +8,11 @@ static void send_parts(void *socket, const struct task_peer *peer, const char *k
                        struct bytes_view message, const struct curator_answer *answer)
 {
     size_t n_frames = answer != NULL ? answer->n_frames : 0;
+    int events;
+    size_t len = sizeof events;
+
+    /* Without it libzmq may not have noticed yet what the peer has read, and drop this. */
+    (void)zmq_getsockopt(socket, ZMQ_EVENTS, &events, &len);
 
     /* Whoever is gone, or does not read, goes without. */
     (void)zmq_send(socket, peer->id, peer->len, ZMQ_SNDMORE | ZMQ_DONTWAIT);

@@ -18,7 +18,8 @@ enum {
     MAX_INSIDE = 1024,  /* tasks with the selectors */
     MAX_WAITING = 1024, /* before them, whatever their bytes */
     MAX_MESSAGES = 16,  /* received before anything else is looked at */
-    MAX_QUEUED = 4,     /* whole requests of a trainer in its socket */
+    MAX_RECEIVED = 4,   /* whole requests of a trainer in the socket */
+    MAX_SENT = 256,     /* answers that it has not read */
     LINGER_MS = 5000,
     LOOK_MS = 200, /* at *stop */
     NS_A_MS = 1000000,
@@ -361,7 +362,8 @@ static enum status begin(struct service *s, struct error *err)
                                            .n_threads = options->n_threads,
                                            .max_bytes = options->max_selection_bytes};
     const struct endpoint_limits limits = {.max_frame_bytes = (int64_t)options->max_request_bytes,
-                                           .max_queued = MAX_QUEUED,
+                                           .max_received = MAX_RECEIVED,
+                                           .max_sent = MAX_SENT,
                                            .linger_ms = LINGER_MS};
     char address[256];
     enum status st = answers_init(&s->answers, N_REMEMBERED, err);

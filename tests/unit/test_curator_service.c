@@ -373,6 +373,32 @@ static void what_makes_no_sense_is_refused_with_a_reason(void **state)
     stop(&running);
 }
 
+/* Answers are dropped for who does not read, not for who asks faster than the socket counts. */
+static void a_hundred_questions_at_once_have_a_hundred_answers(void **state)
+{
+    struct trainer trainer;
+    struct running running;
+    struct byte_buf message;
+    struct error err = {0};
+
+    (void)state;
+    start(&running);
+    trainer_begin(&trainer, &running, "b16", B, 1);
+    byte_buf_init(&message, 1 << 10);
+    assert_ok(curator_status_request_encode(&message, &err));
+    for (int round = 0; round < 20; round++) {
+        for (int n = 0; n < 100; n++) {
+            assert_true(zmq_send(trainer.socket, "status", 6, ZMQ_SNDMORE) >= 0);
+            assert_true(zmq_send(trainer.socket, message.data, message.len, 0) >= 0);
+        }
+        for (int n = 0; n < 100; n++)
+            hear(&trainer, "status");
+    }
+    byte_buf_release(&message);
+    trainer_end(&trainer);
+    stop(&running);
+}
+
 static void what_is_too_much_is_answered_at_once(void **state)
 {
     struct trainer slow, quick;
@@ -404,6 +430,7 @@ int main(void)
         cmocka_unit_test(a_repeated_request_gets_the_same_bytes),
         cmocka_unit_test(who_waits_is_answered_at_the_deadline),
         cmocka_unit_test(what_makes_no_sense_is_refused_with_a_reason),
+        cmocka_unit_test(a_hundred_questions_at_once_have_a_hundred_answers),
         cmocka_unit_test(what_is_too_much_is_answered_at_once),
     };
 
