@@ -21,10 +21,10 @@
 enum { MAX_ARGS = 16, MAX_OUTPUT = 1 << 20 };
 
 static const char *const command_names[] = {
-    "run",     "plan",   "verify",      "inspect", "embed",   "caption", "tokenize", "preprocess",
-    "augment", "model",  "submit",      "status",  "workers", "pause",   "resume",   "cancel",
-    "retry",   "repair", "coordinator", "worker",  "db",      "keys",    "produce",  "ingest",
-    "metrics", "curator"};
+    "run",        "plan",    "verify", "inspect", "embed",       "caption", "tokenize",
+    "preprocess", "augment", "model",  "submit",  "status",      "workers", "pause",
+    "resume",     "cancel",  "retry",  "repair",  "coordinator", "worker",  "db",
+    "keys",       "produce", "ingest", "metrics", "curator"};
 
 /* The folder that a test writes into, and what the last command said. */
 struct fixture {
