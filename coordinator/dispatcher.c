@@ -22,7 +22,9 @@ enum {
     FED_WAIT_MS = 200,
     IDLE_WAIT_MS = 2000, /* for workers without a job: there may be thousands */
     REFRESH_MS = 1000,
-    FORGET_MS = 3600000, /* a worker that was silent for so long says hello again */
+    SHARE_MS = 20,        /* between two workers that are asked to share */
+    SHARE_AGAIN_MS = 500, /* when nobody had anything */
+    FORGET_MS = 3600000,  /* a worker that was silent for so long says hello again */
     LEASE_ARENA_BYTES = 1 << 20
 };
 
@@ -43,6 +45,7 @@ struct dispatcher {
     struct waiting requests, beats;
     uint64_t n_ignored;    /* messages that made no sense */
     int64_t refresh_at_ms; /* monotonic */
+    int64_t share_at_ms;   /* the same */
 };
 
 /* Who has sent the message at hand. */
@@ -109,6 +112,29 @@ static enum status welcome(struct dispatcher *d, const struct sender *sender,
     return st == ST_OK ? send(d, sender->id, sender->id_len, &answer, err) : st;
 }
 
+/* Somebody is idle and no shard is ready: who has most left to begin gives a part of it away, which
+ * is ready then. Workers say how much they have; until they say it again it is thought to be half.
+ */
+static enum status share(struct dispatcher *d, const struct served_job *job, struct error *err)
+{
+    struct wire_message ask = {.kind = WIRE_HEARTBEAT_REPLY};
+    int64_t now_ms = clock_monotonic_ms();
+    const struct peer *holder;
+    struct peer_lease *lease;
+
+    if (now_ms < d->share_at_ms || job->job == NULL || !job->is_running || job->is_spent)
+        return ST_OK;
+    lease = peers_longest_lease(&d->peers, job->id, &holder);
+    d->share_at_ms = now_ms + (lease != NULL ? SHARE_MS : SHARE_AGAIN_MS);
+    if (lease == NULL)
+        return ST_OK;
+    lease->left = lease->left == UINT64_MAX ? 0 : lease->left / 2;
+    ask.u.heartbeat_reply.shard = lease->shard;
+    ask.u.heartbeat_reply.epoch = lease->epoch;
+    ask.u.heartbeat_reply.split = true;
+    return reply(d, holder, &ask, err);
+}
+
 /* The first of the jobs, by priority and age, that can use a worker. */
 static enum status offer(struct dispatcher *d, const struct peer *peer,
                          const struct wire_message *request, struct error *err)
@@ -118,9 +144,13 @@ static enum status offer(struct dispatcher *d, const struct peer *peer,
         served_jobs_pick(&d->jobs, request->u.job_request.except, request->u.job_request.n_except);
 
     if (job == NULL) {
+        enum status st = ST_OK;
+
+        for (size_t i = 0; i < d->jobs.n && st == ST_OK; i++)
+            st = share(d, d->jobs.list[i], err);
         answer.u.no_work.number = request->u.job_request.number;
         answer.u.no_work.wait_ms = IDLE_WAIT_MS;
-        return reply(d, peer, &answer, err);
+        return st == ST_OK ? reply(d, peer, &answer, err) : st;
     }
     job->n_ready--;
     answer.kind = WIRE_JOB_OFFER;
@@ -163,6 +193,7 @@ static void fill_grant(const struct catalog_lease *lease, uint64_t number,
     grant->u.lease_grant.suspect_end = lease->suspect_end;
     grant->u.lease_grant.probe_samples = (uint64_t)lease->probe_samples;
     grant->u.lease_grant.is_poison = lease->is_poison;
+    grant->u.lease_grant.end_index = lease->end_index;
 }
 
 /* A worker has died of one of these samples, perhaps. */
@@ -212,6 +243,7 @@ static enum status grant(struct dispatcher *d, struct peer *peer,
         answer.u.no_work.finished = true;
         return reply(d, peer, &answer, err);
     }
+    peer_leases_are_read(peer);
     waiting_add(&d->requests, &(struct waiting_one){.peer = peer,
                                                     .job = job->id,
                                                     .number = request->u.lease_request.number});
@@ -251,12 +283,17 @@ static enum status answer_requests(struct dispatcher *d, const struct waiting_on
             tell_suspects(&takes[i].lease);
             fill_grant(&takes[i].lease, list[i].number, &answer);
             list[i].peer->grant = answer;
+            peer_lease_note(list[i].peer, job->id, takes[i].lease.shard, takes[i].lease.epoch, 0,
+                            clock_monotonic_ms());
         } else {
+            if (wait_ms >= 0)
+                sent = share(d, job, err);
             answer.u.no_work.finished = (wait_ms < 0 && !fed) || is_wanted_elsewhere(d, job, true);
             answer.u.no_work.wait_ms =
                 fed ? FED_WAIT_MS : MAX(MIN(wait_ms, (int64_t)MAX_WAIT_MS), (int64_t)0);
         }
-        sent = reply(d, list[i].peer, &answer, err);
+        if (sent == ST_OK)
+            sent = reply(d, list[i].peer, &answer, err);
     }
     return sent;
 }
@@ -302,6 +339,8 @@ static enum status renew(struct dispatcher *d, struct peer *peer, const struct w
 
     if (job == NULL || job->job == NULL)
         return answer_beat(d, &one, job, true, err);
+    peer_lease_note(peer, one.job, one.shard, one.epoch, beat->u.heartbeat.samples_left,
+                    clock_monotonic_ms());
     waiting_add(&d->beats, &one);
     return ST_OK;
 }

@@ -83,6 +83,7 @@ enum status peers_add(struct peers *peers, const uint8_t *id, size_t id_len, con
     if (strcmp((*out)->name, name) != 0) {
         (*out)->grant.kind = 0;
         (*out)->n_ended = 0;
+        memset((*out)->leases, 0, sizeof(*out)->leases);
         (void)snprintf((*out)->name, sizeof(*out)->name, "%s", name);
     }
     (*out)->heard_ms = now_ms;
@@ -112,6 +113,11 @@ bool peer_has_ended(const struct peer *peer, int64_t job, int64_t shard, int64_t
     return false;
 }
 
+static bool is_lease(const struct peer_lease *lease, int64_t job, int64_t shard, int64_t epoch)
+{
+    return lease->epoch == epoch && lease->shard == shard && lease->job == job;
+}
+
 void peer_end(struct peer *peer, int64_t job, int64_t shard, int64_t epoch)
 {
     size_t i = peer->n_ended++ % PEER_MAX_ENDED;
@@ -119,7 +125,53 @@ void peer_end(struct peer *peer, int64_t job, int64_t shard, int64_t epoch)
     peer->ended[i].job = job;
     peer->ended[i].shard = shard;
     peer->ended[i].epoch = epoch;
+    for (size_t k = 0; k < PEER_MAX_LEASES; k++)
+        if (is_lease(&peer->leases[k], job, shard, epoch))
+            peer->leases[k].epoch = 0;
     if (peer->grant.kind != 0 && peer->grant.u.lease_grant.job == job &&
         peer->grant.u.lease_grant.shard == shard && peer->grant.u.lease_grant.epoch == epoch)
         peer->grant.kind = 0;
+}
+
+void peer_lease_note(struct peer *peer, int64_t job, int64_t shard, int64_t epoch, uint64_t left,
+                     int64_t now_ms)
+{
+    struct peer_lease *lease = &peer->leases[0];
+
+    /* Its own place, a free one, or that of the lease it was silent about for longest. */
+    for (size_t i = 0; i < PEER_MAX_LEASES; i++) {
+        if (is_lease(&peer->leases[i], job, shard, epoch)) {
+            lease = &peer->leases[i];
+            break;
+        }
+        if (lease->epoch != 0 &&
+            (peer->leases[i].epoch == 0 || peer->leases[i].told_ms < lease->told_ms))
+            lease = &peer->leases[i];
+    }
+    *lease = (struct peer_lease){job, shard, epoch, left, now_ms};
+}
+
+void peer_leases_are_read(struct peer *peer)
+{
+    for (size_t i = 0; i < PEER_MAX_LEASES; i++)
+        peer->leases[i].left = 0;
+}
+
+struct peer_lease *peers_longest_lease(const struct peers *peers, int64_t job,
+                                       const struct peer **holder)
+{
+    struct peer_lease *longest = NULL;
+
+    *holder = NULL;
+    for (size_t i = 0; i < peers->n; i++)
+        for (size_t k = 0; k < PEER_MAX_LEASES; k++) {
+            struct peer_lease *lease = &peers->list[i]->leases[k];
+
+            if (lease->epoch == 0 || lease->job != job || lease->left < WIRE_SPLIT_MIN ||
+                (longest != NULL && lease->left <= longest->left))
+                continue;
+            longest = lease;
+            *holder = peers->list[i];
+        }
+    return longest;
 }

@@ -5,7 +5,14 @@
 
 #include "proto/wire.h"
 
-enum { PEER_MAX_ID = 255, PEER_MAX_ENDED = 8 };
+enum { PEER_MAX_ID = 255, PEER_MAX_ENDED = 8, PEER_MAX_LEASES = 4 };
+
+/** A lease as its worker has last told. */
+struct peer_lease {
+    int64_t job, shard, epoch; /* epoch 0: there is none */
+    uint64_t left;             /* samples not begun; UINT64_MAX: not known */
+    int64_t told_ms;
+};
 
 struct peer {
     uint8_t id[PEER_MAX_ID]; /* on the wire */
@@ -21,6 +28,7 @@ struct peer {
         uint64_t n_samples;
         bool is_gone;
     } noted;
+    struct peer_lease leases[PEER_MAX_LEASES];
     struct wire_message grant; /* its last one; kind 0: none, or it has ended */
     struct {
         int64_t job, shard, epoch;
@@ -51,5 +59,16 @@ void peers_forget(struct peers *peers, int64_t since_ms);
 bool peer_has_ended(const struct peer *peer, int64_t job, int64_t shard, int64_t epoch);
 /** Notes that it was; the grant, if it was the last, is not said again. */
 void peer_end(struct peer *peer, int64_t job, int64_t shard, int64_t epoch);
+
+/** What a worker tells of a lease, or was granted. */
+void peer_lease_note(struct peer *peer, int64_t job, int64_t shard, int64_t epoch, uint64_t left,
+                     int64_t now_ms);
+/** It has read all that it holds, or asks for more. */
+void peer_leases_are_read(struct peer *peer);
+
+/** The lease of a job of which most is not begun, at least WIRE_SPLIT_MIN samples; NULL: there is
+ * none. Lives as long as *holder. */
+struct peer_lease *peers_longest_lease(const struct peers *peers, int64_t job,
+                                       const struct peer **holder);
 
 #endif

@@ -114,6 +114,7 @@ enum status wire_encode(const struct wire_message *m, struct byte_buf *out, stru
         grant.suspect_end = m->u.lease_grant.suspect_end;
         grant.probe_samples = m->u.lease_grant.probe_samples;
         grant.is_poison = m->u.lease_grant.is_poison;
+        grant.end_index = m->u.lease_grant.end_index;
         envelope.lease_grant = &grant;
         break;
     case WIRE_NO_WORK:
@@ -128,6 +129,7 @@ enum status wire_encode(const struct wire_message *m, struct byte_buf *out, stru
         beat.epoch = m->u.heartbeat.epoch;
         beat.samples_done = m->u.heartbeat.samples_done;
         beat.samples_quarantined = m->u.heartbeat.samples_quarantined;
+        beat.samples_left = m->u.heartbeat.samples_left;
         envelope.heartbeat = &beat;
         break;
     case WIRE_HEARTBEAT_REPLY:
@@ -135,6 +137,7 @@ enum status wire_encode(const struct wire_message *m, struct byte_buf *out, stru
         reply.epoch = m->u.heartbeat_reply.epoch;
         reply.lost = m->u.heartbeat_reply.lost;
         reply.stop = m->u.heartbeat_reply.stop;
+        reply.split = m->u.heartbeat_reply.split;
         envelope.heartbeat_reply = &reply;
         break;
     case WIRE_LEASE_RESULT:
@@ -194,7 +197,7 @@ static enum status take_grant(const Reinforce__Wire__LeaseGrant *grant, struct w
         st = take_range("input_source", grant->input_source, WIRE_SOURCE_INPUT, WIRE_SOURCE_LIST,
                         err);
     if (st == ST_OK)
-        st = take_range("shard", grant->shard, 0, INT64_MAX, err);
+        st = take_range("shard", grant->shard, -INT64_MAX, INT64_MAX, err);
     if (st == ST_OK)
         st = take_range("epoch", grant->epoch, 1, INT64_MAX, err);
     if (st == ST_OK && grant->next == NULL)
@@ -203,6 +206,8 @@ static enum status take_grant(const Reinforce__Wire__LeaseGrant *grant, struct w
         st = error_set(err, ST_CORRUPT, "probe_samples is 0 where samples are suspect");
     if (st == ST_OK && (grant->suspect_end > INT64_MAX || grant->probe_samples > INT64_MAX))
         st = error_set(err, ST_CORRUPT, "suspect_end or probe_samples is out of range");
+    if (st == ST_OK && grant->end_index > INT64_MAX)
+        st = error_set(err, ST_CORRUPT, "end_index is out of range");
     if (st != ST_OK)
         return st;
     out->u.lease_grant.number = grant->number;
@@ -221,6 +226,7 @@ static enum status take_grant(const Reinforce__Wire__LeaseGrant *grant, struct w
     out->u.lease_grant.suspect_end = grant->suspect_end;
     out->u.lease_grant.probe_samples = grant->probe_samples;
     out->u.lease_grant.is_poison = grant->is_poison;
+    out->u.lease_grant.end_index = grant->end_index;
     return ST_OK;
 }
 
@@ -311,6 +317,7 @@ static enum status take(const Reinforce__Wire__Envelope *envelope, struct wire_m
         out->u.heartbeat.epoch = envelope->heartbeat->epoch;
         out->u.heartbeat.samples_done = envelope->heartbeat->samples_done;
         out->u.heartbeat.samples_quarantined = envelope->heartbeat->samples_quarantined;
+        out->u.heartbeat.samples_left = envelope->heartbeat->samples_left;
         return ST_OK;
     case REINFORCE__WIRE__ENVELOPE__BODY_HEARTBEAT_REPLY:
         out->kind = WIRE_HEARTBEAT_REPLY;
@@ -318,6 +325,7 @@ static enum status take(const Reinforce__Wire__Envelope *envelope, struct wire_m
         out->u.heartbeat_reply.epoch = envelope->heartbeat_reply->epoch;
         out->u.heartbeat_reply.lost = envelope->heartbeat_reply->lost;
         out->u.heartbeat_reply.stop = envelope->heartbeat_reply->stop;
+        out->u.heartbeat_reply.split = envelope->heartbeat_reply->split;
         return ST_OK;
     case REINFORCE__WIRE__ENVELOPE__BODY_LEASE_RESULT:
         out->kind = WIRE_LEASE_RESULT;

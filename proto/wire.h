@@ -8,6 +8,7 @@ enum {
     WIRE_PROTOCOL = 1,
     WIRE_KEY_MAX = 1024, /* bytes, as OBJECT_KEY_MAX */
     WIRE_MAX_EXCEPT = 16,
+    WIRE_SPLIT_MIN = 8, /* so many samples not begun are worth being shared */
 };
 
 enum wire_kind {
@@ -88,6 +89,7 @@ struct wire_message {
             uint64_t input_samples;              /* of a previous output; else 0 */
             uint64_t suspect_end, probe_samples; /* as in catalog_lease */
             bool is_poison;
+            uint64_t end_index;
         } lease_grant;
         struct {
             uint64_t number;
@@ -97,10 +99,11 @@ struct wire_message {
         struct {
             int64_t job, shard, epoch;
             uint64_t samples_done, samples_quarantined;
+            uint64_t samples_left; /* UINT64_MAX: not known */
         } heartbeat;
         struct {
             int64_t shard, epoch;
-            bool lost, stop;
+            bool lost, stop, split;
         } heartbeat_reply;
         struct {
             int64_t job, shard, epoch;

@@ -112,6 +112,7 @@ static enum status begin_lease(struct agent *agent, const struct wire_message *g
         .suspect_end = grant->u.lease_grant.suspect_end,
         .probe_samples = (int64_t)grant->u.lease_grant.probe_samples,
         .is_poison = grant->u.lease_grant.is_poison,
+        .end_index = grant->u.lease_grant.end_index,
         .plan = {.shard = grant->u.lease_grant.shard,
                  .source = (enum catalog_input)grant->u.lease_grant.input_source,
                  .input_key = work->grant.u.lease_grant.input_key,
@@ -119,6 +120,7 @@ static enum status begin_lease(struct agent *agent, const struct wire_message *g
                  .input_begin = grant->u.lease_grant.input_begin,
                  .input_end = grant->u.lease_grant.input_end},
     };
+    atomic_init(&work->samples_left, UINT64_MAX);
     agent->held[agent->n_held++] = work;
     pipeline_submit(agent->pipeline, work);
     return ST_OK;
@@ -131,6 +133,8 @@ static void take_beat(struct agent *agent, const struct wire_message *reply)
 
     if (reply->u.heartbeat_reply.lost && work != NULL && !atomic_exchange(&work->abandoned, true))
         log_at(LOG_WARN, "lease_lost", "shard=%" PRId64 " epoch=%" PRId64, shard, epoch);
+    if (reply->u.heartbeat_reply.split && work != NULL)
+        atomic_store(&work->split, true);
     if (reply->u.heartbeat_reply.stop && !atomic_exchange(&agent->drain, true))
         log_at(LOG_INFO, "job_paused", "job=%" PRId64, agent->options->job_id);
 }
@@ -231,6 +235,7 @@ static enum status speak(struct agent *agent, struct error *err)
             if (work != NULL) { /* NULL: there was no memory for it */
                 message.u.heartbeat.samples_done = atomic_load(&work->samples_done);
                 message.u.heartbeat.samples_quarantined = atomic_load(&work->samples_quarantined);
+                message.u.heartbeat.samples_left = atomic_load(&work->samples_left);
             }
         }
         st = endpoint_send(agent->socket, &message, err);

@@ -36,11 +36,14 @@ struct model_costs {
 
 /** One lease inside the pipeline: made by the agent, ended by the writer, which tells the agent. */
 struct shard_work {
-    struct catalog_lease lease; /* strings point into `grant` */
+    struct catalog_lease lease; /* strings point into `grant`; end_index is the reader's, and in
+                                   the end the writer's */
     struct wire_message grant;
     uint64_t begin_index;  /* lease.next_index as it was when the work began */
     size_t n_inside;       /* of its samples; isolation.h */
     atomic_bool abandoned; /* lost: nobody wants its samples any more */
+    atomic_bool split;     /* the reader should give a part of what it has not begun to others */
+    atomic_ullong samples_left;                      /* about, not begun; UINT64_MAX: not known */
     atomic_ullong samples_done, samples_quarantined; /* committed; carried by heartbeats */
     enum wire_outcome outcome; /* set by the writer before it hands the work back */
     char why[256];

@@ -184,6 +184,17 @@ static enum status skip_to(struct list_reader *r, uint64_t wanted, struct error 
     return ST_OK;
 }
 
+/* To the next place of the list. */
+static void pass(struct list_reader *r)
+{
+    r->index++;
+    if (++r->sample == json_array_size(json_object_get(source_at(r, r->source), "samples"))) {
+        close_source(r);
+        r->source++;
+        r->sample = 0;
+    }
+}
+
 static enum status list_next(struct dataset_reader *reader, struct arena *arena,
                              struct record *record, struct dataset_reject *reject,
                              struct error *err)
@@ -216,13 +227,25 @@ static enum status list_next(struct dataset_reader *reader, struct arena *arena,
     } else {
         r->read_index++;
     }
-    r->index++;
-    if (++r->sample == json_array_size(samples)) {
-        close_source(r);
-        r->source++;
-        r->sample = 0;
-    }
+    pass(r);
     return st;
+}
+
+static enum status list_skip(struct dataset_reader *reader, struct error *err)
+{
+    struct list_reader *r = CONTAINER_OF(reader, struct list_reader, base);
+
+    (void)err;
+    if (r->source == json_array_size(r->sources))
+        return ST_END;
+    pass(r);
+    return ST_OK;
+}
+
+static uint64_t list_end(const struct dataset_reader *reader)
+{
+    (void)reader;
+    return 0;
 }
 
 static void list_tell(const struct dataset_reader *reader, struct dataset_position *position)
@@ -243,7 +266,7 @@ static void list_close(struct dataset_reader *reader)
 }
 
 static const struct dataset_reader_ops ops = {
-    .next = list_next, .tell = list_tell, .close = list_close};
+    .next = list_next, .skip = list_skip, .end = list_end, .tell = list_tell, .close = list_close};
 
 enum status sample_list_open(struct object_store *input, struct object_store *output,
                              const char *key, const struct dataset_read_options *options,

@@ -1,7 +1,9 @@
 #include "worker/stage_read.h"
 
+#include "reinforce/base/log.h"
 #include "storage/http/http.h"
 #include "worker/sample_list.h"
+#include "worker/split.h"
 
 #include <inttypes.h>
 
@@ -65,7 +67,8 @@ static enum status open_web(struct stage_read *stage, struct error *err)
 }
 
 static enum status open_reader(struct stage_read *stage, const struct shard_work *work,
-                               struct dataset_reader **reader, struct error *err)
+                               struct dataset_position from, struct dataset_reader **reader,
+                               struct error *err)
 {
     const struct stage_context *context = stage->context;
     const struct catalog_lease *lease = &work->lease;
@@ -78,7 +81,6 @@ static enum status open_reader(struct stage_read *stage, const struct shard_work
         .references = context->input,
         .web = stage->web,
     };
-    struct dataset_position from = {.offset = lease->next_offset, .index = lease->next_index};
 
     if (work->grant.u.lease_grant.input_source == WIRE_SOURCE_LIST)
         return sample_list_open(context->input, context->output, lease->plan.input_key, &options,
@@ -91,14 +93,17 @@ static enum status open_reader(struct stage_read *stage, const struct shard_work
                                lease->plan.input_key, &options, &from, reader, err);
 }
 
+static enum status open_catalog(struct stage_read *stage, struct error *err)
+{
+    return stage->catalog != NULL ? ST_OK : catalog_open(stage->catalog_url, &stage->catalog, err);
+}
+
 /* The catalog is told before the sample is touched: it knows then what we have died of. */
 static enum status begin_probe(struct stage_read *stage, const struct shard_work *work,
                                struct error *err)
 {
-    enum status st = ST_OK;
+    enum status st = open_catalog(stage, err);
 
-    if (stage->catalog == NULL)
-        st = catalog_open(stage->catalog_url, &stage->catalog, err);
     return st == ST_OK ? catalog_lease_probe(stage->catalog, &work->lease, err) : st;
 }
 
@@ -106,7 +111,9 @@ static enum status begin_probe(struct stage_read *stage, const struct shard_work
 struct reading {
     struct shard_work *work;
     struct dataset_reader *reader; /* NULL: not opened yet */
+    struct dataset_position begin; /* where the lease began */
     int64_t index;                 /* of the next sample */
+    uint64_t total;                /* samples of the input, once that is known; else 0 */
     bool more;
 };
 
@@ -118,11 +125,26 @@ static enum status open_if_new(struct stage_read *stage, struct reading *reading
     if (reading->reader == NULL)
         st = open_web(stage, err);
     if (st == ST_OK && reading->reader == NULL)
-        st = open_reader(stage, work, &reading->reader, err);
+        st = open_reader(stage, work, reading->begin, &reading->reader, err);
     if (st != ST_OK)
         error_add_context(err, "shard %" PRId64 ": input \"%s\"", work->lease.shard,
                           work->lease.plan.input_key);
     return st;
+}
+
+/* From what the samples so far took of the input. */
+static void estimate_left(const struct reading *reading, const struct dataset_position *next)
+{
+    uint64_t end = dataset_reader_end(reading->reader), left = UINT64_MAX;
+    uint64_t n = next->index - reading->begin.index, bytes = next->offset - reading->begin.offset;
+
+    if (reading->work->lease.end_index > 0)
+        left = reading->work->lease.end_index - next->index;
+    else if (end > 0 && n > 0 && bytes > 0 && next->offset <= end)
+        left = (uint64_t)((double)(end - next->offset) / (double)bytes * (double)n);
+    else if (reading->total > 0)
+        left = reading->total - MIN(next->index, reading->total);
+    atomic_store(&reading->work->samples_left, left);
 }
 
 /* The next record, or a sample that fails in its place. ST_END, or what ends the lease. */
@@ -134,6 +156,7 @@ static enum status read_record(struct reading *reading, struct sample *sample, s
     char *uid;
 
     dataset_reader_tell(reading->reader, &sample->next);
+    estimate_left(reading, &sample->next);
     sample->index = reading->index++;
     if (st == ST_CORRUPT) {
         struct error why = {.code = reject.code};
@@ -197,9 +220,64 @@ static bool read_one(struct stage_read *stage, struct reading *reading)
     return true;
 }
 
+/* About half of what is not begun becomes a piece for somebody else. When that fails, nothing is
+ * lost but the help. */
+static void split_rest(struct stage_read *stage, struct reading *reading)
+{
+    struct shard_work *work = reading->work;
+    struct dataset_position from = reading->begin;
+    struct dataset_reader *reader = NULL;
+    struct split_point at;
+    struct error err = {0};
+    enum status st;
+
+    /* One that is made again is not split: its samples' places are those of another input. */
+    if ((uint64_t)reading->index < work->lease.suspect_end ||
+        work->grant.u.lease_grant.input_samples > 0)
+        return;
+    if (reading->reader != NULL)
+        dataset_reader_tell(reading->reader, &from);
+    st = open_reader(stage, work, from, &reader, &err);
+    if (st == ST_OK)
+        st = split_find(reader, work->lease.end_index, &at, &err);
+    dataset_reader_close(&reader);
+    if (st == ST_OK && at.n_left >= WIRE_SPLIT_MIN) {
+        st = open_catalog(stage, &err);
+        if (st == ST_OK)
+            st = catalog_lease_split(stage->catalog, &work->lease, at.offset, at.index, &err);
+        if (st == ST_OK) {
+            work->lease.end_index = at.index;
+            log_at(LOG_INFO, "shard_split",
+                   "shard=%" PRId64 " epoch=%" PRId64 " at=%" PRIu64 " end=%" PRIu64,
+                   work->lease.shard, work->lease.epoch, at.index, from.index + at.n_left);
+        }
+    }
+    if (st == ST_OK) {
+        reading->total = from.index + at.n_left;
+        atomic_store(&work->samples_left,
+                     (work->lease.end_index > 0 ? work->lease.end_index : reading->total) -
+                         from.index);
+    } else {
+        log_at(LOG_WARN, "shard_not_split", "shard=%" PRId64 " cause=\"%s\"", work->lease.shard,
+               err.message);
+    }
+}
+
+/* Whether all samples of the lease are read. */
+static bool is_read(const struct reading *reading)
+{
+    uint64_t end = reading->work->lease.end_index;
+
+    return end > 0 && (uint64_t)reading->index >= end;
+}
+
 static bool read_shard(struct stage_read *stage, struct shard_work *work)
 {
-    struct reading reading = {.work = work, .index = (int64_t)work->lease.next_index, .more = true};
+    struct reading reading = {
+        .work = work,
+        .begin = {.offset = work->lease.next_offset, .index = work->lease.next_index},
+        .index = (int64_t)work->lease.next_index,
+        .more = true};
     struct error err = {0};
     uint64_t known = work->grant.u.lease_grant.input_samples;
     bool up = true;
@@ -215,10 +293,16 @@ static bool read_shard(struct stage_read *stage, struct shard_work *work)
         } else if (atomic_load(stage->drain)) {
             up = end_shard(stage, work, WIRE_OUTCOME_RELEASED, &err);
             reading.more = false;
+        } else if (is_read(&reading)) {
+            up = end_shard(stage, work, WIRE_OUTCOME_DONE, &err);
+            reading.more = false;
+        } else if (atomic_exchange(&work->split, false)) {
+            split_rest(stage, &reading);
         } else {
             up = read_one(stage, &reading);
         }
     }
+    atomic_store(&work->samples_left, 0);
     dataset_reader_close(&reading.reader);
     return up;
 }

@@ -218,7 +218,8 @@ static enum status commit_part(struct writer *writer, struct shard_work *work, s
 }
 
 /* Joins the parts to the output, makes it visible, and sweeps the parts. */
-static enum status commit_shard(struct writer *writer, struct shard_work *work, struct error *err)
+static enum status join_parts(struct writer *writer, const struct shard_work *work, int64_t shard,
+                              struct error *err)
 {
     const struct stage_context *context = writer->stage->context;
     struct arena arena;
@@ -233,8 +234,7 @@ static enum status commit_shard(struct writer *writer, struct shard_work *work, 
 
     arena_init(&arena, ROW_ARENA_BYTES);
     byte_buf_init(&tail, 1 << 20);
-    st = catalog_parts(writer->stage->catalog, work->lease.job, work->lease.shard, &arena, &rows,
-                       &n_rows, err);
+    st = catalog_parts(writer->stage->catalog, work->lease.job, shard, &arena, &rows, &n_rows, err);
     if (st == ST_OK)
         st = arena_calloc(&arena, n_rows + 1, sizeof *keys, &keys, err);
     for (size_t i = 0; i < n_rows && st == ST_OK; i++) {
@@ -243,7 +243,7 @@ static enum status commit_shard(struct writer *writer, struct shard_work *work, 
     }
     if (st == ST_OK)
         st = writer->format->tail(bytes, &tail, err);
-    stage_write_output_key(work->lease.shard, writer->format, key);
+    stage_write_output_key(shard, writer->format, key);
     if (st == ST_OK)
         st = object_store_join(context->output, keys, n_rows, byte_buf_view(&tail), key, &written,
                                err);
@@ -257,11 +257,27 @@ static enum status commit_shard(struct writer *writer, struct shard_work *work, 
             log_at(LOG_WARN, "part_left", "key=%s cause=\"%s\"", keys[i], why.message);
     }
     if (st == ST_OK)
-        log_at(LOG_INFO, "shard_done", "shard=%" PRId64 " epoch=%" PRId64 " bytes=%" PRIu64,
-               work->lease.shard, work->lease.epoch, written.bytes);
+        log_at(LOG_INFO, "shard_done", "shard=%" PRId64 " epoch=%" PRId64 " bytes=%" PRIu64, shard,
+               work->lease.epoch, written.bytes);
     byte_buf_release(&tail);
     arena_release(&arena);
     return st;
+}
+
+/* All parts of the lease are committed. Where others work on the same shard, the last joins them.
+ */
+static enum status commit_shard(struct writer *writer, struct shard_work *work, struct error *err)
+{
+    int64_t shard = work->lease.shard;
+    bool is_last = true;
+    enum status st = ST_OK;
+
+    if (shard < 0 || work->lease.end_index > 0)
+        st = catalog_piece_commit(writer->stage->catalog, &work->lease, &shard, &is_last, err);
+    if (st == ST_OK && !is_last)
+        log_at(LOG_INFO, "piece_done", "shard=%" PRId64 " piece=%" PRId64 " epoch=%" PRId64, shard,
+               work->lease.shard, work->lease.epoch);
+    return st == ST_OK && is_last ? join_parts(writer, work, shard, err) : st;
 }
 
 static void end_lease(struct writer *writer, const struct sample *sample)

@@ -185,6 +185,20 @@ enum status catalog_shard_commit(struct catalog *c, const struct catalog_lease *
     return c->ops->shard_commit(c, lease, object_key, written, err);
 }
 
+enum status catalog_lease_split(struct catalog *c, const struct catalog_lease *lease,
+                                uint64_t at_offset, uint64_t at_index, struct error *err)
+{
+    return c->ops->lease_split(c, lease, at_offset, at_index, err);
+}
+
+enum status catalog_piece_commit(struct catalog *c, const struct catalog_lease *lease,
+                                 int64_t *shard, bool *is_last, struct error *err)
+{
+    *shard = lease->shard;
+    *is_last = false;
+    return c->ops->piece_commit(c, lease, shard, is_last, err);
+}
+
 enum status catalog_job_extend(struct catalog *c, int64_t job, const char *config_digest,
                                const char *config_json, const char *output_format,
                                struct error *err)

@@ -34,6 +34,8 @@ enum catalog_shard_state {
     CATALOG_SHARD_LEASED = 2,
     CATALOG_SHARD_DONE = 3,
     CATALOG_SHARD_FAILED = 4, /* tried max_attempts times */
+    CATALOG_SHARD_WAITING =
+        5, /* its own samples are done, others of a shard that was split are not */
 };
 
 /** Where a shard's input is. Stored values; never reused or renumbered. */
@@ -85,6 +87,8 @@ struct catalog_job_row {
 /** A shard's state. Strings live until the callback returns; NULL when there is none. */
 struct catalog_shard_row {
     int64_t shard, epoch;
+    int64_t home;        /* the shard it is a piece of; else `shard` */
+    int64_t begin_index; /* its first sample: of a shard 0 */
     int attempts;
     const char *owner, *last_error;
     int64_t expires_in_ms; /* leased: < 0 when it has run out */
@@ -134,6 +138,7 @@ struct catalog_lease {
     int64_t n_parts;                  /* committed so far */
     uint64_t suspect_end;  /* a sample before this index may have killed its worker: up to there */
     int64_t probe_samples; /* so many are worked on at a time, and committed before the next */
+    uint64_t end_index;    /* the samples from there on are somebody else's; 0: all are ours */
 };
 
 /** One of several leases that are asked for at once. */
@@ -243,7 +248,9 @@ struct catalog_output {
 };
 
 struct catalog_progress {
-    int64_t shards_total, shards_done, shards_leased, shards_failed;
+    int64_t shards_total, shards_done, shards_failed;
+    int64_t shards_leased; /* leases of shards and of pieces */
+    int64_t pieces;        /* of shards whose rest was split off for other workers */
     int64_t samples_done, samples_quarantined;
     int64_t samples_in_done_shards; /* both states */
     uint64_t bytes_written;         /* of finished outputs */
@@ -337,7 +344,7 @@ struct catalog_ops {
      * off. May be said again like shard_commit. */
     enum status (*part_commit)(struct catalog *c, const struct catalog_lease *lease,
                                const struct catalog_part *part, struct error *err);
-    /* The shard's parts in order. */
+    /* The shard's parts in order, those of its pieces with them. */
     enum status (*parts)(struct catalog *c, int64_t job, int64_t shard, struct arena *arena,
                          struct catalog_part_row **rows, size_t *n_rows, struct error *err);
     /* Output row and state done in one transaction under the epoch. ST_CONFLICT: fenced off. The
@@ -345,6 +352,22 @@ struct catalog_ops {
     enum status (*shard_commit)(struct catalog *c, const struct catalog_lease *lease,
                                 const char *object_key, const struct object_written *written,
                                 struct error *err);
+
+    /*
+     * The samples of a lease from `at_index` on, which nobody has begun, become a piece: a row in
+     * `shards` of its own, with a number below 0, that is leased like any other. Its parts are of
+     * the same output. May be said again. ST_CONFLICT: fenced off, or that is not between what is
+     * committed and the end, or the shard is made again, which is not split.
+     */
+    enum status (*lease_split)(struct catalog *c, const struct catalog_lease *lease,
+                               uint64_t at_offset, uint64_t at_index, struct error *err);
+    /*
+     * All samples of a lease whose shard was split are committed. *shard is whose output they are
+     * of. *is_last: so are those of all others; the lease is kept, to join the parts and commit the
+     * shard. Else it has ended. ST_CONFLICT: fenced off.
+     */
+    enum status (*piece_commit)(struct catalog *c, const struct catalog_lease *lease,
+                                int64_t *shard, bool *is_last, struct error *err);
 
     /*
      * A done job goes on with another configuration: every shard is ready again and has its own
@@ -515,6 +538,10 @@ NODISCARD enum status catalog_parts(struct catalog *c, int64_t job, int64_t shar
 NODISCARD enum status catalog_shard_commit(struct catalog *c, const struct catalog_lease *lease,
                                            const char *object_key,
                                            const struct object_written *written, struct error *err);
+NODISCARD enum status catalog_lease_split(struct catalog *c, const struct catalog_lease *lease,
+                                          uint64_t at_offset, uint64_t at_index, struct error *err);
+NODISCARD enum status catalog_piece_commit(struct catalog *c, const struct catalog_lease *lease,
+                                           int64_t *shard, bool *is_last, struct error *err);
 NODISCARD enum status catalog_job_extend(struct catalog *c, int64_t job, const char *config_digest,
                                          const char *config_json, const char *output_format,
                                          struct error *err);

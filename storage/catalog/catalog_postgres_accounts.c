@@ -137,9 +137,11 @@ static enum status redo(struct postgres_db *db, void *ctx, bool repeated, struct
         st = error_set(err, ST_CONFLICT, "shard %" PRId64 " is not done", call->shard);
     PQclear(row);
     if (st == ST_OK)
-        st = postgres_db_query(db, NULL, err,
-                               "delete from reinforce.parts where job = $1 and shard = $2", "ii",
-                               call->job, call->shard);
+        st = postgres_db_query(
+            db, NULL, err,
+            "delete from reinforce.parts where job = $1 and (shard = $2 or shard in "
+            "(select shard from reinforce.shards where job = $1 and parent = $2))",
+            "ii", call->job, call->shard);
     return st;
 }
 

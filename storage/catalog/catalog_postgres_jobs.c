@@ -312,7 +312,8 @@ enum status catalog_postgres_shards(struct catalog *c, int64_t job, enum catalog
     enum status st = postgres_db_ask(
         catalog_postgres_db(c), &rows, err,
         "select shard, epoch, attempts, owner, last_error, "
-        "coalesce(ceil(extract(epoch from lease_expires - now()) * 1000), 0)::bigint "
+        "coalesce(ceil(extract(epoch from lease_expires - now()) * 1000), 0)::bigint, "
+        "coalesce(parent, shard), begin_index "
         "from reinforce.shards where job = $1 and state = $2 order by shard",
         "ii", job, (int64_t)state);
 
@@ -325,6 +326,8 @@ enum status catalog_postgres_shards(struct catalog *c, int64_t job, enum catalog
             .owner = postgres_db_text(rows, i, 3),
             .last_error = postgres_db_text(rows, i, 4),
             .expires_in_ms = postgres_db_int(rows, i, 5),
+            .home = postgres_db_int(rows, i, 6),
+            .begin_index = postgres_db_int(rows, i, 7),
         };
 
         st = each(ctx, &row, err);

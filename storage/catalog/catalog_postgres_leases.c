@@ -11,7 +11,7 @@
     "case when s.again_source is null then s.input_begin else 0 end, "                             \
     "case when s.again_source is null then s.input_end else 0 end, "                               \
     "s.input_etag, s.input_samples, s.next_offset, s.next_index, s.n_parts, s.suspect_end, "       \
-    "s.probe_samples, s.probe_deaths"
+    "s.probe_samples, s.probe_deaths, coalesce(s.end_index, 0)"
 
 /*
  * One statement gives up what was tried too often and takes the lowest of what is ready or has run
@@ -107,6 +107,7 @@ static enum status read_lease(const PGresult *row, struct arena *arena, struct c
     lease->suspect_end = (uint64_t)postgres_db_int(row, 0, 13);
     lease->probe_samples = postgres_db_int(row, 0, 14);
     lease->is_poison = postgres_db_int(row, 0, 15) >= CATALOG_POISON_DEATHS;
+    lease->end_index = (uint64_t)postgres_db_int(row, 0, 16);
     return st;
 }
 

@@ -14,9 +14,7 @@ struct part_call {
     const struct catalog_lease *lease;
     const struct catalog_part *part;
     int64_t *places; /* of the samples: their own, or those they had before */
-    bool is_again;   /* rows are there already, and keep their places */
-    bool is_redo;    /* of these: captions are what they are now, not what they were */
-    bool is_retry;   /* rows take the places of others */
+    struct catalog_postgres_standing at;
     const char *object_key;
     const struct object_written *written;
 };
@@ -53,24 +51,29 @@ static const char merge_scores_sql[] =
     "insert into reinforce.scores select * from added_scores on conflict (job, shard, "
     "sample_index, column_name, caption_index, teacher) do update set cosine = excluded.cosine";
 
-/* Locks the shard's row under the lease's epoch. ST_CONFLICT: fenced off. */
-static enum status lock_shard(struct postgres_db *db, struct part_call *call, int64_t *n_parts,
-                              struct error *err)
+enum status catalog_postgres_lock_shard(struct postgres_db *db, const struct catalog_lease *lease,
+                                        struct catalog_postgres_standing *at, struct error *err)
 {
     PGresult *row;
     enum status st =
         postgres_db_query(db, &row, err,
-                          "select n_parts, again_source, input_source from reinforce.shards "
-                          "where " CATALOG_POSTGRES_HELD " for update",
-                          "iii", call->lease->job, call->lease->shard, call->lease->epoch);
+                          "select n_parts, again_source, input_source, coalesce(parent, shard), "
+                          "coalesce(end_index, 0), next_index, (parent is not null or end_index is "
+                          "not null)::integer "
+                          "from reinforce.shards where " CATALOG_POSTGRES_HELD " for update",
+                          "iii", lease->job, lease->shard, lease->epoch);
 
     if (st == ST_OK && PQntuples(row) == 0)
-        st = catalog_postgres_fenced(call->lease, err);
+        st = catalog_postgres_fenced(lease, err);
     if (st == ST_OK) {
-        *n_parts = postgres_db_int(row, 0, 0);
-        call->is_again = !PQgetisnull(row, 0, 1);
-        call->is_redo = call->is_again && postgres_db_int(row, 0, 1) == CATALOG_INPUT_LIST;
-        call->is_retry = !call->is_again && postgres_db_int(row, 0, 2) == CATALOG_INPUT_LIST;
+        at->n_parts = postgres_db_int(row, 0, 0);
+        at->is_again = !PQgetisnull(row, 0, 1);
+        at->is_redo = at->is_again && postgres_db_int(row, 0, 1) == CATALOG_INPUT_LIST;
+        at->is_retry = !at->is_again && postgres_db_int(row, 0, 2) == CATALOG_INPUT_LIST;
+        at->home = postgres_db_int(row, 0, 3);
+        at->end_index = (uint64_t)postgres_db_int(row, 0, 4);
+        at->next_index = (uint64_t)postgres_db_int(row, 0, 5);
+        at->is_split = postgres_db_int(row, 0, 6) != 0;
     }
     PQclear(row);
     return st;
@@ -140,7 +143,7 @@ static enum status find_previous(struct postgres_db *db, const struct part_call 
             "select (select min(s.sample_index) from reinforce.samples s where s.job = $1 and "
             "s.shard = $2 and s.uid = u.uid and s.state = 1) "
             "from unnest($3::text[]) with ordinality u (uid, place) order by place",
-            "iis", call->lease->job, call->lease->shard, text);
+            "iis", call->lease->job, call->at.home, text);
     for (size_t i = 0; i < call->part->n_samples && st == ST_OK; i++) {
         const struct catalog_sample *s = &call->part->samples[i];
 
@@ -170,7 +173,7 @@ static enum status delete_quarantined(struct postgres_db *db, const struct part_
                 "sample_index = $3), s as (delete from reinforce.scores where job = $1 and "
                 "shard = $2 and sample_index = $3) "
                 "delete from reinforce.samples where job = $1 and shard = $2 and sample_index = $3",
-                "iii", call->lease->job, call->lease->shard, call->places[i]);
+                "iii", call->lease->job, call->at.home, call->places[i]);
     return st;
 }
 
@@ -206,16 +209,16 @@ static enum status copy_samples(struct postgres_db *db, const struct part_call *
         struct bytes_view text;
         char name[160];
 
-        if (call->is_again && s->state == CATALOG_SAMPLE_DONE)
+        if (call->at.is_again && s->state == CATALOG_SAMPLE_DONE)
             continue;
         text = mended(s->detail != NULL ? s->detail : "", detail);
         if (s->detail != NULL)
             st = postgres_copy_row(&copy, name_row(name, "the uid", s), err, "iiibhssbdd",
-                                   call->lease->job, call->lease->shard, call->places[i], &s->uid,
+                                   call->lease->job, call->at.home, call->places[i], &s->uid,
                                    (int)s->state, s->stage, s->reason, &text, s->width, s->height);
         else
             st = postgres_copy_row(&copy, name_row(name, "the uid", s), err, "iiibhsssdd",
-                                   call->lease->job, call->lease->shard, call->places[i], &s->uid,
+                                   call->lease->job, call->at.home, call->places[i], &s->uid,
                                    (int)s->state, s->stage, s->reason, (const char *)NULL, s->width,
                                    s->height);
     }
@@ -227,7 +230,7 @@ static enum status copy_captions(struct postgres_db *db, const struct part_call 
 {
     struct postgres_copy copy;
     enum status st = postgres_copy_begin(
-        db, call->is_again ? copy_added_captions_sql : copy_captions_sql, &copy, err);
+        db, call->at.is_again ? copy_added_captions_sql : copy_captions_sql, &copy, err);
 
     for (size_t i = 0; i < call->part->n_samples && st == ST_OK; i++) {
         const struct catalog_sample *s = &call->part->samples[i];
@@ -238,8 +241,8 @@ static enum status copy_captions(struct postgres_db *db, const struct part_call 
 
             (void)snprintf(what, sizeof what, "caption %.20s[%" PRId32 "]", c->column, c->index);
             st = postgres_copy_row(&copy, name_row(name, what, s), err, "iiisdbr", call->lease->job,
-                                   call->lease->shard, call->places[i], c->column, c->index,
-                                   &c->text, c->score);
+                                   call->at.home, call->places[i], c->column, c->index, &c->text,
+                                   c->score);
         }
     }
     return postgres_copy_end(&copy, st, err);
@@ -250,7 +253,7 @@ static enum status copy_scores(struct postgres_db *db, const struct part_call *c
 {
     struct postgres_copy copy;
     enum status st = postgres_copy_begin(
-        db, call->is_again ? copy_added_scores_sql : copy_scores_sql, &copy, err);
+        db, call->at.is_again ? copy_added_scores_sql : copy_scores_sql, &copy, err);
 
     for (size_t i = 0; i < call->part->n_samples && st == ST_OK; i++) {
         const struct catalog_sample *s = &call->part->samples[i];
@@ -258,7 +261,7 @@ static enum status copy_scores(struct postgres_db *db, const struct part_call *c
 
         for (size_t k = 0; k < s->n_scores && st == ST_OK; k++)
             st = postgres_copy_row(&copy, name_row(name, "a score", s), err, "iiisdsr",
-                                   call->lease->job, call->lease->shard, call->places[i],
+                                   call->lease->job, call->at.home, call->places[i],
                                    s->scores[k].column, s->scores[k].index, s->scores[k].teacher,
                                    s->scores[k].value);
     }
@@ -279,7 +282,7 @@ static enum status take_over(struct postgres_db *db, const struct part_call *cal
         "select 1 from reinforce.shards where job = $1 and shard in (select old_shard from "
         "reinforce.retries where job = $1 and shard = $2 and sample_index >= $3 and "
         "sample_index < $4) order by shard for update",
-        "iiii", call->lease->job, call->lease->shard, begin, end);
+        "iiii", call->lease->job, call->at.home, begin, end);
 
     if (st == ST_OK)
         st = postgres_db_query(
@@ -288,7 +291,7 @@ static enum status take_over(struct postgres_db *db, const struct part_call *cal
             "r.job = $1 and r.shard = $2 and r.sample_index >= $3 and r.sample_index < $4 and "
             "p.job = $1 and p.shard = r.old_shard and p.sample_index = r.old_index and "
             "p.state = 2 returning 1) select count(*) from old",
-            "iiii", call->lease->job, call->lease->shard, begin, end);
+            "iiii", call->lease->job, call->at.home, begin, end);
     if (st == ST_OK)
         n = postgres_db_int(row, 0, 0);
     PQclear(row);
@@ -296,7 +299,7 @@ static enum status take_over(struct postgres_db *db, const struct part_call *cal
         st = error_set(err, ST_CORRUPT,
                        "%" PRId64 " of the %zu samples that shard %" PRId64
                        " tries again are quarantined",
-                       n, part->n_samples, call->lease->shard);
+                       n, part->n_samples, call->at.home);
     if (st == ST_OK)
         st = postgres_db_query(
             db, NULL, err,
@@ -304,7 +307,7 @@ static enum status take_over(struct postgres_db *db, const struct part_call *cal
             "reinforce.samples p where p.job = $1 and p.shard = o.shard and p.state = 2) where "
             "o.job = $1 and o.shard in (select old_shard from reinforce.retries where job = $1 and "
             "shard = $2 and sample_index >= $3 and sample_index < $4)",
-            "iiii", call->lease->job, call->lease->shard, begin, end);
+            "iiii", call->lease->job, call->at.home, begin, end);
     return st;
 }
 
@@ -355,19 +358,20 @@ static enum status insert_part(struct postgres_db *db, const struct part_call *c
 static enum status commit_part(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
 {
     struct part_call *call = ctx;
-    int64_t n_parts;
-    enum status st = lock_shard(db, call, &n_parts, err);
+    enum status st = catalog_postgres_lock_shard(db, call->lease, &call->at, err);
 
     (void)repeated;
     if (st != ST_OK)
         return st;
-    if (n_parts != call->lease->n_parts)
+    if (call->at.n_parts != call->lease->n_parts)
         return check_repeat(db, call, err);
+    if (call->at.end_index > 0 && call->part->next_index > call->at.end_index)
+        return catalog_postgres_fenced(call->lease, err);
     for (size_t i = 0; i < call->part->n_samples; i++)
         call->places[i] = call->part->samples[i].index;
-    if (call->is_retry)
+    if (call->at.is_retry)
         st = take_over(db, call, err);
-    if (st == ST_OK && call->is_again) {
+    if (st == ST_OK && call->at.is_again) {
         st = find_previous(db, call, err);
         if (st == ST_OK)
             st = delete_quarantined(db, call, err);
@@ -380,10 +384,10 @@ static enum status commit_part(struct postgres_db *db, void *ctx, bool repeated,
         st = copy_captions(db, call, err);
     if (st == ST_OK)
         st = copy_scores(db, call, err);
-    if (st == ST_OK && call->is_again)
-        st =
-            postgres_db_execute(db, call->is_redo ? replace_captions_sql : merge_captions_sql, err);
-    if (st == ST_OK && call->is_again)
+    if (st == ST_OK && call->at.is_again)
+        st = postgres_db_execute(db, call->at.is_redo ? replace_captions_sql : merge_captions_sql,
+                                 err);
+    if (st == ST_OK && call->at.is_again)
         st = postgres_db_execute(db, merge_scores_sql, err);
     if (st == ST_OK)
         st = copy_costs(db, call, err);
@@ -413,7 +417,8 @@ static enum status check_done(struct postgres_db *db, const struct part_call *ca
     enum status st = postgres_db_query(
         db, &row, err,
         "select 1 from reinforce.shards s join reinforce.outputs o on o.job = s.job and "
-        "o.shard = s.shard where s.job = $1 and s.shard = $2 and s.epoch = $3 and s.state = 3 and "
+        "o.shard = coalesce(s.parent, s.shard) where s.job = $1 and s.shard = $2 and s.epoch = $3 "
+        "and s.state = 3 and "
         "o.sha256 = $4",
         "iiis", call->lease->job, call->lease->shard, call->lease->epoch, call->written->sha256);
 
@@ -423,11 +428,24 @@ static enum status check_done(struct postgres_db *db, const struct part_call *ca
     return st;
 }
 
+/* Of the pieces of a shard that is just done; it knows then how many samples there were. */
+static enum status end_pieces(struct postgres_db *db, const struct part_call *call,
+                              struct error *err)
+{
+    return postgres_db_query(
+        db, NULL, err,
+        "with pieces as (update reinforce.shards set state = 3, owner = null, lease_expires = null "
+        "where job = $1 and parent = $2 returning next_index) update reinforce.shards set "
+        "end_index = null, samples_read = greatest(next_index, (select max(next_index) from "
+        "pieces))"
+        " where job = $1 and shard = $2",
+        "ii", call->lease->job, call->at.home);
+}
+
 static enum status commit_shard(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
 {
     struct part_call *call = ctx;
-    int64_t n_parts;
-    enum status st = lock_shard(db, call, &n_parts, err);
+    enum status st = catalog_postgres_lock_shard(db, call->lease, &call->at, err);
 
     (void)repeated;
     if (st == ST_CONFLICT)
@@ -448,11 +466,12 @@ static enum status commit_shard(struct postgres_db *db, void *ctx, bool repeated
         "last_error = null, "
         "samples_read = case when again_source is null then next_index else samples_read end, "
         "again_source = null, again_key = null, again_format = null where job = $1 and shard = $2",
-        "iisis", call->lease->job, call->lease->shard, call->object_key,
-        (int64_t)call->written->bytes, call->written->sha256);
-    return st == ST_OK
-               ? catalog_postgres_outbox_insert(db, call->lease->job, call->lease->shard, err)
-               : st;
+        "iisis", call->lease->job, call->at.home, call->object_key, (int64_t)call->written->bytes,
+        call->written->sha256);
+    if (st == ST_OK && call->at.is_split)
+        st = end_pieces(db, call, err);
+    return st == ST_OK ? catalog_postgres_outbox_insert(db, call->lease->job, call->at.home, err)
+                       : st;
 }
 
 enum status catalog_postgres_shard_commit(struct catalog *c, const struct catalog_lease *lease,

@@ -78,11 +78,14 @@ enum status catalog_postgres_parts(struct catalog *c, int64_t job, int64_t shard
 {
     struct catalog_part_row *parts = NULL;
     PGresult *found;
-    enum status st =
-        postgres_db_ask(catalog_postgres_db(c), &found, err,
-                        "select part, epoch, object_key, bytes, sha256, n_done, n_quarantined "
-                        "from reinforce.parts where job = $1 and shard = $2 order by part",
-                        "ii", job, shard);
+    enum status st = postgres_db_ask(
+        catalog_postgres_db(c), &found, err,
+        "select p.part, p.epoch, p.object_key, p.bytes, p.sha256, p.n_done, p.n_quarantined "
+        "from (select $2::bigint as shard, 0::bigint as begin_index union all "
+        "select shard, begin_index from reinforce.shards where job = $1 and "
+        "parent = $2) f join reinforce.parts p on p.job = $1 and "
+        "p.shard = f.shard order by f.begin_index, p.part",
+        "ii", job, shard);
 
     if (st == ST_OK)
         st = arena_calloc(arena, (size_t)MAX(PQntuples(found), 1), sizeof *parts, &parts, err);
@@ -117,6 +120,7 @@ static enum status see_progress(void *ctx, const PGresult *row, struct error *er
         .samples_quarantined = postgres_db_int(row, 0, 5),
         .samples_in_done_shards = postgres_db_int(row, 0, 6),
         .bytes_written = (uint64_t)postgres_db_int(row, 0, 7),
+        .pieces = postgres_db_int(row, 0, 8),
     };
     return ST_OK;
 }
@@ -126,10 +130,12 @@ enum status catalog_postgres_progress(struct catalog *c, int64_t job,
 {
     return catalog_postgres_walk(
         c, job,
-        "select h.n, h.done, h.leased, h.failed, p.done, p.quarantined, o.samples, o.bytes from "
-        "(select count(*) as n, count(*) filter (where state = 3) as done, "
-        "count(*) filter (where state = 2) as leased, count(*) filter (where state = 4) as failed "
-        "from reinforce.shards where job = $1) h, "
+        "select h.n, h.done, h.leased, h.failed, p.done, p.quarantined, o.samples, o.bytes, "
+        "h.pieces from (select count(*) filter (where parent is null) as n, "
+        "count(*) filter (where state = 3 and parent is null) as done, "
+        "count(*) filter (where state = 2) as leased, "
+        "count(distinct coalesce(parent, shard)) filter (where state = 4) as failed, "
+        "count(parent) as pieces from reinforce.shards where job = $1) h, "
         "(select count(*) filter (where state = 1) as done, "
         "count(*) filter (where state = 2) as quarantined "
         "from reinforce.samples where job = $1) p, "

@@ -23,6 +23,23 @@ struct postgres_db *catalog_postgres_db(struct catalog *c);
 /** ST_CONFLICT: somebody else has the shard by now. */
 enum status catalog_postgres_fenced(const struct catalog_lease *lease, struct error *err);
 
+/* A leased shard: how far it is, and how its samples get into the tables. */
+struct catalog_postgres_standing {
+    int64_t n_parts;
+    bool is_again; /* rows are there already, and keep their places */
+    bool is_redo;  /* of these: captions are what they are now, not what they were */
+    bool is_retry; /* rows take the places of others */
+    bool is_split; /* it is a piece, or its rest is one */
+    int64_t home;  /* the shard whose samples they are: its own, or that of which it is a piece */
+    uint64_t next_index, end_index; /* end 0: that of the input */
+};
+
+/** Locks a shard under its lease's epoch, within a transaction. ST_CONFLICT: fenced off. */
+NODISCARD enum status catalog_postgres_lock_shard(struct postgres_db *db,
+                                                  const struct catalog_lease *lease,
+                                                  struct catalog_postgres_standing *at,
+                                                  struct error *err);
+
 /* Slots of catalog.h, in catalog_postgres_part.c. */
 NODISCARD enum status catalog_postgres_part_commit(struct catalog *c,
                                                    const struct catalog_lease *lease,
@@ -32,6 +49,16 @@ NODISCARD enum status catalog_postgres_shard_commit(struct catalog *c,
                                                     const struct catalog_lease *lease,
                                                     const char *object_key,
                                                     const struct object_written *written,
+                                                    struct error *err);
+
+/* In catalog_postgres_split.c. */
+NODISCARD enum status catalog_postgres_lease_split(struct catalog *c,
+                                                   const struct catalog_lease *lease,
+                                                   uint64_t at_offset, uint64_t at_index,
+                                                   struct error *err);
+NODISCARD enum status catalog_postgres_piece_commit(struct catalog *c,
+                                                    const struct catalog_lease *lease,
+                                                    int64_t *shard, bool *is_last,
                                                     struct error *err);
 
 /* In catalog_postgres_leases.c. */

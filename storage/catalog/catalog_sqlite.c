@@ -165,6 +165,7 @@ static enum status read_lease(sqlite3_stmt *row, struct arena *arena, struct cat
     lease->suspect_end = (uint64_t)sqlite3_column_int64(row, 13);
     lease->probe_samples = sqlite3_column_int64(row, 14);
     lease->is_poison = sqlite3_column_int(row, 15) >= CATALOG_POISON_DEATHS;
+    lease->end_index = (uint64_t)sqlite3_column_int64(row, 16);
     return st;
 }
 
@@ -378,6 +379,8 @@ const struct catalog_ops catalog_sqlite = {
     .part_commit = catalog_sqlite_part_commit,
     .parts = catalog_sqlite_parts,
     .shard_commit = catalog_sqlite_shard_commit,
+    .lease_split = catalog_sqlite_lease_split,
+    .piece_commit = catalog_sqlite_piece_commit,
     .job_extend = sqlite_job_extend,
     .leases_reset = sqlite_leases_reset,
     .coordinate = catalog_sqlite_coordinate,

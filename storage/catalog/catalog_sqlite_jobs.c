@@ -177,6 +177,8 @@ enum status catalog_sqlite_shards(struct catalog *c, int64_t job, enum catalog_s
             .expires_in_ms = sqlite3_column_type(statement, 5) == SQLITE_NULL
                                  ? 0
                                  : sqlite3_column_int64(statement, 5) - now_ms,
+            .home = sqlite3_column_int64(statement, 6),
+            .begin_index = sqlite3_column_int64(statement, 7),
         };
 
         st = each(ctx, &row, err);

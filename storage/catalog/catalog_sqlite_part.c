@@ -17,6 +17,9 @@ struct standing {
     bool is_again; /* rows are there already, and keep their places */
     bool is_redo;  /* of these: captions are what they are now, not what they were */
     bool is_retry; /* rows take the places of others */
+    bool is_split; /* it is a piece, or its rest is one */
+    int64_t home;  /* the shard whose samples they are: its own, or that of which it is a piece */
+    uint64_t next_index, end_index; /* end 0: that of the input */
 };
 
 /* Under the lease's epoch, inside a transaction. ST_CONFLICT: fenced off. */
@@ -39,6 +42,10 @@ static enum status check_epoch(struct sqlite_db *db, const struct catalog_lease 
         .is_again = sqlite3_column_type(statement, 1) != SQLITE_NULL,
         .is_redo = sqlite3_column_int(statement, 1) == CATALOG_INPUT_LIST,
         .is_retry = sqlite3_column_int(statement, 2) == CATALOG_INPUT_LIST,
+        .home = sqlite3_column_int64(statement, 3),
+        .end_index = (uint64_t)sqlite3_column_int64(statement, 4),
+        .next_index = (uint64_t)sqlite3_column_int64(statement, 5),
+        .is_split = sqlite3_column_int(statement, 6) != 0,
     };
     standing->is_retry = standing->is_retry && !standing->is_again;
     (void)sqlite3_reset(statement);
@@ -160,12 +167,19 @@ static enum status insert_part(struct sqlite_db *db, const struct catalog_lease 
                                const struct catalog_part *part, const struct standing *standing,
                                struct error *err)
 {
+    struct catalog_lease home = *lease;
     int64_t n_done = 0;
-    enum status st = standing->is_retry ? take_over(db, lease, part, err) : ST_OK;
+    enum status st = ST_OK;
+
+    home.shard = standing->home;
+    if (standing->end_index > 0 && part->next_index > standing->end_index)
+        return catalog_sqlite_fenced(lease, err);
+    if (standing->is_retry)
+        st = take_over(db, &home, part, err);
 
     for (size_t i = 0; i < part->n_samples && st == ST_OK; i++) {
         n_done += part->samples[i].state == CATALOG_SAMPLE_DONE;
-        st = insert_sample(db, lease, &part->samples[i], standing, err);
+        st = insert_sample(db, &home, &part->samples[i], standing, err);
     }
     if (st == ST_OK)
         st = insert_costs(db, lease, part, err);
@@ -227,11 +241,85 @@ enum status catalog_sqlite_shard_commit(struct catalog *c, const struct catalog_
     if (st == ST_CONFLICT)
         return sqlite_db_end(db, check_done(db, lease, written, err), err);
     if (st == ST_OK)
-        st = sqlite_db_run(db, OUTPUT_INSERT, NULL, err, "iisis", lease->job, lease->shard,
+        st = sqlite_db_run(db, OUTPUT_INSERT, NULL, err, "iisis", lease->job, standing.home,
                            object_key, (int64_t)written->bytes, written->sha256);
     if (st == ST_OK)
-        st = sqlite_db_run(db, SHARD_DONE, NULL, err, "ii", lease->job, lease->shard);
+        st = sqlite_db_run(db, SHARD_DONE, NULL, err, "ii", lease->job, standing.home);
+    if (st == ST_OK && standing.is_split)
+        st = sqlite_db_run(db, PIECES_DONE, NULL, err, "ii", lease->job, standing.home);
     if (st == ST_OK)
-        st = sqlite_db_run(db, OUTBOX_INSERT, NULL, err, "ii", lease->job, lease->shard);
+        st = sqlite_db_run(db, OUTBOX_INSERT, NULL, err, "ii", lease->job, standing.home);
+    return sqlite_db_end(db, st, err);
+}
+
+/* How many rows the statement counts or finds. */
+static enum status ask(struct sqlite_db *db, enum statement which, int64_t job, int64_t a,
+                       int64_t b, int64_t *n, struct error *err)
+{
+    sqlite3_stmt *row;
+    enum status st = sqlite_db_prepare(db, (int)which, &row, err);
+
+    *n = 0;
+    if (st == ST_OK)
+        st = sqlite_db_bind(db, row, err, "iii", job, a, b);
+    if (st == ST_OK)
+        st = sqlite_db_step(db, row, err);
+    if (st == ST_OK) {
+        *n = sqlite3_column_int64(row, 0);
+        (void)sqlite3_reset(row);
+    }
+    return st == ST_END ? ST_OK : st;
+}
+
+static enum status split(struct sqlite_db *db, const struct catalog_lease *lease,
+                         uint64_t at_offset, uint64_t at_index, struct error *err)
+{
+    struct standing standing;
+    int64_t n = 0;
+    enum status st = check_epoch(db, lease, &standing, err);
+
+    if (st == ST_OK)
+        st = ask(db, PIECE_FIND, lease->job, standing.home, (int64_t)at_index, &n, err);
+    if (st != ST_OK || (n > 0 && standing.end_index == at_index)) /* it was said before */
+        return st;
+    if (standing.is_again || at_index <= standing.next_index ||
+        (standing.end_index > 0 && at_index >= standing.end_index))
+        return error_set(err, ST_CONFLICT, "shard %" PRId64 " is not split at sample %" PRIu64,
+                         lease->shard, at_index);
+    st = sqlite_db_run(db, PIECE_INSERT, NULL, err, "iiii", lease->job, lease->shard,
+                       (int64_t)at_offset, (int64_t)at_index);
+    return st == ST_OK ? sqlite_db_run(db, SHARD_SPLIT, NULL, err, "iii", lease->job, lease->shard,
+                                       (int64_t)at_index)
+                       : st;
+}
+
+enum status catalog_sqlite_lease_split(struct catalog *c, const struct catalog_lease *lease,
+                                       uint64_t at_offset, uint64_t at_index, struct error *err)
+{
+    struct sqlite_db *db = sqlite_rows_db(c);
+    enum status st = sqlite_db_begin(db, err);
+
+    return st == ST_OK ? sqlite_db_end(db, split(db, lease, at_offset, at_index, err), err) : st;
+}
+
+enum status catalog_sqlite_piece_commit(struct catalog *c, const struct catalog_lease *lease,
+                                        int64_t *shard, bool *is_last, struct error *err)
+{
+    struct sqlite_db *db = sqlite_rows_db(c);
+    struct standing standing;
+    int64_t n = 0;
+    enum status st = sqlite_db_begin(db, err);
+
+    if (st != ST_OK)
+        return st;
+    st = check_epoch(db, lease, &standing, err);
+    if (st == ST_OK)
+        st = ask(db, FAMILY_UNFINISHED, lease->job, standing.home, lease->shard, &n, err);
+    if (st == ST_OK && n > 0)
+        st = sqlite_db_run(db, SHARD_WAIT, NULL, err, "ii", lease->job, lease->shard);
+    if (st == ST_OK) {
+        *shard = standing.home;
+        *is_last = n == 0;
+    }
     return sqlite_db_end(db, st, err);
 }

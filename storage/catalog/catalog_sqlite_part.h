@@ -17,4 +17,12 @@ NODISCARD enum status catalog_sqlite_shard_commit(struct catalog *c,
                                                   const struct object_written *written,
                                                   struct error *err);
 
+NODISCARD enum status catalog_sqlite_lease_split(struct catalog *c,
+                                                 const struct catalog_lease *lease,
+                                                 uint64_t at_offset, uint64_t at_index,
+                                                 struct error *err);
+NODISCARD enum status catalog_sqlite_piece_commit(struct catalog *c,
+                                                  const struct catalog_lease *lease, int64_t *shard,
+                                                  bool *is_last, struct error *err);
+
 #endif

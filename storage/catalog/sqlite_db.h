@@ -6,7 +6,7 @@
 
 #include <sqlite3.h>
 
-enum { SQLITE_DB_MAX_STATEMENTS = 80 };
+enum { SQLITE_DB_MAX_STATEMENTS = 96 };
 
 struct sqlite_db {
     sqlite3 *handle;

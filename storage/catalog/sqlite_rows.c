@@ -56,7 +56,8 @@ const char *const sqlite_statements[N_STATEMENTS] = {
                     "coalesce(again_key, input_key), coalesce(again_format, input_format), "
                     "iif(again_source is null, input_begin, 0), "
                     "iif(again_source is null, input_end, 0), input_etag, input_samples, "
-                    "next_offset, next_index, n_parts, suspect_end, probe_samples, probe_deaths "
+                    "next_offset, next_index, n_parts, suspect_end, probe_samples, probe_deaths, "
+                    "coalesce(end_index, 0) "
                     "from shards where job = ?1 and shard = ?2",
     [SHARD_FIRST_EXPIRY] = "select min(lease_expires_ms) from shards where job = ? and state = 2",
     [SHARD_RENEW] = "update shards set lease_expires_ms = ?4 where job = ?1 and shard = ?2 and "
@@ -67,15 +68,32 @@ const char *const sqlite_statements[N_STATEMENTS] = {
                       "probing = false, attempts = attempts + ?4, "
                       "last_error = ?5 where job = ?1 and shard = ?2 and epoch = ?3 and state = 2",
     [SHARD_OF_EPOCH] =
-        "select n_parts, again_source, input_source from shards where job = ?1 and shard = ?2 and "
+        "select n_parts, again_source, input_source, coalesce(parent, shard), end_index, "
+        "next_index, "
+        "parent is not null or end_index is not null from shards where job = ?1 and shard = ?2 and "
         "epoch = ?3 and state = 2",
+    [SHARD_SPLIT] = "update shards set end_index = ?3 where job = ?1 and shard = ?2",
+    [PIECE_INSERT] =
+        "insert into shards (job, shard, state, parent, input_source, input_key, input_format, "
+        "input_begin, input_end, input_etag, begin_index, end_index, next_offset, next_index) "
+        "select job, (select min(min(shard), 0) - 1 from shards where job = ?1), 1, "
+        "coalesce(parent, shard), input_source, input_key, input_format, input_begin, input_end, "
+        "input_etag, ?4, end_index, ?3, ?4 from shards where job = ?1 and shard = ?2",
+    [PIECE_FIND] = "select 1 from shards where job = ?1 and parent = ?2 and begin_index = ?3",
+    [FAMILY_UNFINISHED] = "select count(*) from shards where job = ?1 and (shard = ?2 or parent = "
+                          "?2) and shard <> ?3 and state <> 5",
+    [SHARD_WAIT] = "update shards set state = 5, owner = null, lease_expires_ms = null, "
+                   "last_error = null where job = ?1 and shard = ?2",
+    [PIECES_DONE] = "update shards set state = 3, owner = null, lease_expires_ms = null "
+                    "where job = ?1 and parent = ?2",
     [SHARD_ADVANCE] =
         "update shards set next_offset = ?3, next_index = ?4, n_parts = n_parts + 1, "
         "attempts = " SUSPECT_ATTEMPTS_AFTER("?5") ", probing = false, probe_deaths = 0 "
                                                    "where job = ?1 and shard = ?2",
     [SHARD_DONE] =
         "update shards set state = 3, owner = null, lease_expires_ms = null, last_error = null, "
-        "samples_read = iif(again_source is null, next_index, samples_read), "
+        "samples_read = iif(again_source is null, (select max(f.next_index) from shards f where "
+        "f.job = ?1 and (f.shard = ?2 or f.parent = ?2)), samples_read), end_index = null, "
         "again_source = null, again_key = null, again_format = null where job = ?1 and shard = ?2",
     [SHARD_EXTEND] =
         "update shards set state = 1, attempts = 0, suspect_end = 0, again_source = 3, "
@@ -84,23 +102,29 @@ const char *const sqlite_statements[N_STATEMENTS] = {
         "o.shard = shards.shard), "
         "input_samples = (select n_done from outputs o where o.job = shards.job and "
         "o.shard = shards.shard) "
-        "where job = ?1",
+        "where job = ?1 and parent is null",
     [SHARD_RESET] = "update shards set state = iif(state = 2, 2, 1), lease_expires_ms = iif(state "
                     "= 2, 0, null), "
                     "attempts = 0 where job = ?1 and state in (2, 4)",
     [SHARD_EXTEND_LEASES] = "update shards set lease_expires_ms = max(lease_expires_ms, ?2) where "
                             "job = ?1 and state = 2",
     [SHARD_RETRY] = "update shards set state = 1, attempts = 0 where job = ?1 and state = 4",
-    [SHARD_LIST] = "select shard, epoch, attempts, owner, last_error, lease_expires_ms from shards "
+    [SHARD_LIST] = "select shard, epoch, attempts, owner, last_error, lease_expires_ms, "
+                   "coalesce(parent, shard), begin_index from shards "
                    "where job = ?1 and state = ?2 order by shard",
     [PART_INSERT] = "insert into parts (job, shard, part, epoch, object_key, bytes, sha256, "
                     "n_done, n_quarantined) "
                     "values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
     [PART_SELECT] = "select epoch, sha256 from parts where job = ? and shard = ? and part = ?",
-    [PART_LIST] = "select part, epoch, object_key, bytes, sha256, n_done, n_quarantined from parts "
-                  "where job = ? and shard = ? order by part",
+    [PART_LIST] =
+        "select p.part, p.epoch, p.object_key, p.bytes, p.sha256, p.n_done, p.n_quarantined from "
+        "(select ?2 as shard, 0 as begin_index union all select shard, begin_index from shards "
+        "where job = ?1 and parent = ?2) f join parts p on p.job = ?1 and p.shard = f.shard "
+        "order by f.begin_index, p.part",
     [PART_DELETE_ALL] = "delete from parts where job = ?",
-    [PART_DELETE_SHARD] = "delete from parts where job = ? and shard = ?",
+    [PART_DELETE_SHARD] =
+        "delete from parts where job = ?1 and (shard = ?2 or shard in (select shard "
+        "from shards where job = ?1 and parent = ?2))",
     [SHARD_COUNT] = "select coalesce(max(shard) + 1, 0) from shards where job = ?",
     [SHARD_REDO] = "update shards set state = 1, attempts = 0, suspect_end = 0, again_source = 4, "
                    "again_key = ?3, "
@@ -142,16 +166,19 @@ const char *const sqlite_statements[N_STATEMENTS] = {
                       "(select count(*) from samples where job = ?1 and shard = ?2 and state = 1), "
                       "(select count(*) from samples where job = ?1 and shard = ?2 and state = 2))",
     [OUTPUT_OF_EPOCH] =
-        "select 1 from shards s join outputs o on o.job = s.job and o.shard = s.shard where "
+        "select 1 from shards s join outputs o on o.job = s.job and o.shard = coalesce(s.parent, "
+        "s.shard) where "
         "s.job = ? and s.shard = ? and s.epoch = ? and s.state = 3 and o.sha256 = ?",
     [OUTPUT_LIST] =
         "select shard, object_key, bytes, sha256, n_done, n_quarantined from outputs where job = ? "
         "order by shard",
     /* One statement, so that the numbers are of one moment. */
     [PROGRESS] =
-        "select h.n, h.done, h.leased, h.failed, p.done, p.quarantined, o.samples, o.bytes from "
-        "(select count(*) as n, total(state = 3) as done, total(state = 2) as leased, "
-        "total(state = 4) as failed from shards where job = ?1) h, "
+        "select h.n, h.done, h.leased, h.failed, p.done, p.quarantined, o.samples, o.bytes, "
+        "h.pieces from "
+        "(select total(parent is null) as n, total(parent is null and state = 3) as done, "
+        "total(state = 2) as leased, count(distinct iif(state = 4, coalesce(parent, shard), null)) "
+        "as failed, total(parent is not null) as pieces from shards where job = ?1) h, "
         "(select total(state = 1) as done, total(state = 2) as quarantined from samples "
         "where job = ?1) p, "
         "(select coalesce(sum(o.n_done + o.n_quarantined), 0) as samples, "

@@ -60,6 +60,16 @@ enum status dataset_reader_next(struct dataset_reader *reader, struct arena *are
     return st;
 }
 
+enum status dataset_reader_skip(struct dataset_reader *reader, struct error *err)
+{
+    return reader->ops->skip(reader, err);
+}
+
+uint64_t dataset_reader_end(const struct dataset_reader *reader)
+{
+    return reader->ops->end(reader);
+}
+
 void dataset_reader_tell(const struct dataset_reader *reader, struct dataset_position *position)
 {
     reader->ops->tell(reader, position);

@@ -86,7 +86,12 @@ struct dataset_reader_ops {
      */
     enum status (*next)(struct dataset_reader *reader, struct arena *arena, struct record *record,
                         struct dataset_reject *reject, struct error *err);
-    /* Required. Position behind what next() gave last. */
+    /* Required. Passes over the next sample without looking at what is in it, or fetching what it
+     * refers to. ST_OK, ST_END (also where the shard is damaged), or what reading says. */
+    enum status (*skip)(struct dataset_reader *reader, struct error *err);
+    /* Required. Where the slice ends, as tell() counts offsets; 0: not known before it is read. */
+    uint64_t (*end)(const struct dataset_reader *reader);
+    /* Required. Position behind what next() gave last, or skip() passed. */
     void (*tell)(const struct dataset_reader *reader, struct dataset_position *position);
     /* Required. Cannot fail. */
     void (*close)(struct dataset_reader *reader);
@@ -114,6 +119,8 @@ NODISCARD enum status dataset_reader_open(const struct dataset_format *format,
 NODISCARD enum status dataset_reader_next(struct dataset_reader *reader, struct arena *arena,
                                           struct record *record, struct dataset_reject *reject,
                                           struct error *err);
+NODISCARD enum status dataset_reader_skip(struct dataset_reader *reader, struct error *err);
+uint64_t dataset_reader_end(const struct dataset_reader *reader);
 void dataset_reader_tell(const struct dataset_reader *reader, struct dataset_position *position);
 void dataset_reader_close(struct dataset_reader **reader);
 

@@ -146,6 +146,24 @@ static enum status reader_next(struct dataset_reader *base, struct arena *arena,
     return st;
 }
 
+static enum status reader_skip(struct dataset_reader *base, struct error *err)
+{
+    struct jsonl_reader *reader = reader_of(base);
+    struct jsonl_line line;
+    enum status st = reader->ended ? ST_END : next_line(reader, &line, err);
+
+    if (st == ST_OK) {
+        reader->position.index++;
+        reader->position.offset = line.end;
+    }
+    return st == ST_CORRUPT ? ST_END : st;
+}
+
+static uint64_t reader_end(const struct dataset_reader *base)
+{
+    return ((const struct jsonl_reader *)base)->options.end_offset; /* its first member */
+}
+
 static void reader_tell(const struct dataset_reader *base, struct dataset_position *position)
 {
     const struct jsonl_reader *reader = (const struct jsonl_reader *)base; /* its first member */
@@ -165,6 +183,8 @@ static void reader_close(struct dataset_reader *base)
 
 static const struct dataset_reader_ops reader_ops = {
     .next = reader_next,
+    .skip = reader_skip,
+    .end = reader_end,
     .tell = reader_tell,
     .close = reader_close,
 };

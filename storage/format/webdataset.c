@@ -159,6 +159,19 @@ static enum status take_member(struct webdataset_reader *reader, size_t *n, uint
     return ST_OK;
 }
 
+static bool has_next(const struct webdataset_reader *reader)
+{
+    return reader->has_ahead &&
+           (reader->options.end_offset == 0 || reader->ahead.offset < reader->options.end_offset);
+}
+
+/* To the sample that is ahead now. */
+static void pass_sample(struct webdataset_reader *reader)
+{
+    reader->position.index++;
+    reader->position.offset = reader->has_ahead ? reader->ahead.offset : reader->tar.stream.size;
+}
+
 static enum status read_sample(struct webdataset_reader *reader, struct arena *arena,
                                struct record *record, struct dataset_reject *reject,
                                struct error *err)
@@ -184,8 +197,7 @@ static enum status read_sample(struct webdataset_reader *reader, struct arena *a
     } while (st == ST_OK && is_same_key(reader->ahead.name, reader->key));
     if (st != ST_OK && st != ST_END)
         return st;
-    reader->position.index++;
-    reader->position.offset = reader->has_ahead ? reader->ahead.offset : reader->tar.stream.size;
+    pass_sample(reader);
     if (reader->cut != ST_OK) { /* what the damage took may be this sample's */
         reader->cut = ST_OK;
         return dataset_reject_set(reject, bytes_of_string(uid), ST_CORRUPT, "damaged_archive",
@@ -221,10 +233,33 @@ static enum status reader_next(struct dataset_reader *base, struct arena *arena,
         return dataset_reject_set(reject, bytes_of_string(where), ST_CORRUPT, "damaged_archive",
                                   "%s; nothing behind it was read", reader->cut_why.message);
     }
-    if (!reader->has_ahead ||
-        (reader->options.end_offset > 0 && reader->ahead.offset >= reader->options.end_offset))
+    if (!has_next(reader))
         return ST_END;
     return read_sample(reader, arena, record, reject, err);
+}
+
+static enum status reader_skip(struct dataset_reader *base, struct error *err)
+{
+    struct webdataset_reader *reader = reader_of(base);
+    char uid[RECORD_KEY_MAX + 1];
+    enum status st;
+
+    if (!has_next(reader))
+        return ST_END;
+    begin_sample(reader, uid);
+    do
+        st = look_ahead(reader, err);
+    while (st == ST_OK && is_same_key(reader->ahead.name, reader->key));
+    pass_sample(reader);
+    return st == ST_END ? ST_OK : st;
+}
+
+static uint64_t reader_end(const struct dataset_reader *base)
+{
+    const struct webdataset_reader *reader =
+        (const struct webdataset_reader *)base; /* its first member */
+
+    return reader->options.end_offset > 0 ? reader->options.end_offset : reader->tar.stream.size;
 }
 
 static void reader_tell(const struct dataset_reader *base, struct dataset_position *position)
@@ -246,6 +281,8 @@ static void reader_close(struct dataset_reader *base)
 
 static const struct dataset_reader_ops reader_ops = {
     .next = reader_next,
+    .skip = reader_skip,
+    .end = reader_end,
     .tell = reader_tell,
     .close = reader_close,
 };

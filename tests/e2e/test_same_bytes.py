@@ -13,6 +13,24 @@ VARIANTS = [
     {"count": 4, "threads": 2, "part_samples": 1000, "queue_items": 64},
 ]
 
+
+
+def share_a_shard(tmp):
+    """Idle workers get a part of the only shard: the same bytes, the same rows."""
+    make_images(tmp / "many", 800)
+    results = []
+    for count in (1, 3):
+        out = tmp / f"shared{count}"
+        job = write_job(tmp / f"shared{count}.yaml", tmp / "many", out,
+                        input={"url": str(tmp / "many"), "shard_samples": 1000},
+                        workers={"count": count, "lease": "1s"})
+        log = reinforce("run", job, "-v").stderr
+        require((" shard_split " in log) == (count > 1), f"{count} workers, and the shard was split or not:\n{log}")
+        results.append((digest_objects(out), dump_catalog(out)))
+    require(results[0][0] == results[1][0], "a shared shard has other objects")
+    require(results[0][1] == results[1][1], "a shared shard has other rows")
+
+
 with tempfile.TemporaryDirectory() as tmp:
     tmp = pathlib.Path(tmp)
     make_images(tmp / "images", 61)
@@ -28,4 +46,5 @@ with tempfile.TemporaryDirectory() as tmp:
         require(rows == results[0][1], f"variant {i}: the catalog differs")
     states = [row for row in results[0][1]["samples"]]
     require(len(states) == 61, f"every sample has one terminal state: {len(states)} of 61")
+    share_a_shard(tmp)
     print(f"{len(VARIANTS)} variants, {len(results[0][0])} objects, same bytes")

@@ -1,6 +1,7 @@
 #include "tests/support/catalog_contract.h"
 
 #include "storage/catalog/catalog.h"
+#include "storage/catalog/catalog_outbox.h"
 #include "tests/support/test.h"
 
 #include <stdio.h>
@@ -101,6 +102,138 @@ static enum status commit(struct fixture *f, struct catalog_lease *lease, const 
                                       .samples = samples};
 
     return catalog_part_commit(f->catalog, lease, &part, err);
+}
+
+/* Commits a part of `n` done samples from the lease's next one on. */
+static void commit_samples(struct fixture *f, struct catalog_lease *lease, int64_t n,
+                           const char *key)
+{
+    struct catalog_sample samples[8];
+    char uids[8][16];
+    struct catalog_part part = {.object_key = key,
+                                .written = {.bytes = 10, .sha256 = "abc"},
+                                .next_offset = 1000 + lease->next_index + (uint64_t)n,
+                                .next_index = lease->next_index + (uint64_t)n,
+                                .n_samples = (size_t)n,
+                                .samples = samples};
+    struct error err = {0};
+
+    for (int64_t i = 0; i < n; i++) {
+        (void)snprintf(uids[i], sizeof uids[i], "s%d", (int)lease->next_index + (int)i);
+        samples[i] = (struct catalog_sample){.uid = bytes_of_string(uids[i]),
+                                             .index = (int64_t)lease->next_index + i,
+                                             .state = CATALOG_SAMPLE_DONE,
+                                             .width = 1,
+                                             .height = 1};
+    }
+    assert_ok(catalog_part_commit(f->catalog, lease, &part, &err));
+    lease->n_parts++;
+    lease->next_index += (uint64_t)n;
+    lease->next_offset = part.next_offset;
+}
+
+static enum status count_books(void *ctx, const struct catalog_account *a, struct error *err)
+{
+    struct catalog_account *books = ctx;
+
+    (void)err;
+    if (a->shard <= 0) {
+        assert_int_equal(books->read, 0); /* a piece has none of its own */
+        *books = *a;
+    }
+    return ST_OK;
+}
+
+static void the_rest_of_a_shard_is_split_off_and_its_parts_are_joined_in_order(struct fixture *f)
+{
+    static const char *const keys[] = {"head-0", "head-1", "middle", "tail"};
+    struct catalog_lease head, other, tail, middle;
+    struct catalog_progress progress;
+    struct catalog_part_row *rows;
+    struct catalog_account books = {0};
+    size_t n_rows;
+    struct error err = {0};
+    int64_t wait, shard;
+    struct catalog_outbox outbox;
+    bool is_last;
+
+    assert_ok(catalog_job_set_events(f->catalog, f->job.job, CATALOG_EVENTS_SAMPLES, &err));
+    assert_ok(take(f, &head, &wait, &err));
+    assert_ok(take(f, &other, &wait, &err));
+    assert_int_equal(head.end_index, 0);
+    commit_samples(f, &head, 2, keys[0]);
+    assert_status(catalog_lease_split(f->catalog, &head, 1002, 2, &err), ST_CONFLICT);
+    assert_ok(catalog_lease_split(f->catalog, &head, 1006, 6, &err));
+    assert_ok(catalog_lease_split(f->catalog, &head, 1006, 6, &err)); /* the answer was lost */
+    assert_ok(take(f, &tail, &wait, &err));
+    assert_int_equal(tail.shard, -1);
+    assert_int_equal(tail.next_index, 6);
+    assert_int_equal(tail.next_offset, 1006);
+    assert_int_equal(tail.end_index, 0);
+    assert_string_equal(tail.plan.input_key, "a.tar");
+    assert_status(take(f, &middle, &wait, &err), ST_NOT_FOUND);
+    assert_ok(catalog_lease_split(f->catalog, &head, 1004, 4, &err)); /* and once more */
+    assert_ok(take(f, &middle, &wait, &err));
+    assert_int_equal(middle.shard, -2);
+    assert_int_equal(middle.next_index, 4);
+    assert_int_equal(middle.end_index, 6);
+
+    /* in any order; a dead worker's piece goes to another like a shard does */
+    commit_samples(f, &tail, 3, keys[3]);
+    assert_ok(catalog_piece_commit(f->catalog, &tail, &shard, &is_last, &err));
+    assert_int_equal(shard, 0);
+    assert_false(is_last);
+    assert_status(
+        catalog_part_commit(f->catalog, &tail, &(struct catalog_part){.object_key = "x"}, &err),
+        ST_CONFLICT); /* it has ended */
+    pass_time(f, LEASE_MS);
+    assert_ok(take(f, &middle, &wait, &err));
+    assert_int_equal(middle.shard, -2);
+    assert_int_equal(middle.epoch, 2);
+    assert_ok(take(f, &head, &wait, &err));
+    assert_int_equal(head.end_index, 4);
+    assert_int_equal(head.next_index, 2);
+    commit_samples(f, &head, 2, keys[1]);
+    assert_ok(catalog_piece_commit(f->catalog, &head, &shard, &is_last, &err));
+    assert_false(is_last);
+    assert_ok(catalog_read_progress(f->catalog, f->job.job, &progress, &err));
+    assert_int_equal(progress.shards_total, 2);
+    assert_int_equal(progress.shards_done, 0);
+    assert_int_equal(progress.pieces, 2);
+    commit_samples(f, &middle, 2, keys[2]);
+    assert_ok(catalog_piece_commit(f->catalog, &middle, &shard, &is_last, &err));
+    assert_ok(catalog_piece_commit(f->catalog, &middle, &shard, &is_last, &err));
+    assert_int_equal(shard, 0);
+    assert_true(is_last);
+    assert_ok(catalog_parts(f->catalog, f->job.job, shard, &f->arena, &rows, &n_rows, &err));
+    assert_int_equal(n_rows, ARRAY_LEN(keys));
+    for (size_t i = 0; i < n_rows; i++)
+        assert_string_equal(rows[i].object_key, keys[i]);
+    for (int i = 0; i < 2; i++) /* the answer was lost */
+        assert_ok(catalog_shard_commit(f->catalog, &middle, "00000000.tar",
+                                       &(struct object_written){.bytes = 40, .sha256 = "all"},
+                                       &err));
+    assert_ok(catalog_read_progress(f->catalog, f->job.job, &progress, &err));
+    assert_int_equal(progress.shards_done, 1);
+    assert_ok(catalog_accounts(f->catalog, f->job.job, count_books, &books, &err));
+    assert_int_equal(books.state, CATALOG_SHARD_DONE);
+    assert_int_equal(books.read, 9);
+    assert_int_equal(books.done, 9);
+    assert_int_equal(books.output_done, 9);
+    assert_int_equal(books.last_index, 8);
+    assert_ok(catalog_outbox_count(f->catalog, f->job.job, &outbox, &err));
+    assert_int_equal(outbox.n_waiting, 9 + 1); /* each sample, and the shard, once */
+}
+
+static void a_worker_that_goes_beyond_where_its_shard_was_split_is_refused(struct fixture *f)
+{
+    struct catalog_lease lease;
+    struct error err = {0};
+    int64_t wait;
+
+    assert_ok(take(f, &lease, &wait, &err));
+    assert_ok(catalog_lease_split(f->catalog, &lease, 600, 1, &err));
+    assert_status(commit(f, &lease, "a", 0, &err), ST_CONFLICT);
 }
 
 static void another_digest_is_a_conflict_and_tells_what_is_stored(struct fixture *f)
@@ -922,6 +1055,8 @@ void catalog_contract(const struct catalog_target *target)
         TEST(another_digest_is_a_conflict_and_tells_what_is_stored),
         TEST(leases_go_out_in_order_and_expire),
         TEST(leases_are_taken_and_renewed_several_at_a_time),
+        TEST(the_rest_of_a_shard_is_split_off_and_its_parts_are_joined_in_order),
+        TEST(a_worker_that_goes_beyond_where_its_shard_was_split_is_refused),
         TEST(a_fenced_worker_commits_nothing),
         TEST(a_part_is_whole_or_not_there_and_repeating_it_is_harmless),
         TEST(a_shard_that_keeps_failing_is_given_up),

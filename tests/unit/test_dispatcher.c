@@ -440,6 +440,83 @@ static void speak_for(void *worker, void *other)
     byte_buf_release(&buf);
 }
 
+/* A heartbeat and its answer. */
+static void beat(void *socket, const struct catalog_lease *lease, uint64_t left)
+{
+    struct wire_message message = {.kind = WIRE_HEARTBEAT};
+
+    message.u.heartbeat.job = job_id;
+    message.u.heartbeat.shard = lease->shard;
+    message.u.heartbeat.epoch = lease->epoch;
+    message.u.heartbeat.samples_left = left;
+    say(socket, &message);
+    message = hear(socket);
+    assert_int_equal(message.kind, WIRE_HEARTBEAT_REPLY);
+    assert_false(message.u.heartbeat_reply.split);
+}
+
+/* What is asked of `socket` while `idle` asks for work. */
+static void assert_asked_to_split(void *idle, void *socket, const struct catalog_lease *lease)
+{
+    zmq_pollitem_t item = {.socket = socket, .events = ZMQ_POLLIN};
+    struct wire_message message;
+
+    do
+        assert_int_equal(ask(idle).kind, WIRE_NO_WORK);
+    while (zmq_poll(&item, 1, 30) == 0);
+    message = hear(socket);
+    assert_int_equal(message.kind, WIRE_HEARTBEAT_REPLY);
+    assert_int_equal(message.u.heartbeat_reply.shard, lease->shard);
+    assert_int_equal(message.u.heartbeat_reply.epoch, lease->epoch);
+    assert_true(message.u.heartbeat_reply.split);
+    assert_false(message.u.heartbeat_reply.lost || message.u.heartbeat_reply.stop);
+}
+
+/* Who has most left is asked, down to what is too little to share; then nobody. */
+static void an_idle_worker_lets_the_one_with_most_left_be_asked_to_share(void **state) /* DR 40 */
+{
+    struct fixture *f = setup(NULL);
+    void *a = join(f), *b = come(f, ENDPOINT), *idle = come(f, ENDPOINT);
+    zmq_pollitem_t quiet[] = {{.socket = a, .events = ZMQ_POLLIN},
+                              {.socket = b, .events = ZMQ_POLLIN}};
+    struct catalog_lease first, second, third, piece;
+    struct wire_message answer;
+    struct error err = {0};
+
+    (void)state;
+    greet(b, "b");
+    greet(idle, "idle");
+    first = take(f, a);
+    second = take(f, b);
+    third = take(f, idle);
+    assert_int_equal(ask(idle).kind, WIRE_NO_WORK);
+    assert_int_equal(zmq_poll(quiet, 2, 20), 0); /* nobody has said what is left */
+    beat(a, &first, 2 * WIRE_SPLIT_MIN);
+    beat(b, &second, 3 * WIRE_SPLIT_MIN);
+    assert_asked_to_split(idle, b, &second);
+    assert_asked_to_split(idle, a, &first); /* b has half of it now, as far as we know */
+    assert_asked_to_split(idle, b, &second);
+    assert_asked_to_split(idle, a, &first);
+    assert_int_equal(ask(idle).kind, WIRE_NO_WORK);
+    assert_int_equal(zmq_poll(quiet, 2, 20), 0);
+    beat(a, &first, UINT64_MAX); /* not known: it may be much */
+    assert_asked_to_split(idle, a, &first);
+    assert_ok(catalog_lease_split(f->run.catalog, &first, 100, 50, &err));
+    piece = take(f, idle);
+    assert_int_equal(piece.shard, -1);
+    assert_int_equal(piece.next_index, 50);
+    end(a, &first, WIRE_OUTCOME_RELEASED, 0, 0);
+    answer = ask(a);
+    assert_int_equal(answer.kind, WIRE_LEASE_GRANT);
+    assert_int_equal(answer.u.lease_grant.shard, first.shard);
+    assert_int_equal(answer.u.lease_grant.end_index, 50);
+    (void)third;
+    leave(a);
+    leave(b);
+    leave(idle);
+    teardown(f);
+}
+
 static void what_is_no_message_of_a_worker_is_ignored(void **state)
 {
     struct fixture *f = setup(NULL);
@@ -628,6 +705,7 @@ int main(void)
         cmocka_unit_test(a_shard_that_fails_each_time_is_given_up),
         cmocka_unit_test(all_shards_done_is_the_end),
         cmocka_unit_test(the_failure_budget_counts_each_sample_once),
+        cmocka_unit_test(an_idle_worker_lets_the_one_with_most_left_be_asked_to_share),
         cmocka_unit_test(what_is_no_message_of_a_worker_is_ignored),
         cmocka_unit_test(a_worker_that_is_not_known_is_asked_who_it_is),
         cmocka_unit_test(the_same_request_has_the_same_lease),

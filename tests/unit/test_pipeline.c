@@ -576,6 +576,49 @@ static void bytes_do_not_depend_on_how_the_work_was_cut(void **state)
     small_run_release(&runs[0]);
 }
 
+/* DR 40: the rest of a shard is split off, and what is left of that, too; whoever is last joins the
+ * parts. */
+static void bytes_do_not_depend_on_who_shared_a_shard(void **state)
+{
+    static const char *const sets[] = {"workers.part_samples=4", NULL};
+    struct small_sample samples[2][SMALL_RUN_MAX_SAMPLES];
+    struct small_run runs[2];
+    struct shard_work *work[4];
+    struct pipeline *pipeline;
+
+    (void)state;
+    for (size_t r = 0; r < 2; r++) {
+        small_run_init(&runs[r], sets);
+        runs[r].captioner->fault = FAKE_REFUSES;
+        runs[r].captioner->trap = "s-011";
+        small_run_put_samples(&runs[r], "s", 35);
+        small_run_plan(&runs[r]);
+    }
+    small_run_work(&runs[0], 2, WIRE_OUTCOME_DONE);
+    pipeline = small_run_pipeline(&runs[1], 2);
+    for (size_t i = 0; i < ARRAY_LEN(work); i++) { /* 0..17, 17..26, 26..30, 30..35 */
+        work[i] = small_run_lease(&runs[1], 1000);
+        assert_non_null(work[i]);
+        atomic_store(&work[i]->split, true); /* five are too few for the last */
+        assert_int_equal(small_run_pass(&runs[1], pipeline, work[i]), WIRE_OUTCOME_DONE);
+        assert_int_equal(work[i]->lease.shard, -(int)i);
+        assert_int_equal(atomic_load(&work[i]->samples_left), 0);
+    }
+    assert_int_equal(work[1]->lease.end_index, 26);
+    assert_int_equal(work[3]->lease.end_index, 0);
+    assert_null(small_run_lease(&runs[1], 1000));
+    small_run_assert_same(&runs[0], &runs[1], 1);
+    assert_int_equal(small_run_samples(&runs[0], samples[0]), 35);
+    assert_int_equal(small_run_samples(&runs[1], samples[1]), 35);
+    for (size_t i = 0; i < 35; i++)
+        assert_string_equal(samples[0][i].uid, samples[1][i].uid);
+    pipeline_destroy(&pipeline);
+    for (size_t i = 0; i < ARRAY_LEN(work); i++)
+        free(work[i]);
+    small_run_release(&runs[1]);
+    small_run_release(&runs[0]);
+}
+
 /* Draining ends the shard at the next sample; what was read is committed and given back. */
 static void a_drained_shard_keeps_what_was_read(void **state)
 {
@@ -761,6 +804,7 @@ int main(void)
         cmocka_unit_test(a_model_that_is_away_fails_the_lease_not_the_sample),
         cmocka_unit_test(a_lease_taken_over_is_lost),
         cmocka_unit_test(bytes_do_not_depend_on_how_the_work_was_cut),
+        cmocka_unit_test(bytes_do_not_depend_on_who_shared_a_shard),
         cmocka_unit_test(a_drained_shard_keeps_what_was_read),
         cmocka_unit_test(a_stopped_model_call_leaves_its_sample_undone),
         cmocka_unit_test(each_write_may_fail_once),

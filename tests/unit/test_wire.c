@@ -40,7 +40,7 @@ static void fill(struct wire_message *m, enum wire_kind kind)
     case WIRE_LEASE_GRANT:
         m->u.lease_grant.number = 6;
         m->u.lease_grant.job = 7;
-        m->u.lease_grant.shard = 3;
+        m->u.lease_grant.shard = -3;
         m->u.lease_grant.epoch = 2;
         m->u.lease_grant.expires_ms = 1234567890123;
         memcpy(m->u.lease_grant.input_key, "a/b.tar", 8);
@@ -56,6 +56,7 @@ static void fill(struct wire_message *m, enum wire_kind kind)
         m->u.lease_grant.suspect_end = 7;
         m->u.lease_grant.probe_samples = 1;
         m->u.lease_grant.is_poison = true;
+        m->u.lease_grant.end_index = 11;
         break;
     case WIRE_NO_WORK:
         m->u.no_work.number = 6;
@@ -68,12 +69,14 @@ static void fill(struct wire_message *m, enum wire_kind kind)
         m->u.heartbeat.epoch = 2;
         m->u.heartbeat.samples_done = 10;
         m->u.heartbeat.samples_quarantined = 1;
+        m->u.heartbeat.samples_left = UINT64_MAX;
         break;
     case WIRE_HEARTBEAT_REPLY:
         m->u.heartbeat_reply.shard = 3;
         m->u.heartbeat_reply.epoch = 2;
         m->u.heartbeat_reply.lost = true;
         m->u.heartbeat_reply.stop = true;
+        m->u.heartbeat_reply.split = true;
         break;
     case WIRE_LEASE_RESULT:
         m->u.lease_result.job = 7;
