@@ -48,14 +48,14 @@ static json_t *job_json(const struct view *view)
 {
     const struct catalog_progress *p = &view->progress;
     json_t *job = json_pack(
-        "{s:s, s:s, s:i, s:I, s:s, s:{s:I, s:I, s:I, s:I, s:I}, s:{s:I, s:I}, s:I}", "job",
+        "{s:s, s:s, s:i, s:I, s:s, s:{s:I, s:I, s:I, s:I, s:I, s:I}, s:{s:I, s:I}, s:I}", "job",
         view->row->job.name, "state", catalog_job_state_name(view->row->job.state), "priority",
         (int)view->row->priority, "max_leases", (json_int_t)view->row->max_leases, "note",
         view->row->note, "shards", "total", (json_int_t)p->shards_total, "done",
         (json_int_t)p->shards_done, "leased", (json_int_t)p->shards_leased, "failed",
-        (json_int_t)p->shards_failed, "pieces", (json_int_t)p->pieces, "samples", "done",
-        (json_int_t)p->samples_done, "quarantined", (json_int_t)p->samples_quarantined, "bytes",
-        (json_int_t)p->bytes_written);
+        (json_int_t)p->shards_failed, "pieces", (json_int_t)p->pieces, "stragglers",
+        (json_int_t)p->rivals, "samples", "done", (json_int_t)p->samples_done, "quarantined",
+        (json_int_t)p->samples_quarantined, "bytes", (json_int_t)p->bytes_written);
 
     (void)json_object_set_new(job, "samples_per_second", number_or_null(rate_of(view->row)));
     (void)json_object_set_new(job, "eta_seconds", number_or_null(eta_of(view)));
@@ -158,23 +158,27 @@ static enum status show_lease(void *ctx, const struct catalog_shard_row *row, st
 {
     struct view *view = ctx;
     const char *owner = row->owner != NULL ? row->owner : "?";
-    char where[48] = "";
+    char where[48] = "", rival[160] = "";
 
     (void)err;
     if (row->home != row->shard)
         (void)snprintf(where, sizeof where, " from sample %" PRId64, row->begin_index);
+    if (row->rival != NULL)
+        (void)snprintf(rival, sizeof rival, ", and so does %.128s", row->rival);
     if (view->list != NULL)
         (void)json_array_append_new(
             view->list,
-            json_pack("{s:s, s:s, s:I, s:I, s:I, s:I}", "worker", owner, "job", view->row->job.name,
-                      "shard", (json_int_t)row->home, "begin", (json_int_t)row->begin_index,
-                      "epoch", (json_int_t)row->epoch, "lease_ms", (json_int_t)row->expires_in_ms));
+            json_pack("{s:s, s:s*, s:s, s:I, s:I, s:I, s:I}", "worker", owner, "rival", row->rival,
+                      "job", view->row->job.name, "shard", (json_int_t)row->home, "begin",
+                      (json_int_t)row->begin_index, "epoch", (json_int_t)row->epoch, "lease_ms",
+                      (json_int_t)row->expires_in_ms));
     else
-        (void)printf("%s    %-32s %s %08" PRId64 "%s, lease %s%.1f s\n",
+        (void)printf("%s    %-32s %s %08" PRId64 "%s, lease %s%.1f s%s\n",
                      view->n_shown == 0 ? "  at work\n" : "", owner, view->row->job.name, row->home,
                      where, row->expires_in_ms < 0 ? "ran out since " : "",
                      (double)(row->expires_in_ms < 0 ? -row->expires_in_ms : row->expires_in_ms) /
-                         1000);
+                         1000,
+                     rival);
     view->n_shown++;
     return ST_OK;
 }
@@ -217,6 +221,9 @@ static void print_head(const struct view *view)
                  p->shards_done, p->shards_total, p->shards_leased, p->shards_failed, bytes);
     if (p->pieces > 0)
         (void)printf("  split        %" PRId64 " pieces of shards for idle workers\n", p->pieces);
+    if (p->rivals > 0)
+        (void)printf("  stragglers   %" PRId64 ", which a second worker works on, too\n",
+                     p->rivals);
     if (rate >= 0)
         (void)printf("  speed        %.1f samples/s, ETA %s\n", rate, eta);
     if (view->outbox.n_waiting > 0) {

@@ -24,9 +24,12 @@ enum {
     REFRESH_MS = 1000,
     SHARE_MS = 20,        /* between two workers that are asked to share */
     SHARE_AGAIN_MS = 500, /* when nobody had anything */
+    STRAGGLES = 4,        /* times as long without a commit as it takes the others */
     FORGET_MS = 3600000,  /* a worker that was silent for so long says hello again */
     LEASE_ARENA_BYTES = 1 << 20
 };
+
+static const double pace_weight = 0.1; /* of one more commit */
 
 struct dispatcher {
     struct dispatcher_options options;
@@ -115,17 +118,21 @@ static enum status welcome(struct dispatcher *d, const struct sender *sender,
 /* Somebody is idle and no shard is ready: who has most left to begin gives a part of it away, which
  * is ready then. Workers say how much they have; until they say it again it is thought to be half.
  */
-static enum status share(struct dispatcher *d, const struct served_job *job, struct error *err)
+static enum status share(struct dispatcher *d, const struct served_job *job, bool *asked,
+                         struct error *err)
 {
     struct wire_message ask = {.kind = WIRE_HEARTBEAT_REPLY};
     int64_t now_ms = clock_monotonic_ms();
     const struct peer *holder;
     struct peer_lease *lease;
 
+    *asked = true;
     if (now_ms < d->share_at_ms || job->job == NULL || !job->is_running || job->is_spent)
         return ST_OK;
-    lease = peers_longest_lease(&d->peers, job->id, &holder);
+    lease = peers_longest_lease(&d->peers, job->id,
+                                d->options.wall_ms() - job->job->workers.lease_ms, &holder);
     d->share_at_ms = now_ms + (lease != NULL ? SHARE_MS : SHARE_AGAIN_MS);
+    *asked = lease != NULL;
     if (lease == NULL)
         return ST_OK;
     lease->left = lease->left == UINT64_MAX ? 0 : lease->left / 2;
@@ -145,9 +152,10 @@ static enum status offer(struct dispatcher *d, const struct peer *peer,
 
     if (job == NULL) {
         enum status st = ST_OK;
+        bool asked = false;
 
-        for (size_t i = 0; i < d->jobs.n && st == ST_OK; i++)
-            st = share(d, d->jobs.list[i], err);
+        for (size_t i = 0; i < d->jobs.n && st == ST_OK && !asked; i++)
+            st = share(d, d->jobs.list[i], &asked, err);
         answer.u.no_work.number = request->u.job_request.number;
         answer.u.no_work.wait_ms = IDLE_WAIT_MS;
         return st == ST_OK ? reply(d, peer, &answer, err) : st;
@@ -250,6 +258,67 @@ static enum status grant(struct dispatcher *d, struct peer *peer,
     return ST_OK;
 }
 
+static void note_grant(struct dispatcher *d, struct peer *peer, const struct catalog_lease *lease)
+{
+    const struct peer_lease told = {.job = lease->job,
+                                    .shard = lease->shard,
+                                    .epoch = lease->epoch,
+                                    .told_ms = d->options.wall_ms()};
+
+    (void)peer_lease_note(peer, &told);
+}
+
+/* A lease that is alive and has not committed anything for long gets a rival: whichever of the two
+ * commits first has the shard. ST_NOT_FOUND: there is none. */
+static enum status rival(struct dispatcher *d, const struct waiting_one *request,
+                         const struct served_job *job, const struct catalog_terms *terms,
+                         struct catalog_lease *lease, struct error *err)
+{
+    int64_t now_ms = d->options.wall_ms(), stalled_ms;
+    struct peer_lease *slowest =
+        peers_slowest_lease(&d->peers, job->id, now_ms - terms->lease_ms, request->peer);
+    enum status st;
+
+    if (slowest == NULL || job->pace_ms == 0)
+        return ST_NOT_FOUND;
+    stalled_ms = now_ms - slowest->moved_ms;
+    if (stalled_ms < terms->lease_ms || (double)stalled_ms < STRAGGLES * job->pace_ms)
+        return ST_NOT_FOUND;
+    slowest->moved_ms = now_ms; /* whatever comes of it, it is the next one's turn */
+    st = catalog_lease_rival(d->catalog, job->id, slowest->shard, slowest->epoch,
+                             request->peer->name, now_ms, terms, &d->arena, lease, err);
+    if (st == ST_OK)
+        log_at(LOG_WARN, "straggler",
+               "job=%" PRId64 " shard=%" PRId64 " epoch=%" PRId64 " rival=%" PRId64
+               " stalled_ms=%" PRId64 " pace_ms=%.0f",
+               job->id, slowest->shard, slowest->epoch, lease->epoch, stalled_ms, job->pace_ms);
+    return st;
+}
+
+/* Nothing is ready for this worker: somebody shares with it, which takes a moment, or it gets the
+ * shard of a straggler, too: true, and that is the answer. */
+static bool help(struct dispatcher *d, const struct waiting_one *request,
+                 const struct served_job *job, const struct catalog_terms *terms,
+                 struct wire_message *answer, enum status *sent, struct error *err)
+{
+    struct catalog_lease lease;
+    struct error why;
+    bool asked;
+    enum status st;
+
+    *sent = share(d, job, &asked, err);
+    if (*sent != ST_OK || asked)
+        return false;
+    st = rival(d, request, job, terms, &lease, &why);
+    if (st == ST_OK) {
+        fill_grant(&lease, request->number, answer);
+        note_grant(d, request->peer, &lease);
+    } else if (st != ST_NOT_FOUND) {
+        log_at(LOG_WARN, "straggler_not_helped", "cause=\"%s\"", why.message);
+    }
+    return st == ST_OK;
+}
+
 /* Of requests for leases of one job. */
 static enum status answer_requests(struct dispatcher *d, const struct waiting_one *list, size_t n,
                                    struct error *err)
@@ -283,11 +352,10 @@ static enum status answer_requests(struct dispatcher *d, const struct waiting_on
             tell_suspects(&takes[i].lease);
             fill_grant(&takes[i].lease, list[i].number, &answer);
             list[i].peer->grant = answer;
-            peer_lease_note(list[i].peer, job->id, takes[i].lease.shard, takes[i].lease.epoch, 0,
-                            clock_monotonic_ms());
+            note_grant(d, list[i].peer, &takes[i].lease);
+        } else if (wait_ms >= 0 && help(d, &list[i], job, &terms, &answer, &sent, err)) {
+            list[i].peer->grant = answer;
         } else {
-            if (wait_ms >= 0)
-                sent = share(d, job, err);
             answer.u.no_work.finished = (wait_ms < 0 && !fed) || is_wanted_elsewhere(d, job, true);
             answer.u.no_work.wait_ms =
                 fed ? FED_WAIT_MS : MAX(MIN(wait_ms, (int64_t)MAX_WAIT_MS), (int64_t)0);
@@ -325,11 +393,27 @@ static enum status answer_beat(struct dispatcher *d, const struct waiting_one *b
     return reply(d, beat->peer, &answer, err);
 }
 
+static void note_beat(struct dispatcher *d, struct peer *peer, struct served_job *job,
+                      const struct wire_message *beat)
+{
+    const struct peer_lease told = {.job = beat->u.heartbeat.job,
+                                    .shard = beat->u.heartbeat.shard,
+                                    .epoch = beat->u.heartbeat.epoch,
+                                    .left = beat->u.heartbeat.samples_left,
+                                    .n_samples = beat->u.heartbeat.samples_done +
+                                                 beat->u.heartbeat.samples_quarantined,
+                                    .told_ms = d->options.wall_ms()};
+    double took_ms = (double)peer_lease_note(peer, &told);
+
+    if (took_ms > 0)
+        job->pace_ms += (took_ms - job->pace_ms) * (job->pace_ms > 0 ? pace_weight : 1);
+}
+
 /* Nobody wants a lease of a job that is done or cancelled; the others wait for each other. */
 static enum status renew(struct dispatcher *d, struct peer *peer, const struct wire_message *beat,
                          struct error *err)
 {
-    const struct served_job *job = served_jobs_find(&d->jobs, beat->u.heartbeat.job);
+    struct served_job *job = served_jobs_find(&d->jobs, beat->u.heartbeat.job);
     const struct waiting_one one = {.peer = peer,
                                     .job = beat->u.heartbeat.job,
                                     .shard = beat->u.heartbeat.shard,
@@ -339,8 +423,7 @@ static enum status renew(struct dispatcher *d, struct peer *peer, const struct w
 
     if (job == NULL || job->job == NULL)
         return answer_beat(d, &one, job, true, err);
-    peer_lease_note(peer, one.job, one.shard, one.epoch, beat->u.heartbeat.samples_left,
-                    clock_monotonic_ms());
+    note_beat(d, peer, job, beat);
     waiting_add(&d->beats, &one);
     return ST_OK;
 }
@@ -360,7 +443,9 @@ static enum status answer_beats(struct dispatcher *d, const struct waiting_one *
     st = catalog_leases_renew(d->catalog, leases, n, d->options.wall_ms(),
                               job->job->workers.lease_ms, lost, err);
     for (size_t i = 0; i < n && st == ST_OK; i++) {
-        if (!lost[i])
+        if (lost[i])
+            peer_lease_drop(list[i].peer, job->id, list[i].shard, list[i].epoch);
+        else
             st = count(d, list[i].peer, job, list[i].shard, list[i].epoch, list[i].samples_done,
                        list[i].samples_quarantined, err);
         if (st == ST_OK)

@@ -113,11 +113,6 @@ bool peer_has_ended(const struct peer *peer, int64_t job, int64_t shard, int64_t
     return false;
 }
 
-static bool is_lease(const struct peer_lease *lease, int64_t job, int64_t shard, int64_t epoch)
-{
-    return lease->epoch == epoch && lease->shard == shard && lease->job == job;
-}
-
 void peer_end(struct peer *peer, int64_t job, int64_t shard, int64_t epoch)
 {
     size_t i = peer->n_ended++ % PEER_MAX_ENDED;
@@ -125,22 +120,25 @@ void peer_end(struct peer *peer, int64_t job, int64_t shard, int64_t epoch)
     peer->ended[i].job = job;
     peer->ended[i].shard = shard;
     peer->ended[i].epoch = epoch;
-    for (size_t k = 0; k < PEER_MAX_LEASES; k++)
-        if (is_lease(&peer->leases[k], job, shard, epoch))
-            peer->leases[k].epoch = 0;
+    peer_lease_drop(peer, job, shard, epoch);
     if (peer->grant.kind != 0 && peer->grant.u.lease_grant.job == job &&
         peer->grant.u.lease_grant.shard == shard && peer->grant.u.lease_grant.epoch == epoch)
         peer->grant.kind = 0;
 }
 
-void peer_lease_note(struct peer *peer, int64_t job, int64_t shard, int64_t epoch, uint64_t left,
-                     int64_t now_ms)
+static bool is_same(const struct peer_lease *lease, int64_t job, int64_t shard, int64_t epoch)
+{
+    return lease->epoch == epoch && lease->shard == shard && lease->job == job;
+}
+
+int64_t peer_lease_note(struct peer *peer, const struct peer_lease *told)
 {
     struct peer_lease *lease = &peer->leases[0];
+    int64_t took_ms = 0;
 
     /* Its own place, a free one, or that of the lease it was silent about for longest. */
     for (size_t i = 0; i < PEER_MAX_LEASES; i++) {
-        if (is_lease(&peer->leases[i], job, shard, epoch)) {
+        if (is_same(&peer->leases[i], told->job, told->shard, told->epoch)) {
             lease = &peer->leases[i];
             break;
         }
@@ -148,7 +146,24 @@ void peer_lease_note(struct peer *peer, int64_t job, int64_t shard, int64_t epoc
             (peer->leases[i].epoch == 0 || peer->leases[i].told_ms < lease->told_ms))
             lease = &peer->leases[i];
     }
-    *lease = (struct peer_lease){job, shard, epoch, left, now_ms};
+    if (!is_same(lease, told->job, told->shard, told->epoch)) {
+        *lease = *told;
+        lease->moved_ms = told->told_ms;
+    } else if (lease->n_samples != told->n_samples) {
+        took_ms = told->told_ms - lease->moved_ms;
+        lease->n_samples = told->n_samples;
+        lease->moved_ms = told->told_ms;
+    }
+    lease->left = told->left;
+    lease->told_ms = told->told_ms;
+    return took_ms;
+}
+
+void peer_lease_drop(struct peer *peer, int64_t job, int64_t shard, int64_t epoch)
+{
+    for (size_t i = 0; i < PEER_MAX_LEASES; i++)
+        if (is_same(&peer->leases[i], job, shard, epoch))
+            peer->leases[i] = (struct peer_lease){0};
 }
 
 void peer_leases_are_read(struct peer *peer)
@@ -157,7 +172,12 @@ void peer_leases_are_read(struct peer *peer)
         peer->leases[i].left = 0;
 }
 
-struct peer_lease *peers_longest_lease(const struct peers *peers, int64_t job,
+static bool is_alive(const struct peer_lease *lease, int64_t job, int64_t since_ms)
+{
+    return lease->epoch != 0 && lease->job == job && lease->told_ms >= since_ms;
+}
+
+struct peer_lease *peers_longest_lease(const struct peers *peers, int64_t job, int64_t since_ms,
                                        const struct peer **holder)
 {
     struct peer_lease *longest = NULL;
@@ -167,11 +187,27 @@ struct peer_lease *peers_longest_lease(const struct peers *peers, int64_t job,
         for (size_t k = 0; k < PEER_MAX_LEASES; k++) {
             struct peer_lease *lease = &peers->list[i]->leases[k];
 
-            if (lease->epoch == 0 || lease->job != job || lease->left < WIRE_SPLIT_MIN ||
+            if (!is_alive(lease, job, since_ms) || lease->left < WIRE_SPLIT_MIN ||
                 (longest != NULL && lease->left <= longest->left))
                 continue;
             longest = lease;
             *holder = peers->list[i];
         }
     return longest;
+}
+
+struct peer_lease *peers_slowest_lease(const struct peers *peers, int64_t job, int64_t since_ms,
+                                       const struct peer *except)
+{
+    struct peer_lease *slowest = NULL;
+
+    for (size_t i = 0; i < peers->n; i++)
+        for (size_t k = 0; k < PEER_MAX_LEASES && peers->list[i] != except; k++) {
+            struct peer_lease *lease = &peers->list[i]->leases[k];
+
+            if (is_alive(lease, job, since_ms) &&
+                (slowest == NULL || lease->moved_ms < slowest->moved_ms))
+                slowest = lease;
+        }
+    return slowest;
 }

@@ -11,7 +11,9 @@ enum { PEER_MAX_ID = 255, PEER_MAX_ENDED = 8, PEER_MAX_LEASES = 4 };
 struct peer_lease {
     int64_t job, shard, epoch; /* epoch 0: there is none */
     uint64_t left;             /* samples not begun; UINT64_MAX: not known */
-    int64_t told_ms;
+    uint64_t n_samples;        /* committed */
+    int64_t told_ms;           /* when its worker told of it last, */
+    int64_t moved_ms;          /* and when that number was another for the last time */
 };
 
 struct peer {
@@ -60,15 +62,20 @@ bool peer_has_ended(const struct peer *peer, int64_t job, int64_t shard, int64_t
 /** Notes that it was; the grant, if it was the last, is not said again. */
 void peer_end(struct peer *peer, int64_t job, int64_t shard, int64_t epoch);
 
-/** What a worker tells of a lease, or was granted. */
-void peer_lease_note(struct peer *peer, int64_t job, int64_t shard, int64_t epoch, uint64_t left,
-                     int64_t now_ms);
+/** What a worker tells of a lease, or was granted. Returns how long the lease took for what it has
+ * committed since it was told of last; 0: nothing. */
+int64_t peer_lease_note(struct peer *peer, const struct peer_lease *told);
+/** It is no longer the worker's. */
+void peer_lease_drop(struct peer *peer, int64_t job, int64_t shard, int64_t epoch);
 /** It has read all that it holds, or asks for more. */
 void peer_leases_are_read(struct peer *peer);
 
-/** The lease of a job of which most is not begun, at least WIRE_SPLIT_MIN samples; NULL: there is
- * none. Lives as long as *holder. */
-struct peer_lease *peers_longest_lease(const struct peers *peers, int64_t job,
+/** Of the leases of a job that were told of since `since_ms`, the one of which most is not begun,
+ * at least WIRE_SPLIT_MIN samples; NULL: there is none. Lives as long as *holder. */
+struct peer_lease *peers_longest_lease(const struct peers *peers, int64_t job, int64_t since_ms,
                                        const struct peer **holder);
+/** The one that has moved last before all others, but not `except`'s. */
+struct peer_lease *peers_slowest_lease(const struct peers *peers, int64_t job, int64_t since_ms,
+                                       const struct peer *except);
 
 #endif

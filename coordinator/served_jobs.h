@@ -20,7 +20,8 @@ struct served_job {
     uint64_t n_rated; /* samples that the rate has seen */
     int64_t rated_ms; /* monotonic */
     double rate;      /* samples per second, smoothed over a minute */
-    bool seen;        /* by the look under way */
+    double pace_ms; /* how long a lease takes from one commit to the next, smoothed; 0: not known */
+    bool seen;      /* by the look under way */
 };
 
 struct served_jobs {

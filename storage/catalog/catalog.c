@@ -164,6 +164,15 @@ enum status catalog_lease_release(struct catalog *c, const struct catalog_lease 
     return c->ops->lease_release(c, lease, failed, why, err);
 }
 
+enum status catalog_lease_rival(struct catalog *c, int64_t job, int64_t shard, int64_t epoch,
+                                const char *owner, int64_t now_ms,
+                                const struct catalog_terms *terms, struct arena *arena,
+                                struct catalog_lease *lease, struct error *err)
+{
+    memset(lease, 0, sizeof *lease);
+    return c->ops->lease_rival(c, job, shard, epoch, owner, now_ms, terms, arena, lease, err);
+}
+
 enum status catalog_part_commit(struct catalog *c, const struct catalog_lease *lease,
                                 const struct catalog_part *part, struct error *err)
 {

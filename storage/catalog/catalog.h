@@ -91,6 +91,7 @@ struct catalog_shard_row {
     int64_t begin_index; /* its first sample: of a shard 0 */
     int attempts;
     const char *owner, *last_error;
+    const char *rival;     /* the owner of its second lease */
     int64_t expires_in_ms; /* leased: < 0 when it has run out */
 };
 
@@ -251,6 +252,7 @@ struct catalog_progress {
     int64_t shards_total, shards_done, shards_failed;
     int64_t shards_leased; /* leases of shards and of pieces */
     int64_t pieces;        /* of shards whose rest was split off for other workers */
+    int64_t rivals;        /* shards and pieces that have two leases */
     int64_t samples_done, samples_quarantined;
     int64_t samples_in_done_shards; /* both states */
     uint64_t bytes_written;         /* of finished outputs */
@@ -338,6 +340,15 @@ struct catalog_ops {
      * part of nothing but poison; one with a sample that is done starts the count anew. */
     enum status (*lease_release)(struct catalog *c, const struct catalog_lease *lease, bool failed,
                                  const char *why, struct error *err);
+    /*
+     * A second lease of a shard that is leased at `epoch`, for a worker that may be faster: both
+     * are renewed, and the first of the two that commits a part has the shard from then on, the
+     * other is fenced off. ST_NOT_FOUND: it is not leased so any more, has two leases, or has
+     * samples that may have killed a worker.
+     */
+    enum status (*lease_rival)(struct catalog *c, int64_t job, int64_t shard, int64_t epoch,
+                               const char *owner, int64_t now_ms, const struct catalog_terms *terms,
+                               struct arena *arena, struct catalog_lease *lease, struct error *err);
 
     /* Samples, captions, scores, costs and the part in one transaction under the lease's epoch; the
      * rows that a retry's samples take the place of become `retried` in it. ST_CONFLICT: fenced
@@ -530,6 +541,10 @@ NODISCARD enum status catalog_lease_renew(struct catalog *c, const struct catalo
                                           int64_t now_ms, int64_t lease_ms, struct error *err);
 NODISCARD enum status catalog_lease_release(struct catalog *c, const struct catalog_lease *lease,
                                             bool failed, const char *why, struct error *err);
+NODISCARD enum status catalog_lease_rival(struct catalog *c, int64_t job, int64_t shard,
+                                          int64_t epoch, const char *owner, int64_t now_ms,
+                                          const struct catalog_terms *terms, struct arena *arena,
+                                          struct catalog_lease *lease, struct error *err);
 NODISCARD enum status catalog_part_commit(struct catalog *c, const struct catalog_lease *lease,
                                           const struct catalog_part *part, struct error *err);
 NODISCARD enum status catalog_parts(struct catalog *c, int64_t job, int64_t shard,

@@ -310,6 +310,7 @@ const struct catalog_ops catalog_postgres = {
     .lease_probe = catalog_postgres_lease_probe,
     .leases_renew = catalog_postgres_leases_renew,
     .lease_release = catalog_postgres_lease_release,
+    .lease_rival = catalog_postgres_lease_rival,
     .part_commit = catalog_postgres_part_commit,
     .parts = catalog_postgres_parts,
     .shard_commit = catalog_postgres_shard_commit,

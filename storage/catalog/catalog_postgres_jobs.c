@@ -313,7 +313,7 @@ enum status catalog_postgres_shards(struct catalog *c, int64_t job, enum catalog
         catalog_postgres_db(c), &rows, err,
         "select shard, epoch, attempts, owner, last_error, "
         "coalesce(ceil(extract(epoch from lease_expires - now()) * 1000), 0)::bigint, "
-        "coalesce(parent, shard), begin_index "
+        "coalesce(parent, shard), begin_index, rival_owner "
         "from reinforce.shards where job = $1 and state = $2 order by shard",
         "ii", job, (int64_t)state);
 
@@ -328,6 +328,7 @@ enum status catalog_postgres_shards(struct catalog *c, int64_t job, enum catalog
             .expires_in_ms = postgres_db_int(rows, i, 5),
             .home = postgres_db_int(rows, i, 6),
             .begin_index = postgres_db_int(rows, i, 7),
+            .rival = postgres_db_text(rows, i, 8),
         };
 
         st = each(ctx, &row, err);

@@ -45,7 +45,9 @@ static const char take_sql[] =
     " < $2 and exists (select from gate) order by s.shard + 0 limit 1 "
     "for update of s skip locked), "
     "pick as (select shard from ready union all select shard from expired order by shard limit 1) "
-    "update reinforce.shards s set state = 2, epoch = epoch + 1, owner = $3, lease_token = $4, "
+    "update reinforce.shards s set state = 2, epoch = greatest(epoch, rival_epoch) + 1, owner = "
+    "$3, "
+    "rival_owner = null, lease_token = $4, "
     "lease_expires = now() + $5::bigint * interval '1 millisecond', "
     "attempts = attempts + " SUSPECT_ATTEMPT
     ", suspect_end = " SUSPECT_END("$6::bigint") ", probe_samples = " SUSPECT_PROBE(
@@ -277,9 +279,12 @@ static enum status release(struct postgres_db *db, void *ctx, bool repeated, str
     PGresult *row;
     enum status st = postgres_db_query(
         db, &row, err,
-        "update reinforce.shards set state = 1, owner = null, lease_expires = "
-        "null, probing = false, "
-        "attempts = attempts + $4, last_error = $5 where " CATALOG_POSTGRES_HELD " returning 1",
+        "update reinforce.shards set state = case when rival_owner is null then 1 else 2 end, "
+        "owner = case when epoch = $3 then rival_owner else owner end, "
+        "epoch = case when epoch = $3 and rival_owner is not null then rival_epoch else epoch end, "
+        "lease_expires = case when rival_owner is null then null else lease_expires end, "
+        "rival_owner = null, probing = false, attempts = attempts + $4, last_error = $5 "
+        "where " CATALOG_POSTGRES_HELD " returning 1",
         "iiiis", call->held->job, call->held->shard, call->held->epoch, (int64_t)call->failed,
         call->failed ? call->why : NULL);
 
@@ -295,4 +300,56 @@ enum status catalog_postgres_lease_release(struct catalog *c, const struct catal
     struct lease_call call = {.held = lease, .failed = failed, .why = why};
 
     return postgres_db_transact(catalog_postgres_db(c), NULL, release, &call, err);
+}
+
+/* Arguments of the slot, for work that may be done again. */
+struct rival_call {
+    int64_t shard, epoch;
+    const char *owner;
+    const struct catalog_terms *terms;
+    struct arena *arena;
+    struct catalog_lease *lease;
+};
+
+/* A try whose answer was lost has made us the rival: we are given another epoch then. */
+static enum status take_rival(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
+{
+    const struct rival_call *call = ctx;
+    PGresult *row;
+    enum status st = postgres_db_query(
+        db, &row, err,
+        "update reinforce.shards s set rival_epoch = greatest(epoch, rival_epoch) + 1, "
+        "rival_owner = $4, lease_expires = greatest(lease_expires, now() + $5::bigint * interval "
+        "'1 millisecond') where job = $1 and shard = $2 and epoch = $3 and state + 0 = 2 and "
+        "(rival_owner is null or ($6::integer = 1 and rival_owner = $4)) and "
+        "lease_expires > now() and next_index >= suspect_end returning " LEASE_COLUMNS
+        ", rival_epoch",
+        "iiisii", call->lease->job, call->shard, call->epoch, call->owner, call->terms->lease_ms,
+        (int64_t)repeated);
+
+    if (st == ST_OK && PQntuples(row) == 0)
+        st = error_set(err, ST_NOT_FOUND, "shard %" PRId64 " gets no second lease", call->shard);
+    if (st == ST_OK)
+        st = read_lease(row, call->arena, call->lease, err);
+    if (st == ST_OK)
+        call->lease->epoch = postgres_db_int(row, 0, 17);
+    PQclear(row);
+    return st;
+}
+
+enum status catalog_postgres_lease_rival(struct catalog *c, int64_t job, int64_t shard,
+                                         int64_t epoch, const char *owner, int64_t now_ms,
+                                         const struct catalog_terms *terms, struct arena *arena,
+                                         struct catalog_lease *lease, struct error *err)
+{
+    struct rival_call call = {.shard = shard,
+                              .epoch = epoch,
+                              .owner = owner,
+                              .terms = terms,
+                              .arena = arena,
+                              .lease = lease};
+
+    lease->job = job;
+    lease->expires_ms = now_ms + terms->lease_ms;
+    return postgres_db_transact(catalog_postgres_db(c), NULL, take_rival, &call, err);
 }

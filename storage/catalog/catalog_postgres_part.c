@@ -59,7 +59,7 @@ enum status catalog_postgres_lock_shard(struct postgres_db *db, const struct cat
         postgres_db_query(db, &row, err,
                           "select n_parts, again_source, input_source, coalesce(parent, shard), "
                           "coalesce(end_index, 0), next_index, (parent is not null or end_index is "
-                          "not null)::integer "
+                          "not null)::integer, (rival_owner is not null)::integer "
                           "from reinforce.shards where " CATALOG_POSTGRES_HELD " for update",
                           "iii", lease->job, lease->shard, lease->epoch);
 
@@ -74,9 +74,20 @@ enum status catalog_postgres_lock_shard(struct postgres_db *db, const struct cat
         at->end_index = (uint64_t)postgres_db_int(row, 0, 4);
         at->next_index = (uint64_t)postgres_db_int(row, 0, 5);
         at->is_split = postgres_db_int(row, 0, 6) != 0;
+        at->is_rivalled = postgres_db_int(row, 0, 7) != 0;
     }
     PQclear(row);
     return st;
+}
+
+enum status catalog_postgres_settle(struct postgres_db *db, const struct catalog_lease *lease,
+                                    struct error *err)
+{
+    return postgres_db_query(
+        db, NULL, err,
+        "update reinforce.shards set owner = case when epoch = $3 then owner else rival_owner end, "
+        "epoch = $3, rival_owner = null where job = $1 and shard = $2",
+        "iii", lease->job, lease->shard, lease->epoch);
 }
 
 /* A part that is there already: ours, committed by a call whose answer was lost, or somebody
@@ -369,7 +380,9 @@ static enum status commit_part(struct postgres_db *db, void *ctx, bool repeated,
         return catalog_postgres_fenced(call->lease, err);
     for (size_t i = 0; i < call->part->n_samples; i++)
         call->places[i] = call->part->samples[i].index;
-    if (call->at.is_retry)
+    if (call->at.is_rivalled)
+        st = catalog_postgres_settle(db, call->lease, err);
+    if (st == ST_OK && call->at.is_retry)
         st = take_over(db, call, err);
     if (st == ST_OK && call->at.is_again) {
         st = find_previous(db, call, err);
@@ -450,6 +463,8 @@ static enum status commit_shard(struct postgres_db *db, void *ctx, bool repeated
     (void)repeated;
     if (st == ST_CONFLICT)
         return check_done(db, call, err);
+    if (st == ST_OK && call->at.is_rivalled)
+        st = catalog_postgres_settle(db, call->lease, err);
     if (st != ST_OK)
         return st;
     st = postgres_db_query(

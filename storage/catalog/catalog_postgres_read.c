@@ -121,6 +121,7 @@ static enum status see_progress(void *ctx, const PGresult *row, struct error *er
         .samples_in_done_shards = postgres_db_int(row, 0, 6),
         .bytes_written = (uint64_t)postgres_db_int(row, 0, 7),
         .pieces = postgres_db_int(row, 0, 8),
+        .rivals = postgres_db_int(row, 0, 9),
     };
     return ST_OK;
 }
@@ -131,11 +132,13 @@ enum status catalog_postgres_progress(struct catalog *c, int64_t job,
     return catalog_postgres_walk(
         c, job,
         "select h.n, h.done, h.leased, h.failed, p.done, p.quarantined, o.samples, o.bytes, "
-        "h.pieces from (select count(*) filter (where parent is null) as n, "
+        "h.pieces, h.rivals from (select count(*) filter (where parent is null) as n, "
         "count(*) filter (where state = 3 and parent is null) as done, "
         "count(*) filter (where state = 2) as leased, "
         "count(distinct coalesce(parent, shard)) filter (where state = 4) as failed, "
-        "count(parent) as pieces from reinforce.shards where job = $1) h, "
+        "count(parent) as pieces, "
+        "count(*) filter (where state = 2 and rival_owner is not null) as rivals from "
+        "reinforce.shards where job = $1) h, "
         "(select count(*) filter (where state = 1) as done, "
         "count(*) filter (where state = 2) as quarantined "
         "from reinforce.samples where job = $1) p, "

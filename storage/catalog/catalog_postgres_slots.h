@@ -16,7 +16,9 @@ struct catalog_of_postgres {
 
 /* The row of a lease that is held: job, shard, epoch. Without `+ 0` the planner, whose statistics
  * are from before any shard was leased, looks for it through the index of those that are. */
-#define CATALOG_POSTGRES_HELD "job = $1 and shard = $2 and epoch = $3 and state + 0 = 2"
+#define CATALOG_POSTGRES_HELD                                                                      \
+    "job = $1 and shard = $2 and state + 0 = 2 and (epoch = $3 or (rival_epoch = $3 and "          \
+    "rival_owner is not null))"
 
 struct postgres_db *catalog_postgres_db(struct catalog *c);
 
@@ -26,11 +28,12 @@ enum status catalog_postgres_fenced(const struct catalog_lease *lease, struct er
 /* A leased shard: how far it is, and how its samples get into the tables. */
 struct catalog_postgres_standing {
     int64_t n_parts;
-    bool is_again; /* rows are there already, and keep their places */
-    bool is_redo;  /* of these: captions are what they are now, not what they were */
-    bool is_retry; /* rows take the places of others */
-    bool is_split; /* it is a piece, or its rest is one */
-    int64_t home;  /* the shard whose samples they are: its own, or that of which it is a piece */
+    bool is_again;    /* rows are there already, and keep their places */
+    bool is_redo;     /* of these: captions are what they are now, not what they were */
+    bool is_retry;    /* rows take the places of others */
+    bool is_split;    /* it is a piece, or its rest is one */
+    bool is_rivalled; /* two have it, until one of them commits */
+    int64_t home; /* the shard whose samples they are: its own, or that of which it is a piece */
     uint64_t next_index, end_index; /* end 0: that of the input */
 };
 
@@ -39,6 +42,10 @@ NODISCARD enum status catalog_postgres_lock_shard(struct postgres_db *db,
                                                   const struct catalog_lease *lease,
                                                   struct catalog_postgres_standing *at,
                                                   struct error *err);
+
+/** Of two leases of a shard that is locked, the one that commits has it from now on. */
+NODISCARD enum status catalog_postgres_settle(struct postgres_db *db,
+                                              const struct catalog_lease *lease, struct error *err);
 
 /* Slots of catalog.h, in catalog_postgres_part.c. */
 NODISCARD enum status catalog_postgres_part_commit(struct catalog *c,
@@ -77,6 +84,12 @@ NODISCARD enum status catalog_postgres_leases_renew(struct catalog *c,
 NODISCARD enum status catalog_postgres_lease_release(struct catalog *c,
                                                      const struct catalog_lease *lease, bool failed,
                                                      const char *why, struct error *err);
+
+NODISCARD enum status catalog_postgres_lease_rival(struct catalog *c, int64_t job, int64_t shard,
+                                                   int64_t epoch, const char *owner, int64_t now_ms,
+                                                   const struct catalog_terms *terms,
+                                                   struct arena *arena, struct catalog_lease *lease,
+                                                   struct error *err);
 
 /* And in catalog_postgres_read.c. */
 NODISCARD enum status catalog_postgres_parts(struct catalog *c, int64_t job, int64_t shard,

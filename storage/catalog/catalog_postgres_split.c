@@ -41,7 +41,7 @@ static enum status split(struct postgres_db *db, void *ctx, bool repeated, struc
         st = is_split_there(db, call, &found, err);
     if (st != ST_OK || found)
         return st;
-    if (call->at.is_again || call->at_index <= call->at.next_index ||
+    if (call->at.is_again || call->at.is_rivalled || call->at_index <= call->at.next_index ||
         (call->at.end_index > 0 && call->at_index >= call->at.end_index))
         return error_set(err, ST_CONFLICT, "shard %" PRId64 " is not split at sample %" PRIu64,
                          lease->shard, call->at_index);
@@ -117,6 +117,8 @@ static enum status commit_piece(struct postgres_db *db, void *ctx, bool repeated
     st = catalog_postgres_lock_shard(db, lease, &call->at, err);
     if (st == ST_CONFLICT && repeated)
         return waits(db, call, err);
+    if (st == ST_OK && call->at.is_rivalled)
+        st = catalog_postgres_settle(db, lease, err);
     if (st == ST_OK)
         st = postgres_db_query(
             db, &row, err,

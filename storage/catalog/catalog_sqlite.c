@@ -152,7 +152,7 @@ static enum status read_lease(sqlite3_stmt *row, struct arena *arena, struct cat
     if (st == ST_OK)
         st = sqlite_rows_copy(row, 5, arena, &lease->plan.input_format, err);
     lease->shard = lease->plan.shard = sqlite3_column_int64(row, 0);
-    lease->epoch = sqlite3_column_int64(row, 1);
+    lease->epoch = sqlite3_column_int64(row, 1); /* of the newest, be it a rival's */
     lease->attempts = sqlite3_column_int(row, 2);
     lease->plan.source = (enum catalog_input)sqlite3_column_int(row, 3);
     lease->plan.input_begin = (uint64_t)sqlite3_column_int64(row, 6);
@@ -230,11 +230,28 @@ static enum status next_shard(struct sqlite_db *db, int64_t job, int64_t now_ms,
     return st;
 }
 
+/* Not by `returning`, which gets repeated iif() wrong in SQLite 3.40. */
+static enum status select_lease(struct sqlite_db *db, int64_t shard, struct arena *arena,
+                                struct catalog_lease *lease, struct error *err)
+{
+    sqlite3_stmt *row;
+    enum status st = sqlite_db_prepare(db, SHARD_LEASE, &row, err);
+
+    if (st != ST_OK)
+        return st;
+    st = sqlite_db_bind(db, row, err, "ii", lease->job, shard);
+    if (st == ST_OK)
+        st = sqlite_db_step(db, row, err);
+    if (st == ST_OK)
+        st = read_lease(row, arena, lease, err);
+    (void)sqlite3_reset(row);
+    return st;
+}
+
 static enum status take_next(struct sqlite_db *db, int64_t job, const char *owner, int64_t now_ms,
                              const struct catalog_terms *terms, struct arena *arena,
                              struct catalog_lease *lease, struct error *err)
 {
-    sqlite3_stmt *row;
     int64_t shard;
     enum status st = next_shard(db, job, now_ms, &shard, err);
 
@@ -243,17 +260,7 @@ static enum status take_next(struct sqlite_db *db, int64_t job, const char *owne
     if (st == ST_OK)
         st = sqlite_db_run(db, SHARD_TAKE, NULL, err, "iisiii", job, shard, owner,
                            lease->expires_ms, suspects_reach(terms), suspects_first_probe(terms));
-    if (st == ST_OK) /* not by `returning`, which gets repeated iif() wrong in SQLite 3.40 */
-        st = sqlite_db_prepare(db, SHARD_LEASE, &row, err);
-    if (st != ST_OK)
-        return st;
-    st = sqlite_db_bind(db, row, err, "ii", job, shard);
-    if (st == ST_OK)
-        st = sqlite_db_step(db, row, err);
-    if (st == ST_OK)
-        st = read_lease(row, arena, lease, err);
-    (void)sqlite3_reset(row);
-    return st;
+    return st == ST_OK ? select_lease(db, shard, arena, lease, err) : st;
 }
 
 static enum status take_one(struct sqlite_db *db, int64_t job, const char *owner, int64_t now_ms,
@@ -339,6 +346,37 @@ static enum status sqlite_lease_release(struct catalog *c, const struct catalog_
     return st == ST_OK && n == 0 ? catalog_sqlite_fenced(lease, err) : st;
 }
 
+static enum status take_rival(struct sqlite_db *db, int64_t shard, int64_t epoch, const char *owner,
+                              int64_t now_ms, struct arena *arena, struct catalog_lease *lease,
+                              struct error *err)
+{
+    int64_t n = 0;
+    enum status st = sqlite_db_run(db, SHARD_RIVAL, &n, err, "iiisii", lease->job, shard, epoch,
+                                   owner, now_ms, lease->expires_ms);
+
+    if (st == ST_OK && n == 0)
+        return error_set(err, ST_NOT_FOUND, "shard %" PRId64 " gets no second lease", shard);
+    if (st == ST_OK)
+        st = select_lease(db, shard, arena, lease, err);
+    return st;
+}
+
+static enum status sqlite_lease_rival(struct catalog *c, int64_t job, int64_t shard, int64_t epoch,
+                                      const char *owner, int64_t now_ms,
+                                      const struct catalog_terms *terms, struct arena *arena,
+                                      struct catalog_lease *lease, struct error *err)
+{
+    struct sqlite_db *db = sqlite_rows_db(c);
+    enum status st = sqlite_db_begin(db, err);
+
+    if (st != ST_OK)
+        return st;
+    lease->job = job;
+    lease->expires_ms = now_ms + terms->lease_ms;
+    st = take_rival(db, shard, epoch, owner, now_ms, arena, lease, err);
+    return sqlite_db_end(db, st, err);
+}
+
 static enum status sqlite_job_extend(struct catalog *c, int64_t job, const char *config_digest,
                                      const char *config_json, const char *output_format,
                                      struct error *err)
@@ -376,6 +414,7 @@ const struct catalog_ops catalog_sqlite = {
     .lease_probe = sqlite_lease_probe,
     .leases_renew = sqlite_leases_renew,
     .lease_release = sqlite_lease_release,
+    .lease_rival = sqlite_lease_rival,
     .part_commit = catalog_sqlite_part_commit,
     .parts = catalog_sqlite_parts,
     .shard_commit = catalog_sqlite_shard_commit,

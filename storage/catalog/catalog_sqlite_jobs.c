@@ -179,6 +179,7 @@ enum status catalog_sqlite_shards(struct catalog *c, int64_t job, enum catalog_s
                                  : sqlite3_column_int64(statement, 5) - now_ms,
             .home = sqlite3_column_int64(statement, 6),
             .begin_index = sqlite3_column_int64(statement, 7),
+            .rival = sqlite_rows_text(statement, 8),
         };
 
         st = each(ctx, &row, err);

@@ -14,11 +14,12 @@ enum status catalog_sqlite_fenced(const struct catalog_lease *lease, struct erro
 /* A leased shard: how far it is, and how its samples get into the tables. */
 struct standing {
     int64_t n_parts;
-    bool is_again; /* rows are there already, and keep their places */
-    bool is_redo;  /* of these: captions are what they are now, not what they were */
-    bool is_retry; /* rows take the places of others */
-    bool is_split; /* it is a piece, or its rest is one */
-    int64_t home;  /* the shard whose samples they are: its own, or that of which it is a piece */
+    bool is_again;    /* rows are there already, and keep their places */
+    bool is_redo;     /* of these: captions are what they are now, not what they were */
+    bool is_retry;    /* rows take the places of others */
+    bool is_split;    /* it is a piece, or its rest is one */
+    bool is_rivalled; /* two have it, until one of them commits */
+    int64_t home; /* the shard whose samples they are: its own, or that of which it is a piece */
     uint64_t next_index, end_index; /* end 0: that of the input */
 };
 
@@ -46,6 +47,7 @@ static enum status check_epoch(struct sqlite_db *db, const struct catalog_lease 
         .end_index = (uint64_t)sqlite3_column_int64(statement, 4),
         .next_index = (uint64_t)sqlite3_column_int64(statement, 5),
         .is_split = sqlite3_column_int(statement, 6) != 0,
+        .is_rivalled = sqlite3_column_int(statement, 7) != 0,
     };
     standing->is_retry = standing->is_retry && !standing->is_again;
     (void)sqlite3_reset(statement);
@@ -163,6 +165,14 @@ static enum status insert_costs(struct sqlite_db *db, const struct catalog_lease
     return st;
 }
 
+/* Of two leases of a shard, the one that commits has it from now on. */
+static enum status settle(struct sqlite_db *db, const struct catalog_lease *lease,
+                          struct error *err)
+{
+    return sqlite_db_run(db, SHARD_SETTLE, NULL, err, "iii", lease->job, lease->shard,
+                         lease->epoch);
+}
+
 static enum status insert_part(struct sqlite_db *db, const struct catalog_lease *lease,
                                const struct catalog_part *part, const struct standing *standing,
                                struct error *err)
@@ -172,9 +182,11 @@ static enum status insert_part(struct sqlite_db *db, const struct catalog_lease 
     enum status st = ST_OK;
 
     home.shard = standing->home;
+    if (standing->is_rivalled)
+        st = settle(db, lease, err);
     if (standing->end_index > 0 && part->next_index > standing->end_index)
         return catalog_sqlite_fenced(lease, err);
-    if (standing->is_retry)
+    if (st == ST_OK && standing->is_retry)
         st = take_over(db, &home, part, err);
 
     for (size_t i = 0; i < part->n_samples && st == ST_OK; i++) {
@@ -240,6 +252,8 @@ enum status catalog_sqlite_shard_commit(struct catalog *c, const struct catalog_
     st = check_epoch(db, lease, &standing, err);
     if (st == ST_CONFLICT)
         return sqlite_db_end(db, check_done(db, lease, written, err), err);
+    if (st == ST_OK && standing.is_rivalled)
+        st = settle(db, lease, err);
     if (st == ST_OK)
         st = sqlite_db_run(db, OUTPUT_INSERT, NULL, err, "iisis", lease->job, standing.home,
                            object_key, (int64_t)written->bytes, written->sha256);
@@ -282,7 +296,7 @@ static enum status split(struct sqlite_db *db, const struct catalog_lease *lease
         st = ask(db, PIECE_FIND, lease->job, standing.home, (int64_t)at_index, &n, err);
     if (st != ST_OK || (n > 0 && standing.end_index == at_index)) /* it was said before */
         return st;
-    if (standing.is_again || at_index <= standing.next_index ||
+    if (standing.is_again || standing.is_rivalled || at_index <= standing.next_index ||
         (standing.end_index > 0 && at_index >= standing.end_index))
         return error_set(err, ST_CONFLICT, "shard %" PRId64 " is not split at sample %" PRIu64,
                          lease->shard, at_index);
@@ -315,6 +329,8 @@ enum status catalog_sqlite_piece_commit(struct catalog *c, const struct catalog_
     st = check_epoch(db, lease, &standing, err);
     if (st == ST_OK)
         st = ask(db, FAMILY_UNFINISHED, lease->job, standing.home, lease->shard, &n, err);
+    if (st == ST_OK && standing.is_rivalled)
+        st = settle(db, lease, err);
     if (st == ST_OK && n > 0)
         st = sqlite_db_run(db, SHARD_WAIT, NULL, err, "ii", lease->job, lease->shard);
     if (st == ST_OK) {

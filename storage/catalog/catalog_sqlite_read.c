@@ -64,6 +64,7 @@ enum status catalog_sqlite_progress(struct catalog *c, int64_t job,
         .samples_in_done_shards = sqlite3_column_int64(row, 6),
         .bytes_written = (uint64_t)sqlite3_column_int64(row, 7),
         .pieces = sqlite3_column_int64(row, 8),
+        .rivals = sqlite3_column_int64(row, 9),
     };
     (void)sqlite3_reset(row);
     return ST_OK;

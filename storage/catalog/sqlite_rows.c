@@ -2,6 +2,11 @@
 
 #include "storage/catalog/suspects.h"
 
+/* The row of a lease that is held, be it a straggler's or its rival's. */
+#define HELD                                                                                       \
+    "job = ?1 and shard = ?2 and state = 2 and (epoch = ?3 or (rival_epoch = ?3 and rival_owner "  \
+    "is not null))"
+
 #define SAMPLE_COLUMNS "shard, sample_index, uid, state, reason, detail, stage, width, height"
 
 /* Wall clock in ms; SQLite tells whole seconds or days. */
@@ -46,32 +51,42 @@ const char *const sqlite_statements[N_STATEMENTS] = {
     [SHARD_NEXT] = "select shard from shards where job = ?1 and "
                    "(state = 1 or (state = 2 and lease_expires_ms <= ?2)) order by shard limit 1",
     [SHARD_TAKE] =
-        "update shards set state = 2, epoch = epoch + 1, owner = ?3, lease_expires_ms = ?4, "
+        "update shards set state = 2, epoch = max(epoch, rival_epoch) + 1, owner = ?3, "
+        "rival_owner = null, lease_expires_ms = ?4, "
         "attempts = attempts + " SUSPECT_ATTEMPT
         ", suspect_end = " SUSPECT_END("?5") ", probe_samples = " SUSPECT_PROBE(
             "?6") ", probe_deaths = " SUSPECT_DEATHS
                   ", probing = false, leased_ms = coalesce(leased_ms, " NOW_MS
                   ") where job = ?1 and shard = ?2",
-    [SHARD_LEASE] = "select shard, epoch, attempts, coalesce(again_source, input_source), "
-                    "coalesce(again_key, input_key), coalesce(again_format, input_format), "
-                    "iif(again_source is null, input_begin, 0), "
-                    "iif(again_source is null, input_end, 0), input_etag, input_samples, "
-                    "next_offset, next_index, n_parts, suspect_end, probe_samples, probe_deaths, "
-                    "coalesce(end_index, 0) "
-                    "from shards where job = ?1 and shard = ?2",
+    [SHARD_LEASE] =
+        "select shard, max(epoch, rival_epoch), attempts, coalesce(again_source, input_source), "
+        "coalesce(again_key, input_key), coalesce(again_format, input_format), "
+        "iif(again_source is null, input_begin, 0), "
+        "iif(again_source is null, input_end, 0), input_etag, input_samples, "
+        "next_offset, next_index, n_parts, suspect_end, probe_samples, probe_deaths, "
+        "coalesce(end_index, 0) "
+        "from shards where job = ?1 and shard = ?2",
     [SHARD_FIRST_EXPIRY] = "select min(lease_expires_ms) from shards where job = ? and state = 2",
-    [SHARD_RENEW] = "update shards set lease_expires_ms = ?4 where job = ?1 and shard = ?2 and "
-                    "epoch = ?3 and state = 2",
-    [SHARD_PROBE] = "update shards set probing = true where job = ?1 and shard = ?2 and epoch = ?3 "
-                    "and state = 2",
-    [SHARD_RELEASE] = "update shards set state = 1, owner = null, lease_expires_ms = null, "
-                      "probing = false, attempts = attempts + ?4, "
-                      "last_error = ?5 where job = ?1 and shard = ?2 and epoch = ?3 and state = 2",
+    [SHARD_RENEW] = "update shards set lease_expires_ms = ?4 where " HELD,
+    [SHARD_PROBE] = "update shards set probing = true where " HELD,
+    [SHARD_RELEASE] =
+        "update shards set state = iif(rival_owner is null, 1, 2), "
+        "owner = iif(epoch = ?3, rival_owner, owner), "
+        "epoch = iif(epoch = ?3 and rival_owner is not null, rival_epoch, epoch), "
+        "lease_expires_ms = iif(rival_owner is null, null, lease_expires_ms), rival_owner = null, "
+        "probing = false, attempts = attempts + ?4, last_error = ?5 where " HELD,
+    [SHARD_RIVAL] =
+        "update shards set rival_epoch = max(epoch, rival_epoch) + 1, rival_owner = ?4, "
+        "lease_expires_ms = max(lease_expires_ms, ?6) where job = ?1 and shard = ?2 and epoch = ?3 "
+        "and state = 2 and rival_owner is null and lease_expires_ms > ?5 and "
+        "next_index >= suspect_end",
+    [SHARD_SETTLE] = "update shards set owner = iif(epoch = ?3, owner, rival_owner), epoch = ?3, "
+                     "rival_owner = null where job = ?1 and shard = ?2",
     [SHARD_OF_EPOCH] =
         "select n_parts, again_source, input_source, coalesce(parent, shard), end_index, "
         "next_index, "
-        "parent is not null or end_index is not null from shards where job = ?1 and shard = ?2 and "
-        "epoch = ?3 and state = 2",
+        "parent is not null or end_index is not null, rival_owner is not null "
+        "from shards where " HELD,
     [SHARD_SPLIT] = "update shards set end_index = ?3 where job = ?1 and shard = ?2",
     [PIECE_INSERT] =
         "insert into shards (job, shard, state, parent, input_source, input_key, input_format, "
@@ -110,7 +125,7 @@ const char *const sqlite_statements[N_STATEMENTS] = {
                             "job = ?1 and state = 2",
     [SHARD_RETRY] = "update shards set state = 1, attempts = 0 where job = ?1 and state = 4",
     [SHARD_LIST] = "select shard, epoch, attempts, owner, last_error, lease_expires_ms, "
-                   "coalesce(parent, shard), begin_index from shards "
+                   "coalesce(parent, shard), begin_index, rival_owner from shards "
                    "where job = ?1 and state = ?2 order by shard",
     [PART_INSERT] = "insert into parts (job, shard, part, epoch, object_key, bytes, sha256, "
                     "n_done, n_quarantined) "
@@ -175,10 +190,11 @@ const char *const sqlite_statements[N_STATEMENTS] = {
     /* One statement, so that the numbers are of one moment. */
     [PROGRESS] =
         "select h.n, h.done, h.leased, h.failed, p.done, p.quarantined, o.samples, o.bytes, "
-        "h.pieces from "
+        "h.pieces, h.rivals from "
         "(select total(parent is null) as n, total(parent is null and state = 3) as done, "
         "total(state = 2) as leased, count(distinct iif(state = 4, coalesce(parent, shard), null)) "
-        "as failed, total(parent is not null) as pieces from shards where job = ?1) h, "
+        "as failed, total(parent is not null) as pieces, "
+        "total(state = 2 and rival_owner is not null) as rivals from shards where job = ?1) h, "
         "(select total(state = 1) as done, total(state = 2) as quarantined from samples "
         "where job = ?1) p, "
         "(select coalesce(sum(o.n_done + o.n_quarantined), 0) as samples, "

@@ -29,6 +29,8 @@ enum statement {
     SHARD_RENEW,
     SHARD_PROBE,
     SHARD_RELEASE,
+    SHARD_RIVAL,
+    SHARD_SETTLE,
     SHARD_OF_EPOCH,
     SHARD_SPLIT,
     PIECE_INSERT,

@@ -236,6 +236,77 @@ static void a_worker_that_goes_beyond_where_its_shard_was_split_is_refused(struc
     assert_status(commit(f, &lease, "a", 0, &err), ST_CONFLICT);
 }
 
+static enum status rival(struct fixture *f, const struct catalog_lease *of,
+                         struct catalog_lease *lease, struct error *err)
+{
+    return catalog_lease_rival(f->catalog, f->job.job, of->shard, of->epoch, "rival", f->now,
+                               &terms, &f->arena, lease, err);
+}
+
+static void of_two_leases_of_a_shard_the_first_that_commits_wins(struct fixture *f)
+{
+    struct catalog_lease slow[2], fast[2], again;
+    struct catalog_progress progress;
+    struct error err = {0};
+    int64_t wait;
+
+    for (int winner = 0; winner < 2; winner++) {
+        struct catalog_lease *won = winner == 0 ? &slow[0] : &fast[1];
+        struct catalog_lease *lost = winner == 0 ? &fast[0] : &slow[1];
+
+        assert_ok(take(f, &slow[winner], &wait, &err));
+        pass_time(f, LEASE_MS / 2);
+        assert_ok(rival(f, &slow[winner], &fast[winner], &err));
+        assert_int_equal(fast[winner].shard, slow[winner].shard);
+        assert_true(fast[winner].epoch > slow[winner].epoch);
+        assert_string_equal(fast[winner].plan.input_key, slow[winner].plan.input_key);
+        assert_status(rival(f, &slow[winner], &again, &err), ST_NOT_FOUND); /* two are enough */
+        assert_ok(catalog_read_progress(f->catalog, f->job.job, &progress, &err));
+        assert_int_equal(progress.rivals, 1);
+        assert_status(catalog_lease_split(f->catalog, lost, 9, 9, &err), ST_CONFLICT);
+        pass_time(f, LEASE_MS / 2); /* the second is as long as any */
+        assert_ok(catalog_lease_renew(f->catalog, &slow[winner], f->now, LEASE_MS, &err));
+        assert_ok(catalog_lease_renew(f->catalog, &fast[winner], f->now, LEASE_MS, &err));
+
+        assert_ok(commit(f, won, "cat", 0, &err));
+        assert_ok(commit(f, won, "cat", 0, &err)); /* the answer was lost */
+        assert_status(commit(f, lost, "cat", 0, &err), ST_CONFLICT);
+        assert_status(catalog_lease_renew(f->catalog, lost, f->now, LEASE_MS, &err), ST_CONFLICT);
+        assert_status(catalog_lease_release(f->catalog, lost, true, "x", &err), ST_CONFLICT);
+        assert_ok(catalog_lease_renew(f->catalog, won, f->now, LEASE_MS, &err));
+        assert_ok(catalog_read_progress(f->catalog, f->job.job, &progress, &err));
+        assert_int_equal(progress.rivals, 0);
+    }
+    assert_ok(catalog_lease_release(f->catalog, &slow[0], false, "", &err));
+    assert_ok(take(f, &again, &wait, &err)); /* an epoch that nobody had, not the loser's */
+    assert_int_equal(again.shard, slow[0].shard);
+    assert_true(again.epoch > fast[0].epoch);
+    assert_int_equal(again.n_parts, 1);
+}
+
+static void who_hands_a_shard_back_leaves_it_to_the_other(struct fixture *f)
+{
+    struct catalog_lease slow, fast, again;
+    struct error err = {0};
+    int64_t wait;
+
+    assert_ok(take(f, &slow, &wait, &err));
+    assert_ok(rival(f, &slow, &fast, &err));
+    assert_ok(catalog_lease_release(f->catalog, &fast, false, "", &err));
+    assert_status(commit(f, &fast, "cat", 0, &err), ST_CONFLICT);
+    assert_ok(catalog_lease_renew(f->catalog, &slow, f->now, LEASE_MS, &err));
+    assert_ok(rival(f, &slow, &fast, &err));
+    assert_ok(catalog_lease_release(f->catalog, &slow, true, "no disk", &err));
+    assert_status(commit(f, &slow, "cat", 0, &err), ST_CONFLICT);
+    assert_ok(commit(f, &fast, "cat", 0, &err));
+    assert_ok(catalog_lease_release(f->catalog, &fast, false, "", &err));
+    assert_ok(take(f, &again, &wait, &err));
+    assert_int_equal(again.shard, 0);
+    assert_status(rival(f, &slow, &fast, &err), ST_NOT_FOUND); /* it is not leased so any more */
+    pass_time(f, LEASE_MS);
+    assert_status(rival(f, &again, &fast, &err), ST_NOT_FOUND); /* nor so */
+}
+
 static void another_digest_is_a_conflict_and_tells_what_is_stored(struct fixture *f)
 {
     struct catalog_job job;
@@ -1057,6 +1128,8 @@ void catalog_contract(const struct catalog_target *target)
         TEST(leases_are_taken_and_renewed_several_at_a_time),
         TEST(the_rest_of_a_shard_is_split_off_and_its_parts_are_joined_in_order),
         TEST(a_worker_that_goes_beyond_where_its_shard_was_split_is_refused),
+        TEST(of_two_leases_of_a_shard_the_first_that_commits_wins),
+        TEST(who_hands_a_shard_back_leaves_it_to_the_other),
         TEST(a_fenced_worker_commits_nothing),
         TEST(a_part_is_whole_or_not_there_and_repeating_it_is_harmless),
         TEST(a_shard_that_keeps_failing_is_given_up),

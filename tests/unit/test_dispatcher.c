@@ -517,6 +517,53 @@ static void an_idle_worker_lets_the_one_with_most_left_be_asked_to_share(void **
     teardown(f);
 }
 
+/* DR 40: one that lives and does not get on, while others do. */
+static void a_straggler_gets_a_rival_and_the_first_to_commit_wins(void **state)
+{
+    struct fixture *f = setup(NULL);
+    void *workers[N_SHARDS], *idle = come(f, ENDPOINT);
+    struct catalog_lease leases[N_SHARDS], second;
+    struct catalog_progress progress;
+    struct error err = {0};
+
+    (void)state;
+    greet(idle, "idle");
+    for (int i = 0; i < N_SHARDS; i++) {
+        workers[i] = join(f);
+        leases[i] = take(f, workers[i]);
+    }
+    for (int64_t s = 1; s <= 61; s += 20) { /* the first commits once, the others always */
+        atomic_store(&now_ms, START_MS + s * 1000);
+        for (int i = 0; i < N_SHARDS; i++)
+            assert_false(beat_is_lost(workers[i], &leases[i], i == 0 ? 1 : (uint64_t)s, 0));
+        assert_int_equal(s < 61 ? (int)ask(idle).kind : (int)WIRE_NO_WORK, WIRE_NO_WORK);
+    }
+    second = (struct catalog_lease){0};
+    while (second.epoch == 0) { /* who has something to share is looked for first */
+        struct wire_message answer = ask(idle);
+
+        if (answer.kind == WIRE_LEASE_GRANT)
+            second = (struct catalog_lease){.job = f->run.row.job,
+                                            .shard = answer.u.lease_grant.shard,
+                                            .epoch = answer.u.lease_grant.epoch};
+    }
+    assert_int_equal(second.shard, leases[0].shard);
+    assert_true(second.epoch > leases[0].epoch);
+    assert_ok(catalog_read_progress(f->run.catalog, f->run.row.job, &progress, &err));
+    assert_int_equal(progress.rivals, 1);
+    assert_int_equal(ask(idle).kind, WIRE_NO_WORK); /* one is enough */
+    assert_false(beat_is_lost(workers[0], &leases[0], 1, 0));
+    assert_false(beat_is_lost(idle, &second, 0, 0));
+    assert_ok(commit_part(f, &second, &err));
+    assert_true(beat_is_lost(workers[0], &leases[0], 1, 0));
+    assert_false(beat_is_lost(idle, &second, 1, 0));
+    assert_status(commit_part(f, &leases[0], &err), ST_CONFLICT);
+    for (int i = 0; i < N_SHARDS; i++)
+        leave(workers[i]);
+    leave(idle);
+    teardown(f);
+}
+
 static void what_is_no_message_of_a_worker_is_ignored(void **state)
 {
     struct fixture *f = setup(NULL);
@@ -705,6 +752,7 @@ int main(void)
         cmocka_unit_test(a_shard_that_fails_each_time_is_given_up),
         cmocka_unit_test(all_shards_done_is_the_end),
         cmocka_unit_test(the_failure_budget_counts_each_sample_once),
+        cmocka_unit_test(a_straggler_gets_a_rival_and_the_first_to_commit_wins),
         cmocka_unit_test(an_idle_worker_lets_the_one_with_most_left_be_asked_to_share),
         cmocka_unit_test(what_is_no_message_of_a_worker_is_ignored),
         cmocka_unit_test(a_worker_that_is_not_known_is_asked_who_it_is),

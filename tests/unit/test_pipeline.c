@@ -555,6 +555,48 @@ static void a_lease_taken_over_is_lost(void **state)
     small_run_release(&run);
 }
 
+/* DR 40: two work on a shard; whoever commits first goes on, and the other leaves nothing behind.
+ */
+static void a_straggler_and_its_rival_write_one_shard(void **state)
+{
+    const struct catalog_terms terms = {
+        .lease_ms = 60000, .max_attempts = 3, .part_samples = 4, .samples_at_work = 8};
+    struct small_sample samples[SMALL_RUN_MAX_SAMPLES];
+    struct small_run runs[2];
+    struct pipeline *pipeline;
+    struct shard_work *slow, *fast;
+    struct error err = {0};
+    int n_parts = 0;
+
+    (void)state;
+    for (size_t r = 0; r < 2; r++) {
+        small_run_init(&runs[r], NULL);
+        small_run_put_samples(&runs[r], "s", 9);
+        small_run_plan(&runs[r]);
+    }
+    small_run_work(&runs[0], 2, WIRE_OUTCOME_DONE);
+    slow = small_run_lease(&runs[1], 1000);
+    assert_non_null(slow);
+    fast = calloc(1, sizeof *fast);
+    assert_non_null(fast);
+    fast->grant = slow->grant;
+    assert_ok(catalog_lease_rival(runs[1].catalog, slow->lease.job, slow->lease.shard,
+                                  slow->lease.epoch, "fast", 1000, &terms, &runs[1].arena,
+                                  &fast->lease, &err));
+    pipeline = small_run_pipeline(&runs[1], 2);
+    assert_int_equal(small_run_pass(&runs[1], pipeline, fast), WIRE_OUTCOME_DONE);
+    assert_int_equal(small_run_pass(&runs[1], pipeline, slow), WIRE_OUTCOME_LOST);
+    small_run_assert_same(&runs[0], &runs[1], 1);
+    assert_int_equal(small_run_samples(&runs[1], samples), 9);
+    assert_ok(object_store_list(runs[1].output, "_reinforce/parts/", count_object, &n_parts, &err));
+    assert_int_equal(n_parts, 0);
+    pipeline_destroy(&pipeline);
+    free(slow);
+    free(fast);
+    small_run_release(&runs[1]);
+    small_run_release(&runs[0]);
+}
+
 /* DR 23, 40: one slot or many, one thread or many, small parts or one: the same bytes. */
 static void bytes_do_not_depend_on_how_the_work_was_cut(void **state)
 {
@@ -803,6 +845,7 @@ int main(void)
         cmocka_unit_test(a_shard_of_bad_samples_ends_as_an_empty_output),
         cmocka_unit_test(a_model_that_is_away_fails_the_lease_not_the_sample),
         cmocka_unit_test(a_lease_taken_over_is_lost),
+        cmocka_unit_test(a_straggler_and_its_rival_write_one_shard),
         cmocka_unit_test(bytes_do_not_depend_on_how_the_work_was_cut),
         cmocka_unit_test(bytes_do_not_depend_on_who_shared_a_shard),
         cmocka_unit_test(a_drained_shard_keeps_what_was_read),
