@@ -129,7 +129,7 @@ static enum status measure(const char *url, const char *name, bool rows, size_t 
     if (st == ST_OK)
         st = catalog_job_begin(c, name, "d", "{}", 0, &arena, &job, &config, err);
     if (st == ST_OK)
-        st = catalog_plan_commit(c, job.job, plan, n_shards, err);
+        st = catalog_plan_commit(c, &job, plan, n_shards, true, err);
     catalog_close(&c);
     arena_release(&arena);
     free(plan);

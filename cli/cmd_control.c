@@ -31,7 +31,7 @@ static enum status pause_job(struct catalog_args *args, const struct catalog_job
     return move(args, row, STATE(PLANNING) | STATE(RUNNING), CATALOG_JOB_PAUSED, "by command", err);
 }
 
-/* To where it was: a job that has no shards yet is planned first. */
+/* To where it was: a job whose shards are not all there is planned to its end. */
 static enum status resume_job(struct catalog_args *args, const struct catalog_job_row *row,
                               struct error *err)
 {
@@ -44,7 +44,7 @@ static enum status resume_job(struct catalog_args *args, const struct catalog_jo
     if (st != ST_OK || row->job.state == CATALOG_JOB_PLANNING)
         return st;
     return move(args, row, STATE(PAUSED) | STATE(CANCELLED),
-                progress.shards_total > 0 ? CATALOG_JOB_RUNNING : CATALOG_JOB_PLANNING, "", err);
+                row->job.is_planned ? CATALOG_JOB_RUNNING : CATALOG_JOB_PLANNING, "", err);
 }
 
 static enum status cancel_job(struct catalog_args *args, const struct catalog_job_row *row,

@@ -21,8 +21,9 @@ struct view {
 /* < 0: not known. A rate that nobody has measured lately says nothing. */
 static double rate_of(const struct catalog_job_row *row)
 {
-    bool fresh = row->job.state == CATALOG_JOB_RUNNING && row->rated_ms > 0 &&
-                 clock_wall_ms() - row->rated_ms < RATE_FRESH_MS;
+    bool fresh =
+        (row->job.state == CATALOG_JOB_RUNNING || row->job.state == CATALOG_JOB_PLANNING) &&
+        row->rated_ms > 0 && clock_wall_ms() - row->rated_ms < RATE_FRESH_MS;
 
     return fresh ? row->samples_per_second : -1;
 }
@@ -33,7 +34,7 @@ static double eta_of(const struct view *view)
     const struct catalog_progress *p = &view->progress;
     double rate = rate_of(view->row), in_done = (double)p->samples_in_done_shards, total;
 
-    if (rate <= 0 || p->shards_done == 0)
+    if (rate <= 0 || p->shards_done == 0 || !view->row->job.is_planned)
         return -1;
     total = in_done * (double)p->shards_total / (double)p->shards_done;
     return MAX(total - (double)(p->samples_done + p->samples_quarantined), 0.0) / rate;
@@ -216,9 +217,11 @@ static void print_head(const struct view *view)
                  (int)view->row->priority, p->samples_done, p->samples_quarantined);
     if (view->row->max_leases > 0)
         (void)printf("  leases       %" PRId64 " at once\n", view->row->max_leases);
-    (void)printf("  shards       %" PRId64 " of %" PRId64 " done, %" PRId64 " leased, %" PRId64
+    (void)printf("  shards       %" PRId64 " of %" PRId64 "%s done, %" PRId64 " leased, %" PRId64
                  " failed, %s\n",
-                 p->shards_done, p->shards_total, p->shards_leased, p->shards_failed, bytes);
+                 p->shards_done, p->shards_total,
+                 view->row->job.is_planned ? "" : ", so far planned,", p->shards_leased,
+                 p->shards_failed, bytes);
     if (p->pieces > 0)
         (void)printf("  split        %" PRId64 " pieces of shards for idle workers\n", p->pieces);
     if (p->rivals > 0)

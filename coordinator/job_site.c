@@ -16,7 +16,7 @@
 #define JOB_OBJECT   "_reinforce/job.json"
 #define PARTS_PREFIX "_reinforce/parts/" /* and the shard's number */
 
-enum { ARENA_BYTES = 1 << 30, JOB_OBJECT_MAX_BYTES = 16 << 20 };
+enum { ARENA_BYTES = 1 << 30, PORTION_ARENA_BYTES = 64 << 20, JOB_OBJECT_MAX_BYTES = 16 << 20 };
 
 enum status job_site_open(struct job_site *site, const struct job *job, bool sole_writer,
                           struct error *err)
@@ -48,6 +48,7 @@ void job_site_close(struct job_site *site)
 struct visit {
     struct job_site *site;
     const char *catalog_url;
+    bool is_empty; /* the catalog knows no shard of the job */
 };
 
 /* A shard in the output of a job that has not been planned: another catalog made it. */
@@ -65,8 +66,7 @@ static enum status refuse_shard(void *ctx, const struct object_info *info, struc
 }
 
 /* An output that another job has begun is not ours to write into. */
-static enum status check_output(struct visit *visit, const struct catalog_job *row,
-                                struct error *err)
+static enum status check_output(struct visit *visit, struct error *err)
 {
     struct job_site *site = visit->site;
     const struct job *job = site->job;
@@ -89,45 +89,112 @@ static enum status check_output(struct visit *visit, const struct catalog_job *r
             err, ST_CONFLICT,
             "output \"%s\" holds the dataset of job \"%s\", not \"%s\"; choose another output.url",
             job->output.url, name != NULL ? name : "?", job->name);
-    else if (row->state == CATALOG_JOB_PLANNING) /* one killed while it planned has no shards */
+    else if (visit->is_empty)
         st = object_store_list(site->output, "", refuse_shard, visit, err);
     json_decref(found);
     return st;
 }
 
-enum status job_site_check(struct job_site *site, const struct catalog_job *row,
-                           const char *catalog_url, struct error *err)
+enum status job_site_check(struct job_site *site, struct catalog *catalog,
+                           const struct catalog_job *row, const char *catalog_url,
+                           struct error *err)
 {
     struct visit visit = {.site = site, .catalog_url = catalog_url};
+    struct catalog_progress progress;
     size_t n_swept;
-    enum status st = check_output(&visit, row, err);
+    enum status st = ST_OK;
 
+    if (!row->is_planned && row->state == CATALOG_JOB_PLANNING) {
+        st = catalog_read_progress(catalog, row->job, &progress, err);
+        visit.is_empty = st == ST_OK && progress.shards_total == 0;
+    }
+    if (st == ST_OK)
+        st = check_output(&visit, err);
     if (st == ST_OK && object_store_is_remote(site->output))
         st = object_store_sweep(site->output, "", &n_swept, err);
     return st;
 }
 
+/* A job that is being planned. */
+struct planning {
+    struct job_site *site;
+    struct catalog *catalog;
+    const struct catalog_job *row;
+    bool has_begun; /* the output says whose it is */
+};
+
+/* Before the first shard goes out. Another job may have begun here since job_site_check() looked.
+ */
+static enum status begin_output(struct planning *planning, struct error *err)
+{
+    struct job_site *site = planning->site;
+    struct bytes_view config = bytes_of_string(site->job->effective_json);
+    struct object_written written;
+    enum status st;
+
+    if (planning->has_begun)
+        return ST_OK;
+    st = site->is_known ? object_store_put(site->output, JOB_OBJECT, config, &written, err)
+                        : object_store_put_new(site->output, JOB_OBJECT, config, &written, err);
+    if (st == ST_CONFLICT)
+        error_add_context(err, "another job begins in this output");
+    planning->has_begun = st == ST_OK;
+    return st;
+}
+
+static enum status commit_portion(void *ctx, const struct catalog_shard_plan *shards,
+                                  size_t n_shards, struct error *err)
+{
+    struct planning *planning = ctx;
+    const atomic_bool *stop = planning->site->stop;
+    enum status st = begin_output(planning, err);
+
+    if (st == ST_OK && stop != NULL && atomic_load(stop))
+        return error_set(err, ST_CANCELLED, "planning was stopped");
+    return st == ST_OK
+               ? catalog_plan_commit(planning->catalog, planning->row, shards, n_shards, false, err)
+               : st;
+}
+
+/* Shards of a stream come with its records. */
+static enum status plan_shards(struct planning *planning, struct plan *plan, struct error *err)
+{
+    struct catalog_progress progress;
+    enum status st;
+
+    if (job_is_stream(plan->job))
+        return ST_OK;
+    st = catalog_read_progress(planning->catalog, planning->row->job, &progress, err);
+    if (st != ST_OK)
+        return st;
+    plan->n_known = (size_t)progress.shards_total;
+    return planner_run(plan, err);
+}
+
 enum status job_site_plan(struct job_site *site, struct catalog *catalog, struct catalog_job *row,
                           struct error *err)
 {
-    struct plan plan = {
-        .job = site->job, .input = site->input, .output = site->output, .arena = &site->arena};
-    struct bytes_view config = bytes_of_string(site->job->effective_json);
-    struct object_written written;
-    /* shards of a stream come with its records */
-    enum status st = job_is_stream(site->job) ? ST_OK : planner_run(&plan, err);
+    struct planning planning = {.site = site, .catalog = catalog, .row = row};
+    struct arena portion;
+    struct plan plan = {.job = site->job,
+                        .input = site->input,
+                        .output = site->output,
+                        .arena = &portion,
+                        .commit = commit_portion,
+                        .commit_ctx = &planning};
+    enum status st;
 
-    /* Another job may have begun here since job_site_check() looked. */
-    if (st == ST_OK && site->is_known)
-        st = object_store_put(site->output, JOB_OBJECT, config, &written, err);
-    else if (st == ST_OK)
-        st = object_store_put_new(site->output, JOB_OBJECT, config, &written, err);
-    if (st == ST_CONFLICT)
-        error_add_context(err, "another job begins in this output");
+    arena_init(&portion, PORTION_ARENA_BYTES);
+    st = plan_shards(&planning, &plan, err);
     if (st == ST_OK)
-        st = catalog_plan_commit(catalog, row->job, plan.shards, plan.n_shards, err);
+        st = begin_output(&planning, err);
     if (st == ST_OK)
+        st = catalog_plan_commit(catalog, row, plan.shards, plan.n_open, true, err);
+    arena_release(&portion);
+    if (st == ST_OK) {
         row->state = CATALOG_JOB_RUNNING;
+        row->is_planned = true;
+    }
     return st;
 }
 

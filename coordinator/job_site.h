@@ -7,12 +7,15 @@
 #include "storage/catalog/catalog.h"
 #include "worker/input.h"
 
+#include <stdatomic.h>
+
 struct job_site {
     const struct job *job; /* borrowed */
     struct arena arena;    /* of keys and plans */
     struct input input;
     struct object_store *output;
-    bool is_known; /* the output holds this job's configuration already */
+    bool is_known;           /* the output holds this job's configuration already */
+    const atomic_bool *stop; /* planning ends when it is set: ST_CANCELLED; NULL: never */
 };
 
 /** Opens input and output. `sole_writer`: nobody else writes there now. On failure it is released.
@@ -27,10 +30,12 @@ void job_site_close(struct job_site *site);
  * it: that asking needs the rights of the end shows here, before anything is computed. ST_CONFLICT:
  * it holds the dataset of another job, or of another catalog.
  */
-NODISCARD enum status job_site_check(struct job_site *site, const struct catalog_job *row,
-                                     const char *catalog_url, struct error *err);
+NODISCARD enum status job_site_check(struct job_site *site, struct catalog *catalog,
+                                     const struct catalog_job *row, const char *catalog_url,
+                                     struct error *err);
 
-/** Plans a job in state planning, after job_site_check(); it is running then, in *row too. */
+/** Plans a job in state planning, after job_site_check(), or goes on where another planner died;
+ * shards may be leased as they come. It is running then, in *row too. */
 NODISCARD enum status job_site_plan(struct job_site *site, struct catalog *catalog,
                                     struct catalog_job *row, struct error *err);
 

@@ -100,6 +100,16 @@ static enum status await_plan(struct run *run, struct error *err)
     return ST_CONFLICT;
 }
 
+/* One that was paused or cancelled before all its shards were there goes on with those. */
+static enum status resume_planning(struct run *run, struct error *err)
+{
+    if (run->row.is_planned ||
+        (run->row.state != CATALOG_JOB_PAUSED && run->row.state != CATALOG_JOB_CANCELLED))
+        return ST_OK;
+    run->row.state = CATALOG_JOB_PLANNING;
+    return catalog_job_set_state(run->catalog, run->row.job, CATALOG_JOB_PLANNING, err);
+}
+
 /* Finds or begins the job in the catalog, and plans it. */
 static enum status begin(struct run *run, struct run_summary *summary, struct error *err)
 {
@@ -132,7 +142,9 @@ static enum status begin(struct run *run, struct run_summary *summary, struct er
         *err = conflict;
     }
     if (st == ST_OK)
-        st = job_site_check(&run->site, &run->row, run->catalog_url, err);
+        st = resume_planning(run, err);
+    if (st == ST_OK)
+        st = job_site_check(&run->site, run->catalog, &run->row, run->catalog_url, err);
     if (st == ST_OK && run->row.state == CATALOG_JOB_PLANNING) {
         st = job_site_plan(&run->site, run->catalog, &run->row, err);
         if (st == ST_CONFLICT && job_is_stream(job))

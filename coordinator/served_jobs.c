@@ -71,9 +71,15 @@ void served_jobs_release(struct served_jobs *jobs)
     memset(jobs, 0, sizeof *jobs);
 }
 
+/* One that is still being planned has shards already, perhaps. */
+static bool gives_leases(const struct catalog_job_row *row)
+{
+    return row->job.state == CATALOG_JOB_RUNNING || row->job.state == CATALOG_JOB_PLANNING;
+}
+
 static bool is_served(const struct catalog_job_row *row)
 {
-    return row->job.state == CATALOG_JOB_RUNNING || row->job.state == CATALOG_JOB_PAUSED;
+    return gives_leases(row) || row->job.state == CATALOG_JOB_PAUSED;
 }
 
 static enum status load(struct served_job *job, const struct catalog_job_row *row,
@@ -139,7 +145,7 @@ static enum status update(struct served_jobs *jobs, const struct catalog_job_row
     }
     job->priority = row->priority;
     job->n_ready = row->n_ready;
-    job->is_running = row->job.state == CATALOG_JOB_RUNNING;
+    job->is_running = gives_leases(row);
     if (!job->is_running && job->is_spent) { /* paused by now; when it is resumed it starts anew */
         job->is_spent = false;
         failure_window_reset(&job->window);
@@ -263,5 +269,8 @@ enum status served_job_pause(const struct served_job *job, struct catalog *catal
         job->window.quarantined, job->window.done + job->window.quarantined,
         job->job->budget.failure_fraction, diagnosis.n, diagnosis.reason, diagnosis.stage);
     st = catalog_job_move(catalog, job->id, CATALOG_JOB_RUNNING, CATALOG_JOB_PAUSED, note, err);
+    if (st == ST_CONFLICT)
+        st =
+            catalog_job_move(catalog, job->id, CATALOG_JOB_PLANNING, CATALOG_JOB_PAUSED, note, err);
     return st == ST_CONFLICT ? ST_OK : st; /* somebody else was faster */
 }

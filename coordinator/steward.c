@@ -111,10 +111,11 @@ static enum status look_after(struct steward *s, struct catalog_job *row, struct
     }
     if (st == ST_OK)
         st = job_site_open(&site, job, false, err);
+    site.stop = &s->stopping;
     if (st == ST_OK && is_new)
-        st = job_site_check(&site, row, s->catalog_url, err);
+        st = job_site_check(&site, s->catalog, &found, s->catalog_url, err);
     if (st == ST_OK)
-        st = is_new ? job_site_plan(&site, s->catalog, row, err) : finish(s, &site, row, err);
+        st = is_new ? job_site_plan(&site, s->catalog, &found, err) : finish(s, &site, row, err);
     if (st == ST_OK)
         log_at(LOG_INFO, is_new ? "job_planned" : "job_done", "job=\"%s\"", row->name);
     if (site.job != NULL)
@@ -145,6 +146,8 @@ static int look(struct steward *s)
         if (!wants_us(&rows[i]))
             continue;
         st = look_after(s, &row, &why);
+        if (st == ST_CANCELLED) /* we are stopped; the next coordinator goes on */
+            break;
         if (st != ST_OK && !status_is_retryable(st))
             st = job_give_up(s->catalog, &rows[i].job, &why, &why);
         if (st != ST_OK) {

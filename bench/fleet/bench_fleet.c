@@ -112,7 +112,7 @@ static enum status plan(struct bench *b, struct error *err)
         st = catalog_job_begin(catalog, b->job->name, b->job->digest, b->job->effective_json,
                                clock_wall_ms(), &arena, &row, &stored, err);
     if (st == ST_OK)
-        st = catalog_plan_commit(catalog, row.job, shards, n, err);
+        st = catalog_plan_commit(catalog, &row, shards, n, true, err);
     b->job_id = row.job;
     catalog_close(&catalog);
     arena_release(&arena);

@@ -98,13 +98,11 @@ enum status catalog_job_set_state(struct catalog *c, int64_t job, enum catalog_j
     return c->ops->job_set_state(c, job, state, err);
 }
 
-enum status catalog_plan_commit(struct catalog *c, int64_t job,
+enum status catalog_plan_commit(struct catalog *c, const struct catalog_job *job,
                                 const struct catalog_shard_plan *shards, size_t n_shards,
-                                struct error *err)
+                                bool is_all, struct error *err)
 {
-    for (size_t i = 0; i < n_shards; i++)
-        assert(shards[i].source == CATALOG_INPUT_JOB || shards[i].source == CATALOG_INPUT_PLAN);
-    return c->ops->plan_commit(c, job, shards, n_shards, err);
+    return c->ops->plan_commit(c, job, shards, n_shards, is_all, err);
 }
 
 enum status catalog_leases_take(struct catalog *c, int64_t job, struct catalog_take *takes,

@@ -63,6 +63,7 @@ enum catalog_worker_state {
 struct catalog_job {
     int64_t job;
     enum catalog_job_state state;
+    bool is_planned; /* all its shards are there; of a stream: more may come */
     char name[128];
     char config_digest[SHA256_HEX_LEN + 1];
     int64_t created_ms;
@@ -295,9 +296,10 @@ struct catalog_ops {
     enum status (*schema)(const char *url, struct catalog_schema *schema, struct error *err);
 
     /*
-     * The job of that name: created (state planning), or found. ST_CONFLICT when it exists with
-     * another digest; then *job holds what is stored and *stored_config (in arena) its effective
-     * configuration.
+     * The job of that name: created (state planning), or found. One with another digest that has no
+     * shard yet, and is planning or paused, takes this configuration and is planning: what could
+     * not be planned was mended. ST_CONFLICT when it exists with another digest otherwise; then
+     * *job holds what is stored and *stored_config (in arena) its effective configuration.
      */
     enum status (*job_begin)(struct catalog *c, const char *name, const char *config_digest,
                              const char *config_json, int64_t now_ms, struct arena *arena,
@@ -306,11 +308,15 @@ struct catalog_ops {
     enum status (*job_set_state)(struct catalog *c, int64_t job, enum catalog_job_state state,
                                  struct error *err);
 
-    /* All shards and the change to state running in one transaction. ST_CONFLICT when the job is
-     * planned already. */
-    enum status (*plan_commit)(struct catalog *c, int64_t job,
+    /*
+     * More shards of a job in state planning, numbered behind those that are there, which may be
+     * leased at once; with `is_all` the job runs then, in the same transaction. Shards that are
+     * there already, by a planner that died, are compared. ST_CONFLICT: they are others, or the job
+     * is not planning any more, or has another digest.
+     */
+    enum status (*plan_commit)(struct catalog *c, const struct catalog_job *job,
                                const struct catalog_shard_plan *shards, size_t n_shards,
-                               struct error *err);
+                               bool is_all, struct error *err);
 
     /*
      * Leases end by the clock of the database where it has one (Postgres), so that the clocks of
@@ -519,9 +525,9 @@ NODISCARD enum status catalog_job_begin(struct catalog *c, const char *name,
                                         struct error *err);
 NODISCARD enum status catalog_job_set_state(struct catalog *c, int64_t job,
                                             enum catalog_job_state state, struct error *err);
-NODISCARD enum status catalog_plan_commit(struct catalog *c, int64_t job,
+NODISCARD enum status catalog_plan_commit(struct catalog *c, const struct catalog_job *job,
                                           const struct catalog_shard_plan *shards, size_t n_shards,
-                                          struct error *err);
+                                          bool is_all, struct error *err);
 NODISCARD enum status catalog_leases_take(struct catalog *c, int64_t job,
                                           struct catalog_take *takes, size_t n, int64_t now_ms,
                                           const struct catalog_terms *terms, struct arena *arena,

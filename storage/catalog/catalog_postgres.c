@@ -2,6 +2,7 @@
 
 #include "storage/catalog/catalog_postgres_slots.h"
 #include "storage/catalog/migrations.h"
+#include "storage/catalog/plan_differs.h"
 #include "storage/catalog/postgres_copy.h"
 #include "storage/catalog/postgres_migrate.h"
 
@@ -68,12 +69,15 @@ static enum status read_schema(const char *url, struct catalog_schema *schema, s
     return st;
 }
 
+enum { ANALYZE_SHARDS = 50000 };
+
 /* Arguments of the slots, for work that may be done again. */
 struct job_call {
     const char *name, *digest, *config, *format;
     int64_t job, now_ms;
     const struct catalog_shard_plan *shards;
     size_t n_shards;
+    bool is_all;
     struct arena *arena;
     struct catalog_job *out;
     const char **stored;
@@ -86,7 +90,8 @@ static enum status select_job(struct postgres_db *db, void *ctx, bool repeated, 
     PGresult *row;
     enum status st = postgres_db_query(
         db, &row, err,
-        "select job, state, config_digest, created_ms, config from reinforce.jobs where name = $1",
+        "select job, state, config_digest, created_ms, config, is_planned::integer from "
+        "reinforce.jobs where name = $1",
         "s", call->name);
 
     (void)repeated;
@@ -99,6 +104,7 @@ static enum status select_job(struct postgres_db *db, void *ctx, bool repeated, 
         (void)snprintf(job->config_digest, sizeof job->config_digest, "%s",
                        postgres_db_text(row, 0, 2));
         job->created_ms = postgres_db_int(row, 0, 3);
+        job->is_planned = postgres_db_int(row, 0, 5) != 0;
         st = postgres_db_copy_text(row, 0, 4, call->arena, call->stored, err);
     }
     PQclear(row);
@@ -111,6 +117,15 @@ static enum status insert_job(struct postgres_db *db, void *ctx, bool repeated, 
     struct job_call *call = ctx;
     enum status st = select_job(db, call, repeated, err);
 
+    if (st == ST_OK && strcmp(call->out->config_digest, call->digest) != 0) {
+        st = postgres_db_query(
+            db, NULL, err,
+            "update reinforce.jobs j set config_digest = $2, config = $3, state = 1, note = '' "
+            "where name = $1 and state in (1, 3) and not is_planned and not exists (select from "
+            "reinforce.shards s where s.job = j.job)",
+            "sss", call->name, call->digest, call->config);
+        return st == ST_OK ? select_job(db, call, repeated, err) : st;
+    }
     if (st != ST_NOT_FOUND)
         return st;
     st = postgres_db_query(
@@ -161,24 +176,8 @@ static enum status job_set_state(struct catalog *c, int64_t job, enum catalog_jo
                            (int64_t)state);
 }
 
-/* True in *ours when a try whose answer was lost had planned the job. */
-static enum status planned_before(struct postgres_db *db, const struct job_call *call, bool *ours,
-                                  struct error *err)
-{
-    PGresult *row;
-    enum status st = postgres_db_query(
-        db, &row, err,
-        "select count(*) from reinforce.shards s join reinforce.jobs j on j.job = s.job where "
-        "s.job = $1 and j.state = 2 and s.epoch = 0",
-        "i", call->job);
-
-    if (st == ST_OK)
-        *ours = postgres_db_int(row, 0, 0) == (int64_t)call->n_shards;
-    PQclear(row);
-    return st;
-}
-
-static enum status copy_shards(struct postgres_db *db, const struct job_call *call,
+/* Those behind the first n_known. */
+static enum status copy_shards(struct postgres_db *db, const struct job_call *call, size_t n_known,
                                struct error *err)
 {
     struct postgres_copy copy;
@@ -188,7 +187,7 @@ static enum status copy_shards(struct postgres_db *db, const struct job_call *ca
         "input_begin, input_end, input_etag, next_offset) from stdin (format binary)",
         &copy, err);
 
-    for (size_t i = 0; i < call->n_shards && st == ST_OK; i++) {
+    for (size_t i = n_known; i < call->n_shards && st == ST_OK; i++) {
         const struct catalog_shard_plan *s = &call->shards[i];
 
         st = postgres_copy_row(&copy, "an input's name", err, "iihhssiisi", call->job, s->shard,
@@ -209,32 +208,100 @@ static enum status analyze_shards(struct postgres_db *db, int64_t job, struct er
     return postgres_db_execute(db, sql, err);
 }
 
+/* The job, locked while its shards are added; in what state it is, and how many it has. */
+static enum status lock_plan(struct postgres_db *db, const struct job_call *call, int64_t *state,
+                             int64_t *n_there, struct error *err)
+{
+    PGresult *row;
+    enum status st = postgres_db_query(
+        db, &row, err,
+        "select state, (select coalesce(max(shard) + 1, 0) from reinforce.shards where job = $1) "
+        "from reinforce.jobs where job = $1 and config_digest = $2 for update",
+        "is", call->job, call->digest);
+
+    *state = *n_there = 0;
+    if (st == ST_OK && PQntuples(row) == 1) {
+        *state = postgres_db_int(row, 0, 0);
+        *n_there = postgres_db_int(row, 0, 1);
+    }
+    PQclear(row);
+    return st;
+}
+
+static bool is_same(const PGresult *rows, int i, const struct catalog_shard_plan *s)
+{
+    return postgres_db_int(rows, i, 0) == s->shard &&
+           postgres_db_int(rows, i, 1) == (int64_t)s->source &&
+           strcmp(postgres_db_text(rows, i, 2), s->input_key) == 0 &&
+           strcmp(postgres_db_text(rows, i, 3), s->input_format) == 0 &&
+           postgres_db_int(rows, i, 4) == (int64_t)s->input_begin &&
+           postgres_db_int(rows, i, 5) == (int64_t)s->input_end &&
+           strcmp(postgres_db_text(rows, i, 6), s->input_etag) == 0;
+}
+
+/* The first n_known are there: they must be the same. */
+static enum status check_shards(struct postgres_db *db, const struct job_call *call, size_t n_known,
+                                struct error *err)
+{
+    PGresult *rows;
+    enum status st;
+
+    if (n_known == 0)
+        return ST_OK;
+    st = postgres_db_query(db, &rows, err,
+                           "select shard, input_source, input_key, input_format, input_begin, "
+                           "input_end, input_etag from reinforce.shards where job = $1 and "
+                           "shard >= $2 and shard < $3 order by shard",
+                           "iii", call->job, call->shards[0].shard,
+                           call->shards[0].shard + (int64_t)n_known);
+    for (size_t i = 0; i < n_known && st == ST_OK; i++)
+        if ((int)i >= PQntuples(rows) || !is_same(rows, (int)i, &call->shards[i]))
+            st = plan_differs(&call->shards[i], err);
+    PQclear(rows);
+    return st;
+}
+
 static enum status insert_plan(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
 {
     const struct job_call *call = ctx;
-    PGresult *row;
-    bool ours = false;
-    enum status st = postgres_db_query(
-        db, &row, err,
-        "update reinforce.jobs set state = 2 where job = $1 and state = 1 returning job", "i",
-        call->job);
-    bool started = st == ST_OK && PQntuples(row) == 1;
+    int64_t state, n_there;
+    size_t n_known = 0;
+    enum status st = lock_plan(db, call, &state, &n_there, err);
 
-    PQclear(row);
-    if (st == ST_OK && !started && repeated)
-        st = planned_before(db, call, &ours, err);
-    if (st == ST_OK && !started && !ours)
-        st = error_set(err, ST_CONFLICT, "job %" PRId64 " is planned already", call->job);
-    if (st == ST_OK && started)
-        st = copy_shards(db, call, err);
-    return st == ST_OK && started ? analyze_shards(db, call->job, err) : st;
+    if (st == ST_OK && n_there > 0 && call->n_shards > 0)
+        n_known =
+            (size_t)MIN(MAX(n_there - call->shards[0].shard, (int64_t)0), (int64_t)call->n_shards);
+    /* a try whose answer was lost had planned it? */
+    if (st == ST_OK && state != CATALOG_JOB_PLANNING &&
+        !(repeated && call->is_all && state == CATALOG_JOB_RUNNING && n_known == call->n_shards))
+        st = error_set(err, ST_CONFLICT, "job %" PRId64 " is not being planned any more, or anew",
+                       call->job);
+    if (st == ST_OK)
+        st = check_shards(db, call, n_known, err);
+    if (st == ST_OK && n_known < call->n_shards)
+        st = copy_shards(db, call, n_known, err);
+    if (st == ST_OK && call->is_all)
+        st = postgres_db_query(
+            db, NULL, err,
+            "update reinforce.jobs set state = 2, is_planned = true where job = $1 and state = 1",
+            "i", call->job);
+    /* early, and whenever there are many more */
+    if (st == ST_OK &&
+        (n_there == 0 || call->is_all ||
+         n_there / ANALYZE_SHARDS != (n_there + (int64_t)call->n_shards) / ANALYZE_SHARDS))
+        st = analyze_shards(db, call->job, err);
+    return st;
 }
 
-static enum status plan_commit(struct catalog *c, int64_t job,
+static enum status plan_commit(struct catalog *c, const struct catalog_job *job,
                                const struct catalog_shard_plan *shards, size_t n_shards,
-                               struct error *err)
+                               bool is_all, struct error *err)
 {
-    struct job_call call = {.job = job, .shards = shards, .n_shards = n_shards};
+    struct job_call call = {.job = job->job,
+                            .digest = job->config_digest,
+                            .shards = shards,
+                            .n_shards = n_shards,
+                            .is_all = is_all};
 
     return postgres_db_transact(catalog_postgres_db(c), "begin", insert_plan, &call, err);
 }

@@ -110,7 +110,7 @@ enum status catalog_postgres_job_reopen(struct postgres_db *db, int64_t job, str
     enum status st = postgres_db_query(
         db, &row, err,
         "update reinforce.jobs set state = case when state = 4 then 2 else state end "
-        "where job = $1 and state in (2, 3, 4) returning 1",
+        "where job = $1 and state in (2, 3, 4) and is_planned returning 1",
         "i", job);
 
     if (st == ST_OK && PQntuples(row) == 0)
@@ -266,6 +266,7 @@ static void read_job(const PGresult *rows, int i, struct catalog_job_row *out)
     out->is_over = postgres_db_int(rows, i, 10) != 0;
     out->max_leases = postgres_db_int(rows, i, 11);
     out->has_waiting_events = postgres_db_int(rows, i, 13) != 0;
+    out->job.is_planned = postgres_db_int(rows, i, 14) != 0;
     if (out->max_leases > 0)
         out->n_ready =
             MIN(out->n_ready, MAX(out->max_leases - postgres_db_int(rows, i, 12), (int64_t)0));
@@ -289,7 +290,8 @@ enum status catalog_postgres_jobs(struct catalog *c, int64_t now_ms, catalog_job
         "::integer, max_leases, "
         "case when max_leases > 0 then (select count(*) from reinforce.shards s where "
         "s.job = j.job and s.state = 2 and s.lease_expires > now()) else 0 end, exists (select 1 "
-        "from reinforce.outbox o where o.job = j.job)::integer from reinforce.jobs "
+        "from reinforce.outbox o where o.job = j.job)::integer, is_planned::integer "
+        "from reinforce.jobs "
         "j order by priority desc, job",
         "i", (int64_t)CATALOG_READY_MAX);
 

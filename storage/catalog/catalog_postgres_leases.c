@@ -67,7 +67,7 @@ static const char taken_sql[] = "select " LEASE_COLUMNS " from reinforce.shards 
 static const char wait_sql[] =
     "select (case when j.state in (4, 5) then null when j.state = 3 then 1000 else least("
     "case when not exists (select from reinforce.shards s where s.job = $1 and s.state = 1) "
-    "then null when j.max_leases > 0 then 1000 else 20 end, "
+    "then case j.state when 1 then 200 end when j.max_leases > 0 then 1000 else 20 end, "
     "(select greatest(ceil(extract(epoch from s.lease_expires - now()) * 1000), 1) "
     "from reinforce.shards s where s.job = $1 and s.state = 2 order by s.lease_expires limit 1)) "
     "end)::bigint from reinforce.jobs j where j.job = $1";

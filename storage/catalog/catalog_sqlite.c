@@ -7,6 +7,7 @@
 #include "storage/catalog/catalog_sqlite_part.h"
 #include "storage/catalog/catalog_sqlite_read.h"
 #include "storage/catalog/migrations.h"
+#include "storage/catalog/plan_differs.h"
 #include "storage/catalog/sqlite_rows.h"
 #include "storage/catalog/suspects.h"
 
@@ -78,6 +79,7 @@ static enum status select_job(struct sqlite_db *db, const char *name, struct are
     (void)snprintf(job->name, sizeof job->name, "%s", name);
     sqlite_rows_copy_fixed(statement, 2, job->config_digest, sizeof job->config_digest);
     job->created_ms = sqlite3_column_int64(statement, 3);
+    job->is_planned = sqlite3_column_int(statement, 5) != 0;
     st = sqlite_rows_copy(statement, 4, arena, config, err);
     (void)sqlite3_reset(statement);
     return st;
@@ -96,6 +98,8 @@ static enum status sqlite_job_begin(struct catalog *c, const char *name, const c
                          sizeof job->name - 1);
     st = sqlite_db_run(db, JOB_INSERT, NULL, err, "sissi", name, (int64_t)CATALOG_JOB_PLANNING,
                        config_digest, config_json, now_ms);
+    if (st == ST_OK)
+        st = sqlite_db_run(db, JOB_MEND, NULL, err, "sss", name, config_digest, config_json);
     if (st == ST_OK)
         st = select_job(db, name, arena, job, stored_config, err);
     if (st == ST_OK && strcmp(job->config_digest, config_digest) != 0)
@@ -120,26 +124,61 @@ static enum status sqlite_job_set_state(struct catalog *c, int64_t job,
     return sqlite_db_run(sqlite_rows_db(c), JOB_SET_STATE, NULL, err, "ii", job, (int64_t)state);
 }
 
-static enum status sqlite_plan_commit(struct catalog *c, int64_t job,
+/* One that is there must be the same. */
+static enum status check_shard(struct sqlite_db *db, int64_t job,
+                               const struct catalog_shard_plan *s, struct error *err)
+{
+    sqlite3_stmt *row;
+    enum status st = sqlite_db_prepare(db, SHARD_SAME, &row, err);
+
+    if (st == ST_OK)
+        st = sqlite_db_bind(db, row, err, "iiissiis", job, s->shard, (int64_t)s->source,
+                            s->input_key, s->input_format, (int64_t)s->input_begin,
+                            (int64_t)s->input_end, s->input_etag);
+    if (st == ST_OK)
+        st = sqlite_db_step(db, row, err);
+    if (st == ST_OK)
+        (void)sqlite3_reset(row);
+    return st == ST_END ? plan_differs(s, err) : st;
+}
+
+static enum status add_shards(struct sqlite_db *db, const struct catalog_job *job,
+                              const struct catalog_shard_plan *shards, size_t n_shards,
+                              struct error *err)
+{
+    int64_t n_planning = 0, n_known = 0;
+    enum status st =
+        sqlite_db_run(db, JOB_PLANNING_AS, &n_planning, err, "is", job->job, job->config_digest);
+
+    if (st == ST_OK && n_planning == 0)
+        st = error_set(err, ST_CONFLICT, "job %" PRId64 " is not being planned any more, or anew",
+                       job->job);
+    if (st == ST_OK)
+        st = sqlite_rows_count_shards(db, job->job, &n_known, err);
+    for (size_t i = 0; i < n_shards && st == ST_OK; i++) {
+        const struct catalog_shard_plan *s = &shards[i];
+
+        st = s->shard < n_known
+                 ? check_shard(db, job->job, s, err)
+                 : sqlite_db_run(db, SHARD_INSERT, NULL, err, "iiissiis", job->job, s->shard,
+                                 (int64_t)s->source, s->input_key, s->input_format,
+                                 (int64_t)s->input_begin, (int64_t)s->input_end, s->input_etag);
+    }
+    return st;
+}
+
+static enum status sqlite_plan_commit(struct catalog *c, const struct catalog_job *job,
                                       const struct catalog_shard_plan *shards, size_t n_shards,
-                                      struct error *err)
+                                      bool is_all, struct error *err)
 {
     struct sqlite_db *db = sqlite_rows_db(c);
-    int64_t n_started = 0;
     enum status st = sqlite_db_begin(db, err);
 
     if (st != ST_OK)
         return st;
-    st = sqlite_db_run(db, JOB_START, &n_started, err, "i", job);
-    if (st == ST_OK && n_started == 0)
-        st = error_set(err, ST_CONFLICT, "job %" PRId64 " is planned already", job);
-    for (size_t i = 0; i < n_shards && st == ST_OK; i++) {
-        const struct catalog_shard_plan *s = &shards[i];
-
-        st = sqlite_db_run(db, SHARD_INSERT, NULL, err, "iiissiis", job, s->shard,
-                           (int64_t)s->source, s->input_key, s->input_format,
-                           (int64_t)s->input_begin, (int64_t)s->input_end, s->input_etag);
-    }
+    st = add_shards(db, job, shards, n_shards, err);
+    if (st == ST_OK && is_all)
+        st = sqlite_db_run(db, JOB_START, NULL, err, "i", job->job);
     return sqlite_db_end(db, st, err);
 }
 
@@ -202,7 +241,7 @@ static enum status first_expiry(struct sqlite_db *db, int64_t job, int64_t now_m
     enum status st = sqlite_db_prepare(db, SHARD_FIRST_EXPIRY, &statement, err);
 
     if (st == ST_OK)
-        st = sqlite_db_bind(db, statement, err, "i", job);
+        st = sqlite_db_bind(db, statement, err, "ii", job, now_ms);
     if (st == ST_OK)
         st = sqlite_db_step(db, statement, err);
     if (st != ST_OK)

@@ -9,18 +9,11 @@
 static enum status check_next_shard(struct sqlite_db *db, int64_t job, int64_t shard,
                                     struct error *err)
 {
-    sqlite3_stmt *row;
     int64_t next;
-    enum status st = sqlite_db_prepare(db, SHARD_COUNT, &row, err);
+    enum status st = sqlite_rows_count_shards(db, job, &next, err);
 
-    if (st == ST_OK)
-        st = sqlite_db_bind(db, row, err, "i", job);
-    if (st == ST_OK)
-        st = sqlite_db_step(db, row, err);
     if (st != ST_OK)
         return st;
-    next = sqlite3_column_int64(row, 0);
-    (void)sqlite3_reset(row);
     return next == shard
                ? ST_OK
                : error_set(err, ST_CONFLICT, "the next shard is %" PRId64 " by now, not %" PRId64,

@@ -65,16 +65,11 @@ static enum status insert_shard(struct sqlite_db *db, int64_t job,
                                 const struct catalog_ingest *ingest, int64_t *shard,
                                 struct error *err)
 {
-    sqlite3_stmt *row;
     enum status st;
 
     if (ingest->input_key == NULL)
         return ST_OK;
-    st = sqlite_db_prepare(db, SHARD_COUNT, &row, err);
-    if (st == ST_OK)
-        st = sqlite_db_bind(db, row, err, "i", job);
-    if (st == ST_OK)
-        st = read_number(db, row, shard, err);
+    st = sqlite_rows_count_shards(db, job, shard, err);
     if (st != ST_OK)
         return st;
     st = sqlite_db_run(db, SHARD_INSERT, NULL, err, "iiissiis", job, *shard,

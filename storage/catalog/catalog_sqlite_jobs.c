@@ -107,6 +107,7 @@ static void read_job(sqlite3_stmt *row, struct catalog_job_row *out)
     out->is_over = sqlite3_column_int(row, 10) != 0;
     out->max_leases = sqlite3_column_int64(row, 11);
     out->has_waiting_events = sqlite3_column_int(row, 13) != 0;
+    out->job.is_planned = sqlite3_column_int(row, 14) != 0;
     if (out->max_leases > 0)
         out->n_ready =
             MIN(out->n_ready, MAX(out->max_leases - sqlite3_column_int64(row, 12), (int64_t)0));

@@ -15,9 +15,16 @@
 const char *const sqlite_statements[N_STATEMENTS] = {
     [JOB_INSERT] = "insert or ignore into jobs (name, state, config_digest, config, created_ms) "
                    "values (?, ?, ?, ?, ?)",
-    [JOB_SELECT] = "select job, state, config_digest, created_ms, config from jobs where name = ?",
+    [JOB_SELECT] =
+        "select job, state, config_digest, created_ms, config, is_planned from jobs where "
+        "name = ?",
+    [JOB_MEND] = "update jobs set config_digest = ?2, config = ?3, state = 1, note = '' where "
+                 "name = ?1 and config_digest <> ?2 and state in (1, 3) and not is_planned and not "
+                 "exists (select 1 from shards s where s.job = jobs.job)",
+    [JOB_PLANNING_AS] = "update jobs set note = note where job = ?1 and state = 1 and "
+                        "config_digest = ?2",
     [JOB_SET_STATE] = "update jobs set state = ?2 where job = ?1",
-    [JOB_START] = "update jobs set state = 2 where job = ?1 and state = 1",
+    [JOB_START] = "update jobs set state = 2, is_planned = 1 where job = ?1",
     [JOB_SET_CONFIG] =
         "update jobs set state = 2, config_digest = ?2, config = ?3 where job = ?1 and state = 4",
     [JOB_MOVE] = "update jobs set state = ?3, note = ?4 where job = ?1 and state = ?2 and (?3 <> 4 "
@@ -25,7 +32,7 @@ const char *const sqlite_statements[N_STATEMENTS] = {
     [JOB_SET_PRIORITY] = "update jobs set priority = ?2 where job = ?1",
     [JOB_SET_QUOTA] = "update jobs set max_leases = ?2 where job = ?1",
     [JOB_REOPEN] = "update jobs set state = iif(state = 4, 2, state) where job = ?1 and state in "
-                   "(2, 3, 4)",
+                   "(2, 3, 4) and is_planned",
     [JOB_GATE] = "select state, max_leases, iif(max_leases > 0, (select count(*) from shards s "
                  "where s.job = j.job and s.state = 2 and s.lease_expires_ms > ?2), 0) from jobs j "
                  "where job = ?1",
@@ -36,7 +43,7 @@ const char *const sqlite_statements[N_STATEMENTS] = {
         "in (1, 2) and (s.state = 1 or s.lease_expires_ms <= ?1) limit ?2)), state <> 1 and not "
         "exists (select 1 from shards s where s.job = j.job and s.state in (1, 2)), max_leases, "
         "iif(max_leases > 0, (select count(*) from shards s where s.job = j.job and s.state = 2 "
-        "and s.lease_expires_ms > ?1), 0), exists (select 1 from outbox o where o.job = j.job) "
+        "and s.lease_expires_ms > ?1), 0), exists (select 1 from outbox o where o.job = j.job), is_planned "
         "from jobs j order by priority desc, job",
     [SHARD_INSERT] =
         "insert into shards (job, shard, state, input_source, input_key, input_format, "
@@ -66,7 +73,9 @@ const char *const sqlite_statements[N_STATEMENTS] = {
         "next_offset, next_index, n_parts, suspect_end, probe_samples, probe_deaths, "
         "coalesce(end_index, 0) "
         "from shards where job = ?1 and shard = ?2",
-    [SHARD_FIRST_EXPIRY] = "select min(lease_expires_ms) from shards where job = ? and state = 2",
+    [SHARD_FIRST_EXPIRY] =
+        "select min(at_ms) from (select min(lease_expires_ms) as at_ms from shards where job = ?1 "
+        "and state = 2 union all select ?2 + 200 from jobs where job = ?1 and state = 1)",
     [SHARD_RENEW] = "update shards set lease_expires_ms = ?4 where " HELD,
     [SHARD_PROBE] = "update shards set probing = true where " HELD,
     [SHARD_RELEASE] =
@@ -140,6 +149,9 @@ const char *const sqlite_statements[N_STATEMENTS] = {
     [PART_DELETE_SHARD] =
         "delete from parts where job = ?1 and (shard = ?2 or shard in (select shard "
         "from shards where job = ?1 and parent = ?2))",
+    [SHARD_SAME] = "select 1 from shards where job = ?1 and shard = ?2 and input_source = ?3 and "
+                   "input_key = ?4 and input_format = ?5 and input_begin = ?6 and input_end = ?7 "
+                   "and input_etag = ?8",
     [SHARD_COUNT] = "select coalesce(max(shard) + 1, 0) from shards where job = ?",
     [SHARD_REDO] = "update shards set state = 1, attempts = 0, suspect_end = 0, again_source = 4, "
                    "again_key = ?3, "
@@ -291,6 +303,22 @@ const char *const sqlite_statements[N_STATEMENTS] = {
 };
 
 _Static_assert((int)N_STATEMENTS <= (int)SQLITE_DB_MAX_STATEMENTS, "room for every statement");
+
+enum status sqlite_rows_count_shards(struct sqlite_db *db, int64_t job, int64_t *n,
+                                     struct error *err)
+{
+    sqlite3_stmt *row;
+    enum status st = sqlite_db_prepare(db, SHARD_COUNT, &row, err);
+
+    if (st == ST_OK)
+        st = sqlite_db_bind(db, row, err, "i", job);
+    if (st == ST_OK)
+        st = sqlite_db_step(db, row, err);
+    if (st == ST_OK)
+        *n = sqlite3_column_int64(row, 0);
+    (void)sqlite3_reset(row);
+    return st;
+}
 
 struct sqlite_db *sqlite_rows_db(struct catalog *c)
 {

@@ -12,6 +12,8 @@ enum statement {
     JOB_SELECT,
     JOB_SET_STATE,
     JOB_START,
+    JOB_MEND,
+    JOB_PLANNING_AS,
     JOB_SET_CONFIG,
     JOB_MOVE,
     JOB_SET_PRIORITY,
@@ -51,6 +53,7 @@ enum statement {
     PART_DELETE_ALL,
     PART_DELETE_SHARD,
     SHARD_COUNT,
+    SHARD_SAME,
     SHARD_REDO,
     SAMPLE_INSERT,
     SAMPLE_OF_UID,
@@ -102,6 +105,10 @@ struct catalog_of_sqlite {
     struct sqlite_db db;
     struct file_lock coordination; /* of "<path>.lock"; fd -1: not held */
 };
+
+/** How many shards a job has, pieces not counted: the number of the next one. */
+NODISCARD enum status sqlite_rows_count_shards(struct sqlite_db *db, int64_t job, int64_t *n,
+                                               struct error *err);
 
 struct sqlite_db *sqlite_rows_db(struct catalog *c);
 

@@ -99,7 +99,7 @@ static enum status begin(const struct job *job, struct arena *arena, int64_t *id
     st = catalog_job_begin(catalog, job->name, job->digest, job->effective_json, clock_wall_ms(),
                            arena, &row, &config, err);
     if (st == ST_OK && row.state == CATALOG_JOB_PLANNING) {
-        st = catalog_plan_commit(catalog, row.job, NULL, 0, err);
+        st = catalog_plan_commit(catalog, &row, NULL, 0, true, err);
         st = st == ST_CONFLICT ? ST_OK : st;
     }
     *id = row.job;

@@ -114,7 +114,7 @@ static void begin_job(struct leased *l, const char *url)
     arena_init(&l->arena, 1 << 20);
     assert_ok(catalog_open(url, &l->catalog, &err));
     assert_ok(catalog_job_begin(l->catalog, "j", "d", "{}", 0, &l->arena, &l->job, &config, &err));
-    assert_ok(catalog_plan_commit(l->catalog, l->job.job, &plan, 1, &err));
+    assert_ok(catalog_plan_commit(l->catalog, &l->job, &plan, 1, true, &err));
     assert_ok(catalog_lease_take(l->catalog, l->job.job, "w", 0, &terms, &l->arena, &l->lease,
                                  &wait, &err));
 }

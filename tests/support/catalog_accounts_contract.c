@@ -39,7 +39,7 @@ static struct fixture *setup(const struct catalog_target *target, const char *na
     assert_ok(catalog_open(target->url, &f->catalog, &err));
     assert_ok(
         catalog_job_begin(f->catalog, name, "d1", "{}", 5, &f->arena, &f->job, &config, &err));
-    assert_ok(catalog_plan_commit(f->catalog, f->job.job, two_shards, 2, &err));
+    assert_ok(catalog_plan_commit(f->catalog, &f->job, two_shards, 2, true, &err));
     return f;
 }
 

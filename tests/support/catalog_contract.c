@@ -45,7 +45,7 @@ static struct fixture *setup(const struct catalog_target *target, const char *na
     assert_ok(
         catalog_job_begin(f->catalog, name, "d1", "{}", 5, &f->arena, &f->job, &f->config, &err));
     assert_int_equal(f->job.state, CATALOG_JOB_PLANNING);
-    assert_ok(catalog_plan_commit(f->catalog, f->job.job, two_shards, 2, &err));
+    assert_ok(catalog_plan_commit(f->catalog, &f->job, two_shards, 2, true, &err));
     return f;
 }
 
@@ -305,6 +305,105 @@ static void who_hands_a_shard_back_leaves_it_to_the_other(struct fixture *f)
     assert_status(rival(f, &slow, &fast, &err), ST_NOT_FOUND); /* it is not leased so any more */
     pass_time(f, LEASE_MS);
     assert_status(rival(f, &again, &fast, &err), ST_NOT_FOUND); /* nor so */
+}
+
+static void begin_job(struct fixture *f, const char *name, const char *digest,
+                      struct catalog_job *job)
+{
+    const char *config;
+    struct error err = {0};
+
+    assert_ok(
+        catalog_job_begin(f->catalog, name, digest, digest, 5, &f->arena, job, &config, &err));
+    assert_string_equal(job->config_digest, digest);
+    assert_string_equal(config, digest);
+}
+
+static enum status take_of(struct fixture *f, const struct catalog_job *job,
+                           struct catalog_lease *lease, int64_t *wait)
+{
+    struct error err;
+
+    return catalog_lease_take(f->catalog, job->job, "w", f->now, &terms, &f->arena, lease, wait,
+                              &err);
+}
+
+/* Is the job over? */
+static enum status see_over(void *ctx, const struct catalog_job_row *row, struct error *err)
+{
+    struct catalog_job_row *wanted = ctx;
+
+    (void)err;
+    if (row->job.job == wanted->job.job)
+        *wanted = *row;
+    return ST_OK;
+}
+
+static void shards_go_out_while_others_are_still_planned(struct fixture *f)
+{
+    struct catalog_shard_plan plan[5], other;
+    struct catalog_job_row row = {0};
+    struct catalog_lease lease;
+    struct error err = {0};
+    int64_t wait;
+
+    for (int i = 0; i < 5; i++) {
+        plan[i] = two_shards[0];
+        plan[i].shard = i;
+        plan[i].input_begin = (uint64_t)i;
+    }
+    begin_job(f, "streamed", "d", &row.job);
+    assert_status(take_of(f, &row.job, &lease, &wait), ST_NOT_FOUND);
+    assert_in_range(wait, 0, 1000); /* soon, perhaps */
+    assert_ok(catalog_plan_commit(f->catalog, &row.job, plan, 2, false, &err));
+    assert_ok(take_of(f, &row.job, &lease, &wait));
+    assert_int_equal(lease.shard, 0);
+    assert_ok(take_of(f, &row.job, &lease, &wait));
+    assert_ok(catalog_shard_commit(f->catalog, &lease, "o",
+                                   &(struct object_written){.bytes = 1, .sha256 = "x"}, &err));
+    assert_ok(catalog_jobs(f->catalog, f->now, see_over, &row, &err));
+    assert_int_equal(row.job.state, CATALOG_JOB_PLANNING);
+    assert_false(row.job.is_planned);
+
+    /* that planner dies, and the next one begins anew, in other portions */
+    assert_ok(catalog_plan_commit(f->catalog, &row.job, plan, 3, false, &err));
+    other = plan[2];
+    other.input_begin++;
+    assert_status(catalog_plan_commit(f->catalog, &row.job, &other, 1, false, &err), ST_CONFLICT);
+    assert_non_null(strstr(err.message, "has changed"));
+    assert_ok(catalog_job_move(f->catalog, row.job.job, CATALOG_JOB_PLANNING, CATALOG_JOB_PAUSED,
+                               "", &err));
+    assert_status(catalog_plan_commit(f->catalog, &row.job, &plan[3], 1, false, &err),
+                  ST_CONFLICT); /* nor while it is paused */
+    assert_ok(catalog_job_move(f->catalog, row.job.job, CATALOG_JOB_PAUSED, CATALOG_JOB_PLANNING,
+                               "", &err));
+    assert_ok(catalog_plan_commit(f->catalog, &row.job, &plan[3], 2, true, &err));
+    assert_ok(catalog_jobs(f->catalog, f->now, see_over, &row, &err));
+    assert_int_equal(row.job.state, CATALOG_JOB_RUNNING);
+    assert_true(row.job.is_planned);
+    assert_int_equal(row.n_ready, 3);
+    assert_false(row.is_over);
+}
+
+static void a_job_that_could_not_be_planned_takes_a_mended_configuration(struct fixture *f)
+{
+    struct catalog_job first, second;
+    const char *stored;
+    struct error err = {0};
+
+    begin_job(f, "mended", "wrong", &first);
+    assert_ok(catalog_job_move(f->catalog, first.job, CATALOG_JOB_PLANNING, CATALOG_JOB_PAUSED,
+                               "no such input", &err));
+    begin_job(f, "mended", "right", &second);
+    assert_int_equal(second.job, first.job);
+    assert_int_equal(second.state, CATALOG_JOB_PLANNING);
+    assert_status(catalog_plan_commit(f->catalog, &first, two_shards, 1, false, &err),
+                  ST_CONFLICT); /* by one who still plans the first */
+    assert_ok(catalog_plan_commit(f->catalog, &second, two_shards, 1, false, &err));
+    assert_status(catalog_job_begin(f->catalog, "mended", "another", "x", 5, &f->arena, &first,
+                                    &stored, &err),
+                  ST_CONFLICT); /* too late */
+    assert_string_equal(stored, "right");
 }
 
 static void another_digest_is_a_conflict_and_tells_what_is_stored(struct fixture *f)
@@ -693,14 +792,15 @@ static void a_planned_job_is_not_planned_again_whatever_the_plan(struct fixture 
                                                     .input_key = "c.tar",
                                                     .input_format = "webdataset"};
     struct catalog_progress progress;
-    struct catalog_job job;
+    struct catalog_job job, other = f->job;
     struct error err = {0};
 
-    assert_status(catalog_plan_commit(f->catalog, f->job.job, two_shards, 2, &err), ST_CONFLICT);
+    assert_status(catalog_plan_commit(f->catalog, &f->job, two_shards, 2, true, &err), ST_CONFLICT);
     assert_ok(catalog_job_set_state(f->catalog, f->job.job, CATALOG_JOB_DONE, &err));
-    assert_status(catalog_plan_commit(f->catalog, f->job.job, &third, 1, &err), ST_CONFLICT);
-    assert_status(catalog_plan_commit(f->catalog, f->job.job, NULL, 0, &err), ST_CONFLICT);
-    assert_status(catalog_plan_commit(f->catalog, f->job.job + 1, &third, 1, &err), ST_CONFLICT);
+    assert_status(catalog_plan_commit(f->catalog, &f->job, &third, 1, true, &err), ST_CONFLICT);
+    assert_status(catalog_plan_commit(f->catalog, &f->job, NULL, 0, true, &err), ST_CONFLICT);
+    other.job++;
+    assert_status(catalog_plan_commit(f->catalog, &other, &third, 1, true, &err), ST_CONFLICT);
     assert_ok(catalog_read_progress(f->catalog, f->job.job, &progress, &err));
     assert_int_equal(progress.shards_total, 2);
     assert_ok(catalog_job_find(f->catalog, f->job.name, &f->arena, &job, &f->config, &err));
@@ -926,7 +1026,7 @@ static void two_jobs_do_not_touch_each_other(struct fixture *f)
     assert_ok(
         catalog_job_begin(f->catalog, "another job", "d", "{}", 5, &f->arena, &job, &config, &err));
     assert_int_not_equal(job.job, f->job.job);
-    assert_ok(catalog_plan_commit(f->catalog, job.job, two_shards, 1, &err));
+    assert_ok(catalog_plan_commit(f->catalog, &job, two_shards, 1, true, &err));
     finish_shard(f, "cat");
     assert_ok(catalog_leases_reset(f->catalog, f->job.job, &err));
     assert_ok(catalog_read_progress(f->catalog, job.job, &progress, &err));
@@ -1124,6 +1224,8 @@ void catalog_contract(const struct catalog_target *target)
     } tests[] = {
 #define TEST(name) {#name, name}
         TEST(another_digest_is_a_conflict_and_tells_what_is_stored),
+        TEST(shards_go_out_while_others_are_still_planned),
+        TEST(a_job_that_could_not_be_planned_takes_a_mended_configuration),
         TEST(leases_go_out_in_order_and_expire),
         TEST(leases_are_taken_and_renewed_several_at_a_time),
         TEST(the_rest_of_a_shard_is_split_off_and_its_parts_are_joined_in_order),

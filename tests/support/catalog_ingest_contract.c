@@ -29,7 +29,7 @@ static struct fixture *setup(const struct catalog_target *target, const char *na
     assert_ok(
         catalog_job_begin(f->catalog, name, "d1", "{}", 5, &f->arena, &f->job, &config, &err));
     if (planned) /* a stream's job begins with no shard */
-        assert_ok(catalog_plan_commit(f->catalog, f->job.job, NULL, 0, &err));
+        assert_ok(catalog_plan_commit(f->catalog, &f->job, NULL, 0, true, &err));
     return f;
 }
 
@@ -279,7 +279,7 @@ static void a_job_takes_records_while_it_lives(const struct catalog_target *targ
     int64_t shard;
 
     assert_status(commit(f, "k1", first, 1, &shard, &err), ST_CONFLICT); /* not planned */
-    assert_ok(catalog_plan_commit(f->catalog, f->job.job, NULL, 0, &err));
+    assert_ok(catalog_plan_commit(f->catalog, &f->job, NULL, 0, true, &err));
     assert_ok(catalog_job_set_state(f->catalog, f->job.job, CATALOG_JOB_DONE, &err));
     assert_ok(commit(f, "k1", first, 1, &shard, &err));
     assert_ok(catalog_job_find(f->catalog, "ingest-states", &f->arena, &f->job, &config, &err));

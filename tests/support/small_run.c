@@ -180,7 +180,7 @@ void small_run_plan(struct small_run *run)
                                 run->job->effective_json, 1, &run->arena, &run->row, &stored,
                                 &err));
     assert_ok(planner_run(&plan, &err));
-    assert_ok(catalog_plan_commit(run->catalog, run->row.job, plan.shards, plan.n_shards, &err));
+    assert_ok(catalog_plan_commit(run->catalog, &run->row, plan.shards, plan.n_shards, true, &err));
 }
 
 struct shard_work *small_run_lease(struct small_run *run, int64_t now_ms)

@@ -68,7 +68,7 @@ static void setup(struct crowd *crowd, int64_t lease_ms)
     arena_init(&arena, 1 << 20);
     assert_ok(catalog_open(crowd->url, &catalog, &err));
     assert_ok(catalog_job_begin(catalog, "j", "d", "{}", 0, &arena, &job, &config, &err));
-    assert_ok(catalog_plan_commit(catalog, job.job, plan, N_SHARDS, &err));
+    assert_ok(catalog_plan_commit(catalog, &job, plan, N_SHARDS, true, &err));
     crowd->job = job.job;
     catalog_close(&catalog); /* no handle may cross a fork */
     arena_release(&arena);

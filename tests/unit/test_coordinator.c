@@ -266,11 +266,15 @@ static void what_one_coordinator_leaves_another_goes_on_with(void **state)
     small_run_release(&run);
 }
 
-static void a_job_that_cannot_be_planned_is_paused_with_the_reason(void **state)
+/* Nothing was planned, so that another configuration takes its place. */
+static void a_job_that_cannot_be_planned_is_paused_and_may_be_mended(void **state)
 {
     struct small_run run;
     struct coordinator c;
     struct catalog_job_row row;
+    struct submission made;
+    struct job mended;
+    struct error err = {0};
 
     (void)state;
     small_run_init(&run, NULL); /* nothing in its input */
@@ -278,6 +282,15 @@ static void a_job_that_cannot_be_planned_is_paused_with_the_reason(void **state)
     submit(&run, 0);
     row = await_state(&run, CATALOG_JOB_PAUSED);
     assert_non_null(strstr(row.note, run.job->input.url));
+    small_run_put_samples(&run, "a", N_SAMPLES);
+    mended = *run.job;
+    memset(mended.digest, 'd', sizeof mended.digest - 1);
+    assert_ok(submit_job(&mended, run.catalog_url, NULL, NULL, &made, &err));
+    assert_int_equal(made.row.job, run.row.job);
+    assert_false(made.is_new || made.is_extended);
+    row = await_state(&run, CATALOG_JOB_RUNNING);
+    assert_string_equal(row.job.config_digest, mended.digest);
+    assert_string_equal(row.note, "");
     stop(&c);
     small_run_release(&run);
 }
@@ -384,7 +397,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_submitted_job_is_planned_worked_on_and_finished),
         cmocka_unit_test(what_one_coordinator_leaves_another_goes_on_with),
-        cmocka_unit_test(a_job_that_cannot_be_planned_is_paused_with_the_reason),
+        cmocka_unit_test(a_job_that_cannot_be_planned_is_paused_and_may_be_mended),
         cmocka_unit_test(a_spent_budget_pauses_the_job_with_a_diagnosis),
         cmocka_unit_test(jobs_are_offered_by_priority_and_while_they_run),
         cmocka_unit_test(what_cannot_be_served_says_why),

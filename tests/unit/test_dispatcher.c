@@ -701,7 +701,7 @@ static void the_longest_key_arrives_whole(void **state)
     shard.input_key = key;
     assert_ok(catalog_job_begin(run->catalog, "long", run->job->digest, "{}", 1, &run->arena, &row,
                                 &stored, &err));
-    assert_ok(catalog_plan_commit(run->catalog, row.job, &shard, 1, &err));
+    assert_ok(catalog_plan_commit(run->catalog, &row, &shard, 1, true, &err));
     job_id = row.job;
     {
         const struct dispatcher_options options = {.zmq = f->zmq,

@@ -58,7 +58,7 @@ static int setup(void **state)
     assert_ok(catalog_open(f->job->catalog.url, &f->catalog, &err));
     assert_ok(catalog_job_begin(f->catalog, "i", f->job->digest, "{}", 1, &f->arena, &f->row,
                                 &config, &err));
-    assert_ok(catalog_plan_commit(f->catalog, f->row.job, NULL, 0, &err));
+    assert_ok(catalog_plan_commit(f->catalog, &f->row, NULL, 0, true, &err));
     f->producer = stream_open_producer(f->url);
     *state = f;
     return 0;

@@ -1,6 +1,8 @@
 #include "coordinator/planner.h"
 #include "tests/support/test.h"
 
+#include <stdio.h>
+
 /* A planner over two stores in memory. */
 struct fixture {
     struct job job;
@@ -182,6 +184,162 @@ static void named_objects_must_be_there(void **state)
     teardown(&f);
 }
 
+enum { N_MANY = 1000000 };
+
+/* A made-up store of N_MANY objects, 0000000.tar and so on; what is put into it is only counted. */
+struct many {
+    struct object_store base;
+    const char *suffix, *last; /* last: a key behind all others; NULL: none */
+    size_t n_listed, n_put;
+};
+
+static enum status many_list(struct object_store *s, const char *prefix, object_list_fn *each,
+                             void *ctx, struct error *err)
+{
+    struct many *many = CONTAINER_OF(s, struct many, base);
+    char key[32];
+    struct object_info info = {.key = key, .bytes = 1};
+    enum status st = ST_OK;
+
+    assert_string_equal(prefix, "");
+    for (int i = 0; i < N_MANY && st == ST_OK; i++) {
+        (void)snprintf(key, sizeof key, "%07d%s", i, many->suffix);
+        many->n_listed++;
+        st = each(ctx, &info, err);
+    }
+    info.key = many->last;
+    return st == ST_OK && many->last != NULL ? each(ctx, &info, err) : st;
+}
+
+static enum status many_put(struct object_store *s, const char *key, struct bytes_view body,
+                            bool only_new, struct object_written *written, struct error *err)
+{
+    (void)key;
+    (void)only_new;
+    (void)err;
+    CONTAINER_OF(s, struct many, base)->n_put++;
+    written->bytes = body.len;
+    return ST_OK;
+}
+
+static enum status many_head(struct object_store *s, const char *key, struct object_info *info,
+                             struct error *err)
+{
+    (void)s;
+    (void)info;
+    return error_set(err, ST_NOT_FOUND, "no object \"%s\"", key);
+}
+
+static const struct object_store_ops many_ops = {
+    .scheme = "many", .list = many_list, .put = many_put, .head = many_head};
+
+/* What the planner has handed over. */
+struct handed {
+    const struct many *many;
+    size_t n, n_listed_first; /* how far the listing was when the first came */
+};
+
+static enum status take_portion(void *ctx, const struct catalog_shard_plan *shards, size_t n_shards,
+                                struct error *err)
+{
+    struct handed *handed = ctx;
+
+    (void)err;
+    assert_in_range(n_shards, 1, 1000);
+    for (size_t i = 0; i < n_shards; i++)
+        assert_int_equal(shards[i].shard, handed->n + i);
+    if (handed->n == 0)
+        handed->n_listed_first = handed->many->n_listed;
+    handed->n += n_shards;
+    return ST_OK;
+}
+
+static void a_million_objects_are_handed_over_as_they_are_listed(void **state)
+{
+    static const struct {
+        const char *format, *suffix;
+        size_t n_shards, n_listed_first; /* n_listed_first: at most */
+    } cases[] = {
+        {"auto", ".tar", N_MANY, 12000},        /* after a look at the first */
+        {"webdataset", ".tar", N_MANY, 1100},   /* without one */
+        {"folder", ".jpg", N_MANY / 50, 50100}, /* 1000 lists of 50 */
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct many many = {.base = {&many_ops}, .suffix = cases[i].suffix};
+        struct handed handed = {.many = &many};
+        struct job job = {
+            .input = {.url = "many:", .format = cases[i].format, .shard_samples = 50}};
+        struct arena arena;
+        struct plan plan = {.job = &job,
+                            .input = {.store = &many.base},
+                            .output = &many.base,
+                            .arena = &arena,
+                            .commit = take_portion,
+                            .commit_ctx = &handed};
+        struct error err = {0};
+
+        arena_init(&arena, 1 << 20); /* of all shards it would be 300 times as much */
+        assert_ok(planner_run(&plan, &err));
+        assert_int_equal(plan.n_shards, cases[i].n_shards);
+        assert_in_range(plan.n_open, 1, 1000);
+        assert_int_equal(handed.n + plan.n_open, cases[i].n_shards);
+        assert_in_range(handed.n_listed_first, 1, cases[i].n_listed_first);
+        assert_int_equal(many.n_put,
+                         plan.shards[0].source == CATALOG_INPUT_PLAN ? plan.n_shards : 0);
+        arena_release(&arena);
+    }
+}
+
+/* The kinds are told by the first objects; what contradicts them later is still refused. */
+static void a_second_kind_far_behind_is_refused(void **state)
+{
+    struct many many = {.base = {&many_ops}, .suffix = ".tar", .last = "z.jsonl"};
+    struct handed handed = {.many = &many};
+    struct job job = {.input = {.url = "many:", .format = "auto", .shard_samples = 50}};
+    struct arena arena;
+    struct plan plan = {.job = &job,
+                        .input = {.store = &many.base},
+                        .output = &many.base,
+                        .arena = &arena,
+                        .commit = take_portion,
+                        .commit_ctx = &handed};
+    struct error err = {0};
+
+    (void)state;
+    arena_init(&arena, 1 << 20);
+    assert_status(planner_run(&plan, &err), ST_INVALID);
+    assert_non_null(strstr(err.message, "z.jsonl"));
+    assert_non_null(strstr(err.message, "input.format"));
+    arena_release(&arena);
+}
+
+/* Lists of shards that are in the catalog already may be being read: they are not written again. */
+static void a_planner_that_goes_on_leaves_the_lists_there(void **state)
+{
+    struct fixture f;
+    struct error err = {0};
+    char etag[80];
+
+    (void)state;
+    setup(&f, "folder", 1);
+    put(&f, "a.jpg", "1");
+    put(&f, "b.jpg", "2");
+    assert_ok(planner_run(&f.plan, &err));
+    (void)snprintf(etag, sizeof etag, "%s", f.plan.shards[0].input_etag);
+    assert_ok(object_store_remove(f.plan.output, f.plan.shards[0].input_key, &err));
+    f.plan.n_known = 1;
+    assert_ok(planner_run(&f.plan, &err));
+    assert_int_equal(f.plan.n_shards, 2);
+    assert_string_equal(f.plan.shards[0].input_etag, etag);
+    assert_true(f.plan.shards[0].input_end > 0);
+    assert_status(object_store_head(f.plan.output, f.plan.shards[0].input_key,
+                                    &(struct object_info){0}, &err),
+                  ST_NOT_FOUND);
+    teardown(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -192,6 +350,9 @@ int main(void)
         cmocka_unit_test(the_format_chooses_among_several_kinds),
         cmocka_unit_test(an_earlier_output_can_be_read),
         cmocka_unit_test(named_objects_must_be_there),
+        cmocka_unit_test(a_million_objects_are_handed_over_as_they_are_listed),
+        cmocka_unit_test(a_second_kind_far_behind_is_refused),
+        cmocka_unit_test(a_planner_that_goes_on_leaves_the_lists_there),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

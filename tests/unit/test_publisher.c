@@ -118,7 +118,7 @@ static void finish_shards(struct fixture *f, int64_t n)
                                               .source = CATALOG_INPUT_JOB,
                                               .input_key = "a",
                                               .input_format = "webdataset"};
-    assert_ok(catalog_plan_commit(f->catalog, f->row.job, plan, (size_t)n, &err));
+    assert_ok(catalog_plan_commit(f->catalog, &f->row, plan, (size_t)n, true, &err));
     free(plan);
     for (int64_t i = 0; i < n; i++) {
         struct catalog_lease lease;
