@@ -24,6 +24,7 @@ enum {
     REFRESH_MS = 1000,
     SHARE_MS = 20,        /* between two workers that are asked to share */
     SHARE_AGAIN_MS = 500, /* when nobody had anything */
+    PATIENCE_MS = 2000,   /* with a catalog that is away: heartbeats wait */
     STRAGGLES = 4,        /* times as long without a commit as it takes the others */
     FORGET_MS = 3600000,  /* a worker that was silent for so long says hello again */
     LEASE_ARENA_BYTES = 1 << 20
@@ -49,6 +50,7 @@ struct dispatcher {
     uint64_t n_ignored;    /* messages that made no sense */
     int64_t refresh_at_ms; /* monotonic */
     int64_t share_at_ms;   /* the same */
+    bool is_away;          /* the catalog was, when it was asked last */
 };
 
 /* Who has sent the message at hand. */
@@ -339,8 +341,10 @@ static enum status answer_requests(struct dispatcher *d, const struct waiting_on
                              err);
     if (st != ST_OK && !status_is_retryable(st))
         return st;
-    if (st != ST_OK)
+    if (st != ST_OK) {
+        d->is_away = true;
         log_at(LOG_WARN, "leases_not_taken", "n=%zu cause=\"%s\"", n, err->message);
+    }
     for (size_t i = 0; i < n && sent == ST_OK; i++) {
         struct wire_message answer = {.kind = WIRE_NO_WORK};
         int64_t wait_ms = takes[i].wait_ms;
@@ -454,11 +458,28 @@ static enum status answer_beats(struct dispatcher *d, const struct waiting_one *
     return st;
 }
 
+/* While the catalog was away nobody could renew: before anybody takes what has run out, leases get
+ * their full time again. */
+static enum status come_back(struct dispatcher *d, struct error *err)
+{
+    enum status st = ST_OK;
+
+    for (size_t i = 0; i < d->jobs.n && st == ST_OK; i++)
+        if (d->jobs.list[i]->job != NULL)
+            st = catalog_leases_extend(d->catalog, d->jobs.list[i]->id, d->options.wall_ms(),
+                                       d->jobs.list[i]->job->workers.lease_ms, err);
+    d->is_away = st != ST_OK;
+    peers_leases_have_moved(&d->peers, d->options.wall_ms());
+    if (st == ST_OK)
+        log_at(LOG_INFO, "catalog_back", "jobs=%zu", d->jobs.n);
+    return st;
+}
+
 /* Heartbeats first: a lease that is renewed does not run out meanwhile. */
 static enum status answer_waiting(struct dispatcher *d, struct error *err)
 {
     struct waiting_one list[CATALOG_BATCH_MAX];
-    enum status st = ST_OK;
+    enum status st = d->is_away && d->beats.n + d->requests.n > 0 ? come_back(d, err) : ST_OK;
 
     while (d->beats.n > 0 && st == ST_OK)
         st = answer_beats(d, list, waiting_take(&d->beats, list), err);
@@ -605,6 +626,7 @@ static enum status endure(struct dispatcher *d, enum status st, const struct err
     if (st == ST_OK)
         return ST_OK;
     if (status_is_retryable(st)) {
+        d->is_away = true;
         log_at(LOG_WARN, "dispatch_failed", "cause=\"%s\"", err->message);
         return ST_OK;
     }
@@ -672,6 +694,8 @@ enum status dispatcher_create(const struct dispatcher_options *options, struct d
     st = wake_init(&d->stop, err);
     if (st == ST_OK)
         st = catalog_open(options->catalog_url, &d->catalog, err);
+    if (st == ST_OK)
+        catalog_set_patience(d->catalog, PATIENCE_MS);
     /* Before anybody can ask: a worker must not hear that its job is unknown. */
     if (st == ST_OK)
         st = options->job != NULL

@@ -166,6 +166,13 @@ void peer_lease_drop(struct peer *peer, int64_t job, int64_t shard, int64_t epoc
             peer->leases[i] = (struct peer_lease){0};
 }
 
+void peers_leases_have_moved(struct peers *peers, int64_t now_ms)
+{
+    for (size_t i = 0; i < peers->n; i++)
+        for (size_t k = 0; k < PEER_MAX_LEASES; k++)
+            peers->list[i]->leases[k].moved_ms = now_ms;
+}
+
 void peer_leases_are_read(struct peer *peer)
 {
     for (size_t i = 0; i < PEER_MAX_LEASES; i++)

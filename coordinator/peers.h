@@ -67,6 +67,8 @@ void peer_end(struct peer *peer, int64_t job, int64_t shard, int64_t epoch);
 int64_t peer_lease_note(struct peer *peer, const struct peer_lease *told);
 /** It is no longer the worker's. */
 void peer_lease_drop(struct peer *peer, int64_t job, int64_t shard, int64_t epoch);
+/** Of all leases: what stood still did so for another reason than its worker. */
+void peers_leases_have_moved(struct peers *peers, int64_t now_ms);
 /** It has read all that it holds, or asks for more. */
 void peer_leases_are_read(struct peer *peer);
 

@@ -29,7 +29,8 @@ struct pipeline {
     struct stage_caption captioner;
     struct stage_embed embedder;
     struct stage_write writer;
-    struct crew read_crew, decode_crew, caption_crew, embed_crew, write_crew;
+    struct stage_commit committer;
+    struct crew read_crew, decode_crew, caption_crew, embed_crew, write_crew, commit_crew;
 };
 
 static void *run_read(void *arg)
@@ -62,6 +63,12 @@ static void *run_write(void *arg)
 
     if (stage_write_run(arg, &err) != ST_OK)
         log_at(LOG_ERROR, "writer_failed", "cause=\"%s\"", err.message);
+    return NULL;
+}
+
+static void *run_commit(void *arg)
+{
+    stage_commit_run(arg);
     return NULL;
 }
 
@@ -137,9 +144,18 @@ static enum status start(struct pipeline *p, struct error *err)
     p->writer.context = context;
     p->writer.in = p->embedded;
     p->writer.slots = p->slots;
-    p->writer.done = p->options.done;
-    p->writer.done_ctx = p->options.done_ctx;
-    st = catalog_open(p->options.catalog_url, &p->writer.catalog, err);
+    p->writer.commit = &p->committer;
+    p->committer.context = context;
+    p->committer.format = dataset_format_by_name(context->job->output.format);
+    p->committer.drain = p->options.drain;
+    p->committer.done = p->options.done;
+    p->committer.done_ctx = p->options.done_ctx;
+    p->committer.outage_ms = p->options.outage_ms;
+    st = catalog_open(p->options.catalog_url, &p->committer.catalog, err);
+    if (st == ST_OK)
+        st = stage_commit_init(&p->committer, err);
+    if (st == ST_OK)
+        st = crew_start(&p->commit_crew, 1, run_commit, &p->committer, err);
     if (st == ST_OK)
         st = crew_start(&p->write_crew, 1, run_write, &p->writer, err);
     if (st == ST_OK)
@@ -221,12 +237,15 @@ void pipeline_destroy(struct pipeline **pipeline)
     crew_join(&p->embed_crew);
     close_if(p->embedded);
     crew_join(&p->write_crew);
+    close_if(p->committer.in);
+    crew_join(&p->commit_crew);
     while (p->slots != NULL && queue_try_pop(p->slots, &item) == ST_OK)
         continue;
     for (size_t i = 0; p->samples != NULL && i < p->n_samples; i++)
         sample_release(&p->samples[i]);
     free(p->samples);
-    catalog_close(&p->writer.catalog);
+    stage_commit_release(&p->committer);
+    catalog_close(&p->committer.catalog);
     queue_destroy(&p->embedded);
     queue_destroy(&p->captioned);
     queue_destroy(&p->decoded);

@@ -13,8 +13,9 @@ struct pipeline_options {
     const char *catalog_url;             /* the writer opens a handle of its own */
     int threads;                         /* per parallel stage, >= 1 */
     const atomic_bool *drain;            /* true: end the current shard at the next sample */
-    stage_write_done_fn *done;           /* on the writer's thread */
+    stage_commit_done_fn *done;          /* on the committer's thread */
     void *done_ctx;
+    int64_t outage_ms;       /* as stage_commit's */
     const struct wake *idle; /* signalled when the reader has read a lease to its end */
 };
 

@@ -34,6 +34,15 @@ struct model_costs {
     struct model_cost captioners[JOB_MAX_CAPTIONERS], teachers[JOB_MAX_TEACHERS];
 };
 
+struct shard_work;
+struct finished_part; /* stage_commit.h */
+
+/** What the writer hands to the committer: a part of a lease, or, without one, the lease's end. */
+struct commit_item {
+    struct shard_work *work;
+    struct finished_part *part;
+};
+
 /** One lease inside the pipeline: made by the agent, ended by the writer, which tells the agent. */
 struct shard_work {
     struct catalog_lease lease; /* strings point into `grant`; end_index is the reader's, and in
@@ -45,7 +54,10 @@ struct shard_work {
     atomic_bool split;     /* the reader should give a part of what it has not begun to others */
     atomic_ullong samples_left;                      /* about, not begun; UINT64_MAX: not known */
     atomic_ullong samples_done, samples_quarantined; /* committed; carried by heartbeats */
-    enum wire_outcome outcome; /* set by the writer before it hands the work back */
+    struct commit_item end;
+    struct error why_ended;    /* the writer's; code ST_OK: as `outcome` says */
+    struct error why_broken;   /* the committer's: its parts are not committed any more */
+    enum wire_outcome outcome; /* set by the writer, and in the end by the committer */
     char why[256];
 };
 

@@ -15,8 +15,8 @@ enum {
 /* The open part: bytes and rows that become visible together. */
 struct part {
     struct byte_buf body;
-    struct arena rows_arena; /* copies of what the rows point at */
-    struct catalog_sample *rows;
+    struct arena rows_arena;     /* copies of what the rows point at */
+    struct catalog_sample *rows; /* both go to the committer with the part */
     size_t n_rows, capacity;
     struct model_costs costs;
     struct dataset_position next;
@@ -148,163 +148,72 @@ static void add_cost(struct catalog_part *row, struct catalog_cost *costs, const
                                                       .tokens = cost->tokens};
 }
 
-/* The lease is another's: its part is not ours to commit, and after the job's end nobody would
- * sweep it. It stays when it is visible after all, by a commit whose answer was lost. */
-static void drop_part(struct writer *writer, const struct shard_work *work, const char *key)
-{
-    struct arena arena;
-    struct catalog_part_row *rows;
-    size_t n_rows;
-    bool is_visible = false;
-    struct error why;
-    enum status st;
-
-    arena_init(&arena, ROW_ARENA_BYTES);
-    st = catalog_parts(writer->stage->catalog, work->lease.job, work->lease.shard, &arena, &rows,
-                       &n_rows, &why);
-    for (size_t i = 0; st == ST_OK && i < n_rows; i++)
-        is_visible = is_visible || strcmp(rows[i].object_key, key) == 0;
-    if (st == ST_OK && !is_visible)
-        st = object_store_remove(writer->stage->context->output, key, &why);
-    if (st != ST_OK && st != ST_NOT_FOUND)
-        log_at(LOG_WARN, "part_left", "key=%s cause=\"%s\"", key, why.message);
-    arena_release(&arena);
-}
-
-static enum status commit_part(struct writer *writer, struct shard_work *work, struct error *err)
+/* The part's object is written, and its rows go to the committer. */
+static enum status finish_part(struct writer *writer, struct shard_work *work, struct error *err)
 {
     const struct stage_context *context = writer->stage->context;
     struct part *part = &writer->part;
-    char key[96];
-    struct catalog_part row = {.object_key = key,
-                               .next_offset = part->next.offset,
-                               .next_index = part->next.index,
-                               .n_samples = part->n_rows,
-                               .samples = part->rows};
-    struct catalog_cost costs[JOB_MAX_CAPTIONERS + JOB_MAX_TEACHERS];
-    unsigned long long n_done = 0;
+    struct finished_part *f;
     enum status st;
 
     if (part->n_rows == 0)
         return ST_OK;
-    row.costs = costs;
+    f = calloc(1, sizeof *f);
+    if (f == NULL)
+        return error_set(err, ST_NO_MEMORY, "could not allocate a part");
+    f->item = (struct commit_item){.work = work, .part = f};
+    f->lease = work->lease;
     for (size_t c = 0; c < context->job->n_captioners; c++)
-        add_cost(&row, costs, "captioner", context->job->captioners[c].name,
+        add_cost(&f->part, f->costs, "captioner", context->job->captioners[c].name,
                  &part->costs.captioners[c]);
     for (size_t t = 0; t < context->job->n_teachers; t++)
-        add_cost(&row, costs, "teacher", context->job->teachers[t].name, &part->costs.teachers[t]);
-    (void)snprintf(key, sizeof key, "_reinforce/parts/%08" PRId64 "-%06" PRId64 "-e%" PRId64,
+        add_cost(&f->part, f->costs, "teacher", context->job->teachers[t].name,
+                 &part->costs.teachers[t]);
+    (void)snprintf(f->key, sizeof f->key, "_reinforce/parts/%08" PRId64 "-%06" PRId64 "-e%" PRId64,
                    work->lease.shard, work->lease.n_parts, work->lease.epoch);
-    st = object_store_put(context->output, key, byte_buf_view(&part->body), &row.written, err);
-    if (st == ST_OK)
-        st = catalog_part_commit(writer->stage->catalog, &work->lease, &row, err);
-    if (st == ST_CONFLICT)
-        drop_part(writer, work, key);
-    if (st != ST_OK)
+    st = object_store_put(context->output, f->key, byte_buf_view(&part->body), &f->part.written,
+                          err);
+    if (st != ST_OK) {
+        free(f);
         return st;
-    for (size_t i = 0; i < part->n_rows; i++)
-        n_done += part->rows[i].state == CATALOG_SAMPLE_DONE;
+    }
+    f->part.object_key = f->key;
+    f->part.next_offset = part->next.offset;
+    f->part.next_index = part->next.index;
+    f->part.n_samples = part->n_rows;
+    f->part.samples = f->rows = part->rows;
+    f->part.costs = f->costs;
+    f->arena = part->rows_arena;
+    part->rows = NULL;
+    part->capacity = 0;
+    arena_init(&part->rows_arena, ROW_ARENA_BYTES);
+    part_reset(writer);
     work->lease.n_parts++;
     work->lease.next_offset = part->next.offset;
     work->lease.next_index = part->next.index;
-    (void)atomic_fetch_add(&work->samples_done, n_done);
-    (void)atomic_fetch_add(&work->samples_quarantined, part->n_rows - n_done);
-    (void)atomic_fetch_add(&context->stats->samples_done, (long long)n_done);
-    (void)atomic_fetch_add(&context->stats->samples_quarantined,
-                           (long long)(part->n_rows - n_done));
-    (void)atomic_fetch_add(&context->stats->bytes_committed, (long long)row.written.bytes);
-    part_reset(writer);
+    stage_commit_push(writer->stage->commit, f);
     return ST_OK;
 }
 
-/* Joins the parts to the output, makes it visible, and sweeps the parts. */
-static enum status join_parts(struct writer *writer, const struct shard_work *work, int64_t shard,
-                              struct error *err)
-{
-    const struct stage_context *context = writer->stage->context;
-    struct arena arena;
-    struct byte_buf tail;
-    struct catalog_part_row *rows;
-    struct object_written written;
-    const char **keys;
-    size_t n_rows;
-    uint64_t bytes = 0;
-    char key[64];
-    enum status st;
-
-    arena_init(&arena, ROW_ARENA_BYTES);
-    byte_buf_init(&tail, 1 << 20);
-    st = catalog_parts(writer->stage->catalog, work->lease.job, shard, &arena, &rows, &n_rows, err);
-    if (st == ST_OK)
-        st = arena_calloc(&arena, n_rows + 1, sizeof *keys, &keys, err);
-    for (size_t i = 0; i < n_rows && st == ST_OK; i++) {
-        keys[i] = rows[i].object_key;
-        bytes += rows[i].bytes;
-    }
-    if (st == ST_OK)
-        st = writer->format->tail(bytes, &tail, err);
-    stage_write_output_key(shard, writer->format, key);
-    if (st == ST_OK)
-        st = object_store_join(context->output, keys, n_rows, byte_buf_view(&tail), key, &written,
-                               err);
-    if (st == ST_OK)
-        st = catalog_shard_commit(writer->stage->catalog, &work->lease, key, &written, err);
-    for (size_t i = 0; i < n_rows && st == ST_OK; i++) {
-        struct error why;
-
-        if (object_store_remove(context->output, keys[i], &why) !=
-            ST_OK) /* `run` sweeps at its end */
-            log_at(LOG_WARN, "part_left", "key=%s cause=\"%s\"", keys[i], why.message);
-    }
-    if (st == ST_OK)
-        log_at(LOG_INFO, "shard_done", "shard=%" PRId64 " epoch=%" PRId64 " bytes=%" PRIu64, shard,
-               work->lease.epoch, written.bytes);
-    byte_buf_release(&tail);
-    arena_release(&arena);
-    return st;
-}
-
-/* All parts of the lease are committed. Where others work on the same shard, the last joins them.
- */
-static enum status commit_shard(struct writer *writer, struct shard_work *work, struct error *err)
-{
-    int64_t shard = work->lease.shard;
-    bool is_last = true;
-    enum status st = ST_OK;
-
-    if (shard < 0 || work->lease.end_index > 0)
-        st = catalog_piece_commit(writer->stage->catalog, &work->lease, &shard, &is_last, err);
-    if (st == ST_OK && !is_last)
-        log_at(LOG_INFO, "piece_done", "shard=%" PRId64 " piece=%" PRId64 " epoch=%" PRId64, shard,
-               work->lease.shard, work->lease.epoch);
-    return st == ST_OK && is_last ? join_parts(writer, work, shard, err) : st;
-}
-
+/* The committer knows what has become of the parts, and tells the agent. */
 static void end_lease(struct writer *writer, const struct sample *sample)
 {
     struct shard_work *work = sample->work;
-    struct error err = writer->why;
-    enum status st = writer->broken ? err.code : ST_OK;
+    struct error err = writer->broken ? writer->why : (struct error){0};
+    /* The reader was stopped like a lost one; what is there is committed, the rest goes back. */
+    enum wire_outcome outcome = writer->stopped ? WIRE_OUTCOME_RELEASED : sample->end;
+    enum status st = err.code;
 
-    /* The reader was stopped like a lost one; what is there is committed and the rest goes back. */
-    work->outcome = writer->stopped ? WIRE_OUTCOME_RELEASED : sample->end;
-    if (st == ST_OK && work->outcome == WIRE_OUTCOME_FAILED) {
+    if (st == ST_OK && outcome == WIRE_OUTCOME_FAILED)
         st = error_set(&err, ST_UNAVAILABLE, "%s", sample->detail);
-    } else if (st == ST_OK && work->outcome != WIRE_OUTCOME_LOST) {
-        st = commit_part(writer, work, &err);
-        if (st == ST_OK && work->outcome == WIRE_OUTCOME_DONE)
-            st = commit_shard(writer, work, &err);
-    }
-    if (st != ST_OK) {
-        work->outcome = st == ST_CONFLICT ? WIRE_OUTCOME_LOST : WIRE_OUTCOME_FAILED;
-        (void)snprintf(work->why, sizeof work->why, "%s%s%s", err.context,
-                       err.context[0] ? ": " : "", err.message);
-        log_at(LOG_WARN, "lease_failed", "shard=%" PRId64 " epoch=%" PRId64 " cause=\"%s\"",
-               work->lease.shard, work->lease.epoch, work->why);
-    }
+    else if (st == ST_OK && outcome != WIRE_OUTCOME_LOST)
+        st = finish_part(writer, work, &err);
     part_reset(writer);
     writer->broken = writer->stopped = false;
-    writer->stage->done(writer->stage->done_ctx, work);
+    work->outcome = outcome;
+    if (st != ST_OK)
+        work->why_ended = err;
+    stage_commit_end(writer->stage->commit, work);
 }
 
 static void take_sample(struct writer *writer, struct sample *sample)
@@ -340,7 +249,9 @@ static void take_sample(struct writer *writer, struct sample *sample)
         if ((int64_t)writer->part.n_rows >= writer->stage->context->job->workers.part_samples ||
             writer->part.body.len >= MAX_PART_BYTES ||
             shard_work_ends_probe(sample->work, sample->index))
-            st = commit_part(writer, sample->work, &err);
+            st = finish_part(writer, sample->work, &err);
+        if (shard_work_ends_probe(sample->work, sample->index))
+            stage_commit_wait(writer->stage->commit);
     }
     if (st != ST_OK) {
         /* Stop the reader; what it has sent on is let go until the end of the shard arrives. */

@@ -1,20 +1,14 @@
-/* Last stage: records in input order to parts, parts to the store and the catalog, the last one to
- * the shard. */
+/* Last stage: records in input order to parts, parts to the store and to the committer. */
 #ifndef REINFORCE_WORKER_STAGE_WRITE_H
 #define REINFORCE_WORKER_STAGE_WRITE_H
 
-#include "worker/stage.h"
-
-/** Hands a finished lease back; called on the writer's thread, which no longer touches it. */
-typedef void stage_write_done_fn(void *ctx, struct shard_work *work);
+#include "worker/stage_commit.h"
 
 struct stage_write {
     const struct stage_context *context;
-    struct catalog *catalog; /* the writer's own handle */
     struct queue *in;
     struct queue *slots; /* where emptied slots go */
-    stage_write_done_fn *done;
-    void *done_ctx;
+    struct stage_commit *commit;
 };
 
 /** Until `in` ends. One thread. */

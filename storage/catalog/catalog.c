@@ -54,6 +54,12 @@ enum status catalog_open(const char *url, struct catalog **out, struct error *er
     return st == ST_OK ? kind->open(rest, out, err) : st;
 }
 
+void catalog_set_patience(struct catalog *c, int64_t ms)
+{
+    if (c->ops->set_patience != NULL)
+        c->ops->set_patience(c, ms);
+}
+
 enum status catalog_migrate(const char *url, struct catalog_schema *before, struct error *err)
 {
     const struct catalog_ops *kind;

@@ -496,6 +496,10 @@ struct catalog_ops {
     enum status (*shard_samples)(struct catalog *c, int64_t job, int64_t shard,
                                  catalog_sample_fn *each, void *ctx, struct error *err);
 
+    /* Optional; NULL: there is no server that could be away. How long a call tries again when the
+     * catalog cannot be reached; a minute unless it is said. */
+    void (*set_patience)(struct catalog *c, int64_t ms);
+
     void (*close)(struct catalog *c);
 };
 
@@ -513,6 +517,7 @@ const char *catalog_worker_state_name(enum catalog_worker_state state);
  * the functions of catalog.c, never a slot. */
 NODISCARD enum status catalog_open(const char *url, struct catalog **out, struct error *err);
 void catalog_close(struct catalog **c);
+void catalog_set_patience(struct catalog *c, int64_t ms);
 NODISCARD enum status catalog_migrate(const char *url, struct catalog_schema *before,
                                       struct error *err);
 NODISCARD enum status catalog_read_schema(const char *url, struct catalog_schema *schema,

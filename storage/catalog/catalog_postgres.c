@@ -365,6 +365,11 @@ static enum status leases_reset(struct catalog *c, int64_t job, struct error *er
         "i", job);
 }
 
+static void set_patience(struct catalog *c, int64_t ms)
+{
+    catalog_postgres_db(c)->patience_ms = ms;
+}
+
 const struct catalog_ops catalog_postgres = {
     .scheme = "postgres",
     .open = open_catalog,
@@ -416,5 +421,6 @@ const struct catalog_ops catalog_postgres = {
     .sample_find = catalog_postgres_sample_find,
     .samples = catalog_postgres_samples,
     .shard_samples = catalog_postgres_shard_samples,
+    .set_patience = set_patience,
     .close = close_catalog,
 };

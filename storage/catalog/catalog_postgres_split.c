@@ -89,14 +89,17 @@ static enum status lock_home(struct postgres_db *db, struct split_call *call, st
     return st;
 }
 
-/* The lease's row, when it waits already: a try whose answer was lost has ended it. */
+/* The lease's row, when it waits already, or all are done: a try whose answer was lost has ended
+ * it.
+ */
 static enum status waits(struct postgres_db *db, const struct split_call *call, struct error *err)
 {
     PGresult *row;
-    enum status st = postgres_db_query(
-        db, &row, err,
-        "select 1 from reinforce.shards where job = $1 and shard = $2 and epoch = $3 and state = 5",
-        "iii", call->lease->job, call->lease->shard, call->lease->epoch);
+    enum status st =
+        postgres_db_query(db, &row, err,
+                          "select 1 from reinforce.shards where job = $1 and shard = $2 and epoch "
+                          "= $3 and state in (3, 5)",
+                          "iii", call->lease->job, call->lease->shard, call->lease->epoch);
 
     if (st == ST_OK && PQntuples(row) == 0)
         st = catalog_postgres_fenced(call->lease, err);
@@ -115,7 +118,8 @@ static enum status commit_piece(struct postgres_db *db, void *ctx, bool repeated
     if (st != ST_OK)
         return st;
     st = catalog_postgres_lock_shard(db, lease, &call->at, err);
-    if (st == ST_CONFLICT && repeated)
+    (void)repeated;
+    if (st == ST_CONFLICT)
         return waits(db, call, err);
     if (st == ST_OK && call->at.is_rivalled)
         st = catalog_postgres_settle(db, lease, err);

@@ -112,6 +112,7 @@ enum status postgres_db_open(const char *rest, struct postgres_db *db, struct er
 
     memset(db, 0, sizeof *db);
     db->random = (uint64_t)clock_monotonic_ns() ^ ((uint64_t)getpid() << 40) ^ (uintptr_t)db;
+    db->patience_ms = RETRY_MS;
     (void)snprintf(db->name, sizeof db->name, "postgres");
     db->url = malloc(len);
     if (db->url == NULL)
@@ -311,7 +312,7 @@ static enum status try_once(struct postgres_db *db, const char *begin, postgres_
 enum status postgres_db_transact(struct postgres_db *db, const char *begin, postgres_work_fn *work,
                                  void *ctx, struct error *err)
 {
-    int64_t deadline_ms = clock_monotonic_ms() + RETRY_MS, limit_ms = PAUSE_MIN_MS;
+    int64_t deadline_ms = clock_monotonic_ms() + db->patience_ms, limit_ms = PAUSE_MIN_MS;
     enum status st;
 
     for (int tries = 0;; tries++) {

@@ -12,9 +12,10 @@
 struct postgres_db {
     PGconn *conn; /* NULL or broken: made anew by the next transaction */
     char *url;
-    char name[200];   /* for messages: host, port and database, never a password */
-    char sqlstate[6]; /* of the last failure; "" when the server did not say */
-    uint64_t random;  /* for jitter and tokens */
+    char name[200];      /* for messages: host, port and database, never a password */
+    char sqlstate[6];    /* of the last failure; "" when the server did not say */
+    uint64_t random;     /* for jitter and tokens */
+    int64_t patience_ms; /* how long what may work next time is tried again */
 };
 
 /** Connects once. `rest` is the URL behind "postgres:". ST_INVALID: not a URL, or it holds a
@@ -66,7 +67,7 @@ typedef enum status postgres_work_fn(struct postgres_db *db, void *ctx, bool rep
 /**
  * Runs `work` between `begin` (as "begin") and commit, or rolls back when it fails; with `begin`
  * NULL it is one statement that stands alone. A lost connection, and what the server says may work
- * next time, is tried again with growing random pauses for a minute.
+ * next time, is tried again with growing random pauses for patience_ms, a minute at first.
  */
 NODISCARD enum status postgres_db_transact(struct postgres_db *db, const char *begin,
                                            postgres_work_fn *work, void *ctx, struct error *err);
@@ -74,7 +75,7 @@ NODISCARD enum status postgres_db_transact(struct postgres_db *db, const char *b
 /**
  * Runs one statement that stands alone and may be said again, with values as postgres_db_query()
  * takes them, borrowed until it returns. Tried again as by postgres_db_transact(), which is for
- * what has to know of earlier tries; ST_UNAVAILABLE when a minute of them was not enough. `rows`
+ * what has to know of earlier tries; ST_UNAVAILABLE when that was not enough. `rows`
  * may be NULL; else *rows is the caller's to PQclear(), and NULL unless ST_OK.
  */
 NODISCARD enum status postgres_db_ask(struct postgres_db *db, PGresult **rows, struct error *err,
