@@ -53,7 +53,8 @@ static enum status resolve(struct catalog_args *args, const char *word, struct e
 int catalog_args_open(const struct command *command, int argc, char **argv, bool needs_job,
                       const struct catalog_args_option *own, struct catalog_args *args)
 {
-    const struct option all[] = {{own != NULL ? own->name : NULL, required_argument, NULL, 'o'},
+    int takes = own != NULL && own->flag != NULL ? no_argument : required_argument;
+    const struct option all[] = {{own != NULL ? own->name : NULL, takes, NULL, 'o'},
                                  {"catalog", required_argument, NULL, 'c'},
                                  {"json", no_argument, NULL, 'j'},
                                  {NULL, 0, NULL, 0}};
@@ -69,6 +70,8 @@ int catalog_args_open(const struct command *command, int argc, char **argv, bool
             args->url = optarg;
         else if (c == 'j')
             args->json = true;
+        else if (c == 'o' && own != NULL && own->flag != NULL)
+            *own->flag = true;
         else if (c == 'o' && own != NULL)
             *own->value = optarg;
         else

@@ -23,10 +23,12 @@ struct catalog_args {
     bool json;
 };
 
-/** An option of one command, --NAME VALUE; *value stays as it is without it. */
+/** An option of one command: --NAME VALUE, or, with `flag`, --NAME; both stay as they are without
+ * it. */
 struct catalog_args_option {
     const char *name;
     const char **value;
+    bool *flag;
 };
 
 /**

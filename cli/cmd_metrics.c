@@ -259,7 +259,7 @@ static enum status show(struct catalog_args *args, const char *path, struct erro
 static int run(int argc, char **argv)
 {
     const char *path = NULL;
-    const struct catalog_args_option output = {"output", &path};
+    const struct catalog_args_option output = {.name = "output", .value = &path};
     struct catalog_args args;
     struct error err = {0};
     int code = catalog_args_open(&cmd_metrics, argc, argv, false, &output, &args);

@@ -96,7 +96,7 @@ static int plan(const struct command *command, int argc, char **argv, bool has_r
     struct output out = {0};
     struct job *job = NULL;
     struct error err = {0};
-    const struct catalog_args_option own = {"reason", &reason};
+    const struct catalog_args_option own = {.name = "reason", .value = &reason};
     int code = catalog_args_open(command, argc, argv, true, has_reason ? &own : NULL, &args);
     enum status st;
 

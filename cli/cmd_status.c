@@ -5,8 +5,9 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <unistd.h>
 
-enum { RATE_FRESH_MS = 60000, MAX_ERRORS_SHOWN = 5 };
+enum { RATE_FRESH_MS = 60000, MAX_ERRORS_SHOWN = 5, WATCH_MS = 2000, ROWS_BYTES = 64 << 20 };
 
 /* One job with what belongs to it. */
 struct view {
@@ -108,15 +109,18 @@ static enum status show_all(struct catalog_args *args, struct error *err)
 {
     struct view view = {.args = args, .list = args->json ? json_array() : NULL};
     struct catalog_job_row *rows;
+    struct arena arena;
     size_t n;
-    enum status st =
-        catalog_read_jobs(args->catalog, clock_wall_ms(), &args->arena, &rows, &n, err);
+    enum status st;
 
+    arena_init(&arena, ROWS_BYTES);
+    st = catalog_read_jobs(args->catalog, clock_wall_ms(), &arena, &rows, &n, err);
     if (st == ST_OK && !args->json)
         (void)printf("%-24s %-10s %8s %12s/%-8s %12s %10s  %s\n", "job", "state", "priority",
                      "shards", "all", "samples", "bad", "ETA");
     for (size_t i = 0; i < n && st == ST_OK; i++)
         st = show_job(&view, &rows[i], err);
+    arena_release(&arena);
     if (st == ST_OK && args->json)
         return catalog_args_print_json(view.list, err);
     json_decref(view.list);
@@ -269,16 +273,51 @@ static enum status show_one(struct catalog_args *args, struct error *err)
     return st;
 }
 
+static enum status show(struct catalog_args *args, struct error *err)
+{
+    return args->name != NULL ? show_one(args, err) : show_all(args, err);
+}
+
+/* Whether the job that was named has come to its end. */
+static bool is_ended(struct catalog_args *args, struct error *err)
+{
+    struct catalog_job_row row;
+
+    return args->name != NULL && catalog_args_find(args, &row, err) == ST_OK &&
+           (row.job.state == CATALOG_JOB_DONE || row.job.state == CATALOG_JOB_CANCELLED);
+}
+
+/* Again and again, on a terminal over what was there. */
+static enum status watch(struct catalog_args *args, struct error *err)
+{
+    const atomic_bool *stop = job_args_catch_signals();
+    bool is_terminal = isatty(STDOUT_FILENO) == 1, ended = false;
+    enum status st = ST_OK;
+
+    while (st == ST_OK && !ended && !atomic_load(stop)) {
+        ended = is_ended(args, err); /* asked before: what is shown last is the end */
+        if (is_terminal)
+            (void)fputs("\033[H\033[J", stdout);
+        st = show(args, err);
+        (void)fflush(stdout);
+        if (st == ST_OK && !ended)
+            clock_sleep_ms(WATCH_MS, stop);
+    }
+    return st;
+}
+
 static int run(int argc, char **argv)
 {
     struct catalog_args args;
     struct error err = {0};
-    int code = catalog_args_open(&cmd_status, argc, argv, false, NULL, &args);
+    bool again = false;
+    const struct catalog_args_option own = {.name = "watch", .flag = &again};
+    int code = catalog_args_open(&cmd_status, argc, argv, false, &own, &args);
     enum status st;
 
     if (code != EXIT_DONE)
         return code;
-    st = args.name != NULL ? show_one(&args, &err) : show_all(&args, &err);
+    st = again ? watch(&args, &err) : show(&args, &err);
     catalog_args_close(&args);
     return st == ST_OK ? EXIT_DONE : command_fail(&cmd_status, &err);
 }
@@ -286,17 +325,20 @@ static int run(int argc, char **argv)
 /* clang-format off: as it is printed */
 const struct command cmd_status = {
     .name = "status",
-    .synopsis = "reinforce status [--catalog URL] [--json] [JOB]",
+    .synopsis = "reinforce status [--catalog URL] [--json] [--watch] [JOB]",
     .summary = "says how far the jobs of a catalog are",
     .help = "Without JOB a line for each job of the catalog, the next to be worked on first.\n"
             "With JOB, a job file or with --catalog the name of a job: its progress, speed as\n"
             "the coordinator last measured it, why it is paused, quarantined samples by\n"
             "reason, failed shards, events that wait to be published, and who is at work.\n"
             "\n"
-            "Options:\n" CATALOG_ARGS_HELP "\n"
+            "Options:\n" CATALOG_ARGS_HELP
+            "  --watch         again every 2 s, until the job is done or cancelled\n"
+            "\n"
             "Examples:\n"
             "  reinforce status --catalog postgres://reinforce@db/reinforce\n"
             "  reinforce status --json job.yaml\n"
+            "  reinforce status --watch job.yaml\n"
             "\n"
             "Exit codes:\n"
             "  0  done\n"

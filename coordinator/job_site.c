@@ -198,19 +198,22 @@ enum status job_site_plan(struct job_site *site, struct catalog *catalog, struct
     return st;
 }
 
-/* Of the shards that are done. A stream's readers may be adding others, whose parts are wanted. A
- * part that may not be removed costs room and nothing else: the job is done all the same. */
+/* Of the shards that are done. A stream's readers may be adding others, whose parts are wanted, and
+ * so may be those of pieces, which do not say whose they are. A part that may not be removed costs
+ * room and nothing else: the job is done all the same. */
 struct parts_sweep {
     struct object_store *output;
     int64_t n_shards;
+    bool is_stream;
 };
 
 static enum status sweep_part(void *ctx, const struct object_info *info, struct error *err)
 {
     const struct parts_sweep *sweep = ctx;
+    long long shard = strtoll(info->key + strlen(PARTS_PREFIX), NULL, 10);
     enum status st;
 
-    if (strtoll(info->key + strlen(PARTS_PREFIX), NULL, 10) >= sweep->n_shards)
+    if (shard >= sweep->n_shards || (shard < 0 && sweep->is_stream))
         return ST_OK;
     st = object_store_remove(sweep->output, info->key, err);
     if (st != ST_OK)
@@ -221,7 +224,7 @@ static enum status sweep_part(void *ctx, const struct object_info *info, struct 
 enum status job_site_finish(struct job_site *site, struct catalog *catalog,
                             const struct catalog_job *row, struct error *err)
 {
-    struct parts_sweep sweep = {.output = site->output};
+    struct parts_sweep sweep = {.output = site->output, .is_stream = job_is_stream(site->job)};
     size_t n_swept = 0;
     struct accounts accounts;
     enum status st = accounts_read(catalog, row->job, &accounts, err);

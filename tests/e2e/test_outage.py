@@ -43,7 +43,8 @@ with tempfile.TemporaryDirectory() as tmp:
         reinforce("submit", job)
         wait_for("work begins", lambda: fleet.has_samples("e2e", 12))
         away(OUTAGE_S)
-        wait_for("the job is done", lambda: fleet.status("e2e")["state"] == "done")
+        watched = reinforce("status", "--catalog", catalog, "--watch", "e2e").stdout
+        require("e2e: running" in watched and "e2e: done" in watched, f"status watches until the end:\n{watched}")
         logs = [worker.log.read_text() for worker in workers]
         kept = [int(n) for log in logs for n in re.findall(r"catalog_back .*kept=(\d+)", log)]
         require(kept and max(kept) > 10, f"finished parts were kept meanwhile: {kept}")
