@@ -129,7 +129,8 @@ static enum status share(struct dispatcher *d, const struct served_job *job, boo
     struct peer_lease *lease;
 
     *asked = true;
-    if (now_ms < d->share_at_ms || job->job == NULL || !job->is_running || job->is_spent)
+    if (now_ms < d->share_at_ms || job->job == NULL || !job->is_running || job->is_spent ||
+        job->max_leases > 0)
         return ST_OK;
     lease = peers_longest_lease(&d->peers, job->id,
                                 d->options.wall_ms() - job->job->workers.lease_ms, &holder);
@@ -308,6 +309,8 @@ static bool help(struct dispatcher *d, const struct waiting_one *request,
     bool asked;
     enum status st;
 
+    if (job->max_leases > 0) /* perhaps that is why there is nothing */
+        return false;
     *sent = share(d, job, &asked, err);
     if (*sent != ST_OK || asked)
         return false;

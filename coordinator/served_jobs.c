@@ -144,6 +144,7 @@ static enum status update(struct served_jobs *jobs, const struct catalog_job_row
         }
     }
     job->priority = row->priority;
+    job->max_leases = row->max_leases;
     job->n_ready = row->n_ready;
     job->is_running = gives_leases(row);
     if (!job->is_running && job->is_spent) { /* paused by now; when it is resumed it starts anew */

@@ -13,9 +13,10 @@ struct served_job {
     const struct job *job;
     struct job *loaded; /* `job` when it is ours; NULL when it was given */
     int32_t priority;
-    bool is_running; /* leases go out; else it is paused */
-    bool is_spent;   /* the failure budget: no more leases, whatever the catalog says */
-    int64_t n_ready; /* about how many more workers it could use; a guess between two looks */
+    int64_t max_leases; /* at once; 0: any number */
+    bool is_running;    /* leases go out; else it is paused */
+    bool is_spent;      /* the failure budget: no more leases, whatever the catalog says */
+    int64_t n_ready;    /* about how many more workers it could use; a guess between two looks */
     struct failure_window window;
     uint64_t n_rated; /* samples that the rate has seen */
     int64_t rated_ms; /* monotonic */

@@ -203,6 +203,7 @@ void pipeline_submit(struct pipeline *pipeline, struct shard_work *work)
     enum status st;
 
     work->begin_index = work->lease.next_index;
+    atomic_store(&work->end_index, work->lease.end_index);
     (void)atomic_fetch_add(&pipeline->n_unread, 1);
     st = queue_push(pipeline->leases, work, 0);
     assert(st == ST_OK); /* open until destroy */

@@ -45,13 +45,13 @@ struct commit_item {
 
 /** One lease inside the pipeline: made by the agent, ended by the writer, which tells the agent. */
 struct shard_work {
-    struct catalog_lease lease; /* strings point into `grant`; end_index is the reader's, and in
-                                   the end the writer's */
+    struct catalog_lease lease; /* strings point into `grant` */
     struct wire_message grant;
-    uint64_t begin_index;  /* lease.next_index as it was when the work began */
-    size_t n_inside;       /* of its samples; isolation.h */
-    atomic_bool abandoned; /* lost: nobody wants its samples any more */
-    atomic_bool split;     /* the reader should give a part of what it has not begun to others */
+    uint64_t begin_index;    /* lease.next_index as it was when the work began */
+    size_t n_inside;         /* of its samples; isolation.h */
+    atomic_bool abandoned;   /* lost: nobody wants its samples any more */
+    atomic_ullong end_index; /* samples from there on are another lease's; 0: all are ours */
+    atomic_bool split;       /* the reader should give a part of what it has not begun to others */
     atomic_ullong samples_left;                      /* about, not begun; UINT64_MAX: not known */
     atomic_ullong samples_done, samples_quarantined; /* committed; carried by heartbeats */
     struct commit_item end;

@@ -210,13 +210,14 @@ static enum status join_parts(struct stage_commit *stage, const struct catalog_l
 
 /* All parts of the lease are committed. Where others work on the same shard, the last joins them.
  */
-static enum status commit_shard(struct stage_commit *stage, const struct catalog_lease *lease,
+static enum status commit_shard(struct stage_commit *stage, struct shard_work *work,
                                 struct error *err)
 {
+    const struct catalog_lease *lease = &work->lease;
     struct question q = {.lease = lease, .shard = lease->shard, .is_last = true};
     enum status st = ST_OK;
 
-    if (lease->shard < 0 || lease->end_index > 0)
+    if (lease->shard < 0 || atomic_load(&work->end_index) > 0)
         st = ask(stage, ask_piece, &q, err);
     if (st == ST_OK && !q.is_last)
         log_at(LOG_INFO, "piece_done", "shard=%" PRId64 " piece=%" PRId64 " epoch=%" PRId64,
@@ -230,7 +231,7 @@ static void end_lease(struct stage_commit *stage, struct shard_work *work)
     enum status st = err.code;
 
     if (st == ST_OK && work->outcome == WIRE_OUTCOME_DONE)
-        st = commit_shard(stage, &work->lease, &err);
+        st = commit_shard(stage, work, &err);
     if (st != ST_OK) {
         work->outcome = st == ST_CONFLICT ? WIRE_OUTCOME_LOST : WIRE_OUTCOME_FAILED;
         (void)snprintf(work->why, sizeof work->why, "%s%s%s", err.context,

@@ -137,9 +137,10 @@ static void estimate_left(const struct reading *reading, const struct dataset_po
 {
     uint64_t end = dataset_reader_end(reading->reader), left = UINT64_MAX;
     uint64_t n = next->index - reading->begin.index, bytes = next->offset - reading->begin.offset;
+    uint64_t end_index = atomic_load(&reading->work->end_index);
 
-    if (reading->work->lease.end_index > 0)
-        left = reading->work->lease.end_index - next->index;
+    if (end_index > 0)
+        left = end_index - next->index;
     else if (end > 0 && n > 0 && bytes > 0 && next->offset <= end)
         left = (uint64_t)((double)(end - next->offset) / (double)bytes * (double)n);
     else if (reading->total > 0)
@@ -227,6 +228,7 @@ static void split_rest(struct stage_read *stage, struct reading *reading)
     struct shard_work *work = reading->work;
     struct dataset_position from = reading->begin;
     struct dataset_reader *reader = NULL;
+    uint64_t end_index = atomic_load(&work->end_index);
     struct split_point at;
     struct error err = {0};
     enum status st;
@@ -239,14 +241,15 @@ static void split_rest(struct stage_read *stage, struct reading *reading)
         dataset_reader_tell(reading->reader, &from);
     st = open_reader(stage, work, from, &reader, &err);
     if (st == ST_OK)
-        st = split_find(reader, work->lease.end_index, &at, &err);
+        st = split_find(reader, end_index, &at, &err);
     dataset_reader_close(&reader);
     if (st == ST_OK && at.n_left >= WIRE_SPLIT_MIN) {
         st = open_catalog(stage, &err);
         if (st == ST_OK)
             st = catalog_lease_split(stage->catalog, &work->lease, at.offset, at.index, &err);
         if (st == ST_OK) {
-            work->lease.end_index = at.index;
+            end_index = at.index;
+            atomic_store(&work->end_index, end_index);
             log_at(LOG_INFO, "shard_split",
                    "shard=%" PRId64 " epoch=%" PRId64 " at=%" PRIu64 " end=%" PRIu64,
                    work->lease.shard, work->lease.epoch, at.index, from.index + at.n_left);
@@ -255,8 +258,7 @@ static void split_rest(struct stage_read *stage, struct reading *reading)
     if (st == ST_OK) {
         reading->total = from.index + at.n_left;
         atomic_store(&work->samples_left,
-                     (work->lease.end_index > 0 ? work->lease.end_index : reading->total) -
-                         from.index);
+                     (end_index > 0 ? end_index : reading->total) - from.index);
     } else {
         log_at(LOG_WARN, "shard_not_split", "shard=%" PRId64 " cause=\"%s\"", work->lease.shard,
                err.message);
@@ -266,7 +268,7 @@ static void split_rest(struct stage_read *stage, struct reading *reading)
 /* Whether all samples of the lease are read. */
 static bool is_read(const struct reading *reading)
 {
-    uint64_t end = reading->work->lease.end_index;
+    uint64_t end = atomic_load(&reading->work->end_index);
 
     return end > 0 && (uint64_t)reading->index >= end;
 }

@@ -646,8 +646,8 @@ static void bytes_do_not_depend_on_who_shared_a_shard(void **state)
         assert_int_equal(work[i]->lease.shard, -(int)i);
         assert_int_equal(atomic_load(&work[i]->samples_left), 0);
     }
-    assert_int_equal(work[1]->lease.end_index, 26);
-    assert_int_equal(work[3]->lease.end_index, 0);
+    assert_int_equal(atomic_load(&work[1]->end_index), 26);
+    assert_int_equal(atomic_load(&work[3]->end_index), 0);
     assert_null(small_run_lease(&runs[1], 1000));
     small_run_assert_same(&runs[0], &runs[1], 1);
     assert_int_equal(small_run_samples(&runs[0], samples[0]), 35);
