@@ -3,6 +3,7 @@
 #include "coordinator/peers.h"
 #include "coordinator/roster.h"
 #include "coordinator/served_jobs.h"
+#include "coordinator/tail.h"
 #include "coordinator/waiting.h"
 #include "proto/endpoint.h"
 #include "reinforce/base/clock.h"
@@ -22,15 +23,10 @@ enum {
     FED_WAIT_MS = 200,
     IDLE_WAIT_MS = 2000, /* for workers without a job: there may be thousands */
     REFRESH_MS = 1000,
-    SHARE_MS = 20,        /* between two workers that are asked to share */
-    SHARE_AGAIN_MS = 500, /* when nobody had anything */
-    PATIENCE_MS = 2000,   /* with a catalog that is away: heartbeats wait */
-    STRAGGLES = 4,        /* times as long without a commit as it takes the others */
-    FORGET_MS = 3600000,  /* a worker that was silent for so long says hello again */
+    PATIENCE_MS = 2000,  /* with a catalog that is away: heartbeats wait */
+    FORGET_MS = 3600000, /* a worker that was silent for so long says hello again */
     LEASE_ARENA_BYTES = 1 << 20
 };
-
-static const double pace_weight = 0.1; /* of one more commit */
 
 struct dispatcher {
     struct dispatcher_options options;
@@ -47,9 +43,9 @@ struct dispatcher {
     struct served_jobs jobs;
     struct peers peers;
     struct waiting requests, beats;
+    struct tail tail;
     uint64_t n_ignored;    /* messages that made no sense */
     int64_t refresh_at_ms; /* monotonic */
-    int64_t share_at_ms;   /* the same */
     bool is_away;          /* the catalog was, when it was asked last */
 };
 
@@ -117,28 +113,18 @@ static enum status welcome(struct dispatcher *d, const struct sender *sender,
     return st == ST_OK ? send(d, sender->id, sender->id_len, &answer, err) : st;
 }
 
-/* Somebody is idle and no shard is ready: who has most left to begin gives a part of it away, which
- * is ready then. Workers say how much they have; until they say it again it is thought to be half.
- */
+/* Somebody is idle and no shard is ready. *asked: somebody is giving a part of a shard away. */
 static enum status share(struct dispatcher *d, const struct served_job *job, bool *asked,
                          struct error *err)
 {
     struct wire_message ask = {.kind = WIRE_HEARTBEAT_REPLY};
-    int64_t now_ms = clock_monotonic_ms();
     const struct peer *holder;
-    struct peer_lease *lease;
+    const struct peer_lease *lease =
+        tail_find_long(&d->tail, &d->peers, job, d->options.wall_ms(), &holder, asked);
 
-    *asked = true;
-    if (now_ms < d->share_at_ms || job->job == NULL || !job->is_running || job->is_spent ||
-        job->max_leases > 0)
-        return ST_OK;
-    lease = peers_longest_lease(&d->peers, job->id,
-                                d->options.wall_ms() - job->job->workers.lease_ms, &holder);
-    d->share_at_ms = now_ms + (lease != NULL ? SHARE_MS : SHARE_AGAIN_MS);
-    *asked = lease != NULL;
     if (lease == NULL)
         return ST_OK;
-    lease->left = lease->left == UINT64_MAX ? 0 : lease->left / 2;
+    *asked = true;
     ask.u.heartbeat_reply.shard = lease->shard;
     ask.u.heartbeat_reply.epoch = lease->epoch;
     ask.u.heartbeat_reply.split = true;
@@ -261,40 +247,24 @@ static enum status grant(struct dispatcher *d, struct peer *peer,
     return ST_OK;
 }
 
-static void note_grant(struct dispatcher *d, struct peer *peer, const struct catalog_lease *lease)
-{
-    const struct peer_lease told = {.job = lease->job,
-                                    .shard = lease->shard,
-                                    .epoch = lease->epoch,
-                                    .told_ms = d->options.wall_ms()};
-
-    (void)peer_lease_note(peer, &told);
-}
-
-/* A lease that is alive and has not committed anything for long gets a rival: whichever of the two
- * commits first has the shard. ST_NOT_FOUND: there is none. */
+/* A straggler gets a rival: whichever of the two commits first has the shard. ST_NOT_FOUND: there
+ * is none. */
 static enum status rival(struct dispatcher *d, const struct waiting_one *request,
                          const struct served_job *job, const struct catalog_terms *terms,
                          struct catalog_lease *lease, struct error *err)
 {
-    int64_t now_ms = d->options.wall_ms(), stalled_ms;
-    struct peer_lease *slowest =
-        peers_slowest_lease(&d->peers, job->id, now_ms - terms->lease_ms, request->peer);
+    int64_t now_ms = d->options.wall_ms();
+    const struct peer_lease *slow = tail_find_slow(&d->peers, job, now_ms, request->peer);
     enum status st;
 
-    if (slowest == NULL || job->pace_ms == 0)
+    if (slow == NULL)
         return ST_NOT_FOUND;
-    stalled_ms = now_ms - slowest->moved_ms;
-    if (stalled_ms < terms->lease_ms || (double)stalled_ms < STRAGGLES * job->pace_ms)
-        return ST_NOT_FOUND;
-    slowest->moved_ms = now_ms; /* whatever comes of it, it is the next one's turn */
-    st = catalog_lease_rival(d->catalog, job->id, slowest->shard, slowest->epoch,
-                             request->peer->name, now_ms, terms, &d->arena, lease, err);
+    st = catalog_lease_rival(d->catalog, job->id, slow->shard, slow->epoch, request->peer->name,
+                             now_ms, terms, &d->arena, lease, err);
     if (st == ST_OK)
         log_at(LOG_WARN, "straggler",
-               "job=%" PRId64 " shard=%" PRId64 " epoch=%" PRId64 " rival=%" PRId64
-               " stalled_ms=%" PRId64 " pace_ms=%.0f",
-               job->id, slowest->shard, slowest->epoch, lease->epoch, stalled_ms, job->pace_ms);
+               "job=%" PRId64 " shard=%" PRId64 " epoch=%" PRId64 " rival=%" PRId64 " pace_ms=%.0f",
+               job->id, slow->shard, slow->epoch, lease->epoch, job->pace_ms);
     return st;
 }
 
@@ -309,15 +279,13 @@ static bool help(struct dispatcher *d, const struct waiting_one *request,
     bool asked;
     enum status st;
 
-    if (job->max_leases > 0) /* perhaps that is why there is nothing */
-        return false;
     *sent = share(d, job, &asked, err);
     if (*sent != ST_OK || asked)
         return false;
     st = rival(d, request, job, terms, &lease, &why);
     if (st == ST_OK) {
         fill_grant(&lease, request->number, answer);
-        note_grant(d, request->peer, &lease);
+        tail_note_grant(request->peer, &lease, d->options.wall_ms());
     } else if (st != ST_NOT_FOUND) {
         log_at(LOG_WARN, "straggler_not_helped", "cause=\"%s\"", why.message);
     }
@@ -359,7 +327,7 @@ static enum status answer_requests(struct dispatcher *d, const struct waiting_on
             tell_suspects(&takes[i].lease);
             fill_grant(&takes[i].lease, list[i].number, &answer);
             list[i].peer->grant = answer;
-            note_grant(d, list[i].peer, &takes[i].lease);
+            tail_note_grant(list[i].peer, &takes[i].lease, d->options.wall_ms());
         } else if (wait_ms >= 0 && help(d, &list[i], job, &terms, &answer, &sent, err)) {
             list[i].peer->grant = answer;
         } else {
@@ -400,22 +368,6 @@ static enum status answer_beat(struct dispatcher *d, const struct waiting_one *b
     return reply(d, beat->peer, &answer, err);
 }
 
-static void note_beat(struct dispatcher *d, struct peer *peer, struct served_job *job,
-                      const struct wire_message *beat)
-{
-    const struct peer_lease told = {.job = beat->u.heartbeat.job,
-                                    .shard = beat->u.heartbeat.shard,
-                                    .epoch = beat->u.heartbeat.epoch,
-                                    .left = beat->u.heartbeat.samples_left,
-                                    .n_samples = beat->u.heartbeat.samples_done +
-                                                 beat->u.heartbeat.samples_quarantined,
-                                    .told_ms = d->options.wall_ms()};
-    double took_ms = (double)peer_lease_note(peer, &told);
-
-    if (took_ms > 0)
-        job->pace_ms += (took_ms - job->pace_ms) * (job->pace_ms > 0 ? pace_weight : 1);
-}
-
 /* Nobody wants a lease of a job that is done or cancelled; the others wait for each other. */
 static enum status renew(struct dispatcher *d, struct peer *peer, const struct wire_message *beat,
                          struct error *err)
@@ -430,7 +382,7 @@ static enum status renew(struct dispatcher *d, struct peer *peer, const struct w
 
     if (job == NULL || job->job == NULL)
         return answer_beat(d, &one, job, true, err);
-    note_beat(d, peer, job, beat);
+    tail_note_beat(peer, job, beat, d->options.wall_ms());
     waiting_add(&d->beats, &one);
     return ST_OK;
 }
