@@ -102,8 +102,10 @@ static enum status plan(struct bench *b, struct error *err)
 
     arena_init(&arena, 1 << 20);
     for (size_t i = 0; i < n && st == ST_OK; i++)
-        shards[i] = (struct catalog_shard_plan){
-            .shard = (int64_t)i, .input_key = "train/00000.tar", .input_format = "webdataset"};
+        shards[i] = (struct catalog_shard_plan){.shard = (int64_t)i,
+                                                .source = CATALOG_INPUT_JOB,
+                                                .input_key = "train/00000.tar",
+                                                .input_format = "webdataset"};
     if (st == ST_OK)
         st = catalog_migrate(b->catalog_url, &before, err);
     if (st == ST_OK)
