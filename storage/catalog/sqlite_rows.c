@@ -43,7 +43,8 @@ const char *const sqlite_statements[N_STATEMENTS] = {
         "in (1, 2) and (s.state = 1 or s.lease_expires_ms <= ?1) limit ?2)), state <> 1 and not "
         "exists (select 1 from shards s where s.job = j.job and s.state in (1, 2)), max_leases, "
         "iif(max_leases > 0, (select count(*) from shards s where s.job = j.job and s.state = 2 "
-        "and s.lease_expires_ms > ?1), 0), exists (select 1 from outbox o where o.job = j.job), is_planned "
+        "and s.lease_expires_ms > ?1), 0), exists (select 1 from outbox o where o.job = j.job), "
+        "is_planned "
         "from jobs j order by priority desc, job",
     [SHARD_INSERT] =
         "insert into shards (job, shard, state, input_source, input_key, input_format, "
@@ -57,14 +58,13 @@ const char *const sqlite_statements[N_STATEMENTS] = {
         "(state = 1 or (state = 2 and lease_expires_ms <= ?3))",
     [SHARD_NEXT] = "select shard from shards where job = ?1 and "
                    "(state = 1 or (state = 2 and lease_expires_ms <= ?2)) order by shard limit 1",
-    [SHARD_TAKE] =
-        "update shards set state = 2, epoch = max(epoch, rival_epoch) + 1, owner = ?3, "
-        "rival_owner = null, lease_expires_ms = ?4, "
-        "attempts = attempts + " SUSPECT_ATTEMPT
-        ", suspect_end = " SUSPECT_END("?5") ", probe_samples = " SUSPECT_PROBE(
-            "?6") ", probe_deaths = " SUSPECT_DEATHS
-                  ", probing = false, leased_ms = coalesce(leased_ms, " NOW_MS
-                  ") where job = ?1 and shard = ?2",
+    [SHARD_TAKE] = "update shards set state = 2, epoch = max(epoch, rival_epoch) + 1, owner = ?3, "
+                   "rival_owner = null, lease_expires_ms = ?4, "
+                   "attempts = attempts + " SUSPECT_ATTEMPT
+                   ", suspect_end = " SUSPECT_END("?5") ", probe_samples = " SUSPECT_PROBE(
+                       "?6") ", probe_deaths = " SUSPECT_DEATHS
+                             ", probing = false, leased_ms = coalesce(leased_ms, " NOW_MS
+                             ") where job = ?1 and shard = ?2",
     [SHARD_LEASE] =
         "select shard, max(epoch, rival_epoch), attempts, coalesce(again_source, input_source), "
         "coalesce(again_key, input_key), coalesce(again_format, input_format), "
