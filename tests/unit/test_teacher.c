@@ -172,6 +172,7 @@ static void in_int8_embeddings_are_near_and_the_contract_is_kept(void **state)
     static const char *const families[] = {MODELS "clip_gelu",   MODELS "clip_quickgelu",
                                            MODELS "clip_hf",     MODELS "siglip_hf_16",
                                            MODELS "siglip_timm", MODELS "siglip2_naflex"};
+    enum { N_VIEWS = 2 };
     float emb[2][MAX_DIM];
 
     (void)state;
@@ -186,19 +187,20 @@ static void in_int8_embeddings_are_near_and_the_contract_is_kept(void **state)
         assert_string_equal(info->weights_type, "I8");
         assert_string_equal(teacher_info(both[0])->weights_type, "F32");
         assert_string_equal(info->weights_digest, teacher_info(both[0])->weights_digest);
-        for (size_t k = 0; k < N_IMAGES + ARRAY_LEN(texts); k++) {
+        for (size_t k = 0; k < N_VIEWS + ARRAY_LEN(texts); k++) {
             struct image view = {(int)S, (int)S, 3, pixels};
 
-            if (k < N_IMAGES)
+            if (k < N_VIEWS)
                 make_view(k, S, pixels);
-            embed_both(both, k < N_IMAGES ? &view : NULL, texts[k % ARRAY_LEN(texts)], emb);
+            embed_both(both, k < N_VIEWS ? &view : NULL, texts[k % ARRAY_LEN(texts)], emb);
             if (!(cosine(emb[0], emb[1], info->dim) >= 0.999))
                 fail_msg("%s, %zu: cosine %g", families[m], k, cosine(emb[0], emb[1], info->dim));
         }
         free(pixels);
         teacher_close(&both[0]);
         teacher_close(&both[1]);
-        teacher_contract(&options[1]);
+        if (m == 0) /* the others share its code */
+            teacher_contract(&options[1]);
     }
 }
 
