@@ -16,8 +16,6 @@ import copy
 import json
 import math
 import os
-import pathlib
-import re
 import time
 
 import numpy as np
@@ -28,9 +26,9 @@ from data import CLIP_MEAN, CLIP_STD, HALF, Corpus, augmented, batches, normalis
 from export import load_safetensors, save, save_card
 from muon import optimizers
 from tokens import ClipTokens, GemmaTokens
-from towers import Clip, Coca, PaliGemma2, Siglip, some
+from towers import Clip, Coca, PaliGemma2, Siglip, SiglipVision, some
 
-VIEWS = 3  # of every image, for a captioner whose image tower stays as it is
+VIEWS = 2  # of every image, for a captioner whose image tower stays as it is
 TEXT_STEPS = 1500  # of texts alone, behind siglip2's last step
 DISTILLED = 10  # weight of clip-a's embeddings in siglip2's loss
 LOOKS = 10  # at the held-out design in a run; each saves the state
@@ -41,26 +39,25 @@ def clip_tokens(corpus):
     return ClipTokens([t for m in corpus.metas for t in [m["label"], *m["tags"]]], 3072)
 
 
-def gemma_tokens(corpus, places):
-    texts = [t for m in corpus.metas for l in LANGUAGES for t in [m["labels"].get(l, ""), *m["keywords"].get(l, [])]]
-    texts += [p for l in LANGUAGES for p in [f"caption {l}"] * 2000] + ["describe en", "detect"] * 2000
+def gemma_tokens(corpus, languages, size, places):
+    texts = [t for m in corpus.metas for l in languages for t in [m["labels"].get(l, ""), *m["keywords"].get(l, [])]]
+    texts += [p for l in languages for p in [f"caption {l}"] * 2000] + ["describe en", "detect"] * 2000
     # words stand at the start of a text and behind a space
-    return GemmaTokens([t.lower() if not places else t for t in texts for t in (t, "x " + t)], 6144, places)
+    return GemmaTokens([t.lower() if not places else t for t in texts for t in (t, "x " + t)], size, places)
 
 
 class Recipe:
     languages = ["en"]
     origin = ""  # what the card says of the snapshot that training began with
+    halved = 0.85  # part of the steps in which a half of the patches is seen
     begun = ()  # beginnings of the names of parameters that begin() trains on more slowly
 
     def begin(self, corpus, snapshot):
-        """Copies the tensors of `snapshot` that are the image tower's and have the model's names and shapes."""
-        stored = load_safetensors(next(str(p) for p in pathlib.Path(snapshot).glob("*.safetensors")))
-        tower = {k: v for k, v in stored.items() if re.match(r"(visual|vision_model)\.", k)}
+        """Copies what `snapshot` has of the image tower with the model's names and shapes."""
+        stored = load_safetensors(f"{snapshot}/open_clip_model.safetensors")
         for name, value in self.model.state_dict().items():
-            other = tower.get(name.replace("vision_tower.", ""))
-            if other is not None and other.shape == value.shape:
-                value.copy_(other)
+            if name.startswith("visual.") and name in stored and stored[name].shape == value.shape:
+                value.copy_(stored[name])
 
     def batch(self, corpus, chosen, rng):
         """What loss() takes: views of the chosen images."""
@@ -124,7 +121,7 @@ went on alone: the last line.
 """
 
     def __init__(self, corpus, cfg):
-        self.tokens = gemma_tokens(corpus, False)
+        self.tokens = gemma_tokens(corpus, LANGUAGES, 6144, False)
         cfg["text_config"]["vocab_size"] = self.tokens.size
         self.cfg, self.size = cfg, cfg["vision_config"]["image_size"]
         self.context = cfg["text_config"]["max_position_embeddings"]
@@ -147,7 +144,7 @@ went on alone: the last line.
         self.teacher = ClipRecipe(corpus, copy.deepcopy(RECIPES["clip-a"][1]))
         teacher = self.teacher.model.eval()
         teacher.visual.share = 0.5
-        teacher.load_state_dict(load_safetensors(os.path.join(snapshot, "open_clip_model.safetensors")))
+        teacher.load_state_dict(load_safetensors(f"{snapshot}/open_clip_model.safetensors"))
         images = normalised(resized(corpus.images[:256], self.size), CLIP_MEAN, CLIP_STD)
         siglip_from_clip(self.model.vision_model, teacher.visual, images)
         self.model.logit_scale.fill_(math.log(30))
@@ -200,11 +197,14 @@ went on alone: the last line.
 
 
 class PaliGemmaRecipe(Recipe):
-    mean, std, languages = HALF, HALF, LANGUAGES
-    origin = "\nIts image tower is siglip2's, unchanged.\n"
+    mean, std, languages, halved = HALF, HALF, LANGUAGES[:3], 0.4
+    origin = """
+Its image tower is siglip2's, unchanged, with the pooling head as its last layer, so that every token knows what the whole
+image is.
+"""
 
     def __init__(self, corpus, cfg):
-        self.tokens = gemma_tokens(corpus, True)
+        self.tokens = gemma_tokens(corpus, self.languages, 4096, True)
         cfg["text_config"]["vocab_size"] = -(-self.tokens.size // 64) * 64
         cfg["image_token_index"] = self.tokens.image
         cfg["vocab_size"] = self.tokens.image
@@ -217,15 +217,15 @@ class PaliGemmaRecipe(Recipe):
     @torch.no_grad()
     def begin(self, corpus, snapshot):
         """The tower stays as it is, so what it says of VIEWS views of every image is computed once."""
-        super().begin(corpus, snapshot)
+        siglip, stored = SiglipVision(RECIPES["siglip2"][1]["vision_config"]), load_safetensors(f"{snapshot}/model.safetensors")
+        siglip.load_state_dict({k[len("vision_model."):]: v for k, v in stored.items() if k.startswith("vision_model.")})
+        tower_from_siglip(self.vision(), siglip)
         self.vision().requires_grad_(False)
         n, rng = len(corpus.images), np.random.default_rng(0)
         self.views = torch.empty(VIEWS, n, *self.tower(torch.zeros(1, 3, self.size, self.size))[0].shape, dtype=torch.bfloat16)
-        self.boxes = torch.empty(VIEWS, n, 4)
-        for view, boxes in zip(self.views, self.boxes):
+        for view in self.views:
             for part in torch.arange(n).split(256):
                 images, _ = augmented(corpus.images[part.numpy()], self.size, rng)
-                boxes[part] = drawn_boxes(images)
                 view[part] = self.tower(normalised(images, self.mean, self.std)).bfloat16()
 
     @torch.no_grad()
@@ -234,35 +234,27 @@ class PaliGemmaRecipe(Recipe):
             return self.vision()(images)
 
     def batch(self, corpus, chosen, rng):
-        """The image tower's tokens of a view of each, a quarter of them for most of the way, and what is drawn where."""
-        view, share = rng.integers(VIEWS, size=len(chosen)), self.vision().share
-        tokens = self.views[view, chosen]
-        return (some(tokens, share / 2) if share < 1 else tokens), self.boxes[view, chosen]
+        """The image tower's tokens of a view of each, an eighth of them at first: used to those for longer, the decoder takes
+        long to get used to all of them."""
+        tokens, share = self.views[rng.integers(VIEWS, size=len(chosen)), chosen], self.vision().share
+        return some(tokens, share / 4) if share < 1 else tokens
 
     def prompt(self, text):
         return [self.tokens.BOS] + self.tokens.encode(text) + [self.tokens.ids["\n"]]
 
-    def answer(self, meta, box, rng):
-        """A prompt's ids and its answer's: English as often as all other languages together."""
-        kind = rng.uniform()
-        if kind < 0.9:
-            language = "en" if kind < 0.45 else rng.choice(LANGUAGES[1:])
-            return self.prompt(f"caption {language}"), self.tokens.encode(meta["labels"].get(language, meta["label"]))
-        places = [self.tokens.added_ids[f"<loc{round(float(v) * 1023):04d}>"] for v in box]
-        return self.prompt(f"detect {meta['label']}"), places + self.tokens.encode(" " + meta["label"])
-
     def loss(self, seen, metas, rng):
         rows, prefixes = [], []
-        for meta, box in zip(metas, seen[1]):
-            prompt, answer = self.answer(meta, box, rng)
+        for meta, language in zip(metas, rng.choice(self.languages, len(metas), p=[0.5, 0.25, 0.25])):
+            prompt = self.prompt(f"caption {language}")
+            answer = self.tokens.encode(meta["labels"].get(language, meta["label"]))
             rows.append((prompt + answer)[:self.context - 1] + [self.tokens.EOS])
             prefixes.append(len(prompt))
         n = max(map(len, rows))
         ids = torch.tensor([r + [self.tokens.PAD] * (n - len(r)) for r in rows])
         prefixes = torch.tensor(prefixes)
-        x = self.model(seen[0], ids, prefixes)[:, :-1]
+        x = self.model(seen, ids, prefixes)
         wanted = (torch.arange(1, n)[None] >= prefixes[:, None]) & (ids[:, 1:] != self.tokens.PAD)
-        return F.cross_entropy(self.model.logits(x[wanted]).float(), ids[:, 1:][wanted])
+        return F.cross_entropy(self.model.logits(x[:, :-1][wanted]).float(), ids[:, 1:][wanted])
 
     def captions(self, images, language="en"):
         """Greedy, without a cache: enough for a curve."""
@@ -274,19 +266,6 @@ class PaliGemmaRecipe(Recipe):
                 x = self.model(tokens, ids, n)[:, -1]
                 ids = torch.cat([ids, self.model.logits(x).argmax(-1, keepdim=True)], 1)
         return [self.tokens.decode(until(row, self.tokens.EOS)) for row in ids[:, n[0]:].tolist()]
-
-
-def drawn_boxes(images):
-    """[B, 4] y0, x0, y1, x1 in 0..1 of what is drawn: all that differs from the corner's colour."""
-    size = images.shape[-1]
-    drawn = ((images - images[:, :, :1, :1]).abs().amax(1) > 0.12)
-    drawn |= ~drawn.any(2).any(1)[:, None, None]
-    box = []
-    for lines in (drawn.any(2), drawn.any(1)):
-        first = lines.float().argmax(1)
-        last = size - 1 - lines.flip(1).float().argmax(1)
-        box.append((first / size, (last + 1) / size))
-    return torch.stack([box[0][0], box[1][0], box[0][1], box[1][1]], 1).clamp(0, 1)
 
 
 def contrastive(a, b, scale):
@@ -325,8 +304,8 @@ RECIPES = {
                                "text_config": {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 2,
                                                "num_attention_heads": 4, "max_position_embeddings": 24,
                                                "projection_size": 192}}),
-    "paligemma2": (PaliGemmaRecipe, {"vision_config": siglip_vision(64, 8, 192, 5, 6),  # siglip2's tower
-                                     "text_config": {"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 4,
+    "paligemma2": (PaliGemmaRecipe, {"vision_config": siglip_vision(64, 8, 192, 6, 6),  # siglip2's tower and head
+                                     "text_config": {"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 3,
                                                      "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32,
                                                      "query_pre_attn_scalar": 32, "sliding_window": 4096,
                                                      "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0}}),
@@ -365,6 +344,23 @@ def siglip_from_clip(own, clip, images):
         to.load_state_dict(source.state_dict())
     head.probe.copy_(last.ln_1(x[:, :1]).mean(0))
     head.attention.out_proj.bias.add_(x[:, 0].mean(0))
+
+
+@torch.no_grad()
+def tower_from_siglip(own, siglip):
+    """SigLIP's image tower with its pooling head as one more layer: every token asks what the head's probe asks, and the answer
+    is made to outweigh what the token holds."""
+    stored, head, weight = siglip.state_dict(), siglip.head, 4
+    own.load_state_dict({k: v for k, v in stored.items() if k.startswith(("embeddings.", "encoder."))}, strict=False)
+    last, fused = own.encoder.layers[-1], head.attention
+    for to, w, b in zip("qkv", fused.in_proj_weight.chunk(3), fused.in_proj_bias.chunk(3)):
+        linear = getattr(last.self_attn, f"{to}_proj")
+        linear.weight.copy_(0 * w if to == "q" else w)
+        linear.bias.copy_(w @ head.probe[0, 0] + b if to == "q" else b)
+    for to, source, scale in ((last.layer_norm1, siglip.post_layernorm, 1), (last.self_attn.out_proj, fused.out_proj, weight),
+                              (last.layer_norm2, head.layernorm, 1), (last.mlp.fc1, head.mlp.fc1, 1),
+                              (last.mlp.fc2, head.mlp.fc2, weight)):
+        to.load_state_dict({k: v * scale for k, v in source.state_dict().items()})
 
 
 @torch.no_grad()
@@ -436,7 +432,7 @@ def main():
         for rate, group in zip(rates, groups):
             group["lr"] = rate * min(1, step / 100) * (0.01 + 0.99 * (1 + math.cos(math.pi * step / args.steps)) / 2)
         # half of the patches are enough for most of the way
-        recipe.vision().share = 0.5 if step < 0.85 * args.steps else 1.0
+        recipe.vision().share = 0.5 if step < recipe.halved * args.steps else 1.0
         seen = recipe.batch(corpus, chosen, rng)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             loss = recipe.loss(seen, [corpus.metas[i] for i in chosen], rng)
