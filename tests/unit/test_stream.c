@@ -94,6 +94,31 @@ static void errors_of_brokers_are_survived_without_loss_or_repetition(void **sta
     stream_producer_close(&p);
 }
 
+/* Every answer late, as of brokers that throttle us. */
+static void slow_brokers_lose_and_repeat_nothing(void **state)
+{
+    struct cluster *c = *state;
+    struct stream_producer *p;
+    struct stream_consumer *consumer;
+
+    create_topic(c, "slow", 1);
+    p = stream_open_producer(c->url);
+    consumer = stream_open_consumer(c->url, "slow", "slow");
+    stream_join(consumer, 1, 0);
+    for (int id = 1; id <= 3; id++)
+        (void)rd_kafka_mock_broker_set_rtt(c->mock, id, 250);
+    stream_produce(p, "slow", 0, 0, 40);
+    for (int i = 0; i < 40; i++)
+        stream_expect(consumer, i, i);
+    for (int id = 1; id <= 3; id++)
+        (void)rd_kafka_mock_broker_set_rtt(c->mock, id, 0);
+    stream_produce(p, "slow", 0, 40, 45);
+    for (int i = 40; i < 45; i++)
+        stream_expect(consumer, i, i);
+    stream_consumer_close(&consumer);
+    stream_producer_close(&p);
+}
+
 static void brokers_that_come_back_are_found_without_a_restart(void **state)
 {
     struct cluster *c = *state;
@@ -307,6 +332,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_contract_is_kept_on_mock_brokers, setup, teardown),
         cmocka_unit_test_setup_teardown(errors_of_brokers_are_survived_without_loss_or_repetition,
                                         setup, teardown),
+        cmocka_unit_test_setup_teardown(slow_brokers_lose_and_repeat_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(brokers_that_come_back_are_found_without_a_restart, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_member_that_polls_stays_in_the_group, setup, teardown),
