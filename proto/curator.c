@@ -1,6 +1,7 @@
 #include "proto/curator.h"
 
 #include "proto/curator_parts.h"
+#include "proto/field.h"
 
 #include <string.h>
 
@@ -65,7 +66,7 @@ static enum status take_request(const Reinforce__Curator__SelectRequest *message
         st = curator_check_range("the number of strata", message->n_quotas, 0, CURATOR_MAX_STRATA,
                                  err);
     if (st == ST_OK)
-        st = curator_take_text("job", message->job, request->job, sizeof request->job, err);
+        st = field_take_text("job", message->job, request->job, sizeof request->job, err);
     if (st == ST_OK)
         st = curator_take_frame(frames, "ids", B, CURATOR_ID_BYTES, &request->ids, err);
     if (st == ST_OK)
@@ -252,12 +253,12 @@ static enum status take_reply(const Reinforce__Curator__SelectReply *message,
     if (st == ST_OK)
         st = curator_check_range("n_marginals", message->n_marginals, 0, CURATOR_MAX_EXAMPLES, err);
     if (st == ST_OK)
-        st = curator_take_text("job", message->job, reply->job, sizeof reply->job, err);
+        st = field_take_text("job", message->job, reply->job, sizeof reply->job, err);
     if (st == ST_OK)
-        st = curator_take_text("reason", message->reason, reply->reason, sizeof reply->reason, err);
+        st = field_take_text("reason", message->reason, reply->reason, sizeof reply->reason, err);
     if (st == ST_OK)
-        st = curator_take_text("reference_version", message->reference_version,
-                               reply->reference_version, sizeof reply->reference_version, err);
+        st = field_take_text("reference_version", message->reference_version,
+                             reply->reference_version, sizeof reply->reference_version, err);
     if (st == ST_OK)
         st = take_statistics(message->statistics, &reply->statistics, arena, err);
     if (st != ST_OK)

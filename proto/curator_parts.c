@@ -29,18 +29,6 @@ enum status curator_end_frames(const struct curator_frames *frames, struct error
     return ST_OK;
 }
 
-enum status curator_take_text(const char *field, const char *from, char *to, size_t capacity,
-                              struct error *err)
-{
-    size_t len = strlen(from);
-
-    if (len >= capacity)
-        return error_set(err, ST_CORRUPT, "%s has %zu bytes, at most %zu are allowed", field, len,
-                         capacity - 1);
-    memcpy(to, from, len + 1);
-    return ST_OK;
-}
-
 enum status curator_check_range(const char *field, uint64_t value, uint64_t min, uint64_t max,
                                 struct error *err)
 {

@@ -19,8 +19,6 @@ NODISCARD enum status curator_take_frame(struct curator_frames *frames, const ch
 /** ST_CORRUPT: a frame is left. */
 NODISCARD enum status curator_end_frames(const struct curator_frames *frames, struct error *err);
 
-NODISCARD enum status curator_take_text(const char *field, const char *from, char *to,
-                                        size_t capacity, struct error *err);
 NODISCARD enum status curator_check_range(const char *field, uint64_t value, uint64_t min,
                                           uint64_t max, struct error *err);
 

@@ -1,6 +1,7 @@
 #include "proto/curator_probe.h"
 
 #include "proto/curator_parts.h"
+#include "proto/field.h"
 
 /* protobuf-c takes char * for strings that it only reads, and its initialisers do the same */
 #pragma GCC diagnostic ignored "-Wcast-qual"
@@ -58,7 +59,7 @@ static enum status take_probe(const Reinforce__Curator__ProbeRequest *message,
     if (st == ST_OK)
         st = curator_check_range("n_top", message->n_top, 1, n, err);
     if (st == ST_OK)
-        st = curator_take_text("job", message->job, request->job, sizeof request->job, err);
+        st = field_take_text("job", message->job, request->job, sizeof request->job, err);
     if (st == ST_OK && (message->used == NULL || message->fresh == NULL))
         st = error_set(err, ST_CORRUPT, "a probe needs both learners, used and fresh");
     if (st == ST_OK)
@@ -196,11 +197,10 @@ enum status curator_status_reply_decode(struct bytes_view message,
     reply->select_ms = read->select_ms;
     st = check_protocol(read->protocol, err);
     if (st == ST_OK)
-        st =
-            curator_take_text("version", read->version, reply->version, sizeof reply->version, err);
+        st = field_take_text("version", read->version, reply->version, sizeof reply->version, err);
     if (st == ST_OK)
-        st = curator_take_text("reference_version", read->reference_version,
-                               reply->reference_version, sizeof reply->reference_version, err);
+        st = field_take_text("reference_version", read->reference_version, reply->reference_version,
+                             sizeof reply->reference_version, err);
     reinforce__curator__status_reply__free_unpacked(read, NULL);
     return st;
 }

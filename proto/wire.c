@@ -1,5 +1,6 @@
 #include "proto/wire.h"
 
+#include "proto/field.h"
 #include "proto/version.h"
 #include "proto/wire.pb-c.h"
 
@@ -163,18 +164,6 @@ enum status wire_encode(const struct wire_message *m, struct byte_buf *out, stru
     return pack(&envelope, out, err);
 }
 
-static enum status take_text(const char *field, const char *from, char *to, size_t capacity,
-                             struct error *err)
-{
-    size_t len = strlen(from);
-
-    if (len >= capacity)
-        return error_set(err, ST_CORRUPT, "%s has %zu bytes, at most %zu are allowed", field, len,
-                         capacity - 1);
-    memcpy(to, from, len + 1);
-    return ST_OK;
-}
-
 static enum status take_range(const char *field, int64_t value, int64_t min, int64_t max,
                               struct error *err)
 {
@@ -187,12 +176,12 @@ static enum status take_range(const char *field, int64_t value, int64_t min, int
 static enum status take_grant(const Reinforce__Wire__LeaseGrant *grant, struct wire_message *out,
                               struct error *err)
 {
-    enum status st = take_text("input_key", grant->input_key, out->u.lease_grant.input_key,
-                               sizeof out->u.lease_grant.input_key, err);
+    enum status st = field_take_text("input_key", grant->input_key, out->u.lease_grant.input_key,
+                                     sizeof out->u.lease_grant.input_key, err);
 
     if (st == ST_OK)
-        st = take_text("input_format", grant->input_format, out->u.lease_grant.input_format,
-                       sizeof out->u.lease_grant.input_format, err);
+        st = field_take_text("input_format", grant->input_format, out->u.lease_grant.input_format,
+                             sizeof out->u.lease_grant.input_format, err);
     if (st == ST_OK)
         st = take_range("input_source", grant->input_source, WIRE_SOURCE_INPUT, WIRE_SOURCE_LIST,
                         err);
@@ -248,15 +237,15 @@ static enum status take_job_request(const Reinforce__Wire__JobRequest *request,
 static enum status take_offer(const Reinforce__Wire__JobOffer *offer, struct wire_message *out,
                               struct error *err)
 {
-    enum status st =
-        take_text("name", offer->name, out->u.job_offer.name, sizeof out->u.job_offer.name, err);
+    enum status st = field_take_text("name", offer->name, out->u.job_offer.name,
+                                     sizeof out->u.job_offer.name, err);
 
     if (st == ST_OK)
-        st = take_text("config_digest", offer->config_digest, out->u.job_offer.config_digest,
-                       sizeof out->u.job_offer.config_digest, err);
+        st = field_take_text("config_digest", offer->config_digest, out->u.job_offer.config_digest,
+                             sizeof out->u.job_offer.config_digest, err);
     if (st == ST_OK)
-        st = take_text("catalog_url", offer->catalog_url, out->u.job_offer.catalog_url,
-                       sizeof out->u.job_offer.catalog_url, err);
+        st = field_take_text("catalog_url", offer->catalog_url, out->u.job_offer.catalog_url,
+                             sizeof out->u.job_offer.catalog_url, err);
     out->u.job_offer.number = offer->number;
     out->u.job_offer.job = offer->job;
     return st;
@@ -272,14 +261,15 @@ static enum status take(const Reinforce__Wire__Envelope *envelope, struct wire_m
         out->kind = WIRE_HELLO;
         out->u.hello.protocol = envelope->hello->protocol;
         out->u.hello.job = envelope->hello->job;
-        st = take_text("worker", envelope->hello->worker, out->u.hello.worker,
-                       sizeof out->u.hello.worker, err);
+        st = field_take_text("worker", envelope->hello->worker, out->u.hello.worker,
+                             sizeof out->u.hello.worker, err);
         if (st == ST_OK)
-            st = take_text("config_digest", envelope->hello->config_digest,
-                           out->u.hello.config_digest, sizeof out->u.hello.config_digest, err);
+            st =
+                field_take_text("config_digest", envelope->hello->config_digest,
+                                out->u.hello.config_digest, sizeof out->u.hello.config_digest, err);
         if (st == ST_OK)
-            st = take_text("version", envelope->hello->version, out->u.hello.version,
-                           sizeof out->u.hello.version, err);
+            st = field_take_text("version", envelope->hello->version, out->u.hello.version,
+                                 sizeof out->u.hello.version, err);
         return st;
     case REINFORCE__WIRE__ENVELOPE__BODY_WELCOME:
         out->kind = WIRE_WELCOME;
@@ -288,8 +278,8 @@ static enum status take(const Reinforce__Wire__Envelope *envelope, struct wire_m
         return ST_OK;
     case REINFORCE__WIRE__ENVELOPE__BODY_REFUSED:
         out->kind = WIRE_REFUSED;
-        return take_text("reason", envelope->refused->reason, out->u.refused.reason,
-                         sizeof out->u.refused.reason, err);
+        return field_take_text("reason", envelope->refused->reason, out->u.refused.reason,
+                               sizeof out->u.refused.reason, err);
     case REINFORCE__WIRE__ENVELOPE__BODY_LEASE_REQUEST:
         out->kind = WIRE_LEASE_REQUEST;
         out->u.lease_request.number = envelope->lease_request->number;
@@ -339,8 +329,8 @@ static enum status take(const Reinforce__Wire__Envelope *envelope, struct wire_m
         if (st != ST_OK)
             return st;
         out->u.lease_result.outcome = (enum wire_outcome)envelope->lease_result->outcome;
-        return take_text("why", envelope->lease_result->why, out->u.lease_result.why,
-                         sizeof out->u.lease_result.why, err);
+        return field_take_text("why", envelope->lease_result->why, out->u.lease_result.why,
+                               sizeof out->u.lease_result.why, err);
     case REINFORCE__WIRE__ENVELOPE__BODY_WHO_ARE_YOU:
         out->kind = WIRE_WHO_ARE_YOU;
         return ST_OK;

@@ -56,12 +56,9 @@ struct keyed {
 static int by_key(const void *a, const void *b)
 {
     const struct keyed *x = a, *y = b;
+    int by_id = example_id_compare(x->key, y->key);
 
-    if (x->key.high != y->key.high)
-        return x->key.high < y->key.high ? -1 : 1;
-    if (x->key.low != y->key.low)
-        return x->key.low < y->key.low ? -1 : 1;
-    return (x->i > y->i) - (x->i < y->i);
+    return by_id != 0 ? by_id : (x->i > y->i) - (x->i < y->i);
 }
 
 enum status duplicates_by_key(const struct example_id *keys, size_t n,

@@ -44,18 +44,11 @@ enum status subset_threshold(const float *scores, size_t n, double fraction, flo
     return ST_OK;
 }
 
-static int compare(struct example_id x, struct example_id y)
-{
-    if (x.high != y.high)
-        return x.high < y.high ? -1 : 1;
-    return (x.low > y.low) - (x.low < y.low);
-}
-
 static int by_id(const void *a, const void *b)
 {
     const struct example_id *x = a, *y = b;
 
-    return compare(*x, *y);
+    return example_id_compare(*x, *y);
 }
 
 enum status subset_encode(struct example_id *ids, size_t *n, struct byte_buf *out,
@@ -68,7 +61,7 @@ enum status subset_encode(struct example_id *ids, size_t *n, struct byte_buf *ou
 
     qsort(ids, *n, sizeof *ids, by_id);
     for (size_t i = 0; i < *n; i++)
-        if (i == 0 || compare(ids[n_unique - 1], ids[i]) != 0)
+        if (i == 0 || example_id_compare(ids[n_unique - 1], ids[i]) != 0)
             ids[n_unique++] = ids[i];
     *n = n_unique;
     len = (size_t)snprintf(header, sizeof header, "%s%zu%s", before_count, n_unique, behind_count);
@@ -135,7 +128,7 @@ enum status subset_decode(struct bytes_view file, struct example_id **ids, size_
     for (size_t i = 0; i < (size_t)rows && st == ST_OK; i++) {
         (*ids)[i] = (struct example_id){bytes_get_u64(at + i * ROW_BYTES),
                                         bytes_get_u64(at + i * ROW_BYTES + 8)};
-        if (i > 0 && compare((*ids)[i - 1], (*ids)[i]) >= 0)
+        if (i > 0 && example_id_compare((*ids)[i - 1], (*ids)[i]) >= 0)
             st = error_set(err, ST_CORRUPT, "id %zu is not above the one before it", i);
     }
     if (st == ST_OK)

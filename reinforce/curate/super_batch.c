@@ -164,6 +164,13 @@ enum status pair_rows_init(struct pair_rows *rows, const struct pair_model *mode
     return st;
 }
 
+int example_id_compare(struct example_id x, struct example_id y)
+{
+    if (x.high != y.high)
+        return x.high < y.high ? -1 : 1;
+    return (x.low > y.low) - (x.low < y.low);
+}
+
 struct keyed {
     struct example_id key;
     size_t i;
@@ -172,12 +179,9 @@ struct keyed {
 static int by_key(const void *a, const void *b)
 {
     const struct keyed *x = a, *y = b;
+    int by_id = example_id_compare(x->key, y->key);
 
-    if (x->key.high != y->key.high)
-        return x->key.high < y->key.high ? -1 : 1;
-    if (x->key.low != y->key.low)
-        return x->key.low < y->key.low ? -1 : 1;
-    return x->i < y->i ? -1 : 1;
+    return by_id != 0 ? by_id : x->i < y->i ? -1 : 1;
 }
 
 enum status example_drop_duplicates(const struct example_id *keys, size_t B, bool *usable,

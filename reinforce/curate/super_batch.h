@@ -11,6 +11,9 @@ struct example_id {
     uint64_t high, low;
 };
 
+/** Below, at or above 0, as numbers. */
+int example_id_compare(struct example_id x, struct example_id y);
+
 enum pair_side {
     PAIR_IMAGE = 0,
     PAIR_TEXT = 1,

@@ -14,7 +14,7 @@ struct part_call {
     const struct catalog_lease *lease;
     const struct catalog_part *part;
     int64_t *places; /* of the samples: their own, or those they had before */
-    struct catalog_postgres_standing at;
+    struct catalog_standing at;
     const char *object_key;
     const struct object_written *written;
 };
@@ -52,7 +52,7 @@ static const char merge_scores_sql[] =
     "sample_index, column_name, caption_index, teacher) do update set cosine = excluded.cosine";
 
 enum status catalog_postgres_lock_shard(struct postgres_db *db, const struct catalog_lease *lease,
-                                        struct catalog_postgres_standing *at, struct error *err)
+                                        struct catalog_standing *at, struct error *err)
 {
     PGresult *row;
     enum status st =

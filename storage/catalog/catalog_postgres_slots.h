@@ -4,6 +4,7 @@
 
 #include "storage/catalog/catalog.h"
 #include "storage/catalog/postgres_db.h"
+#include "storage/catalog/standing.h"
 
 /** Wall clock of the database in ms. */
 #define CATALOG_POSTGRES_NOW_MS "(extract(epoch from now()) * 1000)::bigint"
@@ -25,23 +26,10 @@ struct postgres_db *catalog_postgres_db(struct catalog *c);
 /** ST_CONFLICT: somebody else has the shard by now. */
 enum status catalog_postgres_fenced(const struct catalog_lease *lease, struct error *err);
 
-/* A leased shard: how far it is, and how its samples get into the tables. */
-struct catalog_postgres_standing {
-    int64_t n_parts;
-    bool is_again;    /* rows are there already, and keep their places */
-    bool is_redo;     /* of these: captions are what they are now, not what they were */
-    bool is_retry;    /* rows take the places of others */
-    bool is_split;    /* it is a piece, or its rest is one */
-    bool is_rivalled; /* two have it, until one of them commits */
-    int64_t home; /* the shard whose samples they are: its own, or that of which it is a piece */
-    uint64_t next_index, end_index; /* end 0: that of the input */
-};
-
 /** Locks a shard under its lease's epoch, within a transaction. ST_CONFLICT: fenced off. */
 NODISCARD enum status catalog_postgres_lock_shard(struct postgres_db *db,
                                                   const struct catalog_lease *lease,
-                                                  struct catalog_postgres_standing *at,
-                                                  struct error *err);
+                                                  struct catalog_standing *at, struct error *err);
 
 /** Of two leases of a shard that is locked, the one that commits has it from now on. */
 NODISCARD enum status catalog_postgres_settle(struct postgres_db *db,

@@ -5,7 +5,7 @@
 
 struct split_call {
     const struct catalog_lease *lease;
-    struct catalog_postgres_standing at;
+    struct catalog_standing at;
     uint64_t at_offset, at_index;
     bool is_last;
 };

@@ -1,6 +1,7 @@
 #include "storage/catalog/catalog_sqlite_part.h"
 
 #include "storage/catalog/sqlite_rows.h"
+#include "storage/catalog/standing.h"
 
 #include <inttypes.h>
 
@@ -11,21 +12,9 @@ enum status catalog_sqlite_fenced(const struct catalog_lease *lease, struct erro
                      lease->shard, lease->epoch);
 }
 
-/* A leased shard: how far it is, and how its samples get into the tables. */
-struct standing {
-    int64_t n_parts;
-    bool is_again;    /* rows are there already, and keep their places */
-    bool is_redo;     /* of these: captions are what they are now, not what they were */
-    bool is_retry;    /* rows take the places of others */
-    bool is_split;    /* it is a piece, or its rest is one */
-    bool is_rivalled; /* two have it, until one of them commits */
-    int64_t home; /* the shard whose samples they are: its own, or that of which it is a piece */
-    uint64_t next_index, end_index; /* end 0: that of the input */
-};
-
 /* Under the lease's epoch, inside a transaction. ST_CONFLICT: fenced off. */
 static enum status check_epoch(struct sqlite_db *db, const struct catalog_lease *lease,
-                               struct standing *standing, struct error *err)
+                               struct catalog_standing *standing, struct error *err)
 {
     sqlite3_stmt *statement;
     enum status st = sqlite_db_prepare(db, SHARD_OF_EPOCH, &statement, err);
@@ -38,7 +27,7 @@ static enum status check_epoch(struct sqlite_db *db, const struct catalog_lease 
         return catalog_sqlite_fenced(lease, err);
     if (st != ST_OK)
         return st;
-    *standing = (struct standing){
+    *standing = (struct catalog_standing){
         .n_parts = sqlite3_column_int64(statement, 0),
         .is_again = sqlite3_column_type(statement, 1) != SQLITE_NULL,
         .is_redo = sqlite3_column_int(statement, 1) == CATALOG_INPUT_LIST,
@@ -79,8 +68,8 @@ static enum status find_previous(struct sqlite_db *db, const struct catalog_leas
 }
 
 static enum status insert_sample(struct sqlite_db *db, const struct catalog_lease *lease,
-                                 const struct catalog_sample *s, const struct standing *standing,
-                                 struct error *err)
+                                 const struct catalog_sample *s,
+                                 const struct catalog_standing *standing, struct error *err)
 {
     int64_t index = s->index;
     /* Rows are added to what is there. */
@@ -174,8 +163,8 @@ static enum status settle(struct sqlite_db *db, const struct catalog_lease *leas
 }
 
 static enum status insert_part(struct sqlite_db *db, const struct catalog_lease *lease,
-                               const struct catalog_part *part, const struct standing *standing,
-                               struct error *err)
+                               const struct catalog_part *part,
+                               const struct catalog_standing *standing, struct error *err)
 {
     struct catalog_lease home = *lease;
     int64_t n_done = 0;
@@ -210,7 +199,7 @@ enum status catalog_sqlite_part_commit(struct catalog *c, const struct catalog_l
                                        const struct catalog_part *part, struct error *err)
 {
     struct sqlite_db *db = sqlite_rows_db(c);
-    struct standing standing;
+    struct catalog_standing standing;
     enum status st = sqlite_db_begin(db, err);
 
     if (st != ST_OK)
@@ -244,7 +233,7 @@ enum status catalog_sqlite_shard_commit(struct catalog *c, const struct catalog_
                                         const struct object_written *written, struct error *err)
 {
     struct sqlite_db *db = sqlite_rows_db(c);
-    struct standing standing;
+    struct catalog_standing standing;
     enum status st = sqlite_db_begin(db, err);
 
     if (st != ST_OK)
@@ -288,7 +277,7 @@ static enum status ask(struct sqlite_db *db, enum statement which, int64_t job, 
 static enum status split(struct sqlite_db *db, const struct catalog_lease *lease,
                          uint64_t at_offset, uint64_t at_index, struct error *err)
 {
-    struct standing standing;
+    struct catalog_standing standing;
     int64_t n = 0;
     enum status st = check_epoch(db, lease, &standing, err);
 
@@ -320,7 +309,7 @@ enum status catalog_sqlite_piece_commit(struct catalog *c, const struct catalog_
                                         int64_t *shard, bool *is_last, struct error *err)
 {
     struct sqlite_db *db = sqlite_rows_db(c);
-    struct standing standing;
+    struct catalog_standing standing;
     int64_t n = 0;
     enum status st = sqlite_db_begin(db, err);
 
