@@ -70,6 +70,8 @@ static void the_contract_is_kept(void **state)
     (void)state;
     setup(&f, "contract", true);
     catalog_contract(&(struct catalog_target){.url = f.url, .pass_time = pass_time, .ctx = &f});
+    catalog_leases_contract(
+        &(struct catalog_target){.url = f.url, .pass_time = pass_time, .ctx = &f});
     catalog_accounts_contract(
         &(struct catalog_target){.url = f.url, .pass_time = pass_time, .ctx = &f});
     catalog_ingest_contract(&(struct catalog_target){.url = f.url});
@@ -84,6 +86,8 @@ static void the_contract_is_kept_behind_a_pooler_in_transaction_mode(void **stat
     (void)state;
     setup(&f, "pooled", true);
     catalog_contract(
+        &(struct catalog_target){.url = f.pooler_url, .pass_time = pass_time, .ctx = &f});
+    catalog_leases_contract(
         &(struct catalog_target){.url = f.pooler_url, .pass_time = pass_time, .ctx = &f});
     catalog_accounts_contract(
         &(struct catalog_target){.url = f.pooler_url, .pass_time = pass_time, .ctx = &f});

@@ -15,6 +15,9 @@ struct catalog_target {
 /** Runs in a test; fails it where the contract is not kept. */
 void catalog_contract(const struct catalog_target *target);
 
+/** The same for leases: how they go out and end, what deaths say, how a shard is shared. */
+void catalog_leases_contract(const struct catalog_target *target);
+
 /** The same for jobs that pause, quotas, workers, retries, shards made again, and accounts. */
 void catalog_accounts_contract(const struct catalog_target *target);
 

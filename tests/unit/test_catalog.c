@@ -38,6 +38,7 @@ static void the_contract_is_kept(void **state)
     (void)state;
     setup(&f);
     catalog_contract(&(struct catalog_target){.url = f.url});
+    catalog_leases_contract(&(struct catalog_target){.url = f.url});
     catalog_accounts_contract(&(struct catalog_target){.url = f.url});
     catalog_ingest_contract(&(struct catalog_target){.url = f.url});
     catalog_outbox_contract(&(struct catalog_target){.url = f.url});
