@@ -8,6 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* Plans that are kept may be from when a job's tables were empty: they may not be scans. */
+static const char begin_sql[] = "begin; set local enable_seqscan = off";
+
 enum { DETAIL_MAX = 1024, UIDS_MAX_BYTES = 256 << 20 };
 
 struct part_call {
@@ -417,7 +420,7 @@ enum status catalog_postgres_part_commit(struct catalog *c, const struct catalog
 
     if (call.places == NULL)
         return error_set(err, ST_NO_MEMORY, "could not allocate a part's places");
-    st = postgres_db_transact(catalog_postgres_db(c), "begin", commit_part, &call, err);
+    st = postgres_db_transact(catalog_postgres_db(c), begin_sql, commit_part, &call, err);
     free(call.places);
     return st;
 }
@@ -495,5 +498,5 @@ enum status catalog_postgres_shard_commit(struct catalog *c, const struct catalo
 {
     struct part_call call = {.lease = lease, .object_key = object_key, .written = written};
 
-    return postgres_db_transact(catalog_postgres_db(c), "begin", commit_shard, &call, err);
+    return postgres_db_transact(catalog_postgres_db(c), begin_sql, commit_shard, &call, err);
 }

@@ -50,10 +50,11 @@ static bool is_lost(const struct postgres_db *db)
     return PQstatus(db->conn) != CONNECTION_OK;
 }
 
-/* Said by the server, but not for ever: shutdown, failover, too many connections, deadlock. */
+/* Said by the server, but not for ever: shutdown, failover, too many connections, deadlock, a
+ * prepared statement that is gone. */
 static bool may_work_later(const struct postgres_db *db)
 {
-    static const char *const states[] = {"08", "57P", "40001", "40P01", "53300", "25006"};
+    static const char *const states[] = {"08", "57P", "40001", "40P01", "53300", "25006", "26000"};
 
     for (size_t i = 0; i < ARRAY_LEN(states); i++)
         if (strncmp(db->sqlstate, states[i], strlen(states[i])) == 0)
@@ -70,6 +71,8 @@ enum status postgres_db_error(struct postgres_db *db, const PGresult *result, st
     if (text == NULL || text[0] == '\0')
         text = PQerrorMessage(db->conn);
     (void)snprintf(db->sqlstate, sizeof db->sqlstate, "%s", state != NULL ? state : "");
+    if (strcmp(db->sqlstate, "26000") == 0)
+        db->is_direct = false; /* somebody between us and the server changes sessions after all */
     if (is_lost(db))
         return error_set(err, ST_UNAVAILABLE, "could not reach catalog \"%s\": %.*s", db->name,
                          (int)strcspn(text, "\n"), text);
@@ -78,6 +81,28 @@ enum status postgres_db_error(struct postgres_db *db, const PGresult *result, st
     else if (strcmp(db->sqlstate, "42501") == 0 || strncmp(db->sqlstate, "22", 2) == 0)
         code = ST_INVALID;
     return error_set(err, code, "catalog \"%s\": %.*s", db->name, (int)strcspn(text, "\n"), text);
+}
+
+static void forget_prepared(struct postgres_db *db)
+{
+    for (size_t i = 0; i < db->n_prepared; i++)
+        free(db->prepared[i]);
+    db->n_prepared = 0;
+    db->is_direct = false;
+}
+
+/* A pooler gives its clients process ids of its own: the server's says that there is none. */
+static enum status look_for_pooler(struct postgres_db *db, struct error *err)
+{
+    PGresult *row = PQexec(db->conn, "select pg_backend_pid()");
+    enum status st = ST_OK;
+
+    if (PQresultStatus(row) == PGRES_TUPLES_OK)
+        db->is_direct = postgres_db_int(row, 0, 0) == PQbackendPID(db->conn);
+    else
+        st = postgres_db_error(db, row, err);
+    PQclear(row);
+    return st;
 }
 
 /* One try. */
@@ -94,6 +119,7 @@ static enum status connect_once(struct postgres_db *db, struct error *err)
     values[n++] = db->url;
     keys[n] = values[n] = NULL;
     PQfinish(db->conn);
+    forget_prepared(db);
     db->conn = PQconnectdbParams(keys, values, 1);
     if (db->conn == NULL)
         return error_set(err, ST_NO_MEMORY, "could not allocate a connection");
@@ -102,7 +128,7 @@ static enum status connect_once(struct postgres_db *db, struct error *err)
         (void)snprintf(db->name, sizeof db->name, "postgres://%.80s:%.8s/%.80s", PQhost(db->conn),
                        PQport(db->conn), PQdb(db->conn) != NULL ? PQdb(db->conn) : "");
     db->sqlstate[0] = '\0';
-    return is_lost(db) ? postgres_db_error(db, NULL, err) : ST_OK;
+    return is_lost(db) ? postgres_db_error(db, NULL, err) : look_for_pooler(db, err);
 }
 
 enum status postgres_db_open(const char *rest, struct postgres_db *db, struct error *err)
@@ -129,6 +155,7 @@ enum status postgres_db_open(const char *rest, struct postgres_db *db, struct er
 void postgres_db_close(struct postgres_db *db)
 {
     PQfinish(db->conn);
+    forget_prepared(db);
     free(db->url);
     memset(db, 0, sizeof *db);
 }
@@ -195,16 +222,52 @@ static void read_values(struct values *v, const char *types, va_list ap)
     }
 }
 
+/* Names a statement that the session knows, or knows from now on; "": it is to be sent along. */
+static enum status prepare(struct postgres_db *db, const char *sql, char name[8], struct error *err)
+{
+    size_t i = 0;
+    char *copy;
+    enum status st;
+
+    name[0] = '\0';
+    if (!db->is_direct)
+        return ST_OK;
+    while (i < db->n_prepared && strcmp(db->prepared[i], sql) != 0)
+        i++;
+    if (i == POSTGRES_DB_PREPARED_MAX)
+        return ST_OK;
+    (void)snprintf(name, 8, "%zu", i);
+    if (i < db->n_prepared)
+        return ST_OK;
+    copy = strdup(sql);
+    if (copy == NULL)
+        return error_set(err, ST_NO_MEMORY, "could not allocate a statement");
+    st = check_result(db, PQprepare(db->conn, name, sql, 0, NULL), NULL, err);
+    if (st == ST_OK)
+        db->prepared[db->n_prepared++] = copy;
+    else
+        free(copy);
+    return st;
+}
+
 static enum status query(struct postgres_db *db, PGresult **out, struct error *err, const char *sql,
                          const char *types, va_list ap)
 {
     struct values v;
+    char name[8];
+    enum status st = prepare(db, sql, name, err);
+    PGresult *result;
 
     if (out != NULL)
         *out = NULL;
+    if (st != ST_OK)
+        return st;
     read_values(&v, types, ap);
-    return check_result(
-        db, PQexecParams(db->conn, sql, v.n, NULL, v.values, v.lengths, v.formats, 0), out, err);
+    if (name[0] != '\0')
+        result = PQexecPrepared(db->conn, name, v.n, v.values, v.lengths, v.formats, 0);
+    else
+        result = PQexecParams(db->conn, sql, v.n, NULL, v.values, v.lengths, v.formats, 0);
+    return check_result(db, result, out, err);
 }
 
 enum status postgres_db_query(struct postgres_db *db, PGresult **out, struct error *err,
@@ -227,7 +290,7 @@ enum status postgres_db_bind(struct postgres_db *db, struct error *err, const ch
     va_start(ap, types);
     read_values(&v, types, ap);
     va_end(ap);
-    if (PQsendQueryPrepared(db->conn, "", v.n, v.values, v.lengths, v.formats, 0) == 1)
+    if (PQsendQueryPrepared(db->conn, db->bound, v.n, v.values, v.lengths, v.formats, 0) == 1)
         return ST_OK;
     return postgres_db_error(db, NULL, err);
 }
@@ -244,7 +307,7 @@ static PGresult *next_result(struct postgres_db *db)
 static enum status take_batch(struct postgres_db *db, const struct postgres_batch *batch,
                               enum status st, struct error *err)
 {
-    size_t i = 0; /* results so far; the first is that of parsing */
+    size_t first = db->bound[0] == '\0', i = 0; /* results so far; the first may be of parsing */
 
     for (;;) {
         PGresult *result = next_result(db);
@@ -252,14 +315,14 @@ static enum status take_batch(struct postgres_db *db, const struct postgres_batc
 
         if (result == NULL || kind == PGRES_PIPELINE_SYNC) {
             PQclear(result);
-            if (st == ST_OK && i != batch->n + 1)
+            if (st == ST_OK && i != first + batch->n)
                 st = postgres_db_error(db, NULL, err);
             return st;
         }
         if (st == ST_OK && kind != PGRES_TUPLES_OK && kind != PGRES_COMMAND_OK)
             st = postgres_db_error(db, result, err);
-        if (st == ST_OK && i > 0 && batch->take != NULL)
-            st = batch->take(batch->ctx, i - 1, result, err);
+        if (st == ST_OK && i >= first && batch->take != NULL)
+            st = batch->take(batch->ctx, i - first, result, err);
         PQclear(result);
         i++;
     }
@@ -268,9 +331,12 @@ static enum status take_batch(struct postgres_db *db, const struct postgres_batc
 enum status postgres_db_batch(struct postgres_db *db, const struct postgres_batch *batch,
                               struct error *err)
 {
-    enum status st = ST_OK;
+    enum status st = prepare(db, batch->sql, db->bound, err);
 
-    if (PQenterPipelineMode(db->conn) != 1 || PQsendPrepare(db->conn, "", batch->sql, 0, NULL) != 1)
+    if (st != ST_OK)
+        return st;
+    if (PQenterPipelineMode(db->conn) != 1 ||
+        (db->bound[0] == '\0' && PQsendPrepare(db->conn, "", batch->sql, 0, NULL) != 1))
         return postgres_db_error(db, NULL, err);
     for (size_t i = 0; i < batch->n && st == ST_OK; i++)
         st = batch->bind(db, batch->ctx, i, err);

@@ -1,6 +1,6 @@
 /* A Postgres connection that comes back when it is lost: parameters, results, transactions, errors
- * as ours. It keeps no state in the session (no prepared statements, no settings), so that a pooler
- * in transaction mode may stand between. Private to storage/catalog. */
+ * as ours. Statements stay prepared where the session is the server's own; behind a pooler, which
+ * may give every transaction another session, none does. Private to storage/catalog. */
 #ifndef REINFORCE_STORAGE_POSTGRES_DB_H
 #define REINFORCE_STORAGE_POSTGRES_DB_H
 
@@ -9,8 +9,14 @@
 
 #include <libpq-fe.h>
 
+enum { POSTGRES_DB_PREPARED_MAX = 64 };
+
 struct postgres_db {
-    PGconn *conn; /* NULL or broken: made anew by the next transaction */
+    PGconn *conn;   /* NULL or broken: made anew by the next transaction */
+    bool is_direct; /* no pooler between: the session is ours */
+    char *prepared[POSTGRES_DB_PREPARED_MAX]; /* texts; number i is prepared as "i" */
+    size_t n_prepared;
+    char bound[8]; /* name of the statement that postgres_db_bind() gives values to */
     char *url;
     char name[200];      /* for messages: host, port and database, never a password */
     char sqlstate[6];    /* of the last failure; "" when the server did not say */
@@ -35,7 +41,7 @@ NODISCARD enum status postgres_db_query(struct postgres_db *db, PGresult **out, 
                                         const char *sql, const char *types, ...);
 
 /**
- * One statement for each of `n` rows of values: in one round trip, parsed once, and, without a
+ * One statement for each of `n` rows of values: in one round trip, and, without a
  * transaction around it, all or nothing. `bind` calls postgres_db_bind() with the values of row i;
  * `take` reads what it gave, which lives until it returns. At most a few hundred rows: the server
  * is not listened to while they are sent.

@@ -2,6 +2,7 @@
 #include "reinforce/base/clock.h"
 #include "storage/catalog/catalog_outbox.h"
 #include "storage/catalog/migrations.h"
+#include "storage/catalog/postgres_db.h"
 #include "tests/support/catalog_contract.h"
 #include "tests/support/test.h"
 
@@ -267,6 +268,45 @@ struct killer {
 };
 
 /* Ends connections of others in the middle of a transaction, wherever they are. */
+static enum status add(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
+{
+    PGresult *row;
+    enum status st =
+        postgres_db_query(db, &row, err, "select $1::bigint + 1", "i", *(int64_t *)ctx);
+
+    (void)repeated;
+    if (st == ST_OK)
+        *(int64_t *)ctx = postgres_db_int(row, 0, 0);
+    PQclear(row);
+    return st;
+}
+
+static void statements_stay_prepared_where_no_pooler_stands_between(void **state)
+{
+    struct fixture f;
+    struct postgres_db db;
+    struct error err = {0};
+    int64_t value = 0;
+
+    (void)state;
+    setup(&f, "prepared", false);
+    assert_ok(postgres_db_open(strchr(f.pooler_url, ':') + 1, &db, &err));
+    assert_ok(postgres_db_transact(&db, "begin", add, &value, &err));
+    assert_int_equal(db.n_prepared, 0);
+    postgres_db_close(&db);
+
+    assert_ok(postgres_db_open(strchr(f.url, ':') + 1, &db, &err));
+    for (int i = 0; i < 3; i++)
+        assert_ok(postgres_db_transact(&db, "begin", add, &value, &err));
+    assert_int_equal(db.n_prepared, 1);
+    /* As what changes sessions unseen would have it. */
+    assert_ok(postgres_db_execute(&db, "deallocate all", &err));
+    assert_ok(postgres_db_transact(&db, "begin", add, &value, &err));
+    assert_int_equal(value, 5);
+    postgres_db_close(&db);
+    teardown(&f);
+}
+
 static void *kill_backends(void *arg)
 {
     struct killer *killer = arg;
@@ -460,6 +500,7 @@ int main(void)
         cmocka_unit_test(a_job_has_one_publisher_and_then_another),
         cmocka_unit_test(texts_come_back_as_they_were_and_impossible_ones_are_refused_by_name),
         cmocka_unit_test(a_lost_connection_is_made_anew),
+        cmocka_unit_test(statements_stay_prepared_where_no_pooler_stands_between),
         cmocka_unit_test(backends_killed_in_mid_transaction_lose_nothing_and_double_nothing),
         cmocka_unit_test(two_may_migrate_at_once_and_again),
         cmocka_unit_test(jobs_of_an_earlier_release_go_on),
