@@ -2,8 +2,8 @@
 # Installs Debian or Ubuntu packages that are not there yet. Usage: install_packages.sh build|images|PACKAGE...
 set -euo pipefail
 
-build=(gcc cmake ninja-build pkg-config protobuf-c-compiler libprotobuf-c-dev libzmq3-dev
-       libsqlite3-dev libpq-dev libssl-dev libjansson-dev libyaml-dev libicu-dev libpcre2-dev libzstd-dev
+build=(gcc g++ cmake ninja-build pkg-config protobuf-c-compiler libprotobuf-c-dev libzmq3-dev
+       libsqlite3-dev libpq-dev libssl-dev libjansson-dev libyaml-dev libicu-dev libpcre2-dev libcld2-dev libzstd-dev
        zlib1g-dev libjpeg-dev libpng-dev libwebp-dev libgif-dev libcurl4-openssl-dev libexpat1-dev librdkafka-dev
        libopenblas0-openmp)
 images=(graphicsmagick)

@@ -31,7 +31,7 @@ $triton/bin/python -c 'import pytriton' 2>/dev/null || $triton/bin/pip install -
 export REINFORCE_TEST_DATA=$data
 
 step "format"
-git ls-files -z '*.c' '*.h' | xargs -0 clang-format-14 --dry-run -Werror
+git ls-files -z '*.c' '*.h' '*.cc' | xargs -0 clang-format-14 --dry-run -Werror
 
 step "build: dev, release"
 cmake --preset dev >/dev/null

@@ -2,6 +2,7 @@
 
 #include "coordinator/curation/dataset_score.h"
 #include "reinforce/curate/example_id.h"
+#include "reinforce/text/language.h"
 #include "reinforce/text/measure.h"
 
 #include <inttypes.h>
@@ -136,6 +137,8 @@ static enum status make_tools(const struct pool *pool, struct dataset_score_tool
 
         if (spec->kind == SCORE_SCRIPT)
             tools[k].script = text_script_find(spec->script);
+        if (spec->kind == SCORE_LANGUAGE)
+            tools[k].language = text_language_find(spec->language);
         if (spec->kind == SCORE_TOKENS)
             st = tokenizer_open(spec->tokenizer, TOKENIZER_RULES_OF_FILE, &tools[k].tokenizer, err);
     }

@@ -1,5 +1,6 @@
 #include "coordinator/curation/dataset_score.h"
 
+#include "reinforce/text/language.h"
 #include "reinforce/text/measure.h"
 
 #include <math.h>
@@ -65,6 +66,9 @@ static enum status of_caption(const struct score_spec *spec,
     case SCORE_SCRIPT:
         *value = text_script_share(caption->text, tools->script);
         break;
+    case SCORE_LANGUAGE:
+        *value = text_language_share(caption->text, tools->language);
+        break;
     case SCORE_WIDTH:
     case SCORE_HEIGHT:
     case SCORE_MIN_SIDE:
@@ -100,6 +104,7 @@ static double of_image(enum score_kind kind, double width, double height)
     case SCORE_CHARACTERS:
     case SCORE_TOKENS:
     case SCORE_SCRIPT:
+    case SCORE_LANGUAGE:
         break;
     }
     return (double)NAN;

@@ -10,6 +10,7 @@
 struct dataset_score_tools {
     struct tokenizer *tokenizer; /* SCORE_TOKENS */
     int script;                  /* SCORE_SCRIPT: text_script_find() */
+    int language;                /* SCORE_LANGUAGE: text_language_find() */
 };
 
 /**

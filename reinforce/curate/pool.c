@@ -6,7 +6,7 @@
 
 bool score_kind_is_of_captions(enum score_kind kind)
 {
-    return kind <= SCORE_SCRIPT;
+    return kind <= SCORE_LANGUAGE;
 }
 
 static bool same_text(const char *a, const char *b)
@@ -29,8 +29,8 @@ bool score_spec_equal(const struct score_spec *a, const struct score_spec *b)
 {
     return a->kind == b->kind && a->take == b->take && same_text(a->caption, b->caption) &&
            same_text(a->teacher, b->teacher) && same_text(a->script, b->script) &&
-           same_text(a->tokenizer, b->tokenizer) && same_model(&a->learner, &b->learner) &&
-           same_model(&a->reference, &b->reference);
+           same_text(a->language, b->language) && same_text(a->tokenizer, b->tokenizer) &&
+           same_model(&a->learner, &b->learner) && same_model(&a->reference, &b->reference);
 }
 
 void score_spec_describe(const struct score_spec *spec, char text[192])
@@ -43,6 +43,7 @@ void score_spec_describe(const struct score_spec *spec, char text[192])
         [SCORE_CHARACTERS] = "characters",
         [SCORE_TOKENS] = "tokens",
         [SCORE_SCRIPT] = "script",
+        [SCORE_LANGUAGE] = "language",
         [SCORE_WIDTH] = "width",
         [SCORE_HEIGHT] = "height",
         [SCORE_MIN_SIDE] = "shorter side",
@@ -56,6 +57,7 @@ void score_spec_describe(const struct score_spec *spec, char text[192])
         [SCORE_TAKE_MIN] = "min",
         [SCORE_TAKE_FIRST] = "first",
     };
+    const char *of = spec->script != NULL ? spec->script : spec->language;
     char by[96] = "";
 
     if (!score_kind_is_of_captions(spec->kind)) {
@@ -67,9 +69,8 @@ void score_spec_describe(const struct score_spec *spec, char text[192])
                        spec->reference.teacher);
     else if (spec->teacher != NULL)
         (void)snprintf(by, sizeof by, " by %s", spec->teacher);
-    (void)snprintf(text, 192, "%s%s%s of %s (%s)%s", kinds[spec->kind],
-                   spec->script != NULL ? " " : "", spec->script != NULL ? spec->script : "",
-                   spec->caption, takes[spec->take], by);
+    (void)snprintf(text, 192, "%s%s%s of %s (%s)%s", kinds[spec->kind], of != NULL ? " " : "",
+                   of != NULL ? of : "", spec->caption, takes[spec->take], by);
 }
 
 double score_learnability(const struct score_spec *spec, double learner_cosine,

@@ -11,14 +11,15 @@ enum score_kind {
     SCORE_LOG_PROBABILITY = 2, /* per token, as the captioner said it; synthetic captions only */
     SCORE_WORDS = 3,           /* of a caption */
     SCORE_CHARACTERS = 4,
-    SCORE_TOKENS = 5, /* by a tokenizer that is named */
-    SCORE_SCRIPT = 6, /* share of a caption's letters */
-    SCORE_WIDTH = 7,  /* of the image, pixels */
-    SCORE_HEIGHT = 8,
-    SCORE_MIN_SIDE = 9,
-    SCORE_MAX_SIDE = 10,
-    SCORE_PIXELS = 11,
-    SCORE_ASPECT_RATIO = 12, /* longer side / shorter side */
+    SCORE_TOKENS = 5,   /* by a tokenizer that is named */
+    SCORE_SCRIPT = 6,   /* share of a caption's letters */
+    SCORE_LANGUAGE = 7, /* share of a caption */
+    SCORE_WIDTH = 8,    /* of the image, pixels */
+    SCORE_HEIGHT = 9,
+    SCORE_MIN_SIDE = 10,
+    SCORE_MAX_SIDE = 11,
+    SCORE_PIXELS = 12,
+    SCORE_ASPECT_RATIO = 13, /* longer side / shorter side */
 };
 
 /** Which of a column's captions counts. */
@@ -42,6 +43,7 @@ struct score_spec {
     const char *caption;   /* column: "text" for the real caption */
     const char *teacher;   /* SCORE_SIMILARITY; NULL: the mean of all */
     const char *script;    /* SCORE_SCRIPT: a name for text_script_find() */
+    const char *language;  /* SCORE_LANGUAGE: a code for text_language_find() */
     const char *tokenizer; /* SCORE_TOKENS: folder of the model */
     struct score_model learner, reference;
 };

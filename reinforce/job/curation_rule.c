@@ -2,6 +2,7 @@
 
 #include "reinforce/job/curation_schema.h"
 #include "reinforce/job/job_bind.h"
+#include "reinforce/text/language.h"
 #include "reinforce/text/measure.h"
 
 #include <math.h>
@@ -74,6 +75,7 @@ static enum status check_demands(const struct yaml_tree *node, struct curation_p
         {"take", keys->take != NULL, captions, false},
         {"teacher", keys->teacher != NULL, kind == SCORE_SIMILARITY, false},
         {"script", keys->script != NULL, kind == SCORE_SCRIPT, kind == SCORE_SCRIPT},
+        {"language", keys->language != NULL, kind == SCORE_LANGUAGE, kind == SCORE_LANGUAGE},
         {"tokenizer", keys->tokenizer != NULL, kind == SCORE_TOKENS, kind == SCORE_TOKENS},
         {"learner", keys->learner != NULL, learn, learn},
         {"reference", keys->reference != NULL, learn, learn},
@@ -103,6 +105,11 @@ static enum status check_demands(const struct yaml_tree *node, struct curation_p
                         keys->script);
         return refuse(node, place, "script", err);
     }
+    if (keys->language != NULL && text_language_find(keys->language) < 0) {
+        (void)error_set(err, ST_INVALID, "\"%.60s\" is no language's code, such as en, de, zh",
+                        keys->language);
+        return refuse(node, place, "language", err);
+    }
     return ST_OK;
 }
 
@@ -123,6 +130,7 @@ static enum status add_score(struct curation *curation, const struct yaml_tree *
     }
     spec.teacher = keys->teacher;
     spec.script = keys->script;
+    spec.language = keys->language;
     spec.tokenizer = keys->tokenizer;
     if (kind == SCORE_LEARNABILITY) {
         spec.learner = (struct score_model){keys->learner, keys->learner_scale, keys->learner_bias};

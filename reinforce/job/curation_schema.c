@@ -20,6 +20,7 @@ const struct job_option_name curation_score_names[] = {{"similarity", SCORE_SIMI
                                                        {"characters", SCORE_CHARACTERS},
                                                        {"tokens", SCORE_TOKENS},
                                                        {"script", SCORE_SCRIPT},
+                                                       {"language", SCORE_LANGUAGE},
                                                        {"width", SCORE_WIDTH},
                                                        {"height", SCORE_HEIGHT},
                                                        {"min_side", SCORE_MIN_SIDE},
@@ -87,6 +88,8 @@ static const struct job_option rule_options[] = {
          "similarity: the teacher by its name in the job; default: the mean of all."),
     TEXT("script", RULE(script), "", true,
          "script: a script's Unicode name, such as Latin, Han or Cyrillic."),
+    TEXT("language", RULE(language), "", true,
+         "language: a code, such as en, de or zh (zh-Hant is another)."),
     TEXT("tokenizer", RULE(tokenizer), "", true,
          "tokens: folder of a model whose tokenizer counts; special tokens do not."),
     TEXT("learner", RULE(learner), "", true, "learnability: the teacher that is to learn."),
@@ -258,6 +261,9 @@ static const char introduction[] =
     "points, by `tokenizer` |\n"
     "| `script` | share of the caption's letters that are of `script`, 0 to 1; a script is not a "
     "language |\n"
+    "| `language` | share of the caption that is written in `language`, 0 to 1, as libcld2 "
+    "guesses; "
+    "a word or two are too short to tell, and have no such score |\n"
     "| `width`, `height`, `min_side`, `max_side`, `pixels` | size of the stored image, pixels |\n"
     "| `aspect_ratio` | longer side / shorter side |\n"
     "\n"

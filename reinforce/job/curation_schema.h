@@ -9,7 +9,7 @@
 struct curation_rule_keys {
     const char *name;
     const char *score; /* of curation_score_names */
-    const char *caption, *take, *teacher, *script, *tokenizer, *learner, *reference;
+    const char *caption, *take, *teacher, *script, *language, *tokenizer, *learner, *reference;
     double learner_scale, learner_bias, reference_scale, reference_bias;
     double min, max, top, bottom;
     const char *ids;

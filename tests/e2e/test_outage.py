@@ -1,18 +1,21 @@
 """The catalog is away for longer than leases last: workers go on, and nothing is done twice.
 
-Run by tests/support/postgres.sh. Checklist: DR 38, 40.
+    test_outage.py [SECONDS]      8 of them, which is four leases
+
+Run beside tests/support/postgres.sh. Checklist: DR 38, 40.
 """
 import os
 import pathlib
 import re
 import subprocess
+import sys
 import tempfile
 import time
 
 from fleet import WORKERS, Fleet, compare, said, wait_for
 from harness import digest_objects, dump_catalog, dump_postgres, make_images, reinforce, require, write_job
 
-OUTAGE_S = 8  # four leases
+OUTAGE_S = int(sys.argv[1]) if len(sys.argv) > 1 else 8
 
 
 def sql(text):

@@ -1,4 +1,5 @@
 #include "coordinator/curation/dataset_score.h"
+#include "reinforce/text/language.h"
 #include "reinforce/text/measure.h"
 #include "tests/support/test.h"
 
@@ -14,6 +15,7 @@ enum { ARENA_BYTES = 1 << 20 };
 static const struct catalog_caption captions[] = {
     {"syn_text", 0, TEXT("a brown dog"), -1.5},
     {"syn_text", 1, TEXT("12"), -0.5},
+    {"long", 0, TEXT("un petit chien brun qui court dans un champ d'herbe"), NAN},
     {"text", 0, TEXT("dog \xd0\xbf\xd1\x91\xd1\x81"), NAN},
 };
 static const struct catalog_score scores[] = {
@@ -31,7 +33,8 @@ static const struct catalog_sample sample = {.state = CATALOG_SAMPLE_DONE,
 static float score(struct score_spec spec, const struct catalog_sample *of)
 {
     struct dataset_score_tools tools = {
-        .script = spec.script != NULL ? text_script_find(spec.script) : -1};
+        .script = spec.script != NULL ? text_script_find(spec.script) : -1,
+        .language = spec.language != NULL ? text_language_find(spec.language) : -1};
     struct arena arena;
     struct error err = {0};
     float value;
@@ -62,6 +65,9 @@ static void a_score_of_captions_takes_what_is_asked(void **state)
         {{.kind = SCORE_SCRIPT, .caption = "text", .script = "Latin"}, 0.5f},
         {{.kind = SCORE_SCRIPT, .caption = "syn_text", .script = "Latin"},
          1}, /* of one with letters */
+        {{.kind = SCORE_LANGUAGE, .caption = "long", .language = "en"}, 0},
+        {{.kind = SCORE_LANGUAGE, .caption = "syn_text", .language = "en"},
+         0.92f}, /* of the one that has letters */
     };
 
     (void)state;
