@@ -64,13 +64,12 @@ static enum status take_sample(void *ctx, int64_t shard, const struct catalog_sa
         return ST_OK;
     object = json_pack("{s:o, s:I, s:I, s:s, s:i, s:i, s:o}", "uid", text_json(sample->uid),
                        "shard", (json_int_t)shard, "index", (json_int_t)sample->index, "state",
-                       sample->state == CATALOG_SAMPLE_DONE ? "done" : "quarantined", "width",
-                       (int)sample->width, "height", (int)sample->height, "captions",
-                       captions_json(sample));
+                       catalog_sample_state_name(sample->state), "width", (int)sample->width,
+                       "height", (int)sample->height, "captions", captions_json(sample));
 
     if (object == NULL)
         return error_set(err, ST_NO_MEMORY, "could not allocate the sample's description");
-    if (sample->state == CATALOG_SAMPLE_QUARANTINED) {
+    if (sample->state != CATALOG_SAMPLE_DONE) {
         (void)json_object_set_new(object, "stage", json_string(sample->stage));
         (void)json_object_set_new(object, "reason", json_string(sample->reason));
         (void)json_object_set_new(object, "detail", json_string(sample->detail));
@@ -331,7 +330,7 @@ static enum status inspect_sample(struct inspection *in, struct error *err)
             (void)printf("%.*s\n", (int)text.len, (const char *)text.data);
     }
     if (st == ST_OK && in->views_dir != NULL && !in->done)
-        st = error_set(err, ST_NOT_FOUND, "sample \"%s\" is quarantined and has no views", in->uid);
+        st = error_set(err, ST_NOT_FOUND, "sample \"%s\" is in no shard and has no views", in->uid);
     byte_buf_release(&text);
     json_decref(in->found);
     return st;

@@ -93,6 +93,7 @@ static enum status add_counts(struct metrics *m, const char *job, const struct c
         {SHARDS, ",state=\"failed\"", p->shards_failed},
         {SAMPLES, ",state=\"done\"", p->samples_done},
         {SAMPLES, ",state=\"quarantined\"", p->samples_quarantined},
+        {SAMPLES, ",state=\"filtered\"", p->samples_filtered},
         {OUTPUT_BYTES, "", (int64_t)p->bytes_written},
         {EVENTS_WAITING, "", outbox->n_waiting},
     };

@@ -55,8 +55,8 @@ static void print_estimate(const struct job *job, const struct estimate *e)
                  sample_stage_name(trial->progress.limit),
                  100 * trial->progress.busy[trial->progress.limit]);
     (void)printf("  expected     %s with %d workers on this machine, %s of output, %.0f samples "
-                 "quarantined\n",
-                 seconds, job->workers.count, bytes, e->quarantined);
+                 "quarantined, %.0f filtered\n",
+                 seconds, job->workers.count, bytes, e->quarantined, e->filtered);
     print_models(job, e);
 }
 
@@ -82,20 +82,21 @@ const struct command cmd_plan = {
     .name = "plan",
     .synopsis = "reinforce plan [--set PATH=VALUE]... [-v] JOB.yaml",
     .summary = "says what a job would do and what it would cost, from a small measured sample",
-    .help = "Lists the input, cuts it into shards as `run` would, and runs the first samples\n"
-            "through every captioner and teacher, in memory. Time, bytes and quarantined\n"
-            "samples of the whole job are scaled up from that, and so is what each model\n"
-            "takes. Writes nothing to the job's output or catalog.\n"
-            "\n"
-            "Options:\n" JOB_ARGS_HELP "\n"
-            "Examples:\n"
-            "  reinforce plan configs/quickstart.yaml\n"
-            "  reinforce plan --set workers.count=4 configs/quickstart.yaml\n"
-            "\n"
-            "Exit codes:\n"
-            "  0  done\n"
-            "  1  anything else\n"
-            "  2  usage or job file\n",
+    .help =
+        "Lists the input, cuts it into shards as `run` would, and runs the first samples\n"
+        "through every captioner and teacher, in memory. Time, bytes and the quarantined\n"
+        "and filtered samples of the whole job are scaled up from that, and so is what each model\n"
+        "takes. Writes nothing to the job's output or catalog.\n"
+        "\n"
+        "Options:\n" JOB_ARGS_HELP "\n"
+        "Examples:\n"
+        "  reinforce plan configs/quickstart.yaml\n"
+        "  reinforce plan --set workers.count=4 configs/quickstart.yaml\n"
+        "\n"
+        "Exit codes:\n"
+        "  0  done\n"
+        "  1  anything else\n"
+        "  2  usage or job file\n",
     .run = run,
 };
 /* clang-format on */

@@ -134,9 +134,10 @@ const struct command cmd_retry = {
     .summary = "tries quarantined samples and failed shards of a job again",
     .help = "Quarantined samples, all or those with REASON (`reinforce status` lists reasons),\n"
             "go into new shards behind the others; good samples are not touched. What comes of\n"
-            "a sample takes the place of its old state when it is committed. Without --reason,\n"
-            "shards that failed workers.max_attempts times are ready again, too. A finished\n"
-            "job runs again; one that paused for its failures goes on.\n"
+            "a sample takes the place of its old state when it is committed. Samples that the\n"
+            "job's curate rules have filtered are no failures, and stay as they are. Without\n"
+            "--reason, shards that failed workers.max_attempts times are ready again, too. A\n"
+            "finished job runs again; one that paused for its failures goes on.\n"
             "JOB is a job file, or with --catalog the name of a job.\n"
             "\n"
             "Options:\n"

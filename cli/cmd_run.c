@@ -15,10 +15,12 @@ static void print_progress(void *ctx, const struct run_progress *p)
     if (p->eta_seconds >= 0)
         job_args_format_seconds(p->eta_seconds, eta);
     n = snprintf(line, sizeof line,
-                 "%" PRId64 " done, %" PRId64 " failed, %.1f samples/s, shards %" PRId64 "/%" PRId64
+                 "%" PRId64 " done, %" PRId64 " failed, %" PRId64
+                 " filtered, %.1f samples/s, shards %" PRId64 "/%" PRId64
                  ", ETA %s, limit: %s (%.0f%% busy)",
-                 p->catalog.samples_done, p->catalog.samples_quarantined, p->samples_per_second,
-                 p->catalog.shards_done, p->catalog.shards_total, eta, sample_stage_name(p->limit),
+                 p->catalog.samples_done, p->catalog.samples_quarantined,
+                 p->catalog.samples_filtered, p->samples_per_second, p->catalog.shards_done,
+                 p->catalog.shards_total, eta, sample_stage_name(p->limit),
                  100 * p->busy[p->limit]);
     if (*terminal)
         (void)fprintf(stderr, "\r%-110.*s", n, line);
@@ -26,17 +28,30 @@ static void print_progress(void *ctx, const struct run_progress *p)
         (void)fprintf(stderr, "%s\n", line);
 }
 
+/* A list with its heading in front of the first line. */
+struct reasons {
+    const char *heading;
+    bool with_stage;
+    int n_shown;
+};
+
 static enum status print_reason(void *ctx, const char *reason, const char *stage, int64_t n,
                                 struct error *err)
 {
-    (void)ctx;
+    struct reasons *list = ctx;
+
     (void)err;
-    (void)printf("    %-20s %" PRId64 " (%s)\n", reason, n, stage);
+    if (list->n_shown++ == 0)
+        (void)printf("  %s\n", list->heading);
+    (void)printf("    %-20s %" PRId64 "%s%s%s\n", reason, n, list->with_stage ? " (" : "",
+                 list->with_stage ? stage : "", list->with_stage ? ")" : "");
     return ST_OK;
 }
 
 static enum status print_reasons(const struct job *job, struct error *err)
 {
+    struct reasons quarantined = {"quarantined by reason", true, 0};
+    struct reasons filtered = {"filtered by rule", false, 0};
     struct arena arena;
     struct catalog *catalog = NULL;
     struct catalog_job row;
@@ -50,7 +65,11 @@ static enum status print_reasons(const struct job *job, struct error *err)
     if (st == ST_OK)
         st = catalog_job_find(catalog, job->name, &arena, &row, &config, err);
     if (st == ST_OK)
-        st = catalog_reasons(catalog, row.job, print_reason, NULL, err);
+        st = catalog_reasons(catalog, row.job, CATALOG_SAMPLE_QUARANTINED, print_reason,
+                             &quarantined, err);
+    if (st == ST_OK)
+        st = catalog_reasons(catalog, row.job, CATALOG_SAMPLE_FILTERED, print_reason, &filtered,
+                             err);
     if (st == ST_OK)
         (void)printf("  output       %s\n  catalog      %s\n", job->output.url, url);
     catalog_close(&catalog);
@@ -80,8 +99,9 @@ static enum status print_summary(const struct job *job, const struct run_summary
                  : s->drained  ? "stopped before the end; run the same command to go on"
                  : s->extended ? "extended"
                                : "finished");
-    (void)printf("  samples      %" PRId64 " done, %" PRId64 " quarantined\n",
-                 p->catalog.samples_done, p->catalog.samples_quarantined);
+    (void)printf("  samples      %" PRId64 " done, %" PRId64 " quarantined, %" PRId64 " filtered\n",
+                 p->catalog.samples_done, p->catalog.samples_quarantined,
+                 p->catalog.samples_filtered);
     (void)printf("  shards       %" PRId64 " of %" PRId64 ", %s\n", p->catalog.shards_done,
                  p->catalog.shards_total, bytes);
     if (s->is_stream)
@@ -100,8 +120,6 @@ static enum status print_summary(const struct job *job, const struct run_summary
             (double)s->models_ms / 1000);
         (void)printf("  pixels       %s in flight at most\n", pixels);
     }
-    if (p->catalog.samples_quarantined > 0)
-        (void)printf("  quarantined by reason\n");
     st = print_reasons(job, err);
     for (size_t i = 0; i < ARRAY_LEN(next) && st == ST_OK; i++) {
         (void)printf("%s  reinforce %s", i == 0 ? "next:\n" : "", next[i]);

@@ -38,7 +38,9 @@ static double eta_of(const struct view *view)
     if (rate <= 0 || p->shards_done == 0 || !view->row->job.is_planned)
         return -1;
     total = in_done * (double)p->shards_total / (double)p->shards_done;
-    return MAX(total - (double)(p->samples_done + p->samples_quarantined), 0.0) / rate;
+    return MAX(total - (double)(p->samples_done + p->samples_quarantined + p->samples_filtered),
+               0.0) /
+           rate;
 }
 
 static json_t *number_or_null(double value)
@@ -50,14 +52,15 @@ static json_t *job_json(const struct view *view)
 {
     const struct catalog_progress *p = &view->progress;
     json_t *job = json_pack(
-        "{s:s, s:s, s:i, s:I, s:s, s:{s:I, s:I, s:I, s:I, s:I, s:I}, s:{s:I, s:I}, s:I}", "job",
-        view->row->job.name, "state", catalog_job_state_name(view->row->job.state), "priority",
-        (int)view->row->priority, "max_leases", (json_int_t)view->row->max_leases, "note",
-        view->row->note, "shards", "total", (json_int_t)p->shards_total, "done",
+        "{s:s, s:s, s:i, s:I, s:s, s:{s:I, s:I, s:I, s:I, s:I, s:I}, s:{s:I, s:I, s:I}, s:I}",
+        "job", view->row->job.name, "state", catalog_job_state_name(view->row->job.state),
+        "priority", (int)view->row->priority, "max_leases", (json_int_t)view->row->max_leases,
+        "note", view->row->note, "shards", "total", (json_int_t)p->shards_total, "done",
         (json_int_t)p->shards_done, "leased", (json_int_t)p->shards_leased, "failed",
         (json_int_t)p->shards_failed, "pieces", (json_int_t)p->pieces, "stragglers",
         (json_int_t)p->rivals, "samples", "done", (json_int_t)p->samples_done, "quarantined",
-        (json_int_t)p->samples_quarantined, "bytes", (json_int_t)p->bytes_written);
+        (json_int_t)p->samples_quarantined, "filtered", (json_int_t)p->samples_filtered, "bytes",
+        (json_int_t)p->bytes_written);
 
     (void)json_object_set_new(job, "samples_per_second", number_or_null(rate_of(view->row)));
     (void)json_object_set_new(job, "eta_seconds", number_or_null(eta_of(view)));
@@ -73,10 +76,11 @@ static void print_line(const struct view *view)
 
     if (seconds >= 0)
         job_args_format_seconds(seconds, eta);
-    (void)printf("%-24s %-10s %8d %12" PRId64 "/%-8" PRId64 " %12" PRId64 " %10" PRId64 "  %s\n",
+    (void)printf("%-24s %-10s %8d %12" PRId64 "/%-8" PRId64 " %12" PRId64 " %10" PRId64
+                 " %10" PRId64 "  %s\n",
                  view->row->job.name, catalog_job_state_name(view->row->job.state),
                  (int)view->row->priority, p->shards_done, p->shards_total, p->samples_done,
-                 p->samples_quarantined, eta);
+                 p->samples_quarantined, p->samples_filtered, eta);
 }
 
 static enum status read_view(struct view *view, struct error *err)
@@ -116,8 +120,8 @@ static enum status show_all(struct catalog_args *args, struct error *err)
     arena_init(&arena, ROWS_BYTES);
     st = catalog_read_jobs(args->catalog, clock_wall_ms(), &arena, &rows, &n, err);
     if (st == ST_OK && !args->json)
-        (void)printf("%-24s %-10s %8s %12s/%-8s %12s %10s  %s\n", "job", "state", "priority",
-                     "shards", "all", "samples", "bad", "ETA");
+        (void)printf("%-24s %-10s %8s %12s/%-8s %12s %10s %10s  %s\n", "job", "state", "priority",
+                     "shards", "all", "samples", "bad", "filtered", "ETA");
     for (size_t i = 0; i < n && st == ST_OK; i++)
         st = show_job(&view, &rows[i], err);
     arena_release(&arena);
@@ -140,6 +144,22 @@ static enum status show_reason(void *ctx, const char *reason, const char *stage,
     else
         (void)printf("%s    %-20s %" PRId64 " (%s)\n",
                      view->n_shown++ == 0 ? "  quarantined by reason\n" : "", reason, n, stage);
+    return ST_OK;
+}
+
+static enum status show_rule(void *ctx, const char *rule, const char *stage, int64_t n,
+                             struct error *err)
+{
+    struct view *view = ctx;
+
+    (void)stage; /* there is one that filters */
+    (void)err;
+    if (view->list != NULL)
+        (void)json_array_append_new(
+            view->list, json_pack("{s:s, s:I}", "rule", rule, "samples", (json_int_t)n));
+    else
+        (void)printf("%s    %-20s %" PRId64 "\n",
+                     view->n_shown++ == 0 ? "  filtered by rule\n" : "", rule, n);
     return ST_OK;
 }
 
@@ -190,7 +210,14 @@ static enum status show_lease(void *ctx, const struct catalog_shard_row *row, st
 
 static enum status show_reasons(struct view *view, struct error *err)
 {
-    return catalog_reasons(view->args->catalog, view->row->job.job, show_reason, view, err);
+    return catalog_reasons(view->args->catalog, view->row->job.job, CATALOG_SAMPLE_QUARANTINED,
+                           show_reason, view, err);
+}
+
+static enum status show_rules(struct view *view, struct error *err)
+{
+    return catalog_reasons(view->args->catalog, view->row->job.job, CATALOG_SAMPLE_FILTERED,
+                           show_rule, view, err);
 }
 
 static enum status show_failures(struct view *view, struct error *err)
@@ -217,8 +244,10 @@ static void print_head(const struct view *view)
     (void)printf("%s: %s\n", view->row->job.name, catalog_job_state_name(view->row->job.state));
     if (view->row->note[0] != '\0')
         (void)printf("  why          %s\n", view->row->note);
-    (void)printf("  priority     %d\n  samples      %" PRId64 " done, %" PRId64 " quarantined\n",
-                 (int)view->row->priority, p->samples_done, p->samples_quarantined);
+    (void)printf("  priority     %d\n  samples      %" PRId64 " done, %" PRId64
+                 " quarantined, %" PRId64 " filtered\n",
+                 (int)view->row->priority, p->samples_done, p->samples_quarantined,
+                 p->samples_filtered);
     if (view->row->max_leases > 0)
         (void)printf("  leases       %" PRId64 " at once\n", view->row->max_leases);
     (void)printf("  shards       %" PRId64 " of %" PRId64 "%s done, %" PRId64 " leased, %" PRId64
@@ -246,7 +275,10 @@ static enum status show_one(struct catalog_args *args, struct error *err)
     static const struct {
         const char *key;
         enum status (*show)(struct view *view, struct error *err);
-    } lists[] = {{"reasons", show_reasons}, {"failed", show_failures}, {"workers", show_leases}};
+    } lists[] = {{"reasons", show_reasons},
+                 {"filtered", show_rules},
+                 {"failed", show_failures},
+                 {"workers", show_leases}};
     struct catalog_job_row row;
     struct view view = {.args = args, .row = &row};
     json_t *job = NULL;
@@ -330,7 +362,8 @@ const struct command cmd_status = {
     .help = "Without JOB a line for each job of the catalog, the next to be worked on first.\n"
             "With JOB, a job file or with --catalog the name of a job: its progress, speed as\n"
             "the coordinator last measured it, why it is paused, quarantined samples by\n"
-            "reason, failed shards, events that wait to be published, and who is at work.\n"
+            "reason and filtered ones by rule, failed shards, events that wait to be published,\n"
+            "and who is at work.\n"
             "\n"
             "Options:\n" CATALOG_ARGS_HELP
             "  --watch         again every 2 s, until the job is done or cancelled\n"

@@ -8,18 +8,22 @@ static bool disagrees(const struct catalog_account *a, char why[200])
 {
     if (a->read < 0)
         (void)snprintf(why, 200, "nobody knows how many samples its input has");
-    else if (a->read != a->done + a->quarantined + a->retried || a->last_index != a->read - 1)
+    else if (a->read != a->done + a->quarantined + a->filtered + a->retried ||
+             a->last_index != a->read - 1)
         (void)snprintf(why, 200,
                        "%" PRId64 " samples were read; %" PRId64 " are done, %" PRId64
-                       " quarantined, %" PRId64 " tried again, the last is sample %" PRId64,
-                       a->read, a->done, a->quarantined, a->retried, a->last_index);
+                       " quarantined, %" PRId64 " filtered, %" PRId64
+                       " tried again, the last is sample %" PRId64,
+                       a->read, a->done, a->quarantined, a->filtered, a->retried, a->last_index);
     else if (a->output_done < 0)
         (void)snprintf(why, 200, "it has no output");
-    else if (a->output_done != a->done || a->output_quarantined != a->quarantined)
+    else if (a->output_done != a->done || a->output_quarantined != a->quarantined ||
+             a->output_filtered != a->filtered)
         (void)snprintf(why, 200,
-                       "%" PRId64 " samples are done and %" PRId64
-                       " quarantined, its output's row says %" PRId64 " and %" PRId64,
-                       a->done, a->quarantined, a->output_done, a->output_quarantined);
+                       "%" PRId64 " samples are done, %" PRId64 " quarantined and %" PRId64
+                       " filtered, its output's row says %" PRId64 ", %" PRId64 " and %" PRId64,
+                       a->done, a->quarantined, a->filtered, a->output_done, a->output_quarantined,
+                       a->output_filtered);
     else
         return false;
     return true;
@@ -41,6 +45,7 @@ static enum status add(void *ctx, const struct catalog_account *a, struct error 
         accounts->read += a->read;
     accounts->done += a->done;
     accounts->quarantined += a->quarantined;
+    accounts->filtered += a->filtered;
     accounts->retried += a->retried;
     return ST_OK;
 }
@@ -53,12 +58,12 @@ enum status accounts_read(struct catalog *catalog, int64_t job, struct accounts 
     *accounts = (struct accounts){.is_complete = true, .agree = true, .shard = -1};
     st = catalog_accounts(catalog, job, add, accounts, err);
     if (st == ST_OK && accounts->agree && accounts->is_complete &&
-        accounts->read != accounts->done + accounts->quarantined) {
+        accounts->read != accounts->done + accounts->quarantined + accounts->filtered) {
         accounts->agree = false;
         (void)snprintf(accounts->why, sizeof accounts->why,
-                       "%" PRId64 " samples were read, %" PRId64 " are done and %" PRId64
-                       " quarantined",
-                       accounts->read, accounts->done, accounts->quarantined);
+                       "%" PRId64 " samples were read, %" PRId64 " are done, %" PRId64
+                       " quarantined and %" PRId64 " filtered",
+                       accounts->read, accounts->done, accounts->quarantined, accounts->filtered);
     }
     return st;
 }

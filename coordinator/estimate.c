@@ -158,5 +158,7 @@ enum status estimate_job(const struct job *job, int64_t trial_samples, const ato
     estimate->output_bytes = estimate->samples * (double)estimate->trial.bytes_committed / n;
     estimate->quarantined =
         estimate->samples * (double)estimate->trial.progress.catalog.samples_quarantined / n;
+    estimate->filtered =
+        estimate->samples * (double)estimate->trial.progress.catalog.samples_filtered / n;
     return ST_OK;
 }

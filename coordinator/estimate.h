@@ -13,7 +13,7 @@ struct estimate {
     struct run_summary trial;
     double seconds; /* of compute for the whole job, at the trial's speed */
     double output_bytes;
-    double quarantined; /* expected */
+    double quarantined, filtered; /* expected */
 };
 
 /** Runs at most `trial_samples` samples of the job into memory and a temporary catalog. */

@@ -11,7 +11,7 @@
 struct failure_window {
     struct failure_report *reports; /* one per shard that is out: its last report */
     size_t n_reports, capacity;
-    uint64_t done, quarantined; /* since the window began */
+    uint64_t done, quarantined; /* since the window began; what is filtered counts as done */
     uint64_t n_samples;         /* since ever, both */
 };
 

@@ -176,8 +176,9 @@ static enum status read_progress(struct run *run, struct run_progress *progress,
         return ST_OK;
     progress->elapsed_ms = clock_monotonic_ms() - run->started_ms;
     elapsed_ns = MAX(progress->elapsed_ms, (int64_t)1) * 1000000;
-    progress->samples_this_run =
-        atomic_load(&run->stats.samples_done) + atomic_load(&run->stats.samples_quarantined);
+    progress->samples_this_run = atomic_load(&run->stats.samples_done) +
+                                 atomic_load(&run->stats.samples_quarantined) +
+                                 atomic_load(&run->stats.samples_filtered);
     progress->samples_per_second = (double)progress->samples_this_run * 1e9 / (double)elapsed_ns;
     for (int stage = 0; stage < STAGE_COUNT; stage++) {
         double threads = (double)MAX(atomic_load(&run->stats.threads[stage]), 1LL);
@@ -193,7 +194,8 @@ static enum status read_progress(struct run *run, struct run_progress *progress,
         double in_done = (double)progress->catalog.samples_in_done_shards;
         double total = in_done * (double)progress->catalog.shards_total / done_shards;
         double left = total - (double)(progress->catalog.samples_done +
-                                       progress->catalog.samples_quarantined);
+                                       progress->catalog.samples_quarantined +
+                                       progress->catalog.samples_filtered);
 
         progress->eta_seconds = MAX(left, 0.0) / progress->samples_per_second;
     }

@@ -10,7 +10,7 @@
 struct run_progress {
     struct catalog_progress catalog; /* of the whole job, committed */
     int64_t elapsed_ms;              /* of this run, models loaded */
-    int64_t samples_this_run;        /* committed by this run, quarantined ones included */
+    int64_t samples_this_run;        /* committed by this run, in whatever state */
     double samples_per_second;       /* over this run */
     double eta_seconds;              /* < 0: not known yet */
     enum sample_stage limit;         /* the stage whose threads are busiest */

@@ -18,8 +18,16 @@ const char *outbox_event_kind_name(enum event_kind kind)
         return "sample_done";
     case EVENT_SAMPLE_QUARANTINED:
         return "sample_quarantined";
+    case EVENT_SAMPLE_FILTERED:
+        return "sample_filtered";
     }
     return NULL;
+}
+
+/* Of a sample that is in no shard: a reason stands in the place of captions and object. */
+static bool has_reason(enum event_kind kind)
+{
+    return kind == EVENT_SAMPLE_QUARANTINED || kind == EVENT_SAMPLE_FILTERED;
 }
 
 /* Readers of either form may refuse what is not UTF-8. */
@@ -103,7 +111,9 @@ static enum status add_sample(const struct catalog_outbox_row *row, struct arena
     const struct catalog_sample *sample = &row->sample;
     enum status st;
 
-    out->kind = sample->state == CATALOG_SAMPLE_DONE ? EVENT_SAMPLE_DONE : EVENT_SAMPLE_QUARANTINED;
+    out->kind = sample->state == CATALOG_SAMPLE_DONE       ? EVENT_SAMPLE_DONE
+                : sample->state == CATALOG_SAMPLE_FILTERED ? EVENT_SAMPLE_FILTERED
+                                                           : EVENT_SAMPLE_QUARANTINED;
     out->uid = sample->uid;
     out->index = sample->index;
     out->width = sample->width;
@@ -131,7 +141,7 @@ static enum status name(const struct outbox_source *source, struct event *event,
     st = byte_buf_printf(&text, err, "%s\n%s\n%s\n%" PRId64 "\n%" PRId64 "\n%s\n",
                          outbox_event_kind_name(event->kind), source->job, source->output,
                          event->shard, event->index,
-                         event->kind == EVENT_SAMPLE_QUARANTINED ? event->reason : event->sha256);
+                         has_reason(event->kind) ? event->reason : event->sha256);
     if (st == ST_OK)
         st = byte_buf_append(&text, event->uid.data, event->uid.len, err);
     if (st == ST_OK) {
@@ -161,8 +171,9 @@ enum status outbox_event_make(const struct catalog_outbox_row *row,
         out->bytes = output->bytes;
         out->samples_done = output->n_done;
         out->samples_quarantined = output->n_quarantined;
+        out->samples_filtered = output->n_filtered;
     }
-    if (st == ST_OK && out->kind != EVENT_SAMPLE_QUARANTINED) {
+    if (st == ST_OK && !has_reason(out->kind)) {
         st = arena_alloc(arena, len + strlen(output->object_key) + 2, &object, err);
         if (st == ST_OK) {
             (void)snprintf(object, len + strlen(output->object_key) + 2, "%s%s%s", source->output,
@@ -232,7 +243,7 @@ static void put_sample(json_t *object, const struct event *event, bool *is_made)
     put(object, "index", json_integer(event->index), is_made);
     put(object, "width", json_integer(event->width), is_made);
     put(object, "height", json_integer(event->height), is_made);
-    if (event->kind == EVENT_SAMPLE_QUARANTINED) {
+    if (has_reason(event->kind)) {
         put(object, "stage", json_string(event->stage), is_made);
         put(object, "reason", json_string(event->reason), is_made);
         put(object, "detail", json_string(event->detail), is_made);
@@ -266,6 +277,7 @@ enum status outbox_event_write_json(const struct event *event, struct byte_buf *
         put(object, "bytes", json_integer((json_int_t)event->bytes), &is_made);
         put(object, "samples_done", json_integer(event->samples_done), &is_made);
         put(object, "samples_quarantined", json_integer(event->samples_quarantined), &is_made);
+        put(object, "samples_filtered", json_integer(event->samples_filtered), &is_made);
     } else {
         put_sample(object, event, &is_made);
     }

@@ -258,7 +258,8 @@ enum status served_job_pause(const struct served_job *job, struct catalog *catal
 {
     struct diagnosis diagnosis = {0};
     char note[512];
-    enum status st = catalog_reasons(catalog, job->id, keep_most, &diagnosis, err);
+    enum status st =
+        catalog_reasons(catalog, job->id, CATALOG_SAMPLE_QUARANTINED, keep_most, &diagnosis, err);
 
     if (st != ST_OK)
         return st;

@@ -40,7 +40,8 @@ static enum status add_output(void *ctx, const struct catalog_output *output, st
                                                 .bytes = output->bytes,
                                                 .sha256 = sha256,
                                                 .n_done = output->n_done,
-                                                .n_quarantined = output->n_quarantined};
+                                                .n_quarantined = output->n_quarantined,
+                                                .n_filtered = output->n_filtered};
     return st;
 }
 

@@ -100,6 +100,6 @@ say "done: what became of every image"
 reinforce status --catalog "$catalog" quickstart
 reinforce workers --catalog "$catalog"
 psql -X -d reinforce -c "select sum(samples_read) as read, sum(done) as done, sum(quarantined) as quarantined,
-    sum(samples_read) - sum(done) - sum(quarantined) as lost, count(*) as shards from reinforce.accounts"
+    sum(samples_read) - sum(done) - sum(quarantined) - sum(filtered) as lost, count(*) as shards from reinforce.accounts"
 psql -X -d reinforce -c "select reason, samples, example from reinforce.failures"
 reinforce verify s3://demo/dataset

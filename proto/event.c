@@ -86,6 +86,7 @@ enum status event_encode(const struct event *event, struct arena *scratch, struc
     message.bytes = event->bytes;
     message.samples_done = (uint64_t)event->samples_done;
     message.samples_quarantined = (uint64_t)event->samples_quarantined;
+    message.samples_filtered = (uint64_t)event->samples_filtered;
     message.uid = data_of(event->uid);
     message.index = (uint64_t)event->index;
     message.width = (uint32_t)event->width;

@@ -13,6 +13,7 @@ enum event_kind {
     EVENT_SHARD_DONE = 1,
     EVENT_SAMPLE_DONE = 2,
     EVENT_SAMPLE_QUARANTINED = 3,
+    EVENT_SAMPLE_FILTERED = 4,
 };
 
 struct event_score {
@@ -37,7 +38,7 @@ struct event {
     int64_t shard, time_ms;
     const char *object, *sha256;
     uint64_t bytes;
-    int64_t samples_done, samples_quarantined;
+    int64_t samples_done, samples_quarantined, samples_filtered;
     struct bytes_view uid;
     int64_t index;
     int32_t width, height;

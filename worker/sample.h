@@ -52,8 +52,9 @@ struct shard_work {
     atomic_bool abandoned;   /* lost: nobody wants its samples any more */
     atomic_ullong end_index; /* samples from there on are another lease's; 0: all are ours */
     atomic_bool split;       /* the reader should give a part of what it has not begun to others */
-    atomic_ullong samples_left;                      /* about, not begun; UINT64_MAX: not known */
-    atomic_ullong samples_done, samples_quarantined; /* committed; carried by heartbeats */
+    atomic_ullong samples_left; /* about, not begun; UINT64_MAX: not known */
+    /* Committed, carried by heartbeats; what is filtered counts as done. */
+    atomic_ullong samples_done, samples_quarantined;
     struct commit_item end;
     struct error why_ended;    /* the writer's; code ST_OK: as `outcome` says */
     struct error why_broken;   /* the committer's: its parts are not committed any more */

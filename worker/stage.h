@@ -12,7 +12,7 @@
 struct worker_stats {
     atomic_llong busy_ns[STAGE_COUNT]; /* summed over a stage's threads, waiting excluded */
     atomic_llong threads[STAGE_COUNT];
-    atomic_llong samples_done, samples_quarantined; /* committed */
+    atomic_llong samples_done, samples_quarantined, samples_filtered; /* committed */
     atomic_llong captions, views_embedded, texts_embedded;
     atomic_llong captioner_ns[JOB_MAX_CAPTIONERS], teacher_ns[JOB_MAX_TEACHERS]; /* in the models */
     atomic_llong bytes_committed;                                                /* parts */

@@ -132,15 +132,15 @@ static void drop_part(struct stage_commit *stage, const struct finished_part *f)
 static void count_part(struct stage_commit *stage, const struct finished_part *f)
 {
     struct worker_stats *stats = stage->context->stats;
-    unsigned long long n_done = 0, n_bad;
+    long long n_done = catalog_part_count(&f->part, CATALOG_SAMPLE_DONE);
+    long long n_filtered = catalog_part_count(&f->part, CATALOG_SAMPLE_FILTERED);
+    long long n_bad = (long long)f->part.n_samples - n_done - n_filtered;
 
-    for (size_t i = 0; i < f->part.n_samples; i++)
-        n_done += f->rows[i].state == CATALOG_SAMPLE_DONE;
-    n_bad = f->part.n_samples - n_done;
-    (void)atomic_fetch_add(&f->item.work->samples_done, n_done);
-    (void)atomic_fetch_add(&f->item.work->samples_quarantined, n_bad);
-    (void)atomic_fetch_add(&stats->samples_done, (long long)n_done);
-    (void)atomic_fetch_add(&stats->samples_quarantined, (long long)n_bad);
+    (void)atomic_fetch_add(&f->item.work->samples_done, (unsigned long long)(n_done + n_filtered));
+    (void)atomic_fetch_add(&f->item.work->samples_quarantined, (unsigned long long)n_bad);
+    (void)atomic_fetch_add(&stats->samples_done, n_done);
+    (void)atomic_fetch_add(&stats->samples_quarantined, n_bad);
+    (void)atomic_fetch_add(&stats->samples_filtered, n_filtered);
     (void)atomic_fetch_add(&stats->bytes_committed, (long long)f->part.written.bytes);
 }
 

@@ -390,11 +390,12 @@ static enum status check(struct bench *b, struct error *err)
     if (st == ST_OK)
         (void)printf("accounts: job %s; shards %" PRId64 " of %" PRId64 " done, %" PRId64
                      " failed; samples read %" PRId64 ", done %" PRId64 ", quarantined %" PRId64
-                     "; they %s%s%s; coordinator's peak %.0f MiB\n",
+                     ", filtered %" PRId64 "; they %s%s%s; coordinator's peak %.0f MiB\n",
                      catalog_job_state_name(job.state), progress.shards_done, progress.shards_total,
                      progress.shards_failed, accounts.read, accounts.done, accounts.quarantined,
-                     accounts.agree ? "agree" : "DISAGREE", accounts.agree ? "" : ": ",
-                     accounts.agree ? "" : accounts.why, read_usage(b->coordinator).peak_mib);
+                     accounts.filtered, accounts.agree ? "agree" : "DISAGREE",
+                     accounts.agree ? "" : ": ", accounts.agree ? "" : accounts.why,
+                     read_usage(b->coordinator).peak_mib);
     if (st == ST_OK && (!accounts.agree || b->stats->errors > 0 ||
                         (b->seconds == 0 && job.state != CATALOG_JOB_DONE)))
         st = error_set(err, ST_INTERNAL, "there were errors");

@@ -15,6 +15,22 @@ const char *catalog_job_state_name(enum catalog_job_state state)
     return (size_t)state < ARRAY_LEN(names) ? names[state] : names[0];
 }
 
+const char *catalog_sample_state_name(enum catalog_sample_state state)
+{
+    static const char *const names[] = {"?", "done", "quarantined", "retried", "filtered"};
+
+    return (size_t)state < ARRAY_LEN(names) ? names[state] : names[0];
+}
+
+int64_t catalog_part_count(const struct catalog_part *part, enum catalog_sample_state state)
+{
+    int64_t n = 0;
+
+    for (size_t i = 0; i < part->n_samples; i++)
+        n += part->samples[i].state == state;
+    return n;
+}
+
 const char *catalog_worker_state_name(enum catalog_worker_state state)
 {
     static const char *const names[] = {"?", "working", "draining", "gone"};
@@ -379,10 +395,10 @@ enum status catalog_outputs(struct catalog *c, int64_t job, catalog_output_fn *e
     return c->ops->outputs(c, job, each, ctx, err);
 }
 
-enum status catalog_reasons(struct catalog *c, int64_t job, catalog_reason_fn *each, void *ctx,
-                            struct error *err)
+enum status catalog_reasons(struct catalog *c, int64_t job, enum catalog_sample_state state,
+                            catalog_reason_fn *each, void *ctx, struct error *err)
 {
-    return c->ops->reasons(c, job, each, ctx, err);
+    return c->ops->reasons(c, job, state, each, ctx, err);
 }
 
 enum status catalog_sample_find(struct catalog *c, int64_t job, struct bytes_view uid,

@@ -17,7 +17,7 @@ struct catalog_outbox_row;
 enum catalog_events {
     CATALOG_EVENTS_NONE = 0,
     CATALOG_EVENTS_SHARDS = 1,  /* shards that are done */
-    CATALOG_EVENTS_SAMPLES = 2, /* and their samples, done or quarantined */
+    CATALOG_EVENTS_SAMPLES = 2, /* and their samples, done, quarantined or filtered */
 };
 
 /** Stored values; never reused or renumbered. */
@@ -46,12 +46,13 @@ enum catalog_input {
     CATALOG_INPUT_LIST = 4,     /* a list of samples of others (sample_list.h), in the output */
 };
 
-/** What became of a sample: done or quarantined, one of the two. Where it was tried again, the row
- * of the earlier try says so, and the state is that of the retry's row. */
+/** What became of a sample: done, quarantined or filtered, one of the three. Where it was tried
+ * again, the row of the earlier try says so, and the state is that of the retry's row. */
 enum catalog_sample_state {
     CATALOG_SAMPLE_DONE = 1,
     CATALOG_SAMPLE_QUARANTINED = 2,
     CATALOG_SAMPLE_RETRIED = 3,
+    CATALOG_SAMPLE_FILTERED = 4, /* dropped by a rule of the job, which is its reason */
 };
 
 enum catalog_worker_state {
@@ -171,9 +172,9 @@ struct catalog_sample {
     struct bytes_view uid;
     int64_t index; /* within the shard's input */
     enum catalog_sample_state state;
-    const char *reason; /* NULL when done; else stable snake_case: "decode_failed" */
-    const char *detail;
-    const char *stage;     /* where it failed: "read", "decode", ... */
+    const char *reason; /* NULL when done; filtered: the rule; else snake_case: "decode_failed" */
+    const char *detail; /* filtered: score and threshold */
+    const char *stage;  /* where it ended: "read", "decode", ... */
     int32_t width, height; /* 0 when never decoded */
     size_t n_captions;
     const struct catalog_caption *captions;
@@ -228,9 +229,10 @@ struct catalog_account {
     bool is_retry;   /* its samples were read first by other shards */
     int64_t read;    /* samples of its input; < 0: not read to its end yet */
     int64_t samples; /* rows, of which are */
-    int64_t done, quarantined, retried;
-    int64_t last_index;                      /* the highest of the rows; < 0: none */
-    int64_t output_done, output_quarantined; /* as the output's row says; < 0: there is none */
+    int64_t done, quarantined, retried, filtered;
+    int64_t last_index; /* the highest of the rows; < 0: none */
+    /* as the output's row says; < 0: there is none */
+    int64_t output_done, output_quarantined, output_filtered;
 };
 
 struct catalog_part_row {
@@ -238,7 +240,7 @@ struct catalog_part_row {
     const char *object_key;
     uint64_t bytes;
     char sha256[SHA256_HEX_LEN + 1];
-    int64_t n_done, n_quarantined;
+    int64_t n_done, n_quarantined, n_filtered;
 };
 
 struct catalog_output {
@@ -246,7 +248,7 @@ struct catalog_output {
     const char *object_key;
     uint64_t bytes;
     char sha256[SHA256_HEX_LEN + 1];
-    int64_t n_done, n_quarantined;
+    int64_t n_done, n_quarantined, n_filtered;
 };
 
 struct catalog_progress {
@@ -254,8 +256,8 @@ struct catalog_progress {
     int64_t shards_leased; /* leases of shards and of pieces */
     int64_t pieces;        /* of shards whose rest was split off for other workers */
     int64_t rivals;        /* shards and pieces that have two leases */
-    int64_t samples_done, samples_quarantined;
-    int64_t samples_in_done_shards; /* both states */
+    int64_t samples_done, samples_quarantined, samples_filtered;
+    int64_t samples_in_done_shards; /* of all three states */
     uint64_t bytes_written;         /* of finished outputs */
 };
 
@@ -484,8 +486,9 @@ struct catalog_ops {
                             struct error *err);
     enum status (*outputs)(struct catalog *c, int64_t job, catalog_output_fn *each, void *ctx,
                            struct error *err);
-    enum status (*reasons)(struct catalog *c, int64_t job, catalog_reason_fn *each, void *ctx,
-                           struct error *err);
+    /* Of the samples that are quarantined, or filtered: the most frequent first. */
+    enum status (*reasons)(struct catalog *c, int64_t job, enum catalog_sample_state state,
+                           catalog_reason_fn *each, void *ctx, struct error *err);
     /* One sample by uid (all shards that hold it), captions and scores filled. ST_NOT_FOUND. */
     enum status (*sample_find)(struct catalog *c, int64_t job, struct bytes_view uid,
                                catalog_sample_fn *each, void *ctx, struct error *err);
@@ -509,6 +512,12 @@ struct catalog { /* first member of each kind's own struct */
 
 /** "planning", "running", "paused", "done", "cancelled". */
 const char *catalog_job_state_name(enum catalog_job_state state);
+
+/** "done", "quarantined", "retried", "filtered". */
+const char *catalog_sample_state_name(enum catalog_sample_state state);
+
+/** How many of a part's samples are in a state. */
+int64_t catalog_part_count(const struct catalog_part *part, enum catalog_sample_state state);
 
 /** "working", "draining", "gone". */
 const char *catalog_worker_state_name(enum catalog_worker_state state);
@@ -620,7 +629,8 @@ NODISCARD enum status catalog_read_progress(struct catalog *c, int64_t job,
                                             struct catalog_progress *progress, struct error *err);
 NODISCARD enum status catalog_outputs(struct catalog *c, int64_t job, catalog_output_fn *each,
                                       void *ctx, struct error *err);
-NODISCARD enum status catalog_reasons(struct catalog *c, int64_t job, catalog_reason_fn *each,
+NODISCARD enum status catalog_reasons(struct catalog *c, int64_t job,
+                                      enum catalog_sample_state state, catalog_reason_fn *each,
                                       void *ctx, struct error *err);
 NODISCARD enum status catalog_sample_find(struct catalog *c, int64_t job, struct bytes_view uid,
                                           catalog_sample_fn *each, void *ctx, struct error *err);

@@ -222,6 +222,8 @@ static enum status see_account(void *ctx, const PGresult *row, struct error *err
         .last_index = or_minus_one(row, 8),
         .output_done = or_minus_one(row, 9),
         .output_quarantined = or_minus_one(row, 10),
+        .filtered = postgres_db_int(row, 0, 11),
+        .output_filtered = or_minus_one(row, 12),
     };
 
     return call->each(call->ctx, &account, err);
@@ -235,7 +237,8 @@ enum status catalog_postgres_accounts(struct catalog *c, int64_t job, catalog_ac
     return catalog_postgres_walk(
         c, job,
         "select shard, state, is_retry::integer, samples_read, samples, done, quarantined, "
-        "retried, last_index, output_done, output_quarantined from reinforce.accounts where "
+        "retried, last_index, output_done, output_quarantined, filtered, output_filtered from "
+        "reinforce.accounts where "
         "job_id = $1 order by shard",
         see_account, &call, err);
 }

@@ -34,7 +34,7 @@ enum status catalog_postgres_outbox_insert(struct postgres_db *db, int64_t job, 
         db, NULL, err,
         "insert into reinforce.outbox (job, shard, sample_index) select $1, $2, i from "
         "(select p.sample_index as i, 2 as wanted from reinforce.samples p where p.job = $1 and "
-        "p.shard = $2 and p.state in (1, 2) union all select null, 1) e where wanted <= (select "
+        "p.shard = $2 and p.state in (1, 2, 4) union all select null, 1) e where wanted <= (select "
         "events from reinforce.jobs where job = $1) order by i nulls last",
         "ii", job, shard);
 }
@@ -90,6 +90,7 @@ static enum status keep_row(const PGresult *found, int i, struct arena *arena,
     (void)snprintf(output->sha256, sizeof output->sha256, "%s", postgres_db_text(found, i, 4));
     output->n_done = postgres_db_int(found, i, 5);
     output->n_quarantined = postgres_db_int(found, i, 6);
+    output->n_filtered = postgres_db_int(found, i, 16);
     if (postgres_db_copy_text(found, i, 2, arena, &output->object_key, err) != ST_OK)
         return err->code;
     return row->is_sample ? keep_sample(found, i, arena, &row->sample, err) : ST_OK;
@@ -102,7 +103,8 @@ static enum status read_rows(struct postgres_db *db, struct read_call *call, str
         db, &found, err,
         "select o.seq, o.committed_ms, t.object_key, t.bytes, t.sha256, t.n_done, "
         "t.n_quarantined, o.shard, o.sample_index, uid, state, reason, detail, stage, width, "
-        "height from " BATCH "join reinforce.outputs t on t.job = $1 and t.shard = o.shard left "
+        "height, t.n_filtered from " BATCH
+        "join reinforce.outputs t on t.job = $1 and t.shard = o.shard left "
         "join reinforce.samples p on p.job = $1 and p.shard = o.shard and p.sample_index = "
         "o.sample_index order by o.seq",
         "ii", call->job, call->max_rows);

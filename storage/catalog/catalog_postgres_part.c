@@ -352,21 +352,22 @@ static enum status insert_part(struct postgres_db *db, const struct part_call *c
                                struct error *err)
 {
     const struct catalog_part *part = call->part;
-    int64_t n_done = 0;
+    int64_t n_done = catalog_part_count(part, CATALOG_SAMPLE_DONE);
+    int64_t n_filtered = catalog_part_count(part, CATALOG_SAMPLE_FILTERED);
 
-    for (size_t i = 0; i < part->n_samples; i++)
-        n_done += part->samples[i].state == CATALOG_SAMPLE_DONE;
     return postgres_db_query(
         db, NULL, err,
         "with p as (insert into reinforce.parts (job, shard, part, epoch, object_key, bytes, "
-        "sha256, n_done, n_quarantined) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)) "
+        "sha256, n_done, n_quarantined, n_filtered) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, "
+        "$12)) "
         "update reinforce.shards set next_offset = $10, next_index = $11, n_parts = n_parts + 1, "
-        "attempts = " SUSPECT_ATTEMPTS_AFTER("$8::bigint") ", probing = false, probe_deaths = 0 "
-                                                           "where job = $1 and shard = $2",
-        "iiiisisiiii", call->lease->job, call->lease->shard, call->lease->n_parts,
+        "attempts = " SUSPECT_ATTEMPTS_AFTER(
+            "$8::bigint + $12") ", probing = false, probe_deaths = 0 "
+                                "where job = $1 and shard = $2",
+        "iiiisisiiiii", call->lease->job, call->lease->shard, call->lease->n_parts,
         call->lease->epoch, part->object_key, (int64_t)part->written.bytes, part->written.sha256,
-        n_done, (int64_t)part->n_samples - n_done, (int64_t)part->next_offset,
-        (int64_t)part->next_index);
+        n_done, (int64_t)part->n_samples - n_done - n_filtered, (int64_t)part->next_offset,
+        (int64_t)part->next_index, n_filtered);
 }
 
 static enum status commit_part(struct postgres_db *db, void *ctx, bool repeated, struct error *err)
@@ -473,13 +474,15 @@ static enum status commit_shard(struct postgres_db *db, void *ctx, bool repeated
     st = postgres_db_query(
         db, NULL, err,
         "with n as (select count(*) filter (where state = 1) as done, "
-        "count(*) filter (where state = 2) as quarantined from reinforce.samples "
+        "count(*) filter (where state = 2) as quarantined, "
+        "count(*) filter (where state = 4) as filtered from reinforce.samples "
         "where job = $1 and shard = $2), "
         "o as (insert into reinforce.outputs (job, shard, object_key, bytes, sha256, n_done, "
-        "n_quarantined) select $1, $2, $3, $4, $5, n.done, n.quarantined from n "
+        "n_quarantined, n_filtered) select $1, $2, $3, $4, $5, n.done, n.quarantined, n.filtered "
+        "from n "
         "on conflict (job, shard) do update set object_key = excluded.object_key, "
         "bytes = excluded.bytes, sha256 = excluded.sha256, n_done = excluded.n_done, "
-        "n_quarantined = excluded.n_quarantined) "
+        "n_quarantined = excluded.n_quarantined, n_filtered = excluded.n_filtered) "
         "update reinforce.shards set state = 3, owner = null, lease_expires = null, "
         "last_error = null, "
         "samples_read = case when again_source is null then next_index else samples_read end, "

@@ -80,7 +80,8 @@ enum status catalog_postgres_parts(struct catalog *c, int64_t job, int64_t shard
     PGresult *found;
     enum status st = postgres_db_ask(
         catalog_postgres_db(c), &found, err,
-        "select p.part, p.epoch, p.object_key, p.bytes, p.sha256, p.n_done, p.n_quarantined "
+        "select p.part, p.epoch, p.object_key, p.bytes, p.sha256, p.n_done, p.n_quarantined, "
+        "p.n_filtered "
         "from (select $2::bigint as shard, 0::bigint as begin_index union all "
         "select shard, begin_index from reinforce.shards where job = $1 and "
         "parent = $2) f join reinforce.parts p on p.job = $1 and "
@@ -98,6 +99,7 @@ enum status catalog_postgres_parts(struct catalog *c, int64_t job, int64_t shard
         (void)snprintf(part->sha256, sizeof part->sha256, "%s", postgres_db_text(found, i, 4));
         part->n_done = postgres_db_int(found, i, 5);
         part->n_quarantined = postgres_db_int(found, i, 6);
+        part->n_filtered = postgres_db_int(found, i, 7);
         st = postgres_db_copy_text(found, i, 2, arena, &part->object_key, err);
     }
     if (st == ST_OK) {
@@ -122,6 +124,7 @@ static enum status see_progress(void *ctx, const PGresult *row, struct error *er
         .bytes_written = (uint64_t)postgres_db_int(row, 0, 7),
         .pieces = postgres_db_int(row, 0, 8),
         .rivals = postgres_db_int(row, 0, 9),
+        .samples_filtered = postgres_db_int(row, 0, 10),
     };
     return ST_OK;
 }
@@ -132,7 +135,7 @@ enum status catalog_postgres_progress(struct catalog *c, int64_t job,
     return catalog_postgres_walk(
         c, job,
         "select h.n, h.done, h.leased, h.failed, p.done, p.quarantined, o.samples, o.bytes, "
-        "h.pieces, h.rivals from (select count(*) filter (where parent is null) as n, "
+        "h.pieces, h.rivals, p.filtered from (select count(*) filter (where parent is null) as n, "
         "count(*) filter (where state = 3 and parent is null) as done, "
         "count(*) filter (where state = 2) as leased, "
         "count(distinct coalesce(parent, shard)) filter (where state = 4) as failed, "
@@ -140,9 +143,10 @@ enum status catalog_postgres_progress(struct catalog *c, int64_t job,
         "count(*) filter (where state = 2 and rival_owner is not null) as rivals from "
         "reinforce.shards where job = $1) h, "
         "(select count(*) filter (where state = 1) as done, "
-        "count(*) filter (where state = 2) as quarantined "
+        "count(*) filter (where state = 2) as quarantined, "
+        "count(*) filter (where state = 4) as filtered "
         "from reinforce.samples where job = $1) p, "
-        "(select coalesce(sum(o.n_done + o.n_quarantined), 0)::bigint as samples, "
+        "(select coalesce(sum(o.n_done + o.n_quarantined + o.n_filtered), 0)::bigint as samples, "
         "coalesce(sum(o.bytes), 0)::bigint as bytes from reinforce.outputs o "
         "join reinforce.shards s on s.job = o.job and s.shard = o.shard "
         "where o.job = $1 and s.state = 3) o",
@@ -163,7 +167,8 @@ static enum status see_output(void *ctx, const PGresult *row, struct error *err)
                                     .object_key = postgres_db_text(row, 0, 1),
                                     .bytes = (uint64_t)postgres_db_int(row, 0, 2),
                                     .n_done = postgres_db_int(row, 0, 4),
-                                    .n_quarantined = postgres_db_int(row, 0, 5)};
+                                    .n_quarantined = postgres_db_int(row, 0, 5),
+                                    .n_filtered = postgres_db_int(row, 0, 6)};
 
     (void)snprintf(output.sha256, sizeof output.sha256, "%s", postgres_db_text(row, 0, 3));
     return each->output(each->ctx, &output, err);
@@ -175,8 +180,8 @@ enum status catalog_postgres_outputs(struct catalog *c, int64_t job, catalog_out
     struct each_ctx call = {.output = each, .ctx = ctx};
 
     return catalog_postgres_walk(c, job,
-                                 "select shard, object_key, bytes, sha256, n_done, n_quarantined "
-                                 "from reinforce.outputs where job = $1 order by shard",
+                                 "select shard, object_key, bytes, sha256, n_done, n_quarantined, "
+                                 "n_filtered from reinforce.outputs where job = $1 order by shard",
                                  see_output, &call, err);
 }
 
@@ -188,17 +193,20 @@ static enum status see_reason(void *ctx, const PGresult *row, struct error *err)
                         postgres_db_int(row, 0, 2), err);
 }
 
-enum status catalog_postgres_reasons(struct catalog *c, int64_t job, catalog_reason_fn *each,
+/* The state stands in the text: its index is of the rows in that state. */
+#define REASONS_OF(state)                                                                          \
+    "select reason, stage, count(*) from reinforce.samples where job = $1 and state = " state      \
+    " group by reason, stage order by count(*) desc, reason collate \"C\", stage collate \"C\""
+
+enum status catalog_postgres_reasons(struct catalog *c, int64_t job,
+                                     enum catalog_sample_state state, catalog_reason_fn *each,
                                      void *ctx, struct error *err)
 {
     struct each_ctx call = {.reason = each, .ctx = ctx};
 
     return catalog_postgres_walk(
-        c, job,
-        "select reason, stage, count(*) from reinforce.samples where job = $1 and "
-        "state = 2 group by reason, stage order by count(*) desc, reason collate \"C\", "
-        "stage collate \"C\"",
-        see_reason, &call, err);
+        c, job, state == CATALOG_SAMPLE_FILTERED ? REASONS_OF("4") : REASONS_OF("2"), see_reason,
+        &call, err);
 }
 
 static void read_sample(const PGresult *row, int i, int64_t *shard, struct catalog_sample *sample)

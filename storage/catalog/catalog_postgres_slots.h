@@ -90,6 +90,7 @@ NODISCARD enum status catalog_postgres_outputs(struct catalog *c, int64_t job,
                                                catalog_output_fn *each, void *ctx,
                                                struct error *err);
 NODISCARD enum status catalog_postgres_reasons(struct catalog *c, int64_t job,
+                                               enum catalog_sample_state state,
                                                catalog_reason_fn *each, void *ctx,
                                                struct error *err);
 NODISCARD enum status catalog_postgres_sample_find(struct catalog *c, int64_t job,

@@ -134,6 +134,8 @@ enum status catalog_sqlite_accounts(struct catalog *c, int64_t job, catalog_acco
             .last_index = or_minus_one(row, 8),
             .output_done = or_minus_one(row, 9),
             .output_quarantined = or_minus_one(row, 10),
+            .filtered = sqlite3_column_int64(row, 11),
+            .output_filtered = or_minus_one(row, 12),
         };
 
         st = each(ctx, &account, err);

@@ -64,7 +64,8 @@ static enum status keep_row(sqlite3_stmt *row, struct sqlite_db *db, int64_t job
         .output = {.shard = sqlite3_column_int64(row, 7),
                    .bytes = (uint64_t)sqlite3_column_int64(row, 3),
                    .n_done = sqlite3_column_int64(row, 5),
-                   .n_quarantined = sqlite3_column_int64(row, 6)},
+                   .n_quarantined = sqlite3_column_int64(row, 6),
+                   .n_filtered = sqlite3_column_int64(row, 16)},
     };
     sqlite_rows_copy_fixed(row, 4, out->output.sha256, sizeof out->output.sha256);
     st = sqlite_rows_copy(row, 2, arena, &out->output.object_key, err);

@@ -167,7 +167,8 @@ static enum status insert_part(struct sqlite_db *db, const struct catalog_lease 
                                const struct catalog_standing *standing, struct error *err)
 {
     struct catalog_lease home = *lease;
-    int64_t n_done = 0;
+    int64_t n_done = catalog_part_count(part, CATALOG_SAMPLE_DONE);
+    int64_t n_filtered = catalog_part_count(part, CATALOG_SAMPLE_FILTERED);
     enum status st = ST_OK;
 
     home.shard = standing->home;
@@ -178,20 +179,19 @@ static enum status insert_part(struct sqlite_db *db, const struct catalog_lease 
     if (st == ST_OK && standing->is_retry)
         st = take_over(db, &home, part, err);
 
-    for (size_t i = 0; i < part->n_samples && st == ST_OK; i++) {
-        n_done += part->samples[i].state == CATALOG_SAMPLE_DONE;
+    for (size_t i = 0; i < part->n_samples && st == ST_OK; i++)
         st = insert_sample(db, &home, &part->samples[i], standing, err);
-    }
     if (st == ST_OK)
         st = insert_costs(db, lease, part, err);
     if (st == ST_OK)
-        st = sqlite_db_run(db, PART_INSERT, NULL, err, "iiiisisii", lease->job, lease->shard,
+        st = sqlite_db_run(db, PART_INSERT, NULL, err, "iiiisisiii", lease->job, lease->shard,
                            lease->n_parts, lease->epoch, part->object_key,
                            (int64_t)part->written.bytes, part->written.sha256, n_done,
-                           (int64_t)part->n_samples - n_done);
+                           (int64_t)part->n_samples - n_done - n_filtered, n_filtered);
     if (st == ST_OK)
         st = sqlite_db_run(db, SHARD_ADVANCE, NULL, err, "iiiii", lease->job, lease->shard,
-                           (int64_t)part->next_offset, (int64_t)part->next_index, n_done);
+                           (int64_t)part->next_offset, (int64_t)part->next_index,
+                           n_done + n_filtered);
     return st;
 }
 

@@ -35,6 +35,7 @@ enum status catalog_sqlite_parts(struct catalog *c, int64_t job, int64_t shard, 
         sqlite_rows_copy_fixed(statement, 4, row->sha256, sizeof row->sha256);
         row->n_done = sqlite3_column_int64(statement, 5);
         row->n_quarantined = sqlite3_column_int64(statement, 6);
+        row->n_filtered = sqlite3_column_int64(statement, 7);
         st = sqlite_rows_copy(statement, 2, arena, &row->object_key, err);
     }
     (void)sqlite3_reset(statement);
@@ -65,6 +66,7 @@ enum status catalog_sqlite_progress(struct catalog *c, int64_t job,
         .bytes_written = (uint64_t)sqlite3_column_int64(row, 7),
         .pieces = sqlite3_column_int64(row, 8),
         .rivals = sqlite3_column_int64(row, 9),
+        .samples_filtered = sqlite3_column_int64(row, 10),
     };
     (void)sqlite3_reset(row);
     return ST_OK;
@@ -84,7 +86,8 @@ enum status catalog_sqlite_outputs(struct catalog *c, int64_t job, catalog_outpu
                                         .object_key = sqlite_rows_text(statement, 1),
                                         .bytes = (uint64_t)sqlite3_column_int64(statement, 2),
                                         .n_done = sqlite3_column_int64(statement, 4),
-                                        .n_quarantined = sqlite3_column_int64(statement, 5)};
+                                        .n_quarantined = sqlite3_column_int64(statement, 5),
+                                        .n_filtered = sqlite3_column_int64(statement, 6)};
 
         sqlite_rows_copy_fixed(statement, 3, output.sha256, sizeof output.sha256);
         st = each(ctx, &output, err);
@@ -93,15 +96,15 @@ enum status catalog_sqlite_outputs(struct catalog *c, int64_t job, catalog_outpu
     return st == ST_END ? ST_OK : st;
 }
 
-enum status catalog_sqlite_reasons(struct catalog *c, int64_t job, catalog_reason_fn *each,
-                                   void *ctx, struct error *err)
+enum status catalog_sqlite_reasons(struct catalog *c, int64_t job, enum catalog_sample_state state,
+                                   catalog_reason_fn *each, void *ctx, struct error *err)
 {
     struct sqlite_db *db = sqlite_rows_db(c);
     sqlite3_stmt *statement;
     enum status st = sqlite_db_prepare(db, REASON_LIST, &statement, err);
 
     if (st == ST_OK)
-        st = sqlite_db_bind(db, statement, err, "i", job);
+        st = sqlite_db_bind(db, statement, err, "ii", job, (int64_t)state);
     while (st == ST_OK && (st = sqlite_db_step(db, statement, err)) == ST_OK)
         st = each(ctx, sqlite_rows_text(statement, 0), sqlite_rows_text(statement, 1),
                   sqlite3_column_int64(statement, 2), err);

@@ -12,6 +12,7 @@ NODISCARD enum status catalog_sqlite_progress(struct catalog *c, int64_t job,
 NODISCARD enum status catalog_sqlite_outputs(struct catalog *c, int64_t job,
                                              catalog_output_fn *each, void *ctx, struct error *err);
 NODISCARD enum status catalog_sqlite_reasons(struct catalog *c, int64_t job,
+                                             enum catalog_sample_state state,
                                              catalog_reason_fn *each, void *ctx, struct error *err);
 NODISCARD enum status catalog_sqlite_sample_find(struct catalog *c, int64_t job,
                                                  struct bytes_view uid, catalog_sample_fn *each,

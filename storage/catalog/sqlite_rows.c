@@ -137,12 +137,13 @@ const char *const sqlite_statements[N_STATEMENTS] = {
                    "coalesce(parent, shard), begin_index, rival_owner from shards "
                    "where job = ?1 and state = ?2 order by shard",
     [PART_INSERT] = "insert into parts (job, shard, part, epoch, object_key, bytes, sha256, "
-                    "n_done, n_quarantined) "
-                    "values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    "n_done, n_quarantined, n_filtered) "
+                    "values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     [PART_SELECT] = "select epoch, sha256 from parts where job = ? and shard = ? and part = ?",
     [PART_LIST] =
-        "select p.part, p.epoch, p.object_key, p.bytes, p.sha256, p.n_done, p.n_quarantined from "
-        "(select ?2 as shard, 0 as begin_index union all select shard, begin_index from shards "
+        "select p.part, p.epoch, p.object_key, p.bytes, p.sha256, p.n_done, p.n_quarantined, "
+        "p.n_filtered from (select ?2 as shard, 0 as begin_index union all select shard, "
+        "begin_index from shards "
         "where job = ?1 and parent = ?2) f join parts p on p.job = ?1 and p.shard = f.shard "
         "order by f.begin_index, p.part",
     [PART_DELETE_ALL] = "delete from parts where job = ?",
@@ -188,31 +189,32 @@ const char *const sqlite_statements[N_STATEMENTS] = {
         "teacher, cosine) "
         "values (?, ?, ?, ?, ?, ?, ?) on conflict do update set cosine = excluded.cosine",
     [OUTPUT_INSERT] = "insert or replace into outputs (job, shard, object_key, bytes, sha256, "
-                      "n_done, n_quarantined) "
+                      "n_done, n_quarantined, n_filtered) "
                       "values (?1, ?2, ?3, ?4, ?5, "
                       "(select count(*) from samples where job = ?1 and shard = ?2 and state = 1), "
-                      "(select count(*) from samples where job = ?1 and shard = ?2 and state = 2))",
+                      "(select count(*) from samples where job = ?1 and shard = ?2 and state = 2), "
+                      "(select count(*) from samples where job = ?1 and shard = ?2 and state = 4))",
     [OUTPUT_OF_EPOCH] =
         "select 1 from shards s join outputs o on o.job = s.job and o.shard = coalesce(s.parent, "
         "s.shard) where "
         "s.job = ? and s.shard = ? and s.epoch = ? and s.state = 3 and o.sha256 = ?",
     [OUTPUT_LIST] =
-        "select shard, object_key, bytes, sha256, n_done, n_quarantined from outputs where job = ? "
-        "order by shard",
+        "select shard, object_key, bytes, sha256, n_done, n_quarantined, n_filtered from outputs "
+        "where job = ? order by shard",
     /* One statement, so that the numbers are of one moment. */
     [PROGRESS] =
         "select h.n, h.done, h.leased, h.failed, p.done, p.quarantined, o.samples, o.bytes, "
-        "h.pieces, h.rivals from "
+        "h.pieces, h.rivals, p.filtered from "
         "(select total(parent is null) as n, total(parent is null and state = 3) as done, "
         "total(state = 2) as leased, count(distinct iif(state = 4, coalesce(parent, shard), null)) "
         "as failed, total(parent is not null) as pieces, "
         "total(state = 2 and rival_owner is not null) as rivals from shards where job = ?1) h, "
-        "(select total(state = 1) as done, total(state = 2) as quarantined from samples "
-        "where job = ?1) p, "
-        "(select coalesce(sum(o.n_done + o.n_quarantined), 0) as samples, "
+        "(select total(state = 1) as done, total(state = 2) as quarantined, "
+        "total(state = 4) as filtered from samples where job = ?1) p, "
+        "(select coalesce(sum(o.n_done + o.n_quarantined + o.n_filtered), 0) as samples, "
         "coalesce(sum(o.bytes), 0) as bytes from outputs o join shards s on s.job = o.job and "
         "s.shard = o.shard where o.job = ?1 and s.state = 3) o",
-    [REASON_LIST] = "select reason, stage, count(*) from samples where job = ? and state = 2 "
+    [REASON_LIST] = "select reason, stage, count(*) from samples where job = ? and state = ? "
                     "group by reason, stage order by count(*) desc, reason, stage",
     [SOURCE_LIST] =
         "select p.shard, p.sample_index, s.shard, coalesce(r.source_index, p.sample_index), "
@@ -225,8 +227,8 @@ const char *const sqlite_statements[N_STATEMENTS] = {
         "retries x where x.job = p.job and x.old_shard = p.shard and x.old_index = p.sample_index "
         "and ?2 = 2) order by 3, 4",
     [ACCOUNT_LIST] = "select shard, state, is_retry, samples_read, samples, done, quarantined, "
-                     "retried, last_index, output_done, output_quarantined from accounts where "
-                     "job_id = ? order by shard",
+                     "retried, last_index, output_done, output_quarantined, filtered, "
+                     "output_filtered from accounts where job_id = ? order by shard",
     [WORKER_SEEN] =
         "insert into workers (name, host, address, version, state, first_seen_ms, last_seen_ms, "
         "samples_per_second) values (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7) on conflict do "
@@ -290,11 +292,12 @@ const char *const sqlite_statements[N_STATEMENTS] = {
     [OUTBOX_INSERT] =
         "insert into outbox (job, shard, sample_index, committed_ms) select ?1, ?2, i, " NOW_MS
         " from (select p.sample_index as i, 2 as wanted from samples p where p.job = ?1 and "
-        "p.shard = ?2 and p.state in (1, 2) union all select null, 1) where wanted <= (select "
+        "p.shard = ?2 and p.state in (1, 2, 4) union all select null, 1) where wanted <= (select "
         "events from jobs where job = ?1) order by i is null, i",
     [OUTBOX_LIST] =
         "select o.seq, o.committed_ms, t.object_key, t.bytes, t.sha256, t.n_done, t.n_quarantined, "
-        "o.shard, o.sample_index, uid, state, reason, detail, stage, width, height from outbox o "
+        "o.shard, o.sample_index, uid, state, reason, detail, stage, width, height, t.n_filtered "
+        "from outbox o "
         "join outputs t on t.job = o.job and t.shard = o.shard left join samples p on p.job = "
         "o.job and p.shard = o.shard and p.sample_index = o.sample_index where o.job = ?1 order by "
         "o.seq limit ?2",

@@ -60,8 +60,10 @@ enum status side_files_manifest_line(const struct side_dataset *dataset,
     if (st == ST_OK)
         st = put_string_field("sha256", shard->sha256, out, err);
     if (st == ST_OK)
-        st = byte_buf_printf(out, err, ", \"n_done\": %" PRId64 ", \"n_quarantined\": %" PRId64,
-                             shard->n_done, shard->n_quarantined);
+        st = byte_buf_printf(out, err,
+                             ", \"n_done\": %" PRId64 ", \"n_quarantined\": %" PRId64
+                             ", \"n_filtered\": %" PRId64,
+                             shard->n_done, shard->n_quarantined, shard->n_filtered);
     if (st == ST_OK && shard->input != NULL) {
         st = put_string_field("input", shard->input, out, err);
         if (st == ST_OK)

@@ -15,7 +15,7 @@ struct side_shard {
     const char *object_key; /* "00000000.tar" */
     uint64_t bytes;
     const char *sha256;
-    int64_t n_done, n_quarantined;
+    int64_t n_done, n_quarantined, n_filtered;
     const char *input;               /* key of what it was made of; NULL: not known */
     uint64_t input_begin, input_end; /* end 0: to its end */
 };
@@ -41,9 +41,10 @@ struct side_dataset {
  *
  *     manifest.jsonl       a line per shard: {"shard": "00000000", "num_uids": 1000, "object":
  *                          "00000000.tar", "bytes": ..., "sha256": "...", "n_done": 1000,
- *                          "n_quarantined": 2, "input": "a.tar", "input_begin": 0, "input_end": 0,
- *                          "config_digest": "...", "gap_before": 0}; num_uids counts records in the
- *                          shard; gap_before: shard numbers missing between this line and the last
+ *                          "n_quarantined": 2, "n_filtered": 0, "input": "a.tar", "input_begin":
+ *                          0, "input_end": 0, "config_digest": "...", "gap_before": 0}; num_uids
+ *                          counts records in the shard; gap_before: shard numbers missing between
+ *                          this line and the last
  *     info.json            {"name": ..., "lengths": {"00000000.tar": "1000", ...}, "totalLength":
  *                          "1000", "date": ...}: numbers are strings, as upstream means them
  *     sizes.json           {"00000000.tar": 1000, ...}: where trainers look for counts

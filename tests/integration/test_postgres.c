@@ -75,6 +75,8 @@ static void the_contract_is_kept(void **state)
         &(struct catalog_target){.url = f.url, .pass_time = pass_time, .ctx = &f});
     catalog_accounts_contract(
         &(struct catalog_target){.url = f.url, .pass_time = pass_time, .ctx = &f});
+    catalog_filtered_contract(
+        &(struct catalog_target){.url = f.url, .pass_time = pass_time, .ctx = &f});
     catalog_ingest_contract(&(struct catalog_target){.url = f.url});
     catalog_outbox_contract(&(struct catalog_target){.url = f.url});
     teardown(&f);
@@ -91,6 +93,8 @@ static void the_contract_is_kept_behind_a_pooler_in_transaction_mode(void **stat
     catalog_leases_contract(
         &(struct catalog_target){.url = f.pooler_url, .pass_time = pass_time, .ctx = &f});
     catalog_accounts_contract(
+        &(struct catalog_target){.url = f.pooler_url, .pass_time = pass_time, .ctx = &f});
+    catalog_filtered_contract(
         &(struct catalog_target){.url = f.pooler_url, .pass_time = pass_time, .ctx = &f});
     catalog_ingest_contract(&(struct catalog_target){.url = f.pooler_url});
     catalog_outbox_contract(&(struct catalog_target){.url = f.pooler_url});

@@ -219,7 +219,8 @@ static void a_finished_job_can_be_read_and_extended(struct fixture *f)
     assert_int_equal(n_seen, 1); /* the quarantined one is left out */
     assert_ok(catalog_shard_samples(f->catalog, f->job.job, 7, see_sample, &n_seen, &err));
     assert_int_equal(n_seen, 1);
-    assert_ok(catalog_reasons(f->catalog, f->job.job, see_reason, &n_reasons, &err));
+    assert_ok(catalog_reasons(f->catalog, f->job.job, CATALOG_SAMPLE_QUARANTINED, see_reason,
+                              &n_reasons, &err));
     assert_int_equal(n_reasons, 2);
 
     assert_ok(catalog_job_extend(f->catalog, f->job.job, "d2", "{}", "webdataset", &err));

@@ -21,6 +21,9 @@ void catalog_leases_contract(const struct catalog_target *target);
 /** The same for jobs that pause, quotas, workers, retries, shards made again, and accounts. */
 void catalog_accounts_contract(const struct catalog_target *target);
 
+/** The same for samples that a rule of the job has dropped. */
+void catalog_filtered_contract(const struct catalog_target *target);
+
 /** The same for streams: offsets and shards that come together. */
 void catalog_ingest_contract(const struct catalog_target *target);
 

@@ -47,7 +47,8 @@ static void fill(struct fixture *f)
                "height) values (1, 0, 0, 'a0', 1, null, null, 1, 1), "
                "(1, 0, 1, 'a1', 2, 'decode', 'bad', 0, 0), (1, 0, 2, 'a2', 1, null, null, 1, 1), "
                "(1, 1, 0, 'b0', 1, null, null, 1, 1);"
-               "insert into outputs values (1, 0, '0.tar', 1, 's', 2, 1), "
+               "insert into outputs (job, shard, object_key, bytes, sha256, n_done, n_quarantined) "
+               "values (1, 0, '0.tar', 1, 's', 2, 1), "
                "(1, 1, '1.tar', 1, 's', 1, 0)");
 }
 
@@ -87,6 +88,11 @@ static void a_complete_job_accounts_for_every_sample(void **state)
     assert_int_equal(accounts.read, 4);
     assert_int_equal(accounts.done, 3);
     assert_int_equal(accounts.quarantined, 1);
+    execute(&f, "update samples set state = 4 where uid = 'a1';"
+                "update outputs set n_quarantined = 0, n_filtered = 1 where shard = 0");
+    accounts = read(&f);
+    assert_true(accounts.agree && accounts.is_complete);
+    assert_int_equal(accounts.filtered, 1);
     execute(&f, "update shards set state = 2, samples_read = null where shard = 1");
     accounts = read(&f);
     assert_true(accounts.agree);
@@ -101,8 +107,10 @@ static void the_first_shard_that_disagrees_is_named(void **state)
     } cases[] = {
         {"delete from samples where uid = 'a2'", "3 samples were read; 1 are done"},
         {"update samples set sample_index = 7 where uid = 'a2'", "the last is sample 7"},
-        {"update samples set state = 3 where uid = 'a1'", "its output's row says 2 and 1"},
-        {"update outputs set n_done = 1 where shard = 0", "its output's row says 1 and 1"},
+        {"update samples set state = 3 where uid = 'a1'", "its output's row says 2, 1 and 0"},
+        {"update samples set state = 4 where uid = 'a1'", "0 quarantined and 1 filtered"},
+        {"update outputs set n_filtered = 1 where shard = 0", "its output's row says 2, 1 and 1"},
+        {"update outputs set n_done = 1 where shard = 0", "its output's row says 1, 1 and 0"},
         {"delete from outputs where shard = 0", "it has no output"},
         {"update shards set samples_read = null where shard = 0", "nobody knows"},
     };
@@ -134,7 +142,8 @@ static void a_sample_that_was_tried_again_must_be_somewhere(void **state)
     accounts = read(&f);
     assert_false(accounts.agree);
     assert_int_equal(accounts.shard, -1);
-    assert_non_null(strstr(accounts.why, "4 samples were read, 3 are done and 0 quarantined"));
+    assert_non_null(
+        strstr(accounts.why, "4 samples were read, 3 are done, 0 quarantined and 0 filtered"));
     teardown(&f);
 }
 

@@ -40,6 +40,7 @@ static void the_contract_is_kept(void **state)
     catalog_contract(&(struct catalog_target){.url = f.url});
     catalog_leases_contract(&(struct catalog_target){.url = f.url});
     catalog_accounts_contract(&(struct catalog_target){.url = f.url});
+    catalog_filtered_contract(&(struct catalog_target){.url = f.url});
     catalog_ingest_contract(&(struct catalog_target){.url = f.url});
     catalog_outbox_contract(&(struct catalog_target){.url = f.url});
     teardown(&f);

@@ -22,7 +22,8 @@ static struct catalog_outbox_row shard_row(void)
                                                   .bytes = 77,
                                                   .sha256 = "abc",
                                                   .n_done = 4,
-                                                  .n_quarantined = 1}};
+                                                  .n_quarantined = 1,
+                                                  .n_filtered = 2}};
 }
 
 static struct catalog_outbox_row sample_row(enum catalog_sample_state state)
@@ -104,7 +105,8 @@ static void every_kind_is_written_as_the_page_has_it(void **state)
     assert_json(f, &row,
                 ", \"kind\": \"shard_done\", \"job\": \"j\", \"shard\": 12, \"time_ms\": "
                 "1700000000000, \"object\": \"s3://b/out/00000012.tar\", \"sha256\": \"abc\", "
-                "\"bytes\": 77, \"samples_done\": 4, \"samples_quarantined\": 1}");
+                "\"bytes\": 77, \"samples_done\": 4, \"samples_quarantined\": 1, "
+                "\"samples_filtered\": 2}");
     row = sample_row(CATALOG_SAMPLE_DONE);
     assert_json(f, &row,
                 ", \"kind\": \"sample_done\", \"job\": \"j\", \"shard\": 12, \"time_ms\": "
@@ -119,6 +121,16 @@ static void every_kind_is_written_as_the_page_has_it(void **state)
                 "1700000000000, \"uid\": \"u/1\", \"index\": 3, \"width\": 5, \"height\": 6, "
                 "\"stage\": \"decode\", \"reason\": \"undecodable_image\", \"detail\": \"at "
                 "\\ufffd\"}");
+    row = sample_row(CATALOG_SAMPLE_FILTERED);
+    row.sample.stage = "curate";
+    row.sample.reason = "curate.keep[0]";
+    row.sample.detail = "width 5 is below 8";
+    assert_json(
+        f, &row,
+        ", \"kind\": \"sample_filtered\", \"job\": \"j\", \"shard\": 12, \"time_ms\": "
+        "1700000000000, \"uid\": \"u/1\", \"index\": 3, \"width\": 5, \"height\": 6, "
+        "\"stage\": \"curate\", \"reason\": \"curate.keep[0]\", \"detail\": \"width 5 is below "
+        "8\"}");
     row = sample_row(CATALOG_SAMPLE_RETRIED); /* its end is told by another row */
     row.sample.reason = row.sample.stage = row.sample.detail = "x";
     make(f, &row);
@@ -167,6 +179,16 @@ static void protobuf_says_the_same(void **state)
     assert_int_equal(message->kind, REINFORCE__EVENTS__KIND__SAMPLE_QUARANTINED);
     assert_memory_equal(message->reason.data, "undecodable_image", message->reason.len);
     assert_int_equal(message->object.len, 0);
+    reinforce__events__event__free_unpacked(message, NULL);
+
+    row = shard_row();
+    make(f, &row);
+    byte_buf_reset(&f->text);
+    assert_ok(event_encode(&f->event, &f->arena, &f->text, &err));
+    message = reinforce__events__event__unpack(NULL, f->text.len, f->text.data);
+    assert_non_null(message);
+    assert_int_equal(message->samples_quarantined, 1);
+    assert_int_equal(message->samples_filtered, 2);
     reinforce__events__event__free_unpacked(message, NULL);
 }
 

@@ -11,6 +11,7 @@ static const struct side_shard shards[] = {
      .sha256 = "aa",
      .n_done = 3,
      .n_quarantined = 1,
+     .n_filtered = 2,
      .input = "in/a.jsonl",
      .input_begin = 5,
      .input_end = 99},
@@ -69,11 +70,13 @@ static void each_file_says_what_its_readers_look_for(void **state) /* DR 12, OU-
     (void)state;
     expect(side_files_manifest, &dataset,
            "{\"shard\": \"00000000\", \"num_uids\": 3, \"object\": \"00000000.tar\", \"bytes\": "
-           "10240, \"sha256\": \"aa\", \"n_done\": 3, \"n_quarantined\": 1, \"input\": "
+           "10240, \"sha256\": \"aa\", \"n_done\": 3, \"n_quarantined\": 1, \"n_filtered\": 2, "
+           "\"input\": "
            "\"in/a.jsonl\", \"input_begin\": 5, \"input_end\": 99, \"config_digest\": \"cc\", "
            "\"gap_before\": 0}\n"
            "{\"shard\": \"00000003\", \"num_uids\": 4, \"object\": \"00000003.tar\", \"bytes\": "
-           "20480, \"sha256\": \"bb\", \"n_done\": 4, \"n_quarantined\": 0, \"config_digest\": "
+           "20480, \"sha256\": \"bb\", \"n_done\": 4, \"n_quarantined\": 0, \"n_filtered\": 0, "
+           "\"config_digest\": "
            "\"cc\", \"gap_before\": 2}\n");
     expect(side_files_info, &dataset,
            "{\"name\": \"quick \\\"start\\\"\", \"lengths\": {\"00000000.tar\": \"3\", "
