@@ -1,9 +1,7 @@
 #include "coordinator/curation/dataset_pool.h"
 
-#include "coordinator/curation/dataset_score.h"
 #include "reinforce/curate/example_id.h"
-#include "reinforce/text/language.h"
-#include "reinforce/text/measure.h"
+#include "worker/sample_score.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -64,7 +62,7 @@ static enum status check_spec(const struct output *out, const struct score_spec 
 struct walk {
     struct dataset_pool *pool;
     struct output *out;
-    const struct dataset_score_tools *tools; /* [n_scores] */
+    const struct sample_score_tools *tools; /* [n_scores] */
     struct arena scratch;
     size_t row, capacity; /* of samples */
     size_t shard_capacity;
@@ -116,8 +114,8 @@ static enum status take_sample(void *ctx, int64_t shard, const struct catalog_sa
                          shard);
     st = byte_buf_append(&pool->uids, sample->uid.data, sample->uid.len, err);
     for (size_t k = 0; k < pool->pool.n_scores && st == ST_OK; k++)
-        st = dataset_score(&pool->pool.specs[k], &walk->tools[k], sample, &walk->scratch,
-                           &pool->pool.scores[k][row], err);
+        st = sample_score(&pool->pool.specs[k], &walk->tools[k], sample, &walk->scratch,
+                          &pool->pool.scores[k][row], err);
     if (st != ST_OK)
         return st;
     pool->pool.ids[row] = example_id_of_uid(sample->uid);
@@ -125,24 +123,6 @@ static enum status take_sample(void *ctx, int64_t shard, const struct catalog_sa
     pool->uid_begins[row + 1] = pool->uids.len;
     walk->row++;
     return ST_OK;
-}
-
-static enum status make_tools(const struct pool *pool, struct dataset_score_tools *tools,
-                              struct error *err)
-{
-    enum status st = ST_OK;
-
-    for (size_t k = 0; k < pool->n_scores && st == ST_OK; k++) {
-        const struct score_spec *spec = &pool->specs[k];
-
-        if (spec->kind == SCORE_SCRIPT)
-            tools[k].script = text_script_find(spec->script);
-        if (spec->kind == SCORE_LANGUAGE)
-            tools[k].language = text_language_find(spec->language);
-        if (spec->kind == SCORE_TOKENS)
-            st = tokenizer_open(spec->tokenizer, TOKENIZER_RULES_OF_FILE, &tools[k].tokenizer, err);
-    }
-    return st;
 }
 
 static enum status allocate(struct dataset_pool *pool, size_t n, struct error *err)
@@ -189,7 +169,7 @@ enum status dataset_pool_read(struct output *out, struct score_spec *specs, size
                               struct dataset_pool *pool, struct error *err)
 {
     struct walk walk = {.pool = pool, .out = out};
-    struct dataset_score_tools *tools = NULL;
+    struct sample_score_tools *tools = NULL;
     enum status st = ST_OK;
 
     memset(pool, 0, sizeof *pool);
@@ -203,14 +183,14 @@ enum status dataset_pool_read(struct output *out, struct score_spec *specs, size
     if (st == ST_OK)
         st = arena_calloc(&pool->arena, n_specs, sizeof *tools, &tools, err);
     if (st == ST_OK)
-        st = make_tools(&pool->pool, tools, err);
+        st = sample_score_tools_open(specs, n_specs, tools, err);
     walk.tools = tools;
     if (st == ST_OK)
         st = catalog_outputs(out->catalog, out->row.job, take_output, &walk, err);
     if (st == ST_OK)
         st = walk_shards(&walk, err);
-    for (size_t k = 0; k < n_specs && tools != NULL; k++)
-        tokenizer_destroy(&tools[k].tokenizer);
+    if (tools != NULL)
+        sample_score_tools_close(tools, n_specs);
     arena_release(&walk.scratch);
     if (st != ST_OK)
         dataset_pool_release(pool);

@@ -1,9 +1,32 @@
-#include "coordinator/curation/dataset_score.h"
+#include "worker/sample_score.h"
 
 #include "reinforce/text/language.h"
 #include "reinforce/text/measure.h"
 
 #include <math.h>
+
+enum status sample_score_tools_open(const struct score_spec *specs, size_t n,
+                                    struct sample_score_tools *tools, struct error *err)
+{
+    enum status st = ST_OK;
+
+    for (size_t k = 0; k < n && st == ST_OK; k++) {
+        if (specs[k].kind == SCORE_SCRIPT)
+            tools[k].script = text_script_find(specs[k].script);
+        if (specs[k].kind == SCORE_LANGUAGE)
+            tools[k].language = text_language_find(specs[k].language);
+        if (specs[k].kind == SCORE_TOKENS)
+            st = tokenizer_open(specs[k].tokenizer, TOKENIZER_RULES_OF_FILE, &tools[k].tokenizer,
+                                err);
+    }
+    return st;
+}
+
+void sample_score_tools_close(struct sample_score_tools *tools, size_t n)
+{
+    for (size_t k = 0; k < n; k++)
+        tokenizer_destroy(&tools[k].tokenizer);
+}
 
 /* A caption's cosine under a teacher; NULL: the mean of all that have one. */
 static double cosine(const struct catalog_sample *sample, const struct catalog_caption *caption,
@@ -24,7 +47,7 @@ static double cosine(const struct catalog_sample *sample, const struct catalog_c
     return n > 0 ? sum / (double)n : (double)NAN;
 }
 
-static enum status count_tokens(const struct dataset_score_tools *tools, struct bytes_view text,
+static enum status count_tokens(const struct sample_score_tools *tools, struct bytes_view text,
                                 struct arena *arena, double *value, struct error *err)
 {
     const struct tokenizer_encoding plain = {.add_special_tokens = false};
@@ -38,8 +61,7 @@ static enum status count_tokens(const struct dataset_score_tools *tools, struct 
     return st;
 }
 
-static enum status of_caption(const struct score_spec *spec,
-                              const struct dataset_score_tools *tools,
+static enum status of_caption(const struct score_spec *spec, const struct sample_score_tools *tools,
                               const struct catalog_sample *sample,
                               const struct catalog_caption *caption, struct arena *arena,
                               double *value, struct error *err)
@@ -110,9 +132,9 @@ static double of_image(enum score_kind kind, double width, double height)
     return (double)NAN;
 }
 
-enum status dataset_score(const struct score_spec *spec, const struct dataset_score_tools *tools,
-                          const struct catalog_sample *sample, struct arena *arena, float *score,
-                          struct error *err)
+enum status sample_score(const struct score_spec *spec, const struct sample_score_tools *tools,
+                         const struct catalog_sample *sample, struct arena *arena, float *score,
+                         struct error *err)
 {
     double sum = 0, best = (double)NAN;
     size_t n = 0;

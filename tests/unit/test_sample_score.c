@@ -1,7 +1,7 @@
-#include "coordinator/curation/dataset_score.h"
 #include "reinforce/text/language.h"
 #include "reinforce/text/measure.h"
 #include "tests/support/test.h"
+#include "worker/sample_score.h"
 
 #include <math.h>
 
@@ -32,7 +32,7 @@ static const struct catalog_sample sample = {.state = CATALOG_SAMPLE_DONE,
 
 static float score(struct score_spec spec, const struct catalog_sample *of)
 {
-    struct dataset_score_tools tools = {
+    struct sample_score_tools tools = {
         .script = spec.script != NULL ? text_script_find(spec.script) : -1,
         .language = spec.language != NULL ? text_language_find(spec.language) : -1};
     struct arena arena;
@@ -40,7 +40,7 @@ static float score(struct score_spec spec, const struct catalog_sample *of)
     float value;
 
     arena_init(&arena, ARENA_BYTES);
-    assert_ok(dataset_score(&spec, &tools, of, &arena, &value, &err));
+    assert_ok(sample_score(&spec, &tools, of, &arena, &value, &err));
     arena_release(&arena);
     return value;
 }
