@@ -175,10 +175,10 @@ static enum status complete_models(struct curation *curation, const struct outpu
 
     if (st == ST_OK)
         st = complete(out, &curation->select.reference, "reference", err);
-    for (size_t i = 0; i < curation->n_scores && st == ST_OK; i++) {
-        st = complete(out, &curation->scores[i].learner, "learner", err);
+    for (size_t i = 0; i < curation->refs.n_scores && st == ST_OK; i++) {
+        st = complete(out, &curation->refs.scores[i].learner, "learner", err);
         if (st == ST_OK)
-            st = complete(out, &curation->scores[i].reference, "reference", err);
+            st = complete(out, &curation->refs.scores[i].reference, "reference", err);
     }
     return st;
 }
@@ -195,7 +195,8 @@ enum status curation_run(struct curation_run *run, struct curation *curation, st
     arena_init(&run->arena, RUN_ARENA_BYTES);
     st = complete_models(curation, out, err);
     if (st == ST_OK)
-        st = dataset_pool_read(out, curation->scores, curation->n_scores, &run->pool, err);
+        st =
+            dataset_pool_read(out, curation->refs.scores, curation->refs.n_scores, &run->pool, err);
     n = run->pool.pool.n;
     if (st == ST_OK)
         st = arena_calloc(&run->arena, n, sizeof *run->decisions, &run->decisions, err);

@@ -40,7 +40,7 @@ static json_t *score_name(const struct curation_run *run, size_t score)
 {
     char text[192];
 
-    score_spec_describe(&run->curation->scores[score], text);
+    score_spec_describe(&run->curation->refs.scores[score], text);
     return json_string(text);
 }
 

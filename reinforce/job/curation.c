@@ -48,48 +48,14 @@ static enum status bind_section(const struct yaml_tree *root, enum curation_sect
                 err);
 }
 
-/* An array for the list under `name`; *first is its first element, NULL when there is none. */
+/* As curation_begin_list(), for a list under `name`. */
 static enum status begin_list(struct curation *curation, const struct yaml_tree *map,
                               const char *name, size_t max, size_t element_size,
                               const struct yaml_tree **first, void *array, size_t *n,
                               struct error *err)
 {
-    const struct job_section place = {.name = name};
-    const struct yaml_tree *list = yaml_tree_find(map, name);
-
-    *first = NULL;
-    if (list == NULL || list->kind == YAML_TREE_NULL)
-        return ST_OK;
-    if (list->kind != YAML_TREE_LIST) {
-        (void)error_set(err, ST_INVALID,
-                        "is a %s where a list is expected: begin every element with \"- \"",
-                        list->kind == YAML_TREE_MAP ? "map" : "single value");
-        return job_bind_locate(list, &place, -1, "", err);
-    }
-    if (list->n_children > max) {
-        (void)error_set(err, ST_INVALID, "has %zu elements; the limit is %zu", list->n_children,
-                        max);
-        return job_bind_locate(list, &place, -1, "", err);
-    }
-    *first = list->first;
-    *n = list->n_children;
-    return arena_calloc(&curation->arena, *n, element_size, array, err);
-}
-
-static enum status parse_keep(struct curation *curation, const struct yaml_tree *root,
-                              struct error *err)
-{
-    struct rule *keep = &curation->keep;
-    const struct yaml_tree *node;
-    enum status st = begin_list(curation, root, "keep", SIZE_MAX, sizeof *keep->children, &node,
-                                &keep->children, &keep->n_children, err);
-
-    keep->kind = RULE_ALL;
-    keep->name = "keep";
-    for (int i = 0; node != NULL && st == ST_OK; i++, node = node->next)
-        st = curation_parse_rule(curation, node, (struct curation_place){"keep", i},
-                                 &keep->children[i], err);
-    return st;
+    return curation_begin_list(&curation->arena, yaml_tree_find(map, name), name, max, element_size,
+                               first, array, n, err);
 }
 
 /* The name of a step, and its `best` where it has one. */
@@ -99,7 +65,7 @@ static enum status finish_step(struct curation *curation, const struct yaml_tree
 {
     const struct yaml_tree *score = yaml_tree_find(node, "best");
     char path[64];
-    enum status st = curation_path(curation, place, name, err);
+    enum status st = curation_path(&curation->refs, place, name, err);
 
     if (given != NULL)
         *name = given;
@@ -108,7 +74,7 @@ static enum status finish_step(struct curation *curation, const struct yaml_tree
     *best = CURATION_NO_SCORE;
     (void)snprintf(path, sizeof path, "%s[%d].best", place.name, place.index);
     if (st == ST_OK && score != NULL && score->kind != YAML_TREE_NULL)
-        st = curation_parse_score(curation, score, path, best, err);
+        st = curation_parse_score(&curation->refs, score, path, best, err);
     return st;
 }
 
@@ -165,7 +131,7 @@ static enum status parse_mix(struct curation *curation, const struct yaml_tree *
         return st;
     step->share = keys.share;
     (void)snprintf(which, sizeof which, "mix[%d].which", index);
-    st = curation_parse_rule(curation, yaml_tree_find(node, "which"),
+    st = curation_parse_rule(&curation->refs, yaml_tree_find(node, "which"),
                              (struct curation_place){which, -1}, &step->which, err);
     return st == ST_OK
                ? finish_step(curation, node, place, keys.name, &step->name, &step->best, err)
@@ -222,7 +188,7 @@ static enum status parse_attribute(struct curation *curation, const struct yaml_
         return st;
     *target = keys.target;
     (void)snprintf(which, sizeof which, "%s[%d].which", place.name, place.index);
-    return curation_parse_rule(curation, yaml_tree_find(node, "which"),
+    return curation_parse_rule(&curation->refs, yaml_tree_find(node, "which"),
                                (struct curation_place){which, -1}, rule, err);
 }
 
@@ -253,7 +219,7 @@ static enum status parse_balance(struct curation *curation, const struct yaml_tr
     else
         return st;
     for (int i = 0; node != NULL && st == ST_OK; i++, node = node->next)
-        st = curation_parse_rule(curation, node, (struct curation_place){concepts, i},
+        st = curation_parse_rule(&curation->refs, node, (struct curation_place){concepts, i},
                                  &step->concepts[i], err);
     if (st != ST_OK)
         return st;
@@ -300,12 +266,8 @@ static enum status parse_steps(struct curation *curation, const struct yaml_tree
 
 static enum status parse(struct curation *curation, const struct yaml_tree *root, struct error *err)
 {
-    enum status st = arena_calloc(&curation->arena, CURATION_MAX_SCORES, sizeof *curation->scores,
-                                  &curation->scores, err);
+    enum status st = curation_refs_init(&curation->refs, &curation->arena, err);
 
-    if (st == ST_OK)
-        st = arena_calloc(&curation->arena, CURATION_MAX_ID_LISTS, sizeof *curation->id_lists,
-                          &curation->id_lists, err);
     if (st == ST_OK)
         st = bind(root, root, CURATION_TOP, -1, curation, err);
     if (st == ST_OK)
@@ -313,7 +275,8 @@ static enum status parse(struct curation *curation, const struct yaml_tree *root
     if (st == ST_OK)
         st = bind_section(root, CURATION_OUTPUT, curation, err);
     if (st == ST_OK)
-        st = parse_keep(curation, root, err);
+        st = curation_parse_keep(&curation->refs, yaml_tree_find(root, "keep"), "keep",
+                                 &curation->keep, err);
     return st == ST_OK ? parse_steps(curation, root, err) : st;
 }
 
@@ -378,8 +341,8 @@ enum status curation_read_ids(struct curation *curation, struct error *err)
 {
     enum status st = ST_OK;
 
-    for (size_t i = 0; i < curation->n_id_lists && st == ST_OK; i++) {
-        const struct curation_id_list *list = &curation->id_lists[i];
+    for (size_t i = 0; i < curation->refs.n_id_lists && st == ST_OK; i++) {
+        const struct curation_id_list *list = &curation->refs.id_lists[i];
         struct example_id *ids;
         struct file_map map;
 

@@ -63,6 +63,15 @@ struct curation_id_list {
     struct rule *rule;
 };
 
+/** What rules refer to by number, or read when all is loaded. */
+struct curation_refs {
+    struct arena *arena;
+    size_t n_scores;
+    struct score_spec *scores; /* [n_scores], each once: what rule.score counts in */
+    size_t n_id_lists;
+    struct curation_id_list *id_lists;
+};
+
 /** Immutable after loading, but for what rules_resolve() finds out; strings live in `arena`.
  * Defaults and meaning: docs/curate-file.md, made from the table. */
 struct curation {
@@ -81,8 +90,7 @@ struct curation {
     } output;
 
     struct rule keep; /* RULE_ALL over the list */
-    size_t n_scores;
-    struct score_spec *scores; /* [n_scores], each once: what rule.score counts in */
+    struct curation_refs refs;
     size_t n_duplicates;
     struct curation_duplicates *duplicates;
     bool has_select;
@@ -91,8 +99,6 @@ struct curation {
     struct curation_balance *balances;
     size_t n_mixes;
     struct curation_mix *mixes;
-    size_t n_id_lists;
-    struct curation_id_list *id_lists;
 };
 
 /** As job_load(), for this kind of file. */

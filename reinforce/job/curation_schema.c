@@ -38,11 +38,6 @@ static const struct job_option_name alike_names[] = {{"content", CURATION_ALIKE_
                                                      {"embedding", CURATION_ALIKE_EMBEDDING},
                                                      {NULL, 0}};
 
-#define NODE(key, value, is_list, help)                                                            \
-    {                                                                                              \
-        key, JOB_OPTION_NODE, true, 0, 0, value, 0, is_list, 0, 0, NULL, help                      \
-    }
-
 static const struct job_option_name criterion_names[] = {{"learnability", SELECT_LEARNABILITY},
                                                          {"easy_reference", SELECT_EASY_REFERENCE},
                                                          {"hard_learner", SELECT_HARD_LEARNER},

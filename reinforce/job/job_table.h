@@ -44,6 +44,12 @@
         key, JOB_OPTION_DURATION, results, at, value, min, max, 0, 0, NULL, help                   \
     }
 
+/* A map, or a list of maps, that whoever binds the section reads. */
+#define NODE(key, value, is_list, help)                                                            \
+    {                                                                                              \
+        key, JOB_OPTION_NODE, true, 0, 0, value, 0, is_list, 0, 0, NULL, help                      \
+    }
+
 #define SECTION(name, options, help)                                                               \
     {                                                                                              \
         name, options, ARRAY_LEN(options), help, 0, 0, 0, 0                                        \

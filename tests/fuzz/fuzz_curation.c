@@ -25,13 +25,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         char text[192];
         size_t n;
 
-        for (size_t i = 0; i < curation->n_scores; i++) {
+        for (size_t i = 0; i < curation->refs.n_scores; i++) {
             scores[i] = (float)i;
             columns[i] = &scores[i];
-            score_spec_describe(&curation->scores[i], text);
+            score_spec_describe(&curation->refs.scores[i], text);
             assert(text[0] != '\0');
         }
-        pool.n_scores = curation->n_scores;
+        pool.n_scores = curation->refs.n_scores;
         st = rules_resolve(&curation->keep, &pool, &curation->arena, &err);
         assert(st == ST_OK);
         n = rule_explain(&curation->keep, &pool, 0, reasons, MAX_REASONS);
