@@ -6,7 +6,9 @@
 enum {
     ARENA_BYTES = 4 << 20,
     MAX_LIST_BYTES = 1 << 20,
-    MAX_OVERRIDES = 4 + JOB_MAX_CAPTIONERS + JOB_MAX_TEACHERS
+    MAX_PATH_BYTES = 1024,
+    MAX_TOKENIZERS = 64,
+    MAX_OVERRIDES = 4 + JOB_MAX_CAPTIONERS + JOB_MAX_TEACHERS + MAX_TOKENIZERS
 };
 
 /* "s3://b/k", "hf://a/b", "mem:x": letters and digits, then a colon. */
@@ -89,6 +91,38 @@ static enum status add_models(struct changes *changes, const struct job *job, st
     return st;
 }
 
+/* Tokenizers of the rules in `rule`, which are found at `place`. YAML nests 16 deep at most. */
+static enum status add_rules(struct changes *changes, const struct job *job,
+                             const struct rule *rule, const char *place, struct error *err)
+{
+    char path[MAX_PATH_BYTES], inner[MAX_PATH_BYTES];
+    enum status st = ST_OK;
+
+    for (size_t i = 0; i < rule->n_children && st == ST_OK; i++) {
+        const struct rule *child = &rule->children[i];
+        const char *tokenizer =
+            child->kind == RULE_SCORE ? job->curate.scores[child->score].tokenizer : NULL;
+
+        if (rule->kind == RULE_NOT)
+            (void)snprintf(path, sizeof path, "%s", place);
+        else
+            (void)snprintf(path, sizeof path, "%s[%zu]", place, i);
+        (void)snprintf(inner, sizeof inner, "%s.%s", path,
+                       child->kind == RULE_SCORE ? "tokenizer"
+                       : child->kind == RULE_ALL ? "all"
+                       : child->kind == RULE_ANY ? "any"
+                                                 : "not");
+        if (changes->n == MAX_OVERRIDES)
+            st = error_set(err, ST_INVALID, "%s: there are more than %d tokenizers to find", path,
+                           (int)MAX_TOKENIZERS);
+        else if (tokenizer != NULL)
+            st = add(changes, inner, tokenizer, "file:", err);
+        else
+            st = add_rules(changes, job, child, inner, err);
+    }
+    return st;
+}
+
 /* An input may be a list, a::b. */
 static enum status add_input(struct changes *changes, const char *list, struct error *err)
 {
@@ -137,6 +171,8 @@ enum status absolute_job_create(const struct job *job, const char *folder, struc
         st = add(&changes, "kafka.objects", job->kafka.objects, "file:", err);
     if (st == ST_OK)
         st = add_models(&changes, job, err);
+    if (st == ST_OK)
+        st = add_rules(&changes, job, &job->curate.keep, "curate.keep", err);
     if (st == ST_OK)
         st = job_load_text(bytes_of_string(job->effective_json), job->name, changes.list, changes.n,
                            out, err);

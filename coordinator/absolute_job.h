@@ -5,8 +5,8 @@
 #include "reinforce/job/job.h"
 
 /**
- * A copy of `job` in which relative paths (input, output, catalog, models) begin with `folder`.
- * URLs, hub names and models on servers stay. *out is the caller's.
+ * A copy of `job` in which relative paths (input, output, catalog, models, tokenizers) begin with
+ * `folder`. URLs, hub names and models on servers stay. *out is the caller's.
  */
 NODISCARD enum status absolute_job_create(const struct job *job, const char *folder,
                                           struct job **out, struct error *err);

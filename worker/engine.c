@@ -161,6 +161,11 @@ enum status engine_create(const struct job *job, struct teacher *const *teachers
         engine_close(&engine);
         return error_set(err, ST_NO_MEMORY, "could not allocate the engine");
     }
+    st = judge_init(&engine->judge, job, teachers, err);
+    if (st != ST_OK) {
+        engine_close(&engine);
+        return st;
+    }
     engine->n_teachers = job->n_teachers;
     engine->n_captioners = job->n_captioners;
     for (size_t i = 0; i < job->n_teachers; i++)
@@ -183,6 +188,7 @@ void engine_close(struct engine **engine)
         return;
     if (e->n_teachers + e->n_captioners > 0)
         close_models(e->job, e->teachers, e->captioners);
+    judge_release(&e->judge);
     free(e->sizes);
     free(e->captioners);
     free(e->teacher_size);

@@ -3,7 +3,7 @@
 #ifndef REINFORCE_WORKER_ENGINE_H
 #define REINFORCE_WORKER_ENGINE_H
 
-#include "reinforce/job/job.h"
+#include "worker/judge.h"
 
 #include <stdatomic.h>
 
@@ -18,6 +18,7 @@ struct engine {
     size_t n_sizes;
     int *sizes;                    /* distinct teacher input sizes, pixels, in order of first use */
     struct augment_config augment; /* what views are drawn with; .size resolved */
+    struct judge judge;            /* of the job's rules */
 };
 
 /**

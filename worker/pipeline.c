@@ -2,6 +2,7 @@
 
 #include "reinforce/base/log.h"
 #include "worker/stage_caption.h"
+#include "worker/stage_curate.h"
 #include "worker/stage_decode.h"
 #include "worker/stage_embed.h"
 #include "worker/stage_read.h"
@@ -23,14 +24,17 @@ struct pipeline {
     struct sample *samples;
     size_t n_samples;
     struct queue *leases, *slots, *read, *decoded, *captioned, *embedded;
+    struct queue *curated; /* NULL: the job has no rules, and the stage is left out */
     atomic_int n_unread;
     struct stage_read reader;
     struct stage_decode decoder;
+    struct stage_curate curator;
     struct stage_caption captioner;
     struct stage_embed embedder;
     struct stage_write writer;
     struct stage_commit committer;
-    struct crew read_crew, decode_crew, caption_crew, embed_crew, write_crew, commit_crew;
+    struct crew read_crew, decode_crew, curate_crew, caption_crew, embed_crew, write_crew,
+        commit_crew;
 };
 
 static void *run_read(void *arg)
@@ -42,6 +46,12 @@ static void *run_read(void *arg)
 static void *run_decode(void *arg)
 {
     stage_decode_run(arg);
+    return NULL;
+}
+
+static void *run_curate(void *arg)
+{
+    stage_curate_run(arg);
     return NULL;
 }
 
@@ -102,6 +112,8 @@ static enum status make_queues(struct pipeline *p, struct error *err)
 
     for (size_t i = 0; i < ARRAY_LEN(queues) && st == ST_OK; i++)
         st = queue_create(p->n_samples, memory, queues[i], err);
+    if (st == ST_OK && p->options.context->job->curate.keep.n_children > 0)
+        st = queue_create(p->n_samples, memory, &p->curated, err);
     return st;
 }
 
@@ -138,8 +150,11 @@ static enum status start(struct pipeline *p, struct error *err)
                                     .n_unread = &p->n_unread,
                                     .idle = p->options.idle};
     p->decoder = (struct stage_decode){.context = context, .in = p->read, .out = p->decoded};
-    p->captioner =
-        (struct stage_caption){.context = context, .in = p->decoded, .out = p->captioned};
+    p->curator = (struct stage_curate){
+        .context = context, .in = p->decoded, .out = p->curated, .dropped = p->embedded};
+    p->captioner = (struct stage_caption){.context = context,
+                                          .in = p->curated != NULL ? p->curated : p->decoded,
+                                          .out = p->captioned};
     p->embedder = (struct stage_embed){.context = context, .in = p->captioned, .out = p->embedded};
     p->writer.context = context;
     p->writer.in = p->embedded;
@@ -162,12 +177,16 @@ static enum status start(struct pipeline *p, struct error *err)
         st = crew_start(&p->embed_crew, n, run_embed, &p->embedder, err);
     if (st == ST_OK)
         st = crew_start(&p->caption_crew, n_caption, run_caption, &p->captioner, err);
+    if (st == ST_OK && p->curated != NULL)
+        st = crew_start(&p->curate_crew, n, run_curate, &p->curator, err);
     if (st == ST_OK)
         st = crew_start(&p->decode_crew, n, run_decode, &p->decoder, err);
     if (st == ST_OK)
         st = crew_start(&p->read_crew, 1, run_read, &p->reader, err);
     (void)atomic_fetch_add(&context->stats->threads[STAGE_READ], 1);
     (void)atomic_fetch_add(&context->stats->threads[STAGE_DECODE], n);
+    if (p->curated != NULL)
+        (void)atomic_fetch_add(&context->stats->threads[STAGE_CURATE], n);
     (void)atomic_fetch_add(&context->stats->threads[STAGE_CAPTION], n_caption);
     (void)atomic_fetch_add(&context->stats->threads[STAGE_EMBED], n);
     (void)atomic_fetch_add(&context->stats->threads[STAGE_WRITE], 1);
@@ -233,6 +252,8 @@ void pipeline_destroy(struct pipeline **pipeline)
     close_if(p->read);
     crew_join(&p->decode_crew);
     close_if(p->decoded);
+    crew_join(&p->curate_crew);
+    close_if(p->curated);
     crew_join(&p->caption_crew);
     close_if(p->captioned);
     crew_join(&p->embed_crew);
@@ -249,6 +270,7 @@ void pipeline_destroy(struct pipeline **pipeline)
     catalog_close(&p->committer.catalog);
     queue_destroy(&p->embedded);
     queue_destroy(&p->captioned);
+    queue_destroy(&p->curated);
     queue_destroy(&p->decoded);
     queue_destroy(&p->read);
     queue_destroy(&p->slots);

@@ -5,7 +5,8 @@
 
 const char *sample_stage_name(enum sample_stage stage)
 {
-    static const char *const names[] = {"read", "decode", "caption", "embed", "write", "any"};
+    static const char *const names[] = {"read",  "decode", "curate", "caption",
+                                        "embed", "write",  "any"};
 
     assert(stage >= STAGE_READ && stage <= STAGE_ANY);
     return names[stage];

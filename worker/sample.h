@@ -13,14 +13,15 @@
 enum sample_stage {
     STAGE_READ = 0,
     STAGE_DECODE = 1,
-    STAGE_CAPTION = 2,
-    STAGE_EMBED = 3,
-    STAGE_WRITE = 4,
-    STAGE_COUNT = 5,
+    STAGE_CURATE = 2,
+    STAGE_CAPTION = 3,
+    STAGE_EMBED = 4,
+    STAGE_WRITE = 5,
+    STAGE_COUNT = 6,
     STAGE_ANY = STAGE_COUNT, /* of a sample that killed its worker: nobody knows which */
 };
 
-/** "read", "decode", "caption", "embed", "write", "any": stored in the catalog. */
+/** "read", "decode", "curate", "caption", "embed", "write", "any": stored in the catalog. */
 const char *sample_stage_name(enum sample_stage stage);
 
 /** What a model has done. */
@@ -32,6 +33,12 @@ struct model_cost {
 /** What a job's models have done, in the job file's order. */
 struct model_costs {
     struct model_cost captioners[JOB_MAX_CAPTIONERS], teachers[JOB_MAX_TEACHERS];
+};
+
+/** A teacher's embeddings of a sample, float32 [views, dim] and [real captions, dim]; NULL: they
+ * are not there yet. */
+struct teacher_rows {
+    const float *views, *captions;
 };
 
 struct shard_work;
@@ -84,6 +91,9 @@ struct sample {
     struct image image;  /* decoded, RGB */
     struct image *views; /* [n_sizes, A] */
 
+    struct teacher_rows
+        *ready; /* [teachers] what the curate stage needed, in `arena`; may be NULL */
+
     size_t n_captions; /* catalog rows, in `arena` */
     struct catalog_caption *captions;
     size_t n_scores;
@@ -91,12 +101,14 @@ struct sample {
 
     struct model_costs costs; /* for this sample */
 
+    const char *filtered_by; /* the rule's name, the job's; NULL: it is not dropped */
+
     bool failed; /* this sample is quarantined */
     bool retry;  /* not its fault: the lease must be tried again */
     bool undone; /* its work was stopped: the lease ends in front of it */
     enum sample_stage failed_stage;
     char reason[48];
-    char detail[256];
+    char detail[256]; /* of a failure, or of the rule */
 };
 
 void sample_init(struct sample *sample, size_t max_bytes);

@@ -30,6 +30,13 @@ struct stage_context {
     struct isolation *isolation; /* of all pipelines of the process */
 };
 
+/** Whether a stage has work to do on what it was given: a sample that has not failed, of a lease
+ * that somebody wants. */
+bool stage_wants(const struct sample *sample);
+
+/** Gives the pixels' memory back; the embed stage does, and whoever ends a sample before. */
+void stage_free_pixels(const struct stage_context *context, struct sample *sample);
+
 /** A time span that counts as busy for a stage. */
 int64_t stage_begin(void);
 void stage_end(const struct stage_context *context, enum sample_stage stage, int64_t begun);

@@ -12,7 +12,7 @@ enum { MAX_BATCH = 8 };
 
 static bool wants_captions(const struct sample *sample, const struct job_captioner *spec)
 {
-    if (sample->ends_shard || sample->failed || atomic_load(&sample->work->abandoned))
+    if (!stage_wants(sample))
         return false;
     return sample->work->grant.u.lease_grant.input_source != WIRE_SOURCE_PREVIOUS ||
            record_find_column(&sample->record, spec->column) == NULL;

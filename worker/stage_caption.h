@@ -1,4 +1,4 @@
-/* Third stage: every captioner over every image, several images to a call. */
+/* Fourth stage: every captioner over every image, several images to a call. */
 #ifndef REINFORCE_WORKER_STAGE_CAPTION_H
 #define REINFORCE_WORKER_STAGE_CAPTION_H
 

@@ -131,7 +131,7 @@ void stage_decode_run(struct stage_decode *stage)
         struct sample *sample = item;
         int64_t begun = stage_begin();
 
-        if (!sample->ends_shard && !sample->failed && !atomic_load(&sample->work->abandoned))
+        if (stage_wants(sample))
             decode(stage->context, sample);
         stage_end(stage->context, STAGE_DECODE, begun);
         if (queue_push(stage->out, sample, 0) != ST_OK)

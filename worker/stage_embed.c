@@ -1,6 +1,6 @@
 #include "worker/stage_embed.h"
 
-#include "reinforce/base/clock.h"
+#include "worker/embed_rows.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -61,40 +61,38 @@ static enum status set_init(const struct engine *engine, struct sample *sample, 
     return st == ST_OK ? load_known(engine, sample, name, set, err) : st;
 }
 
+/* What the curate stage has computed, or NULL. */
+static const float *ready_rows(const struct sample *sample, size_t t, const struct row_set *set)
+{
+    if (sample->ready == NULL)
+        return NULL;
+    if (set->column == NULL)
+        return sample->ready[t].views;
+    return set->texts == sample->record.captions ? sample->ready[t].captions : NULL;
+}
+
 /* Computes the columns of teacher t and copies them in. */
 static enum status embed_set(const struct stage_context *context, struct sample *sample, size_t t,
                              struct row_set *set, struct arena *scratch, struct error *err)
 {
     const struct engine *engine = context->engine;
     size_t dim = engine->teacher_column[t + 1] - engine->teacher_column[t], D = engine_dim(engine);
-    const struct image *views = sample->views + engine->teacher_size[t] * sample->record.n_views;
-    struct model_cost *cost = &sample->costs.teachers[t];
-    int64_t begun = clock_monotonic_ns(), ns;
-    enum status st;
-    float *emb;
+    const float *emb = ready_rows(sample, t, set);
+    enum status st = ST_OK;
+    float *rows;
 
     if (t < set->known || set->rows == 0)
         return ST_OK;
-    arena_reset(scratch);
-    st = arena_calloc(scratch, set->rows * dim, sizeof *emb, &emb, err);
-    if (st == ST_OK && set->column == NULL)
-        st = teacher_embed_images(engine->teachers[t], views, set->rows, scratch, emb, err);
-    else if (st == ST_OK)
-        st = teacher_embed_texts(engine->teachers[t], set->texts, set->rows, scratch, emb, err);
-    ns = clock_monotonic_ns() - begun;
-    cost->ns += ns;
-    (void)atomic_fetch_add(&context->stats->teacher_ns[t], ns);
-    if (st != ST_OK) {
-        error_add_context(err, "teacher \"%s\"", context->job->teachers[t].name);
-        return st;
+    if (emb == NULL) {
+        arena_reset(scratch);
+        st = arena_calloc(scratch, set->rows * dim, sizeof *rows, &rows, err);
+        if (st == ST_OK)
+            st = embed_rows(context, sample, t, set->texts, set->rows, rows, scratch, err);
+        emb = rows;
     }
-    for (size_t r = 0; r < set->rows; r++)
+    for (size_t r = 0; r < set->rows && st == ST_OK; r++)
         memcpy(set->values + r * D + engine->teacher_column[t], emb + r * dim, dim * sizeof *emb);
-    *(set->column == NULL ? &cost->images : &cost->texts) += (int64_t)set->rows;
-    (void)atomic_fetch_add(set->column == NULL ? &context->stats->views_embedded
-                                               : &context->stats->texts_embedded,
-                           (long long)set->rows);
-    return ST_OK;
+    return st;
 }
 
 /* Stores a set in the record in the job's type; `values` become what a reader of the dataset sees.
@@ -124,21 +122,14 @@ static enum status keep_set(const struct stage_context *context, struct sample *
     return record_set_embedding(&sample->record, &embedding, &sample->arena, err);
 }
 
-/* Mean over the views of the cosine of view and text under teacher t, in double and in a fixed
- * order. */
+/* Of views and a text under teacher t. */
 static double score_of(const struct engine *engine, const struct row_set *views, const float *text,
                        size_t t)
 {
     size_t first = engine->teacher_column[t], last = engine->teacher_column[t + 1];
-    double sum = 0;
 
-    for (size_t a = 0; a < views->rows; a++) {
-        const float *view = views->values + a * engine_dim(engine);
-
-        for (size_t d = first; d < last; d++)
-            sum += (double)view[d] * (double)text[d];
-    }
-    return sum / (double)views->rows;
+    return embed_rows_score(views->values + first, views->rows, engine_dim(engine), text + first,
+                            last - first);
 }
 
 static enum status keep_scores(const struct stage_context *context, struct sample *sample,
@@ -266,12 +257,9 @@ void stage_embed_run(struct stage_embed *stage)
         struct sample *sample = item;
         int64_t begun = stage_begin();
 
-        if (!sample->ends_shard && !sample->failed && !atomic_load(&sample->work->abandoned))
+        if (stage_wants(sample))
             finish(stage->context, sample, &scratch);
-        if (sample->reserved_bytes > 0)
-            memory_budget_free(stage->context->budget, sample->reserved_bytes);
-        sample->reserved_bytes = 0;
-        arena_reset(&sample->pixels);
+        stage_free_pixels(stage->context, sample);
         stage_end(stage->context, STAGE_EMBED, begun);
         if (queue_push(stage->out, sample, 0) != ST_OK)
             break;

@@ -1,4 +1,4 @@
-/* Fourth stage: every teacher over every view and text, and the scores that follow from their
+/* Fifth stage: every teacher over every view and text, and the scores that follow from their
  * products. */
 #ifndef REINFORCE_WORKER_STAGE_EMBED_H
 #define REINFORCE_WORKER_STAGE_EMBED_H

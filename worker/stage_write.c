@@ -58,6 +58,11 @@ static enum status copy_text(struct arena *arena, struct bytes_view *text, struc
     return st;
 }
 
+static bool is_kept(const struct sample *sample)
+{
+    return !sample->failed && sample->filtered_by == NULL;
+}
+
 /* Deep enough that the slot can be reused: names belong to the job, texts are copied. */
 static enum status copy_rows(struct arena *arena, const struct sample *sample,
                              struct catalog_sample *row, struct error *err)
@@ -66,16 +71,17 @@ static enum status copy_rows(struct arena *arena, const struct sample *sample,
     struct catalog_score *scores;
     enum status st = copy_text(arena, &row->uid, err);
 
-    if (st == ST_OK && sample->failed) {
+    if (st == ST_OK && !is_kept(sample)) {
+        const char *reason = sample->failed ? sample->reason : sample->filtered_by;
         char *copy;
 
-        st = arena_strndup(arena, sample->reason, strlen(sample->reason), &copy, err);
+        st = arena_strndup(arena, reason, strlen(reason), &copy, err);
         row->reason = copy;
         if (st == ST_OK)
             st = arena_strndup(arena, sample->detail, strlen(sample->detail), &copy, err);
         row->detail = copy;
     }
-    if (st != ST_OK || sample->failed)
+    if (st != ST_OK || !is_kept(sample))
         return st;
     st = arena_calloc(arena, MAX(sample->n_captions, (size_t)1), sizeof *captions, &captions, err);
     if (st == ST_OK)
@@ -109,6 +115,7 @@ static enum status copy_rows(struct arena *arena, const struct sample *sample,
 
 static enum status add_row(struct writer *writer, const struct sample *sample, struct error *err)
 {
+    enum sample_stage stage = sample->failed ? sample->failed_stage : STAGE_CURATE;
     struct part *part = &writer->part;
     struct catalog_sample *row;
 
@@ -125,8 +132,10 @@ static enum status add_row(struct writer *writer, const struct sample *sample, s
     *row = (struct catalog_sample){
         .uid = sample->record.uid,
         .index = sample->index,
-        .state = sample->failed ? CATALOG_SAMPLE_QUARANTINED : CATALOG_SAMPLE_DONE,
-        .stage = sample->failed ? sample_stage_name(sample->failed_stage) : NULL,
+        .state = sample->failed     ? CATALOG_SAMPLE_QUARANTINED
+                 : !is_kept(sample) ? CATALOG_SAMPLE_FILTERED
+                                    : CATALOG_SAMPLE_DONE,
+        .stage = is_kept(sample) ? NULL : sample_stage_name(stage),
         .width = sample->image.width,
         .height = sample->image.height,
     };
@@ -231,7 +240,7 @@ static void take_sample(struct writer *writer, struct sample *sample)
     if (sample->retry) {
         st = error_set(&err, ST_UNAVAILABLE, "sample %" PRId64 ": %s", sample->index,
                        sample->detail);
-    } else if (!sample->failed) {
+    } else if (is_kept(sample)) {
         size_t before = writer->part.body.len;
 
         st = writer->format->append(&sample->record, &writer->options, &writer->part.body, &err);

@@ -5,6 +5,7 @@
 #include "reinforce/base/yaml.h"
 #include "reinforce/job/job_bind.h"
 #include "reinforce/job/job_check.h"
+#include "reinforce/job/job_curate.h"
 #include "reinforce/job/job_override.h"
 #include "reinforce/job/job_schema.h"
 #include "reinforce/job/job_stream.h"
@@ -212,6 +213,15 @@ static json_t *list_to_json(const struct job_section *section, const struct job 
     return array;
 }
 
+static json_t *section_to_json(const struct job_section *section, const struct job *job,
+                               bool results_only)
+{
+    if (section->element_size > 0)
+        return list_to_json(section, job, results_only);
+    return strcmp(section->name, "curate") == 0 ? job_curate_to_json(job)
+                                                : options_to_json(section, job, results_only);
+}
+
 /* The top level's own keys come first, then the sections. Ones without any key are left out. */
 static json_t *job_to_json(const struct job *job, bool results_only)
 {
@@ -219,11 +229,9 @@ static json_t *job_to_json(const struct job *job, bool results_only)
 
     for (size_t i = 1; i < job_n_sections && root != NULL; i++) {
         const struct job_section *section = &job_sections[i];
-        json_t *value = section->element_size > 0 ? list_to_json(section, job, results_only)
-                                                  : options_to_json(section, job, results_only);
+        json_t *value = section_to_json(section, job, results_only);
 
-        if (value != NULL && results_only && json_is_object(value) &&
-            json_object_size(value) == 0) {
+        if (json_is_object(value) && json_object_size(value) == 0) {
             json_decref(value);
         } else if (json_object_set_new(root, section->name, value) != 0) {
             json_decref(root);
@@ -317,11 +325,15 @@ static enum status load_text(struct bytes_view text, const char *path,
     for (size_t i = 0; i < n_overrides && st == ST_OK; i++)
         st = job_override_apply(root, &overrides[i], &job->arena, err);
     if (st == ST_OK)
+        st = job_curate_check_keys(root, err);
+    if (st == ST_OK)
         st = bind(root, job, err);
     if (st == ST_OK)
         st = derive(job, path, root, err);
     if (st == ST_OK)
         st = job_check(job, root, err);
+    if (st == ST_OK)
+        st = job_curate_parse(job, root, err);
     return st == ST_OK ? finish(job, err) : st;
 }
 

@@ -5,6 +5,7 @@
 
 #include "reinforce/base/arena.h"
 #include "reinforce/base/sha256.h"
+#include "reinforce/curate/rules.h"
 #include "reinforce/image/augment.h"
 #include "reinforce/image/decode.h"
 #include "reinforce/record/record.h"
@@ -143,6 +144,12 @@ struct job {
     struct job_captioner *captioners;
     size_t n_teachers;
     struct job_teacher *teachers;
+
+    struct {              /* what is dropped before captioners run */
+        struct rule keep; /* RULE_ALL; without children nothing is dropped */
+        size_t n_scores;
+        struct score_spec *scores; /* [n_scores], each once: what rule.score counts in */
+    } curate;
 
     struct {
         int count;            /* workers in this process */

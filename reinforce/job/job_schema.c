@@ -393,6 +393,12 @@ static const struct job_option budget_options[] = {
         "Samples in a window."),
 };
 
+static const struct job_option curate_options[] = {
+    NODE("keep", "", 1,
+         "Rules as in the file of `reinforce curate` (docs/curate-file.md), names included in what "
+         "counts as result: a sample is filtered by the first that does not hold."),
+};
+
 const struct job_section job_sections[] = {
     SECTION("", top_options, "Which job this is."),
     SECTION("input", input_options, "What is read."),
@@ -417,6 +423,8 @@ const struct job_section job_sections[] = {
      "a stored row.",
      sizeof(struct job_teacher), offsetof(struct job, teachers), offsetof(struct job, n_teachers),
      JOB_MAX_TEACHERS},
+    SECTION("curate", curate_options,
+            "Which samples go on to the captioners (docs/jobs.md says what rules may look at)."),
     SECTION("workers", worker_options, "How the work is done; nothing here changes the output."),
     SECTION("budget", budget_options, "How much may go wrong."),
 };

@@ -144,7 +144,7 @@ def manifest(output):
 def check_books(job, output, catalog, done, quarantined):
     """status, the views, the manifest, the trainer's sizes and verify all say the same."""
     status = ask("status", "--json", job)
-    require(status["samples"] == {"done": done, "quarantined": quarantined}, f"status says {status['samples']}")
+    require(status["samples"] == {"done": done, "quarantined": quarantined, "filtered": 0}, f"status says {status['samples']}")
     require(sum(r["samples"] for r in status["reasons"]) == quarantined, f"reasons say {status['reasons']}")
     require(status["state"] == "done", f"state {status['state']}")
     lines = manifest(output)

@@ -10,14 +10,15 @@ import tempfile
 import time
 
 from fleet import DEADLINE_S, WORKERS, Fleet, compare, occupy, said, wait_for
-from harness import digest_objects, dump_catalog, dump_postgres, make_images, reinforce, require, write_job
+from harness import RULES, digest_objects, dump_catalog, dump_postgres, make_images, reinforce, require, write_job
 
 
 def exercise(tmp, kind, url_of, dump, want):
     """One job under kills, then a second one by the same processes; `url_of(folder)` is a catalog that is there."""
     catalog = url_of(tmp / kind)
     out = tmp / kind / "out"
-    job = write_job(tmp / kind / "job.yaml", tmp / "images", out, catalog={"url": catalog}, workers=WORKERS)
+    job = write_job(tmp / kind / "job.yaml", tmp / "images", out, catalog={"url": catalog}, workers=WORKERS,
+                    curate=RULES)
     with Fleet(tmp / kind / "logs", catalog, tmp / "keys") as fleet:
         first = fleet.coordinator()
         wait_for("the coordinator serves", lambda: said(first, "serving at"))
@@ -56,7 +57,7 @@ def exercise(tmp, kind, url_of, dump, want):
         require(reinforce("verify", out).returncode == 0, "verify agrees")
 
         other = write_job(tmp / kind / "other.yaml", tmp / "images", tmp / kind / "other", name="other",
-                          catalog={"url": catalog}, workers=WORKERS)
+                          catalog={"url": catalog}, workers=WORKERS, curate=RULES)
         reinforce("submit", other)
         wait_for("the second job is done", lambda: fleet.status("other")["state"] == "done")
         shards = sorted(name for name in want[0] if name.endswith(".tar"))
@@ -88,7 +89,7 @@ with tempfile.TemporaryDirectory() as tmp:
     (tmp / "other/worker.key").rename(tmp / "keys/lost.key")
     allow = tmp / "keys/allow"
     allow.write_text("".join(line for line in allow.read_text().splitlines(True) if "stranger" not in line))
-    reinforce("run", write_job(tmp / "alone.yaml", tmp / "images", tmp / "alone", workers=WORKERS))
+    reinforce("run", write_job(tmp / "alone.yaml", tmp / "images", tmp / "alone", workers=WORKERS, curate=RULES))
     want = digest_objects(tmp / "alone"), dump_catalog(tmp / "alone")
     taken_s = exercise(tmp, "sqlite", make_sqlite, lambda url, out: dump_catalog(out.parent), want)
     print(f"SQLite: the same bytes; the standby took over after {taken_s:.1f} s")

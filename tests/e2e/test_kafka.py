@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 
-from harness import BINARY, make_images, reinforce, require, write_job
+from harness import BINARY, RULES, make_images, reinforce, require, write_job
 
 BROKERS = os.environ["KAFKA_BROKERS"]
 CONSUMER = pathlib.Path(__file__).parents[2] / "deploy/consume_events.py"
@@ -53,13 +53,13 @@ def query(output, sql):
 
 
 def same_samples_as_a_folder(tmp):
-    reinforce("run", write_job(tmp / "folder.yaml", tmp / "images", tmp / "folder"))
+    reinforce("run", write_job(tmp / "folder.yaml", tmp / "images", tmp / "folder", curate=RULES))
     for name, options, kafka in [("bytes", (), {}), ("keys", ("--keys",), {"objects": str(tmp / "images")}),
                                  ("protobuf", ("--schema", "protobuf"), {})]:
         produce(f"same-{name}", tmp / "images", *options)
         events = {"topic": f"told-{name}", "format": "protobuf", "samples": True, "transactional": True}
         job = write_job(tmp / f"{name}.yaml", f"kafka:same-{name}", tmp / name,
-                        kafka={"brokers": BROKERS, "follow": False, **kafka}, events=events)
+                        kafka={"brokers": BROKERS, "follow": False, **kafka}, events=events, curate=RULES)
         done = reinforce("run", job)
         require(done.returncode == 3, f"{name}: broken samples are quarantined, exit 3; got {done.returncode}")
         for table in ("samples", "captions", "scores"):
@@ -70,7 +70,7 @@ def same_samples_as_a_folder(tmp):
         kinds = re.findall(r"reinforce\.kind=(\w+)", kcat("-C", "-t", f"told-{name}", "-e", "-f", "%h\n"))
         want = {"shard_done": query(tmp / name, "select count(*) from outputs")[0][0],
                 **{kind: query(tmp / name, f"select count(*) from samples where state = {state}")[0][0]
-                   for state, kind in ((1, "sample_done"), (2, "sample_quarantined"))}}
+                   for state, kind in ((1, "sample_done"), (2, "sample_quarantined"), (4, "sample_filtered"))}}
         require(dict(collections.Counter(kinds)) == want, f"{name}: {collections.Counter(kinds)} events for {want}")
 
 
@@ -103,10 +103,11 @@ def bad_records_are_dead_letters_and_seconds_are_dropped(tmp):
 
 def events_are(tmp, output, topic):
     """What a consumer that is killed on its way has kept of the topic is what the catalog says, each thing once."""
-    want = {"shard_done": [(f"{output}/{key}", sha256, done, quarantined) for key, sha256, done, quarantined in
-                           query(output, "select object_key, sha256, n_done, n_quarantined from outputs")],
+    want = {"shard_done": [(f"{output}/{key}", *counts) for key, *counts in
+                           query(output, "select object_key, sha256, n_done, n_quarantined, n_filtered from outputs")],
             "sample_done": [(uid,) for uid, in query(output, "select uid from samples where state = 1")],
-            "sample_quarantined": query(output, "select uid, stage, reason from samples where state = 2")}
+            "sample_quarantined": query(output, "select uid, stage, reason from samples where state = 2"),
+            "sample_filtered": query(output, "select uid, stage, reason, detail from samples where state = 4")}
     n, told, table = sum(map(len, want.values())), [], tmp / "told.sqlite"
     for step in range(2):
         consumer = subprocess.Popen([sys.executable, CONSUMER, BROKERS, topic, table])
@@ -118,8 +119,9 @@ def events_are(tmp, output, topic):
                 told = [json.loads(body) for body, in db.execute("select body from events")]
         consumer.send_signal(signal.SIGTERM if step else signal.SIGKILL)
         consumer.wait()
-    fields = {"shard_done": ("object", "sha256", "samples_done", "samples_quarantined"), "sample_done": ("uid",),
-              "sample_quarantined": ("uid", "stage", "reason")}
+    fields = {"shard_done": ("object", "sha256", "samples_done", "samples_quarantined", "samples_filtered"),
+              "sample_done": ("uid",), "sample_quarantined": ("uid", "stage", "reason"),
+              "sample_filtered": ("uid", "stage", "reason", "detail")}
     for kind, names in fields.items():
         got = [tuple(e[name] for name in names) for e in told if e["kind"] == kind]
         require(sorted(got) == sorted(want[kind]), f"{kind}: {len(got)} events, {len(want[kind])} in the catalog")

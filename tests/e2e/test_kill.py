@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 
-from harness import BINARY, digest_objects, dump_catalog, make_images, reinforce, require, write_job
+from harness import BINARY, RULES, digest_objects, dump_catalog, make_images, reinforce, require, write_job
 
 KILLS = int(sys.argv[1]) if len(sys.argv) > 1 else 50
 WORKERS = {"count": 2, "threads": 1, "part_samples": 3, "queue_items": 6}
@@ -19,7 +19,7 @@ with tempfile.TemporaryDirectory() as tmp:
     tmp = pathlib.Path(tmp)
     make_images(tmp / "images", 60)
     begun = time.monotonic()
-    reinforce("run", write_job(tmp / "whole.yaml", tmp / "images", tmp / "whole", workers=WORKERS))
+    reinforce("run", write_job(tmp / "whole.yaml", tmp / "images", tmp / "whole", workers=WORKERS, curate=RULES))
     whole_s = time.monotonic() - begun
     want = digest_objects(tmp / "whole"), dump_catalog(tmp / "whole")
 
@@ -27,7 +27,7 @@ with tempfile.TemporaryDirectory() as tmp:
     kills, runs = 0, 0
     while kills < KILLS:
         out = tmp / f"out{runs}"
-        job = write_job(tmp / f"job{runs}.yaml", tmp / "images", out, workers=WORKERS)
+        job = write_job(tmp / f"job{runs}.yaml", tmp / "images", out, workers=WORKERS, curate=RULES)
         runs += 1
         while True:
             process = subprocess.Popen([BINARY, "run", str(job)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)

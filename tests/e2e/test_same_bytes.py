@@ -5,7 +5,7 @@ Checklist: DR 23, 26, 35, 40.
 import pathlib
 import tempfile
 
-from harness import digest_objects, dump_catalog, make_images, reinforce, require, write_job
+from harness import RULES, digest_objects, dump_catalog, make_images, reinforce, require, write_job
 
 VARIANTS = [
     {"count": 1, "threads": 1, "part_samples": 4, "queue_items": 8},
@@ -37,7 +37,7 @@ with tempfile.TemporaryDirectory() as tmp:
     results = []
     for i, workers in enumerate(VARIANTS):
         out = tmp / f"out{i}"
-        done = reinforce("run", write_job(tmp / f"job{i}.yaml", tmp / "images", out, workers=workers))
+        done = reinforce("run", write_job(tmp / f"job{i}.yaml", tmp / "images", out, workers=workers, curate=RULES))
         require(done.returncode == 3, f"broken samples are quarantined, exit 3; got {done.returncode}")
         results.append((digest_objects(out), dump_catalog(out)))
     for i, (objects, rows) in enumerate(results[1:], 1):

@@ -40,7 +40,10 @@ static void the_job_is_the_same_but_for_its_paths(void **state)
         "catalog: {url: 'sqlite:c.db'}\n"
         "captioners:\n- {name: c, model: models/coca}\n"
         "teachers:\n- {name: t, model: /models/clip}\n- {name: h, model: 'hf://a/b'}\n"
-        "- {name: s, model: clip, protocol: openai, server: 'http://h:1', image_size: 64}\n";
+        "- {name: s, model: clip, protocol: openai, server: 'http://h:1', image_size: 64}\n"
+        "curate:\n  keep:\n  - {score: words, min: 1}\n  - any:\n    - not: {score: tokens, "
+        "tokenizer: "
+        "models/coca, min: 77}\n    - all: [{score: tokens, tokenizer: /m, max: 5}]\n";
     struct job *job, *absolute, *again;
     struct error err = {0};
 
@@ -55,6 +58,9 @@ static void the_job_is_the_same_but_for_its_paths(void **state)
     assert_string_equal(absolute->teachers[1].model, "hf://a/b");
     assert_string_equal(absolute->teachers[2].model, "clip");
     assert_int_equal(absolute->seed, 3);
+    assert_int_equal(absolute->curate.n_scores, 3);
+    assert_string_equal(absolute->curate.scores[1].tokenizer, "/home/u/models/coca");
+    assert_string_equal(absolute->curate.scores[2].tokenizer, "/m");
     assert_ok(absolute_job_create(absolute, "/elsewhere", &again, &err));
     assert_string_equal(again->effective_json, absolute->effective_json);
     job_destroy(&again);
