@@ -237,6 +237,26 @@ static void a_job_of_bad_samples_pauses(void **state) /* DR 35 */
     small_run_release(&run);
 }
 
+static void filtered_samples_spend_no_budget(void **state)
+{
+    static const char *const sets[] = {"budget.failure_fraction=0.01", "budget.failure_window=10",
+                                       "curate.keep=[{score: width, min: 1000}]", NULL};
+    struct run_summary summary;
+    struct small_run run;
+    struct error err = {0};
+
+    (void)state;
+    small_run_init(&run, sets);
+    for (char name[] = "a"; name[0] < 'd'; name[0]++)
+        small_run_put_samples(&run, name, 10);
+    assert_ok(run_job(&run, 0, &summary, &err));
+    assert_false(summary.over_budget);
+    assert_int_equal(run.row.state, CATALOG_JOB_DONE);
+    assert_int_equal(summary.progress.catalog.samples_filtered, 30);
+    assert_int_equal(summary.progress.samples_this_run, 30);
+    small_run_release(&run);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -247,6 +267,7 @@ int main(void)
         cmocka_unit_test(equal_base_names_give_outputs_of_their_own),
         cmocka_unit_test(the_number_of_workers_changes_nothing),
         cmocka_unit_test(a_job_of_bad_samples_pauses),
+        cmocka_unit_test(filtered_samples_spend_no_budget),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
