@@ -12,6 +12,8 @@ static int run(int argc, char **argv)
         return curator_status(argc - 1, argv + 1);
     if (strcmp(word, "replay") == 0)
         return curator_replay(argc - 1, argv + 1);
+    if (strcmp(word, "teacher") == 0)
+        return curator_teacher(argc - 1, argv + 1);
     return command_usage(&cmd_curator, "say serve, status or replay");
 }
 
@@ -29,6 +31,9 @@ const struct command cmd_curator = {
             "status prints what a curator has answered, and how. replay selects again what\n"
             "LOG says was selected, on any machine, and tells whether it is the same, index\n"
             "by index; of a log without inputs it checks that it is whole.\n"
+            "With --compute, examples that no dataset has are embedded when somebody asks for\n"
+            "them, by a process of its own (`curator teacher`), and kept: half of a request's\n"
+            "time is for that, and what is not there by then is there the next time.\n"
             "\n"
             "Options:\n"
             "  --bind ADDRESS     where trainers come; default " CURATOR_ADDRESS "\n"
@@ -37,7 +42,10 @@ const struct command cmd_curator = {
             "  --teacher NAME     whose embeddings, when the dataset has several\n"
             "  --column NAME      captions, the first of each example: syn_text_coca;\n"
             "                     default: the real one\n"
-            "  --cache DIR        keeps what was gathered; default\n"
+            "  --compute JOB.yaml embeds what the dataset has not, or all without one, as that\n"
+            "                     job would: its input, one teacher of it, its views\n"
+            "  --set PATH=VALUE   overrides one value of that job; may be repeated\n"
+            "  --cache DIR        keeps what was gathered and computed; default\n"
             "                     ~/.cache/reinforce/references\n"
             "  --scale X, --bias X  of the teacher's logits, where the dataset does not say\n"
             "  --deadline MS      of requests that have none, and the longest any has\n"
@@ -59,6 +67,7 @@ const struct command cmd_curator = {
             "Examples:\n"
             "  reinforce curator serve --deadline 2000 --log selections.log\n"
             "  reinforce curator serve --dataset build/quickstart/dataset --teacher clip-b\n"
+            "  reinforce curator serve --compute configs/quickstart.yaml --teacher clip-b\n"
             "  reinforce curator status\n"
             "  reinforce curator replay --dataset build/quickstart/dataset selections.log\n"
             "\n"

@@ -35,6 +35,16 @@ bool curator_dataset_take(int c, const char *argument, struct curator_dataset *d
     case 'B':
         dataset->bias = argument;
         return true;
+    case 'J':
+        dataset->compute = argument;
+        return true;
+    case 'O':
+        if (dataset->n_sets == CURATOR_MAX_SETS) {
+            (void)command_usage(&cmd_curator, "more than %d --set", (int)CURATOR_MAX_SETS);
+            return false;
+        }
+        dataset->sets[dataset->n_sets++] = argument;
+        return true;
     default:
         return store_args_take(c, argument, &dataset->store);
     }
@@ -66,45 +76,88 @@ static enum status take_float(const char *name, const char *text, float *out, st
     return ST_OK;
 }
 
+/* Starts this program as the job's teacher. */
+static enum status open_teacher(struct curator_dataset *dataset, const char *cache,
+                                const atomic_bool *stop,
+                                const struct curator_references **references, struct error *err)
+{
+    const char *argv[8 + 2 * CURATOR_MAX_SETS] = {"reinforce", "curator", "teacher", "--cache",
+                                                  cache};
+    const struct teacher_process_options options = {
+        .argv = argv, .cache = cache, .dataset = *references, .stop = stop};
+    size_t n = 5;
+    enum status st;
+
+    if (dataset->options.column != NULL)
+        return error_set(
+            err, ST_INVALID,
+            "captions other than the real one are not made on the spot: --compute goes "
+            "without --column");
+    if (dataset->options.teacher != NULL) {
+        argv[n++] = "--teacher";
+        argv[n++] = dataset->options.teacher;
+    }
+    for (size_t i = 0; i < dataset->n_sets; i++) {
+        argv[n++] = "--set";
+        argv[n++] = dataset->sets[i];
+    }
+    argv[n] = dataset->compute;
+    st = teacher_process_open(&options, &dataset->teacher, err);
+    if (st == ST_OK)
+        *references = teacher_process_references(dataset->teacher);
+    return st;
+}
+
+/* Other scores than the teacher's own, when the command line says so. */
+static enum status take_scale(struct curator_dataset *dataset, struct error *err)
+{
+    struct curator_references *references = &dataset->references;
+    enum status st;
+
+    if (references->scale == 1 && dataset->scale == NULL)
+        return error_set(err, ST_INVALID,
+                         "teacher %s was served, and servers do not say the scale of logits: give "
+                         "--scale and --bias",
+                         references->version);
+    st = take_float("scale", dataset->scale, &references->scale, err);
+    if (st == ST_OK)
+        st = take_float("bias", dataset->bias, &references->bias, err);
+    if (dataset->scale != NULL || dataset->bias != NULL) {
+        (void)snprintf(dataset->version, sizeof dataset->version, "%s*%g%+g", references->version,
+                       (double)references->scale, (double)references->bias);
+        references->version = dataset->version;
+    }
+    return st;
+}
+
 enum status curator_dataset_open(struct curator_dataset *dataset, const atomic_bool *stop,
                                  const struct curator_references **references, struct error *err)
 {
     struct dataset_references_options options = dataset->options;
     char cache[PATH_MAX];
-    enum status st;
+    enum status st = ST_OK;
 
     *references = NULL;
-    if (options.url == NULL)
-        return ST_OK;
     default_cache(cache);
     if (options.cache == NULL)
         options.cache = cache;
     options.store = &dataset->store;
     options.stop = stop;
-    st = dataset_references_open(&options, &dataset->cache, err);
-    if (st != ST_OK)
+    if (options.url != NULL)
+        st = dataset_references_open(&options, &dataset->cache, err);
+    if (st == ST_OK && dataset->cache != NULL)
+        *references = reference_cache_get(dataset->cache);
+    if (st == ST_OK && dataset->compute != NULL)
+        st = open_teacher(dataset, options.cache, stop, references, err);
+    if (st != ST_OK || *references == NULL)
         return st;
-    dataset->references = *reference_cache_get(dataset->cache);
-    if (dataset->references.scale == 1 && dataset->scale == NULL)
-        st = error_set(err, ST_INVALID,
-                       "teacher %s was served, and servers do not say the scale of logits: give "
-                       "--scale and --bias",
-                       dataset->references.version);
-    if (st == ST_OK)
-        st = take_float("scale", dataset->scale, &dataset->references.scale, err);
-    if (st == ST_OK)
-        st = take_float("bias", dataset->bias, &dataset->references.bias, err);
-    if (dataset->scale != NULL || dataset->bias != NULL) { /* other scores than the dataset's */
-        (void)snprintf(dataset->version, sizeof dataset->version, "%s*%g%+g",
-                       dataset->references.version, (double)dataset->references.scale,
-                       (double)dataset->references.bias);
-        dataset->references.version = dataset->version;
-    }
+    dataset->references = **references;
     *references = &dataset->references;
-    return st;
+    return take_scale(dataset, err);
 }
 
 void curator_dataset_close(struct curator_dataset *dataset)
 {
+    teacher_process_close(&dataset->teacher);
     reference_cache_close(&dataset->cache);
 }

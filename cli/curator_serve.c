@@ -44,6 +44,7 @@ static int serve(struct serve_args *args)
     service.stop = job_args_catch_signals();
     if (st == ST_OK)
         st = curator_dataset_open(&args->dataset, service.stop, &service.references, &err);
+    service.teacher = args->dataset.teacher;
     if (st == ST_OK)
         st = curator_service_run(&service, &err);
     selection_log_close(&log);

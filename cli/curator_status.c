@@ -34,6 +34,20 @@ static void print_status(const struct curator_status_reply *s)
         {"references", s->n_references},
         {"up, s", s->uptime_ms / 1000},
         {"selecting, ms", s->select_ms},
+        {"without a reference", s->n_rows_missing},
+    };
+    const struct {
+        const char *name;
+        uint64_t value;
+    } computed[] = {
+        {"examples of the input", s->n_examples},
+        {"asked for and there", s->n_rows_found},
+        {"asked for in vain", s->n_rows_unknown},
+        {"computed", s->n_rows_computed},
+        {"cannot be embedded", s->n_rows_bad},
+        {"failed for now", s->n_rows_failed},
+        {"wanted", s->n_rows_wanted},
+        {"teachers that died", s->n_teacher_deaths},
     };
 
     (void)printf("%-24s %s\n", "version", s->version);
@@ -41,6 +55,11 @@ static void print_status(const struct curator_status_reply *s)
                  s->reference_version[0] != '\0' ? s->reference_version : "-");
     for (size_t r = 0; r < ARRAY_LEN(rows); r++)
         (void)printf("%-24s %" PRIu64 "\n", rows[r].name, rows[r].value);
+    for (size_t r = 0; r < ARRAY_LEN(computed) && s->n_examples > 0; r++)
+        (void)printf("%-24s %" PRIu64 "\n", computed[r].name, computed[r].value);
+    if (s->compute_ms > 0)
+        (void)printf("%-24s %.1f\n", "computed a second",
+                     (double)s->n_rows_computed * 1000 / (double)s->compute_ms);
 }
 
 static enum status receive_status(void *socket, struct curator_status_reply *status,

@@ -165,6 +165,16 @@ enum status curator_status_reply_encode(const struct curator_status_reply *reply
     message.n_running = reply->n_running;
     message.n_waiting = reply->n_waiting;
     message.select_ms = reply->select_ms;
+    message.n_examples = reply->n_examples;
+    message.n_rows_found = reply->n_rows_found;
+    message.n_rows_unknown = reply->n_rows_unknown;
+    message.n_rows_computed = reply->n_rows_computed;
+    message.n_rows_bad = reply->n_rows_bad;
+    message.n_rows_failed = reply->n_rows_failed;
+    message.n_rows_wanted = reply->n_rows_wanted;
+    message.n_teacher_deaths = reply->n_teacher_deaths;
+    message.compute_ms = reply->compute_ms;
+    message.n_rows_missing = reply->n_rows_missing;
     return pack(&message.base, out, err);
 }
 
@@ -195,6 +205,16 @@ enum status curator_status_reply_decode(struct bytes_view message,
     reply->n_running = read->n_running;
     reply->n_waiting = read->n_waiting;
     reply->select_ms = read->select_ms;
+    reply->n_examples = read->n_examples;
+    reply->n_rows_found = read->n_rows_found;
+    reply->n_rows_unknown = read->n_rows_unknown;
+    reply->n_rows_computed = read->n_rows_computed;
+    reply->n_rows_bad = read->n_rows_bad;
+    reply->n_rows_failed = read->n_rows_failed;
+    reply->n_rows_wanted = read->n_rows_wanted;
+    reply->n_teacher_deaths = read->n_teacher_deaths;
+    reply->compute_ms = read->compute_ms;
+    reply->n_rows_missing = read->n_rows_missing;
     st = check_protocol(read->protocol, err);
     if (st == ST_OK)
         st = field_take_text("version", read->version, reply->version, sizeof reply->version, err);

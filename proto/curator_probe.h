@@ -29,6 +29,8 @@ struct curator_status_reply {
     uint64_t n_ok, n_partial, n_fallback_deadline, n_fallback_reference, n_fallback_busy;
     uint64_t n_rejected, n_repeated, n_refused, n_probes, n_alarms, n_logged, n_not_logged;
     uint64_t n_running, n_waiting, select_ms;
+    uint64_t n_examples, n_rows_found, n_rows_unknown, n_rows_computed, n_rows_bad, n_rows_failed;
+    uint64_t n_rows_wanted, n_teacher_deaths, compute_ms, n_rows_missing;
 };
 
 /** As curator_request_encode() and curator_request_decode(). */

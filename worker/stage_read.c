@@ -1,14 +1,11 @@
 #include "worker/stage_read.h"
 
 #include "reinforce/base/log.h"
-#include "storage/http/http.h"
 #include "worker/sample_list.h"
 #include "worker/split.h"
+#include "worker/storage.h"
 
 #include <inttypes.h>
-
-/* Of one URL: its host may be gone for good, and other samples wait. */
-enum { WEB_MAX_TRIES = 3, WEB_BACKOFF_MS = 5000 };
 
 /* Takes an empty slot; NULL when the pipeline is going down. */
 static struct sample *take_slot(struct stage_read *stage, struct shard_work *work)
@@ -46,24 +43,6 @@ static bool end_shard(struct stage_read *stage, struct shard_work *work, enum wi
         return false;
     end_with(sample, end, err);
     return send(stage, sample);
-}
-
-/* Images that are URLs come from the addresses of the world alone, unless the job says otherwise: a
- * URL in somebody's data must not reach into the network where the job runs. */
-static enum status open_web(struct stage_read *stage, struct error *err)
-{
-    const struct job *job = stage->context->job;
-    struct http_options options;
-
-    if (stage->web != NULL)
-        return ST_OK;
-    http_options_default(&options);
-    options.max_connections = 1;
-    options.max_tries = MIN(job->storage.max_tries, WEB_MAX_TRIES);
-    options.backoff_max_ms = WEB_BACKOFF_MS;
-    options.public_only = !job->storage.allow_private;
-    options.stop = stage->drain;
-    return http_open(&options, &stage->web, err);
 }
 
 static enum status open_reader(struct stage_read *stage, const struct shard_work *work,
@@ -122,8 +101,8 @@ static enum status open_if_new(struct stage_read *stage, struct reading *reading
     const struct shard_work *work = reading->work;
     enum status st = ST_OK;
 
-    if (reading->reader == NULL)
-        st = open_web(stage, err);
+    if (reading->reader == NULL && stage->web == NULL)
+        st = storage_open_web(stage->context->job, 1, stage->drain, &stage->web, err);
     if (st == ST_OK && reading->reader == NULL)
         st = open_reader(stage, work, reading->begin, &reading->reader, err);
     if (st != ST_OK)

@@ -2,6 +2,8 @@
 
 #include "reinforce/job/job_stream.h"
 
+enum { WEB_MAX_TRIES = 3, WEB_BACKOFF_MS = 5000 };
+
 static void common(const struct job *job, struct object_store_options *options)
 {
     *options = (struct object_store_options){
@@ -47,4 +49,18 @@ enum status storage_open_input(const struct job *job, struct arena *arena, struc
     if (st != ST_OK)
         error_add_context(err, "kafka.objects");
     return st;
+}
+
+enum status storage_open_web(const struct job *job, int max_connections, const atomic_bool *stop,
+                             struct http **out, struct error *err)
+{
+    struct http_options options;
+
+    http_options_default(&options);
+    options.max_connections = max_connections;
+    options.max_tries = MIN(job->storage.max_tries, WEB_MAX_TRIES);
+    options.backoff_max_ms = WEB_BACKOFF_MS;
+    options.public_only = !job->storage.allow_private;
+    options.stop = stop;
+    return http_open(&options, out, err);
 }

@@ -25,6 +25,7 @@ enum status curator_answer_set(struct curator_answer *answer, const struct curat
     answer->super_batch = reply->super_batch;
     answer->status = reply->status;
     answer->select_ms = reply->statistics.select_ms;
+    answer->n_without_reference = reply->statistics.n_without_reference;
     return ST_OK;
 }
 

@@ -18,7 +18,7 @@ struct curator_answer {
     uint64_t super_batch;
     enum curator_status status;
     enum answer_cause cause;
-    uint64_t select_ms;
+    uint64_t select_ms, n_without_reference;
     struct byte_buf bytes;
     size_t ends[CURATOR_MAX_FRAMES + 1]; /* of the message, then of every frame */
     size_t n_frames;

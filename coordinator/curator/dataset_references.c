@@ -139,18 +139,15 @@ static enum status describe(struct gathering *g, struct error *err)
     return ST_OK;
 }
 
-/* The mean of rows [n, dim] over the teacher's columns, as a unit vector; false: there is none. */
-static bool mean_row(const struct gathering *g, const struct record_embedding *from, size_t n,
-                     float *out)
+bool dataset_reference_mean(const struct record_embedding *from, size_t first, size_t D, float *out)
 {
-    size_t D = g->teacher.dim;
     double square = 0, inverse;
 
     for (size_t d = 0; d < D; d++) {
         double sum = 0;
 
-        for (size_t r = 0; r < n; r++) {
-            size_t at = r * from->dim + g->teacher.first + d;
+        for (size_t r = 0; r < from->rows; r++) {
+            size_t at = r * from->dim + first + d;
             float value;
 
             if (from->dtype == RECORD_BF16)
@@ -159,7 +156,7 @@ static bool mean_row(const struct gathering *g, const struct record_embedding *f
                 value = ((const float *)from->data)[at];
             sum += (double)value;
         }
-        out[d] = (float)(sum / (double)n);
+        out[d] = (float)(sum / (double)from->rows);
         square += (double)out[d] * (double)out[d];
     }
     inverse = 1 / sqrt(square);
@@ -172,7 +169,9 @@ static enum status take_record(struct gathering *g, const struct record *record,
 {
     const struct record_embedding *image = record_find_embedding(record, "image_emb"),
                                   *text = record_find_embedding(record, g->text_name);
+    size_t first = g->teacher.first, D = g->teacher.dim;
     bool is_real = g->options->column == NULL;
+    struct record_embedding caption;
     enum status st;
 
     if (image == NULL || image->rows == 0 || text == NULL || text->rows == 0 ||
@@ -184,7 +183,10 @@ static enum status take_record(struct gathering *g, const struct record *record,
         return error_set(err, ST_CORRUPT,
                          "rows have %zu and %zu values, teacher \"%s\" ends at %zu", image->dim,
                          text->dim, g->teacher.name, g->teacher.first + g->teacher.dim);
-    if (!mean_row(g, image, image->rows, g->image) || !mean_row(g, text, 1, g->text)) {
+    caption = *text;
+    caption.rows = 1;
+    if (!dataset_reference_mean(image, first, D, g->image) ||
+        !dataset_reference_mean(&caption, first, D, g->text)) {
         g->n_without++;
         return ST_OK;
     }

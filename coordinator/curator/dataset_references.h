@@ -3,6 +3,7 @@
 #define REINFORCE_COORDINATOR_CURATOR_DATASET_REFERENCES_H
 
 #include "coordinator/curator/reference_cache.h"
+#include "reinforce/record/record.h"
 #include "storage/object/object_store.h"
 
 struct dataset_references_options {
@@ -25,5 +26,10 @@ struct dataset_references_options {
  */
 NODISCARD enum status dataset_references_open(const struct dataset_references_options *options,
                                               struct reference_cache **out, struct error *err);
+
+/** The mean of all rows over columns [first, first + D) as a unit vector [D], in double; false: it
+ * has no length. */
+bool dataset_reference_mean(const struct record_embedding *from, size_t first, size_t D,
+                            float *out);
 
 #endif

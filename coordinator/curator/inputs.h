@@ -13,7 +13,8 @@ struct curator_references {
     const char *version; /* told with every reply; another one is another cache */
     uint64_t n;          /* examples */
     const void *ctx;
-    /* Fills image [D] and text [D] of an example; false: there are none. Any number of threads. */
+    /* Fills image [D] and text [D] of an example, or neither when both are NULL; false: there are
+     * none. Any number of threads. */
     bool (*row)(const void *ctx, struct example_id id, void *image, void *text);
 };
 

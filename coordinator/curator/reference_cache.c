@@ -87,6 +87,8 @@ static bool get_row(const void *ctx, struct example_id id, void *image, void *te
 
     if (row == NULL)
         return false;
+    if (image == NULL)
+        return true;
     memcpy(image, row + ID_BYTES, 2 * cache->layout.D);
     memcpy(text, row + ID_BYTES + 2 * cache->layout.D, 2 * cache->layout.D);
     return true;

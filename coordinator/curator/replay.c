@@ -4,6 +4,7 @@
 #include "reinforce/base/clock.h"
 #include "reinforce/base/file.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -62,9 +63,18 @@ static enum status select_again(struct curator *curator, const struct replay_opt
     }
     logged->request.deadline_ms = 0;
     st = curator_answer(curator, &logged->request, clock_monotonic_ns(), fallback, answer, err);
-    if (st == ST_OK)
-        compare(logged, answer, outcome, detail);
-    return st;
+    if (st != ST_OK)
+        return st;
+    if (fallback.cause == ANSWER_SELECTED &&
+        answer->n_without_reference != logged->reply.statistics.n_without_reference) {
+        *outcome = REPLAY_OTHER_REFERENCE; /* more was computed meanwhile */
+        (void)snprintf(
+            detail, 256, "%" PRIu64 " examples had no reference, now %" PRIu64 " have none",
+            (uint64_t)logged->reply.statistics.n_without_reference, answer->n_without_reference);
+        return ST_OK;
+    }
+    compare(logged, answer, outcome, detail);
+    return ST_OK;
 }
 
 enum status replay_log(const struct replay_options *options, uint64_t counts[REPLAY_OUTCOMES],

@@ -53,6 +53,24 @@ static void refuse(struct service *s, const struct task *task, const char *reaso
                      &message, &err);
 }
 
+static void count_computed(const struct service *s, struct curator_status_reply *reply)
+{
+    struct teacher_counts counts;
+
+    if (s->options->teacher == NULL)
+        return;
+    counts = teacher_process_count(s->options->teacher);
+    reply->n_examples = counts.n_examples;
+    reply->n_rows_found = counts.n_found;
+    reply->n_rows_unknown = counts.n_unknown;
+    reply->n_rows_computed = counts.n_computed;
+    reply->n_rows_bad = counts.n_bad;
+    reply->n_rows_failed = counts.n_failed;
+    reply->n_rows_wanted = counts.n_wanted;
+    reply->n_teacher_deaths = counts.n_deaths;
+    reply->compute_ms = counts.compute_ms;
+}
+
 static void send_status(struct service *s, const struct task *task)
 {
     const struct curator_references *references = s->options->references;
@@ -70,6 +88,7 @@ static void send_status(struct service *s, const struct task *task)
     if (s->options->log != NULL)
         selection_log_count(s->options->log, &reply.n_logged, &reply.n_not_logged);
     reply.n_not_logged += s->counts.n_not_logged;
+    count_computed(s, &reply);
     reply.n_running = s->n_running;
     reply.n_waiting = s->n_waiting;
     byte_buf_init(&message, ENDPOINT_MAX_MESSAGE);
@@ -108,6 +127,7 @@ static void count_answer(struct service *s, const struct curator_answer *answer)
     counts->n_partial += answer->status == CURATOR_OK_PARTIAL;
     counts->n_rejected += answer->status == CURATOR_REJECTED;
     counts->select_ms += answer->select_ms;
+    counts->n_rows_missing += answer->n_without_reference;
     log_at(answer->status == CURATOR_FALLBACK_UNIFORM ? LOG_WARN : LOG_INFO,
            answer->status == CURATOR_FALLBACK_UNIFORM ? "fallback" : "selection",
            "job=\"%s\" super_batch=%" PRIu64 " status=%d cause=%d ms=%" PRIu64, answer->job,
@@ -197,7 +217,7 @@ static void enqueue(struct service *s, struct task *task)
 /* Whether one more would wait for long, with too much. */
 static bool is_full(const struct service *s, const struct task *task)
 {
-    return s->n_running >= s->options->n_selectors &&
+    return (s->n_running >= s->options->n_selectors || s->n_waiting > 0) &&
            (s->n_waiting == MAX_WAITING ||
             s->waiting_bytes + task->bytes > s->options->max_waiting_bytes);
 }
@@ -252,6 +272,7 @@ static void take_select(struct service *s, struct task *task)
     } else if (is_full(s, task)) {
         answer_uniformly(s, task, ANSWER_BUSY, "too many requests are waiting");
     } else {
+        task_want_references(task, s->options->teacher);
         enqueue(s, task);
     }
 }
@@ -277,6 +298,7 @@ static enum status receive(struct service *s, struct error *err)
         take_select(s, task);
         return ST_OK;
     } else if (task->kind == TASK_PROBE) {
+        task_want_references(task, s->options->teacher);
         enqueue(s, task);
         return ST_OK;
     } else {
@@ -297,7 +319,8 @@ static void hand_out(struct service *s, bool is_leaving)
         struct task *task = *at;
         bool is_late = task->deadline_ns != 0 && now >= task->deadline_ns;
 
-        if (!is_late && !is_leaving && s->n_running >= s->options->n_selectors) {
+        if (!is_late && !is_leaving &&
+            (s->n_running >= s->options->n_selectors || task_waits_for_references(task, now))) {
             at = &task->next;
             continue;
         }
@@ -325,8 +348,12 @@ static long wait_ms(const struct service *s)
     int64_t now = clock_monotonic_ns(), ms = LOOK_MS;
 
     for (const struct task *task = s->waiting; task != NULL; task = task->next)
-        if (task->deadline_ns != 0)
-            ms = MIN(ms, MAX((task->deadline_ns - now) / NS_A_MS + 1, (int64_t)0));
+        if (task->deadline_ns != 0) {
+            int64_t until = task_waits_for_references(task, now) ? task_wanted_until_ns(task)
+                                                                 : task->deadline_ns;
+
+            ms = MIN(ms, MAX((until - now) / NS_A_MS + 1, (int64_t)0));
+        }
     return (long)ms;
 }
 
@@ -336,9 +363,14 @@ static enum status serve(struct service *s, struct error *err)
 
     while (st == ST_OK && !atomic_load(s->options->stop)) {
         zmq_pollitem_t items[] = {{.socket = s->socket, .events = ZMQ_POLLIN},
-                                  {.fd = selectors_fd(s->selectors), .events = ZMQ_POLLIN}};
+                                  {.fd = selectors_fd(s->selectors), .events = ZMQ_POLLIN},
+                                  {.events = ZMQ_POLLIN}};
 
-        (void)zmq_poll(items, ARRAY_LEN(items), wait_ms(s));
+        if (s->options->teacher != NULL)
+            items[2].fd = teacher_process_fd(s->options->teacher);
+        (void)zmq_poll(items, s->options->teacher != NULL ? 3 : 2, wait_ms(s));
+        if (s->options->teacher != NULL)
+            teacher_process_heard(s->options->teacher);
         finish_all(s);
         hand_out(s, false);
         for (int m = 0; m < MAX_MESSAGES && st == ST_OK; m++) {

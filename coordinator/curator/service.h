@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 
 struct selection_log;
+struct teacher_process;
 
 /** Called once, with the address that is bound. */
 typedef void curator_told_fn(void *ctx, const char *address);
@@ -17,9 +18,10 @@ struct curator_service_options {
     const struct keys *keys;                     /* CURVE; NULL: plain */
     const char *allow_path;                      /* with keys: public keys of trainers */
     const struct curator_references *references; /* as curator_options */
-    struct selection_log *log;                   /* NULL: nothing is logged; borrowed */
-    size_t n_selectors;                          /* selections at a time, 1 at least */
-    size_t n_threads;                            /* of each */
+    struct teacher_process *teacher; /* whose references these are, if some are computed; or NULL */
+    struct selection_log *log;       /* NULL: nothing is logged; borrowed */
+    size_t n_selectors;              /* selections at a time, 1 at least */
+    size_t n_threads;                /* of each */
     int64_t deadline_ms;        /* of requests that have none, and no request has a later one; 0: no
                                    limit */
     size_t max_request_bytes;   /* of one request, all frames together */

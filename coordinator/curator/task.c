@@ -1,6 +1,7 @@
 #include "coordinator/curator/task.h"
 
 #include "reinforce/base/clock.h"
+#include "reinforce/curate/selection_options.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -135,6 +136,35 @@ void task_add_peer(struct task *task, const struct task_peer *peer)
     task->peers[task->n_peers++] = *peer;
 }
 
+void task_want_references(struct task *task, struct teacher_process *teacher)
+{
+    const struct curator_request *select = &task->request.select;
+    const struct curator_probe_request *probe = &task->request.probe;
+    bool is_probe = task->kind == TASK_PROBE;
+    const struct selection_options options = {
+        .criterion = (enum selection_criterion)(is_probe ? probe->criterion : select->criterion)};
+
+    if (teacher == NULL || selection_reference_sign(&options) == 0 ||
+        (is_probe ? probe->reference.D : select->reference.D) != 0)
+        return;
+    task->wanted = teacher_process_want(teacher, is_probe ? probe->ids : select->ids,
+                                        is_probe ? probe->n : select->B);
+    if (is_probe)
+        wanted_release(&task->wanted);
+}
+
+int64_t task_wanted_until_ns(const struct task *task)
+{
+    return task->deadline_ns == 0 ? INT64_MAX
+                                  : task->received_ns + (task->deadline_ns - task->received_ns) / 2;
+}
+
+bool task_waits_for_references(const struct task *task, int64_t now_ns)
+{
+    return task->wanted != NULL && now_ns < task_wanted_until_ns(task) &&
+           !wanted_is_ready(task->wanted);
+}
+
 void task_drop_parts(struct task *task)
 {
     for (size_t p = 0; p < task->n_parts; p++)
@@ -147,6 +177,7 @@ void task_destroy(struct task **task)
     if (*task == NULL)
         return;
     task_drop_parts(*task);
+    wanted_release(&(*task)->wanted);
     arena_release(&(*task)->arena);
     curator_answer_release(&(*task)->answer);
     free((*task)->peers);

@@ -3,6 +3,7 @@
 #define REINFORCE_COORDINATOR_CURATOR_TASK_H
 
 #include "coordinator/curator/curator.h"
+#include "coordinator/curator/teacher_process.h"
 
 #include <zmq.h>
 
@@ -37,6 +38,7 @@ struct task {
         struct curator_request select;
         struct curator_probe_request probe;
     } request;
+    struct wanted *wanted;        /* references that it waits for; NULL: none */
     struct arena arena;           /* of the request's quotas */
     struct curator_answer answer; /* to TASK_SELECT */
     struct curator_probe_reply probed;
@@ -54,6 +56,16 @@ NODISCARD enum status task_receive(void *socket, struct task **out, struct error
 
 /** Its answer goes to the peer, too; when there is no memory for more, in the last one's place. */
 void task_add_peer(struct task *task, const struct task_peer *peer);
+
+/** Has the references it needs computed by `teacher`, which may be NULL. A probe takes what is
+ * there. */
+void task_want_references(struct task *task, struct teacher_process *teacher);
+
+/** Half of a request's time is for references, the other for the selection. */
+int64_t task_wanted_until_ns(const struct task *task);
+
+/** Whether it may not be selected from yet. */
+bool task_waits_for_references(const struct task *task, int64_t now_ns);
 
 /** Frees what was received, but not its answer and peers. */
 void task_drop_parts(struct task *task);
