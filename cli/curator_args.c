@@ -2,7 +2,6 @@
 
 #include "reinforce/base/parse.h"
 
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -81,11 +80,11 @@ static enum status open_teacher(struct curator_dataset *dataset, const char *cac
                                 const atomic_bool *stop,
                                 const struct curator_references **references, struct error *err)
 {
-    const char *argv[8 + 2 * CURATOR_MAX_SETS] = {"reinforce", "curator", "teacher", "--cache",
-                                                  cache};
+    const char *const first[] = {"reinforce", "curator", "teacher", "--cache", cache};
     const struct teacher_process_options options = {
-        .argv = argv, .cache = cache, .dataset = *references, .stop = stop};
-    size_t n = 5;
+        .argv = dataset->argv, .cache = cache, .dataset = *references, .stop = stop};
+    const char **argv = dataset->argv;
+    size_t n = ARRAY_LEN(first);
     enum status st;
 
     if (dataset->options.column != NULL)
@@ -93,6 +92,7 @@ static enum status open_teacher(struct curator_dataset *dataset, const char *cac
             err, ST_INVALID,
             "captions other than the real one are not made on the spot: --compute goes "
             "without --column");
+    memcpy(argv, first, sizeof first);
     if (dataset->options.teacher != NULL) {
         argv[n++] = "--teacher";
         argv[n++] = dataset->options.teacher;
@@ -134,13 +134,12 @@ enum status curator_dataset_open(struct curator_dataset *dataset, const atomic_b
                                  const struct curator_references **references, struct error *err)
 {
     struct dataset_references_options options = dataset->options;
-    char cache[PATH_MAX];
     enum status st = ST_OK;
 
     *references = NULL;
-    default_cache(cache);
+    default_cache(dataset->default_cache);
     if (options.cache == NULL)
-        options.cache = cache;
+        options.cache = dataset->default_cache;
     options.store = &dataset->store;
     options.stop = stop;
     if (options.url != NULL)

@@ -7,6 +7,8 @@
 #include "coordinator/curator/dataset_references.h"
 #include "coordinator/curator/teacher_process.h"
 
+#include <limits.h>
+
 #define CURATOR_ADDRESS "tcp://127.0.0.1:7700"
 
 enum { CURATOR_MAX_THREADS = 64, CURATOR_MAX_SETS = 256 };
@@ -37,6 +39,8 @@ struct curator_dataset {
     const char *compute; /* the job that is computed as; NULL: nothing is */
     const char *sets[CURATOR_MAX_SETS];
     size_t n_sets;
+    char default_cache[PATH_MAX];
+    const char *argv[8 + 2 * CURATOR_MAX_SETS]; /* of the teacher's process */
     struct reference_cache *cache;
     struct teacher_process *teacher; /* NULL: none */
     struct curator_references references;

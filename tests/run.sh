@@ -54,7 +54,7 @@ cmake --preset tsan >/dev/null
 cmake --build --preset tsan
 export TSAN_OPTIONS=suppressions=$PWD/tests/tsan.supp
 ctest --test-dir build/tsan --output-on-failure -j 2 \
-    -R 'unit\.(agent|base|catalog|coordinator|curator_service|dispatcher|keys|local_run|memory_budget|pipeline|read_ahead|remote|s3_config|s3_faults|selection_golden|tokenizer|wire)'
+    -R 'unit\.(agent|base|catalog|coordinator|curator_service|dispatcher|keys|local_run|memory_budget|pipeline|read_ahead|remote|s3_config|s3_faults|selection_golden|teacher_process|teacher_worker|tokenizer|wire)'
 REINFORCE_BINARY=$PWD/build/tsan/reinforce $venv/bin/python tests/e2e/test_same_bytes.py
 REINFORCE_BINARY=$PWD/build/tsan/reinforce $venv/bin/python tests/e2e/test_fleet.py
 unset TSAN_OPTIONS

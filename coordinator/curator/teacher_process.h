@@ -13,7 +13,7 @@ struct teacher_process_options {
     const char *const
         *argv; /* of this program, when it is to run teacher_worker_run(); NULL last */
     const char *cache;
-    const struct curator_references *dataset; /* NULL: none; borrowed */
+    const struct curator_references *dataset; /* NULL: none */
     const atomic_bool *stop;                  /* ends the waiting for the worker; may be NULL */
 };
 
