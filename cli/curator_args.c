@@ -114,11 +114,11 @@ static enum status take_scale(struct curator_dataset *dataset, struct error *err
     struct curator_references *references = &dataset->references;
     enum status st;
 
-    if (references->scale == 1 && dataset->scale == NULL)
-        return error_set(err, ST_INVALID,
-                         "teacher %s was served, and servers do not say the scale of logits: give "
-                         "--scale and --bias",
-                         references->version);
+    if ((references->scale == 1 || references->scale == 0) && dataset->scale == NULL)
+        return error_set(
+            err, ST_INVALID, "teacher %s %s: give --scale and --bias", references->version,
+            references->scale == 1 ? "was served, and servers do not say the scale of logits"
+                                   : "is of a dataset that does not say the scale of logits");
     st = take_float("scale", dataset->scale, &references->scale, err);
     if (st == ST_OK)
         st = take_float("bias", dataset->bias, &references->bias, err);
