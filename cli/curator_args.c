@@ -93,6 +93,8 @@ static enum status open_teacher(struct curator_dataset *dataset, const char *cac
             "captions other than the real one are not made on the spot: --compute goes "
             "without --column");
     memcpy(argv, first, sizeof first);
+    if (dataset->verbose)
+        argv[n++] = "--verbose";
     if (dataset->options.teacher != NULL) {
         argv[n++] = "--teacher";
         argv[n++] = dataset->options.teacher;

@@ -39,6 +39,7 @@ struct curator_dataset {
     const char *compute; /* the job that is computed as; NULL: nothing is */
     const char *sets[CURATOR_MAX_SETS];
     size_t n_sets;
+    bool verbose; /* the teacher's process, too */
     char default_cache[PATH_MAX];
     const char *argv[8 + 2 * CURATOR_MAX_SETS]; /* of the teacher's process */
     struct reference_cache *cache;

@@ -129,6 +129,7 @@ int curator_serve(int argc, char **argv)
             break;
         case 'v':
             log_set_level(LOG_INFO);
+            args.dataset.verbose = true;
             break;
         default:
             if (!curator_dataset_take(c, optarg, &args.dataset))

@@ -1,6 +1,7 @@
 #include "cli/curator_args.h"
 #include "coordinator/curator/teacher_job.h"
 #include "coordinator/curator/teacher_worker.h"
+#include "reinforce/base/log.h"
 
 #include <getopt.h>
 #include <poll.h>
@@ -49,6 +50,7 @@ int curator_teacher(int argc, char **argv)
     static const struct option known[] = {{"cache", required_argument, NULL, 'F'},
                                           {"teacher", required_argument, NULL, 'T'},
                                           {"set", required_argument, NULL, 'O'},
+                                          {"verbose", no_argument, NULL, 'v'},
                                           {NULL, 0, NULL, 0}};
     struct job_override overrides[CURATOR_MAX_SETS];
     const char *cache = NULL, *teacher = NULL;
@@ -65,6 +67,8 @@ int curator_teacher(int argc, char **argv)
             cache = optarg;
         else if (c == 'T')
             teacher = optarg;
+        else if (c == 'v')
+            log_set_level(LOG_INFO);
         else if (c == 'O' && n < CURATOR_MAX_SETS)
             overrides[n++].text = optarg;
         else

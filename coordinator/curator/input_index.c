@@ -120,6 +120,8 @@ static enum status make(const struct job *job, struct input_index *in, const cha
         st = index_shard(job, in, &plan.shards[s], &builder, err);
         if (st != ST_OK)
             error_add_context(err, "shard \"%s\"", plan.shards[s].input_key);
+        log_at(LOG_INFO, "shard_indexed", "shard=\"%s\" number=%zu of=%zu examples=%" PRIu64,
+               plan.shards[s].input_key, s + 1, plan.n_open, builder.n);
     }
     if (st == ST_OK)
         st = example_index_write(&builder, path, in->key, &n_twice, err);

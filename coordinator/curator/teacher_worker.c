@@ -150,8 +150,9 @@ static enum status read_example(struct embedder *e, const struct example_source 
                                          source->is_listed ? in->lists : in->input.store,
                                          source->key, &options, &from, reader, err);
 
-    if (st == ST_OK)
-        st = dataset_reader_next(*reader, &e->arena, record, &reject, err);
+    if (st != ST_OK) /* of the shard, not of the example */
+        return st == ST_CORRUPT || st == ST_INVALID ? ST_UNAVAILABLE : st;
+    st = dataset_reader_next(*reader, &e->arena, record, &reject, err);
     if (st == ST_CORRUPT) {
         st = status_is_retryable(reject.code) ? ST_UNAVAILABLE : ST_CORRUPT;
         return error_set(err, st, "%s: %s", reject.reason, reject.detail);
@@ -164,7 +165,7 @@ static enum status read_example(struct embedder *e, const struct example_source 
     }
     if (st == ST_OK || st == ST_END)
         return error_set(err, ST_CONFLICT, "the input is no longer what was indexed");
-    return st == ST_INVALID ? ST_UNAVAILABLE : st; /* of a store, not of the example */
+    return st == ST_INVALID ? ST_UNAVAILABLE : st; /* of a store */
 }
 
 static void log_failure(struct worker *worker, const struct example_source *source, bool is_bad,

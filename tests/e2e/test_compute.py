@@ -115,7 +115,7 @@ def what_is_late_is_there_next_time(corpus, cache):
         got = corpus.ask(client, 1, deadline_ms=200)
         took = time.monotonic() - began
         require(got.status == "fallback" and "have no reference" in got.reason, f"{got.status} {got.reason}")
-        require(0.1 <= took < 1, f"it took {took:.2f} s")
+        require(0.1 <= took < 1.2, f"it took {took:.2f} s")
         until(lambda: client.status().n_rows_computed == N, "the rest is computed")
         status = client.status()
         require(status.n_fallback_reference == 1 and 4 < status.n_rows_missing <= N and status.n_rows_wanted == 0, f"{status}")
