@@ -34,7 +34,8 @@ static struct example_id id_of(uint64_t i)
     return (struct example_id){.low = i};
 }
 
-/* What it is told by its second argument: "fatal ID", "slow ID", "bad ID", "silent". */
+/* It misbehaves at example `id` as `how` says: it dies, hangs, or finds it bad; "mute" ends at
+ * once. */
 static int run_worker(const char *cache, const char *how, uint64_t id)
 {
     struct computed_references computed;
@@ -106,11 +107,12 @@ static int remove_input(void **state)
 
 static struct teacher_process *open_with(const char *how, const char *id)
 {
-    const char *argv[] = {"test", "worker", folder.path, how, id, NULL};
+    static const char *argv[6]; /* a later worker is started with it, too */
     const struct teacher_process_options options = {.argv = argv, .cache = folder.path};
     struct teacher_process *process;
     struct error err = {0};
 
+    memcpy(argv, (const char *[]){"test", "worker", folder.path, how, id, NULL}, sizeof argv);
     assert_ok(teacher_process_open(&options, &process, &err));
     return process;
 }
@@ -255,7 +257,7 @@ int main(int argc, char **argv)
         WITH_INPUT(a_worker_that_cannot_begin_is_an_error),
     };
 
-    if (argc == 5 && strcmp(argv[1], "worker") == 0)
-        return run_worker(argv[2], argv[3], strtoull(argv[4], NULL, 10));
+    if (argc > 1) /* or a mistake in a worker's arguments would run the tests again, and again */
+        return argc == 5 ? run_worker(argv[2], argv[3], strtoull(argv[4], NULL, 10)) : 1;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
