@@ -139,6 +139,8 @@ enum status curator_dataset_open(struct curator_dataset *dataset, const atomic_b
     enum status st = ST_OK;
 
     *references = NULL;
+    if (dataset->n_sets > 0 && dataset->compute == NULL)
+        return error_set(err, ST_INVALID, "--set changes the job of --compute, which is not given");
     default_cache(dataset->default_cache);
     if (options.cache == NULL)
         options.cache = dataset->default_cache;

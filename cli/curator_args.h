@@ -41,7 +41,7 @@ struct curator_dataset {
     size_t n_sets;
     bool verbose; /* the teacher's process, too */
     char default_cache[PATH_MAX];
-    const char *argv[8 + 2 * CURATOR_MAX_SETS]; /* of the teacher's process */
+    const char *argv[10 + 2 * CURATOR_MAX_SETS]; /* of the teacher's process */
     struct reference_cache *cache;
     struct teacher_process *teacher; /* NULL: none */
     struct curator_references references;

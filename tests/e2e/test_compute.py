@@ -188,6 +188,8 @@ def errors_say_what_to_do(corpus, cache):
         done = subprocess.run([BINARY, "curator", "serve", "--compute", str(corpus.job), "--cache", str(cache), *args],
                               capture_output=True, text=True)
         require(done.returncode == code and word in done.stderr, f"{args}: {done.returncode} {done.stderr}")
+    done = subprocess.run([BINARY, "curator", "serve", "--set", "seed=1"], capture_output=True, text=True)
+    require(done.returncode == 2 and "--compute" in done.stderr, done.stderr)
 
 
 def main():
