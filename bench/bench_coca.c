@@ -162,7 +162,7 @@ int main(int argc, char **argv)
             draw(images[t][i].pixels, t * (size_t)n_images + i);
         }
     }
-    (void)fprintf(stderr, "OpenBLAS kernels: %s\n", gemm_core_name());
+    (void)fprintf(stderr, "float32 kernel: %s\n", gemm_kernel_name());
     code = serve(callers, (size_t)n_threads);
     for (size_t t = 0; t < (size_t)n_threads; t++) {
         (void)fprintf(stderr, "caller %zu: scratch peak %.1f MB\n", t,

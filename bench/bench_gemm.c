@@ -4,7 +4,7 @@
  *
  * In each round, in turns on one thread: a loop of multiply-adds on registers alone and, for every
  * shape, the product of ROWS rows (256) with random weights; for int8 (vpdpbusd and
- * reinforce/nn/int8) and for float32 (FMA and OpenBLAS). Prints medians over ROUNDS (9) of
+ * reinforce/nn/int8) and for float32 (FMA and reinforce/nn/gemm). Prints medians over ROUNDS (9) of
  * operations per second of the thread's own time and their ratios, which alone stay true when
  * others use the machine. Few ROWS are multiplied as in decoding, through ops_linear_rows().
  */
@@ -164,7 +164,7 @@ int main(int argc, char **argv)
         return 2;
     }
     if (gemm_init(&err) != ST_OK || strcmp(int8_kernel_name(), "avx512vnni") != 0) {
-        (void)fprintf(stderr, "bench_gemm: needs OpenBLAS and AVX-512 VNNI %s\n", err.message);
+        (void)fprintf(stderr, "bench_gemm: needs AVX-512 VNNI %s\n", err.message);
         return 1;
     }
     for (size_t s = 0; s < ARRAY_LEN(shapes); s++)

@@ -203,7 +203,7 @@ static double report(const char *form, const char *what, struct cost *cost, size
 int main(int argc, char **argv)
 {
     static struct form forms[] = {{.name = "int8", .matrices = MATRIX_INT8},
-                                  {.name = "stored", .matrices = MATRIX_STORED}};
+                                  {.name = "stored", .matrices = MATRIX_FLOAT32}};
     static struct caller callers[MAX_THREADS];
     static struct random_paligemma m;
     struct snapshot snapshot;
@@ -220,7 +220,7 @@ int main(int argc, char **argv)
     }
     paligemma2_3b_snapshot(&snapshot);
     if (gemm_init(&err) != ST_OK || !random_paligemma_init(&m, &snapshot)) {
-        (void)fprintf(stderr, "bench_paligemma: no OpenBLAS or no memory %s\n", err.message);
+        (void)fprintf(stderr, "bench_paligemma: no kernel or no memory %s\n", err.message);
         return 1;
     }
     for (size_t i = 0; i < (size_t)n; i++)

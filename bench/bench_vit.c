@@ -1,9 +1,8 @@
 /*
- * An image tower, timed round by round: bench_vit MODEL_DIR THREADS BLAS_THREADS IMAGES [int8]
+ * An image tower, timed round by round: bench_vit MODEL_DIR THREADS IMAGES [int8|bf16]
  *
  * Each line on stdin runs one round of IMAGES images, shared out one by one among THREADS callers,
- * every product on BLAS_THREADS threads, and prints its seconds; so that a driver (bench_vit.py)
- * can take turns with another engine. With "-" for MODEL_DIR's image the input is a fixed pattern.
+ * and prints its seconds; so that a driver (bench_vit.py) can take turns with another engine. With "-" for MODEL_DIR's image the input is a fixed pattern.
  * "embed" on stdin prints the first image's embedding.
  */
 #include "reinforce/base/clock.h"
@@ -105,37 +104,39 @@ static int serve(const struct clip *clip, size_t n_threads, size_t n_images, con
 
 int main(int argc, char **argv)
 {
-    int64_t n_threads, blas_threads, n_images;
+    int64_t n_threads, n_images;
     struct error err = {0};
     struct snapshot snapshot;
     struct weights *weights = NULL;
     struct clip *clip = NULL;
+    enum matrix_form form = MATRIX_FLOAT32;
     float *pixels;
     size_t S;
     int code;
 
-    if (argc != 5 && !(argc == 6 && strcmp(argv[5], "int8") == 0)) {
-        (void)fprintf(stderr, "usage: bench_vit MODEL_DIR THREADS BLAS_THREADS IMAGES [int8]\n");
+    if (argc == 5 && strcmp(argv[4], "int8") == 0)
+        form = MATRIX_INT8;
+    else if (argc == 5 && strcmp(argv[4], "bf16") == 0)
+        form = MATRIX_BF16;
+    else if (argc != 4) {
+        (void)fprintf(stderr, "usage: bench_vit MODEL_DIR THREADS IMAGES [int8|bf16]\n");
         return 2;
     }
     if (parse_i64(argv[2], 1, MAX_THREADS, &n_threads, &err) != ST_OK ||
-        parse_i64(argv[3], 1, MAX_THREADS, &blas_threads, &err) != ST_OK ||
-        parse_i64(argv[4], 1, 1 << 20, &n_images, &err) != ST_OK ||
+        parse_i64(argv[3], 1, 1 << 20, &n_images, &err) != ST_OK ||
         snapshot_read(argv[1], NULL, &snapshot, &err) != ST_OK)
         return fail(&err);
-    if (argc == 6)
-        snapshot.vision.matrices = snapshot.text.matrices = MATRIX_INT8;
+    snapshot.vision.matrices = snapshot.text.matrices = form;
     if (weights_open(snapshot.weights_path, &weights, &err) != ST_OK ||
         clip_create(&snapshot, &weights, &clip, &err) != ST_OK)
         return fail(&err);
-    gemm_set_threads((int)blas_threads);
     S = clip->vit.image_size;
     pixels = malloc(3 * S * S * sizeof *pixels);
     if (pixels == NULL)
         return 1;
     for (size_t i = 0; i < 3 * S * S; i++)
         pixels[i] = (float)((37 * i + 11 * (i / S)) % 255) / 127.5f - 1;
-    (void)fprintf(stderr, "OpenBLAS kernels: %s\n", gemm_core_name());
+    (void)fprintf(stderr, "float32 kernel: %s\n", gemm_kernel_name());
     code = serve(clip, (size_t)n_threads, (size_t)n_images, pixels);
     free(pixels);
     clip_destroy(&clip);

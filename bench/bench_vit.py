@@ -39,8 +39,8 @@ def write_snapshot(model, name, folder):
 
 
 class Engine:
-    def __init__(self, binary, folder, threads, blas_threads, images, *form):
-        self.process = subprocess.Popen([binary, folder, str(threads), str(blas_threads), str(images), *form], text=True,
+    def __init__(self, binary, folder, threads, images, *form):
+        self.process = subprocess.Popen([binary, folder, str(threads), str(images), *form], text=True,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def ask(self, line):
@@ -70,10 +70,9 @@ def main():
     image = (((37 * i + 11 * (i // size)) % 255).float() / 127.5 - 1).view(1, 3, size, size)
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         write_snapshot(model, args.model, folder)
-        callers = Engine(args.binary, folder, args.threads, 1, args.images)
-        inside = Engine(args.binary, folder, 1, args.threads, args.images)
-        int8 = Engine(args.binary, folder, args.threads, 1, args.images, "int8")
-        ours = torch.tensor([float(x) for x in callers.ask("embed").split()])
+        float32 = Engine(args.binary, folder, args.threads, args.images)
+        int8 = Engine(args.binary, folder, args.threads, args.images, "int8")
+        ours = torch.tensor([float(x) for x in float32.ask("embed").split()])
         near = torch.tensor([float(x) for x in int8.ask("embed").split()])
         theirs = torch.nn.functional.normalize(model.encode_image(image), dim=-1)[0]
         print(f"torch {torch.__version__}, open_clip {open_clip.__version__}, {args.model}, {args.threads} threads, "
@@ -88,9 +87,8 @@ def main():
             return time.perf_counter() - start
 
         kinds = {
-            "callers": lambda: float(callers.ask("")),
+            "float32": lambda: float(float32.ask("")),
             "torch, batch of 1": lambda: torch_round(1),
-            "inside the product": lambda: float(inside.ask("")),
             "int8": lambda: float(int8.ask("")),
             f"torch, batch of {args.images}": lambda: torch_round(args.images),
         }
@@ -103,11 +101,10 @@ def main():
         for kind, t in times.items():
             print(f"{kind:22s} {args.images / statistics.median(t):7.3f} images/s (best {args.images / min(t):.3f})")
         best = min((k for k in kinds if k.startswith("torch")), key=lambda k: statistics.median(times[k]))
-        for kind in ("callers", "inside the product", "int8"):
+        for kind in ("float32", "int8"):
             ratio = statistics.median(b / a for a, b in zip(times[kind], times[best]))
             print(f"ratio to {best}: {ratio:.2f} ({kind})")
-        callers.close()
-        inside.close()
+        float32.close()
         int8.close()
 
 

@@ -264,7 +264,7 @@ static enum status check(const char *dir, json_t **out, struct error *err)
         st = captioner_is_family((int)s.family) ? check_captioner(dir, *out, err)
                                                 : check_teacher(dir, *out, err);
     if (st == ST_OK)
-        st = tool_json_set(*out, "blas", json_string(gemm_core_name()), err);
+        st = tool_json_set(*out, "float32_kernel", json_string(gemm_kernel_name()), err);
     return st == ST_OK ? tool_json_set(*out, "result", json_string("ok"), err) : st;
 }
 
@@ -423,7 +423,7 @@ const struct command cmd_model = {
         "`model check` loads it and runs an image and a text (a captioner: an image)\n"
         "through it. Embeddings must be finite and of unit length, captions likely to a\n"
         "finite degree; the files of a pulled model must be what was pulled. It compares\n"
-        "OpenBLAS with a plain loop and says which of its kernels are in use.\n"
+        "the kernels of matrix products with a plain loop and says which one is in use.\n"
         "\n"
         "`model pull OWNER/NAME[@REVISION]` fetches from a Hugging Face compatible hub\n"
         "what a snapshot is read from, goes on where an earlier pull stopped, and checks\n"

@@ -12,7 +12,7 @@
 
 enum { N_FORMS = 2 };
 
-static const enum matrix_form forms[N_FORMS] = {MATRIX_STORED, MATRIX_INT8};
+static const enum matrix_form forms[N_FORMS] = {MATRIX_FLOAT32, MATRIX_INT8};
 
 /* Both runs of the same inputs. */
 struct pair {

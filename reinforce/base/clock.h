@@ -14,6 +14,9 @@ enum { CLOCK_TEXT_LEN = 24 };
 int64_t clock_monotonic_ms(void);
 int64_t clock_monotonic_ns(void);
 
+/** Nanoseconds that the calling thread has run: what others run meanwhile is not counted. */
+int64_t clock_cpu_ns(void);
+
 /** Milliseconds since 1970-01-01 UTC. */
 int64_t clock_wall_ms(void);
 

@@ -26,8 +26,10 @@
 /* Compiles a hot kernel once per instruction set and picks at load time. The C semantics, and so
  * the bits, are the same in every clone: contraction is off and sums have a fixed order. Sanitizers
  * instrument the resolver before they are ready, so there they get the default clone only. */
-#if defined(__x86_64__) && !defined(REINFORCE_SANITIZED)
+#if defined(__x86_64__)
 #define KERNEL_TARGET(isa) __attribute__((target(isa))) /* undefined: only plain code runs */
+#endif
+#if defined(__x86_64__) && !defined(REINFORCE_SANITIZED)
 #define KERNEL_CLONES      __attribute__((target_clones("avx512f", "avx2", "default")))
 /* The same for kernels over bytes, whose 512-bit instructions are not in AVX-512F. */
 #define BYTE_KERNEL_CLONES __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))

@@ -44,7 +44,7 @@ static const struct job_option_name strategies[] = {{"greedy", CAPTION_GREEDY},
                                                     {NULL, 0}};
 
 static const struct job_option_name weight_forms[] = {
-    {"stored", MATRIX_STORED}, {"int8", MATRIX_INT8}, {NULL, 0}};
+    {"stored", MATRIX_FLOAT32}, {"int8", MATRIX_INT8}, {NULL, 0}};
 static const struct job_option_name kv_types[] = {
     {"float32", KV_FLOAT32}, {"bfloat16", KV_BFLOAT16}, {"int8", KV_INT8}, {NULL, 0}};
 static const struct job_option_name captioner_protocols[] = {{"openai", 0}, {NULL, 0}};

@@ -134,7 +134,7 @@ static enum status load_text(const struct snapshot *s, struct weights *weights, 
         st = weights_get(weights, "text.", "cls_emb", WEIGHTS_SHAPE(width), &c->cls_embedding, err);
     if (st == ST_OK)
         st = transformer_load(weights, "text.transformer.", NAMING_OPEN_CLIP, 0, &s->text.shape,
-                              MATRIX_STORED, &c->text, err);
+                              MATRIX_FLOAT32, &c->text, err);
     if (st == ST_OK)
         st = layer_norm_load(weights, "text.ln_final.", width, &c->ln_final, err);
     if (st == ST_OK)
@@ -154,7 +154,7 @@ static enum status load_decoder(const struct snapshot *s, struct weights *weight
                          "multimodal_cfg.width %zu must equal text_cfg.width %zu and embed_dim %zu",
                          width, s->text.shape.width, c->embed_dim);
     st = transformer_load(weights, "text_decoder.", NAMING_OPEN_CLIP, 0, &s->multimodal.shape,
-                          MATRIX_STORED, &c->decoder, err);
+                          MATRIX_FLOAT32, &c->decoder, err);
     if (st != ST_OK)
         return st;
     c->cross = calloc(c->decoder.n_layers + 1, sizeof *c->cross);

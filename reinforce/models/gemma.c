@@ -220,10 +220,9 @@ size_t gemma_prefill_bytes(const struct gemma_config *c, size_t T)
 {
     size_t q = c->n_heads * c->head_dim, kv = c->n_kv_heads * c->head_dim;
     size_t tile = MIN(T, (size_t)ROW_TILE), widest = MAX(c->width, q);
-    size_t product =
-        c->matrices == MATRIX_INT8
-            ? MAX(int8_rows_floats(T, widest), int8_rows_floats(tile, c->mlp_width))
-            : MAX((size_t)MATRIX_PANEL, 16 * MAX(c->mlp_width, widest)); /* a widened panel */
+    size_t product = c->matrices == MATRIX_INT8
+                         ? MAX(int8_rows_floats(T, widest), int8_rows_floats(tile, c->mlp_width))
+                         : 0;
 
     return (T * (c->width + 2 * q + 2 * kv) + 2 * tile * c->mlp_width +
             MAX(product, ATTENTION_TILE * T)) *

@@ -160,12 +160,27 @@ enum status map_pool_run(const struct map_pool *pool, const float *tokens, size_
     if (st == ST_OK)
         st = arena_alloc(scratch, D * sizeof *mixed, &mixed, err);
     if (st == ST_OK) {
-        gemm(GEMM_PLAIN, GEMM_TRANSPOSED, (int)H, (int)T, (int)D, 1, pool->keys, (int)D, tokens,
-             (int)D, 0, scores, (int)T);
+        gemm_run(&(struct gemm){.M = H,
+                                .N = T,
+                                .K = D,
+                                .a = pool->keys,
+                                .lda = D,
+                                .b = tokens,
+                                .ldb = D,
+                                .c = scores,
+                                .ldc = T});
         for (size_t h = 0; h < H; h++)
             ops_softmax(scores + h * T, T, scale);
-        gemm(GEMM_PLAIN, GEMM_PLAIN, (int)H, (int)D, (int)T, 1, scores, (int)T, tokens, (int)D, 0,
-             pooled, (int)D);
+        gemm_run(&(struct gemm){.M = H,
+                                .N = D,
+                                .K = T,
+                                .a = scores,
+                                .lda = T,
+                                .b = tokens,
+                                .ldb = D,
+                                .layout = GEMM_COLUMNS,
+                                .c = pooled,
+                                .ldc = D});
         for (size_t h = 0; h < H; h++)
             ops_linear_rows(mixed + h * head, pooled + h * D, pool->v.w + h * head * D,
                             pool->v.b + h * head, 1, head, D);

@@ -1,6 +1,7 @@
 #include "reinforce/models/transformer.h"
 
 #include "reinforce/nn/attention.h"
+#include "reinforce/nn/gemm.h"
 #include "reinforce/nn/ops.h"
 
 #include <assert.h>
@@ -57,18 +58,25 @@ enum status linear_load(struct weights *weights, const char *prefix, size_t in, 
                : st;
 }
 
-/* linear_load(), or the same with the matrix in int8. */
+/* `n` tensors named `prefix` + names[i], each [out, in], as one matrix. */
+static enum status load_matrix(struct weights *weights, const char *prefix,
+                               const char *const *names, size_t n, enum matrix_form form, size_t in,
+                               size_t out_width, struct block_linear *out, struct error *err)
+{
+    *out = (struct block_linear){.form = form, .in = in, .out = n * out_width};
+    if (form == MATRIX_INT8)
+        return int8_matrix_load(weights, prefix, names, n, out_width, in, &out->int8, err);
+    return packed_matrix_load(weights, prefix, names, n, out_width, in,
+                              form == MATRIX_BF16 ? TENSOR_BF16 : TENSOR_F32, &out->packed, err);
+}
+
 static enum status load_linear(struct weights *weights, const char *prefix, enum matrix_form form,
-                               size_t in, size_t out_width, struct linear *out, struct error *err)
+                               size_t in, size_t out_width, struct block_linear *out,
+                               struct error *err)
 {
     static const char *const w_name[] = {"weight"};
-    enum status st;
+    enum status st = load_matrix(weights, prefix, w_name, 1, form, in, out_width, out, err);
 
-    if (form == MATRIX_STORED)
-        return linear_load(weights, prefix, in, out_width, out, err);
-    out->in = in;
-    out->out = out_width;
-    st = int8_matrix_load(weights, prefix, w_name, 1, out_width, in, &out->int8, err);
     return st == ST_OK
                ? weights_get(weights, prefix, "bias", WEIGHTS_SHAPE(out_width), &out->b, err)
                : st;
@@ -77,7 +85,7 @@ static enum status load_linear(struct weights *weights, const char *prefix, enum
 /* One fused tensor, or three as one. */
 static enum status load_qkv(struct weights *weights, const char *prefix,
                             const struct block_names *names, enum matrix_form form, size_t D,
-                            struct linear *out, struct error *err)
+                            struct block_linear *out, struct error *err)
 {
     static const char *const w_names[] = {"self_attn.q_proj.weight", "self_attn.k_proj.weight",
                                           "self_attn.v_proj.weight"};
@@ -85,20 +93,13 @@ static enum status load_qkv(struct weights *weights, const char *prefix,
                                           "self_attn.v_proj.bias"};
     enum status st;
 
-    out->in = D;
-    out->out = 3 * D;
     if (names->qkv_weight != NULL) {
-        st = form == MATRIX_INT8 ? int8_matrix_load(weights, prefix, &names->qkv_weight, 1, 3 * D,
-                                                    D, &out->int8, err)
-                                 : weights_get(weights, prefix, names->qkv_weight,
-                                               WEIGHTS_SHAPE(3 * D, D), &out->w, err);
+        st = load_matrix(weights, prefix, &names->qkv_weight, 1, form, D, 3 * D, out, err);
         return st == ST_OK ? weights_get(weights, prefix, names->qkv_bias, WEIGHTS_SHAPE(3 * D),
                                          &out->b, err)
                            : st;
     }
-    st = form == MATRIX_INT8
-             ? int8_matrix_load(weights, prefix, w_names, 3, D, D, &out->int8, err)
-             : weights_get_stacked(weights, prefix, w_names, 3, WEIGHTS_SHAPE(D, D), &out->w, err);
+    st = load_matrix(weights, prefix, w_names, 3, form, D, D, out, err);
     return st == ST_OK
                ? weights_get_stacked(weights, prefix, b_names, 3, WEIGHTS_SHAPE(D), &out->b, err)
                : st;
@@ -173,14 +174,22 @@ void transformer_release(struct transformer *t)
     memset(t, 0, sizeof *t);
 }
 
+static epilogue_fn *function_of(enum activation activation)
+{
+    switch (activation) {
+    case ACTIVATION_QUICK_GELU:
+        return ops_quick_gelu;
+    case ACTIVATION_GELU_TANH:
+        return ops_gelu_tanh;
+    case ACTIVATION_GELU:
+        break;
+    }
+    return ops_gelu;
+}
+
 void activation_apply(enum activation activation, float *x, size_t n)
 {
-    if (activation == ACTIVATION_QUICK_GELU)
-        ops_quick_gelu(x, n);
-    else if (activation == ACTIVATION_GELU_TANH)
-        ops_gelu_tanh(x, n);
-    else
-        ops_gelu(x, n);
+    function_of(activation)(x, n);
 }
 
 /* Activations of one sample; shared by all blocks of a run. */
@@ -193,7 +202,7 @@ struct work {
 
 static size_t codes_floats(const struct transformer *t, size_t T)
 {
-    bool is_int8 = t->n_layers > 0 && t->blocks[0].qkv.w == NULL;
+    bool is_int8 = t->n_layers > 0 && t->blocks[0].qkv.form == MATRIX_INT8;
 
     return is_int8 ? int8_rows_floats(T, MAX(t->width, t->mlp_width)) : 0;
 }
@@ -214,37 +223,40 @@ static enum status work_init(const struct transformer *t, size_t T, struct arena
     return st;
 }
 
-/* In int8 a row's bits never depend on the others. */
-static void apply_int8(const struct linear *l, float *y, const float *x, size_t M, float *codes)
-{
-    struct int8_rows rows = int8_quantize(x, M, l->in, codes);
+static const struct epilogue plain, residual = {.add = true};
 
-    int8_product(&l->int8, l->out, y, &rows, l->b);
+/* y = x w^T + b and the rest of `then`, for rows of any samples: a row's bits never depend on the
+ * others. */
+static void apply(const struct block_linear *l, float *y, const float *x, size_t T, float *codes,
+                  struct epilogue then)
+{
+    then.bias = l->b;
+    if (l->form == MATRIX_INT8) {
+        struct int8_rows rows = int8_quantize(x, T, l->in, codes);
+
+        int8_product(&l->int8, l->out, y, &rows, &then);
+    } else {
+        packed_product(&l->packed, y, x, T, &then);
+    }
 }
 
-/* One sample's rows. */
-static void apply(const struct linear *l, float *y, const float *x, size_t T, float *codes)
+/* Attention's second half and the MLP. */
+static void finish_block(const struct transformer *t, const struct transformer_block *b, float *x,
+                         size_t T, const struct work *work)
 {
-    if (l->w != NULL)
-        ops_linear(y, x, l->in, l->w, l->b, T, l->out, l->in);
-    else
-        apply_int8(l, y, x, T, codes);
-}
+    const struct epilogue activate = {.activation = function_of(t->activation)};
 
-/* Rows of any samples. */
-static void apply_rows(const struct linear *l, float *y, const float *x, size_t M, float *codes)
-{
-    if (l->w != NULL)
-        ops_linear_rows(y, x, l->w, l->b, M, l->out, l->in);
-    else
-        apply_int8(l, y, x, M, codes);
+    apply(&b->attn_out, x, work->mixed, T, work->codes, residual);
+    ops_layer_norm(work->normed, x, b->ln_2.w, b->ln_2.b, t->eps, T, t->width);
+    apply(&b->fc, work->wide, work->normed, T, work->codes, activate);
+    apply(&b->proj, x, work->wide, T, work->codes, residual);
 }
 
 static enum status run_block(const struct transformer *t, const struct transformer_block *b,
                              float *x, size_t T, bool causal, const bool *hide_last,
                              const struct work *work, struct arena *scratch, struct error *err)
 {
-    size_t D = t->width, mlp = t->mlp_width;
+    size_t D = t->width;
     struct attention attention = {.q = work->wide,
                                   .k = work->wide + D,
                                   .v = work->wide + 2 * D,
@@ -260,48 +272,26 @@ static enum status run_block(const struct transformer *t, const struct transform
     enum status st;
 
     ops_layer_norm(work->normed, x, b->ln_1.w, b->ln_1.b, t->eps, T, D);
-    apply(&b->qkv, work->wide, work->normed, T, work->codes);
+    apply(&b->qkv, work->wide, work->normed, T, work->codes, plain);
     st = attention_run(&attention, work->mixed, scratch, err);
     arena_rewind(scratch, &mark);
-    if (st != ST_OK)
-        return st;
-    apply(&b->attn_out, work->normed, work->mixed, T, work->codes);
-    ops_add(x, work->normed, T * D);
-    ops_layer_norm(work->normed, x, b->ln_2.w, b->ln_2.b, t->eps, T, D);
-    apply(&b->fc, work->wide, work->normed, T, work->codes);
-    activation_apply(t->activation, work->wide, T * mlp);
-    apply(&b->proj, work->normed, work->wide, T, work->codes);
-    ops_add(x, work->normed, T * D);
-    return ST_OK;
+    if (st == ST_OK)
+        finish_block(t, b, x, T, work);
+    return st;
 }
 
-/* Attention's second half and the MLP for M rows of any samples. */
-static void finish_rows(const struct transformer *t, const struct transformer_block *b, float *x,
-                        size_t M, float *normed, const float *mixed, float *wide, float *codes)
-{
-    size_t D = t->width, mlp = t->mlp_width;
-
-    apply_rows(&b->attn_out, normed, mixed, M, codes);
-    ops_add(x, normed, M * D);
-    ops_layer_norm(normed, x, b->ln_2.w, b->ln_2.b, t->eps, M, D);
-    apply_rows(&b->fc, wide, normed, M, codes);
-    activation_apply(t->activation, wide, M * mlp);
-    apply_rows(&b->proj, normed, wide, M, codes);
-    ops_add(x, normed, M * D);
-}
-
-/* Keys and values of all rows, everything else of one. */
+/* Queries, keys and values of all rows, of which strips cannot be cut where keys begin; everything
+ * else of one. */
 static enum status run_block_for_row(const struct transformer *t, const struct transformer_block *b,
                                      float *x, size_t T, size_t row, const struct work *work,
                                      struct arena *scratch, struct error *err)
 {
     size_t D = t->width;
-    float *q = work->mixed, *out = q + D;
-    struct attention attention = {.q = q,
-                                  .k = work->wide,
-                                  .v = work->wide + D,
-                                  .q_stride = D,
-                                  .kv_stride = 2 * D,
+    struct attention attention = {.q = work->wide + row * 3 * D,
+                                  .k = work->wide + D,
+                                  .v = work->wide + 2 * D,
+                                  .q_stride = 3 * D,
+                                  .kv_stride = 3 * D,
                                   .Tq = 1,
                                   .Tk = T,
                                   .n_heads = t->n_heads,
@@ -310,20 +300,11 @@ static enum status run_block_for_row(const struct transformer *t, const struct t
     enum status st;
 
     ops_layer_norm(work->normed, x, b->ln_1.w, b->ln_1.b, t->eps, T, D);
-    if (b->qkv.w != NULL) {
-        ops_linear(work->wide, work->normed, D, b->qkv.w + D * D, b->qkv.b + D, T, 2 * D, D);
-        ops_linear_rows(q, work->normed + row * D, b->qkv.w, b->qkv.b, 1, D, D);
-    } else { /* panels cannot be cut at D; the other queries are a small part of one layer */
-        apply_int8(&b->qkv, work->wide, work->normed, T, work->codes);
-        memcpy(q, work->wide + row * 3 * D, D * sizeof *q);
-        attention.k = work->wide + D;
-        attention.v = work->wide + 2 * D;
-        attention.kv_stride = 3 * D;
-    }
-    st = attention_run(&attention, out, scratch, err);
+    apply(&b->qkv, work->wide, work->normed, T, work->codes, plain);
+    st = attention_run(&attention, work->mixed, scratch, err);
     arena_rewind(scratch, &mark);
     if (st == ST_OK)
-        finish_rows(t, b, x + row * D, 1, work->normed, out, work->wide, work->codes);
+        finish_block(t, b, x + row * D, 1, work);
     return st;
 }
 
@@ -342,7 +323,7 @@ enum status transformer_run_pooled(const struct transformer *t, float *x, size_t
                                    struct arena *scratch, struct error *err)
 {
     struct work work;
-    enum status st = work_init(t, MAX(T, (size_t)2), scratch, &work, err);
+    enum status st = work_init(t, T, scratch, &work, err);
 
     for (size_t layer = 0; layer + 1 < t->n_layers && st == ST_OK; layer++)
         st = run_block(t, &t->blocks[layer], x, T, false, NULL, &work, scratch, err);
@@ -404,7 +385,7 @@ enum status transformer_run_last_rows(const struct transformer *t, float *x, con
         const struct transformer_block *b = &t->blocks[layer];
 
         ops_layer_norm(work.normed, x, b->ln_1.w, b->ln_1.b, t->eps, T, D);
-        apply_rows(&b->qkv, work.wide, work.normed, T, work.codes);
+        apply(&b->qkv, work.wide, work.normed, T, work.codes, plain);
         st = attend_apart(t, length, n, &work, scratch, err);
         if (layer + 1 == t->n_layers) { /* what follows is row by row */
             gather_last_rows(work.mixed, length, n, D);
@@ -412,7 +393,7 @@ enum status transformer_run_last_rows(const struct transformer *t, float *x, con
             rows = n;
         }
         if (st == ST_OK)
-            finish_rows(t, b, x, rows, work.normed, work.mixed, work.wide, work.codes);
+            finish_block(t, b, x, rows, &work);
     }
     return st;
 }
@@ -427,14 +408,17 @@ void transformer_step(const struct transformer *t, size_t layer, float *x, size_
                       float *scratch)
 {
     const struct transformer_block *b = &t->blocks[layer];
-    size_t D = t->width, mlp = t->mlp_width;
-    float *normed = scratch, *mixed = normed + M * D, *wide = mixed + M * D,
-          *codes = wide + M * MAX(3 * D, mlp), *scores = codes + codes_floats(t, M);
+    size_t D = t->width;
+    const struct work work = {.normed = scratch,
+                              .mixed = scratch + M * D,
+                              .wide = scratch + 2 * M * D,
+                              .codes = scratch + M * (2 * D + MAX(3 * D, t->mlp_width))};
+    float *scores = work.codes + codes_floats(t, M);
 
-    ops_layer_norm(normed, x, b->ln_1.w, b->ln_1.b, t->eps, M, D);
-    apply_rows(&b->qkv, wide, normed, M, codes);
+    ops_layer_norm(work.normed, x, b->ln_1.w, b->ln_1.b, t->eps, M, D);
+    apply(&b->qkv, work.wide, work.normed, M, work.codes, plain);
     for (size_t m = 0; m < M; m++) {
-        const float *qkv = wide + m * 3 * D;
+        const float *qkv = work.wide + m * 3 * D;
         struct attention attention = {.q = qkv,
                                       .Tq = 1,
                                       .Tk = position[m] + 1,
@@ -443,9 +427,9 @@ void transformer_step(const struct transformer *t, size_t layer, float *x, size_
 
         kv_cache_put(cache, layer, row[m], position[m], 1, qkv + D, qkv + 2 * D);
         kv_cache_attend(cache, layer, row[m], &attention);
-        attention_cached(&attention, mixed + m * D, scores);
+        attention_cached(&attention, work.mixed + m * D, scores);
     }
-    finish_rows(t, b, x, M, normed, mixed, wide, codes);
+    finish_block(t, b, x, M, &work);
 }
 
 size_t transformer_scratch_floats(const struct transformer *t, size_t T)

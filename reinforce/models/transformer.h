@@ -5,6 +5,7 @@
 
 #include "reinforce/nn/kv_cache.h"
 #include "reinforce/nn/matrix.h"
+#include "reinforce/nn/packed.h"
 
 enum activation {
     ACTIVATION_GELU = 1,
@@ -22,8 +23,16 @@ enum naming {
 
 /** y = x w^T + b; pointers into the model's weights. */
 struct linear {
-    const float *w, *b;      /* [out, in]; [out] or NULL */
-    struct int8_matrix int8; /* instead of w if that is NULL */
+    const float *w, *b; /* [out, in]; [out] or NULL */
+    size_t in, out;
+};
+
+/** The same of a block, its matrix packed for products or quantised. */
+struct block_linear {
+    enum matrix_form form;
+    struct packed_matrix packed; /* MATRIX_FLOAT32, MATRIX_BF16 */
+    struct int8_matrix int8;     /* MATRIX_INT8 */
+    const float *b;
     size_t in, out;
 };
 
@@ -33,9 +42,9 @@ struct layer_norm {
 
 struct transformer_block {
     struct layer_norm ln_1, ln_2;
-    struct linear qkv; /* [3 D, D]: q, k, v */
-    struct linear attn_out;
-    struct linear fc, proj;
+    struct block_linear qkv; /* [3 D, D]: q, k, v */
+    struct block_linear attn_out;
+    struct block_linear fc, proj;
 };
 
 struct transformer {
@@ -93,7 +102,7 @@ NODISCARD enum status transformer_run_pooled(const struct transformer *t, float 
 /**
  * Causal runs of n sequences that lie behind one another in x, of which only the last rows are
  * wanted: afterwards row i of x is sequence i's last, the others are undefined. Weights are read
- * once for all, through ops_linear_rows(), so that a sequence's bits do not depend on its company.
+ * once for all; a sequence's bits do not depend on its company.
  * length [n], each at least 1
  */
 NODISCARD enum status transformer_run_last_rows(const struct transformer *t, float *x,

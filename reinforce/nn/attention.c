@@ -67,13 +67,27 @@ enum status attention_run(const struct attention *a, float *out, struct arena *s
             /* later ones are hidden from the whole tile */
             size_t keys = visible_keys(a, a->Tk - a->Tq + first + n - 1).end;
 
-            gemm(GEMM_PLAIN, GEMM_TRANSPOSED, (int)n, (int)keys, (int)a->head_dim, 1,
-                 a->q + first * a->q_stride + h * a->head_dim, (int)a->q_stride, k + kv,
-                 (int)a->kv_stride, 0, scores, (int)a->Tk);
+            gemm_run(&(struct gemm){.M = n,
+                                    .N = keys,
+                                    .K = a->head_dim,
+                                    .a = a->q + first * a->q_stride + h * a->head_dim,
+                                    .lda = a->q_stride,
+                                    .b = k + kv,
+                                    .ldb = a->kv_stride,
+                                    .c = scores,
+                                    .ldc = a->Tk});
             for (size_t i = 0; i < n; i++)
                 mask_and_normalize(a, first + i, scores + i * a->Tk, scale);
-            gemm(GEMM_PLAIN, GEMM_PLAIN, (int)n, (int)a->head_dim, (int)keys, 1, scores, (int)a->Tk,
-                 v + kv, (int)a->kv_stride, 0, out + first * D + h * a->head_dim, (int)D);
+            gemm_run(&(struct gemm){.M = n,
+                                    .N = a->head_dim,
+                                    .K = keys,
+                                    .a = scores,
+                                    .lda = a->Tk,
+                                    .b = v + kv,
+                                    .ldb = a->kv_stride,
+                                    .layout = GEMM_COLUMNS,
+                                    .c = out + first * D + h * a->head_dim,
+                                    .ldc = D});
         }
     }
     return ST_OK;

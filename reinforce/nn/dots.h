@@ -24,7 +24,5 @@ void dots_pack(float *packed, size_t width, size_t r, const float *row, float sc
 
 /** y[i, j] = panel_i . strip_j for dots_rows() x DOTS_COLUMNS, rows ldy apart. */
 void dots_product(float *y, size_t ldy, const float *panel, const float *strip, size_t K);
-/** Plain twin of the same panel width, bit-equal. */
-void dots_product_ref(float *y, size_t ldy, const float *panel, const float *strip, size_t K);
 
 #endif

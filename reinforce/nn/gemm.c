@@ -1,207 +1,367 @@
 #include "reinforce/nn/gemm.h"
 
+#include "reinforce/base/clock.h"
 #include "reinforce/base/log.h"
 #include "reinforce/base/philox.h"
+#include "reinforce/nn/convert.h"
+#include "reinforce/nn/float_kernels.h"
 
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
-#include <dlfcn.h>
 #include <math.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
-/* CBLAS's constants and its entry point, whose header we do not need. */
-enum { CBLAS_ROW_MAJOR = 101, CBLAS_NO_TRANS = 111, CBLAS_TRANS = 112 };
-typedef void sgemm_fn(int order, int ta, int tb, int M, int N, int K, float alpha, const float *a,
-                      int lda, const float *b, int ldb, float beta, float *c, int ldc);
+/* Rows of a are packed in blocks that stay in a core's second cache while strips of b pass by. A
+ * strip is packed for each block: one element of b for BLOCK_ROWS products. */
+enum {
+    BLOCK_ROWS = 280,
+    MAX_PANELS = BLOCK_ROWS,
+    PANEL_FLOATS = BLOCK_ROWS * GEMM_GROUP + FLOAT_SLACK,
+    CACHE_LINE = 64,
+};
 
 /* Written once, under `once`; read-only afterwards. */
 static struct {
-    sgemm_fn *sgemm;
-    void (*set_threads)(int n);     /* of the process, and of this thread */
-    void (*omp_set_threads)(int n); /* of this thread; NULL in a build without OpenMP */
-    const char *core;
+    const struct float_kernel *kernel;
     enum status status;
     struct error error;
-} blas = {.core = ""};
+} gemm_state;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-/* OpenMP counts threads per calling thread, and a new one starts with a core's worth: two callers
- * with two spinning helpers each ran five times slower than with none. So every caller is told the
- * count before its first product. */
-static atomic_int wanted_threads = 1;
-static _Thread_local int told_threads;
-
-/* The OpenMP build first: the pthread build keeps threads of its own spinning beside ours. */
-static const char *const library_names[] = {
-#if defined(__x86_64__)
-    "/usr/lib/x86_64-linux-gnu/openblas-openmp/libopenblas.so.0",
-#elif defined(__aarch64__)
-    "/usr/lib/aarch64-linux-gnu/openblas-openmp/libopenblas.so.0",
-#endif
-    "libopenblas.so.0",
-    "libopenblas.so",
+/* A block of rows in panels of nearly the same height. */
+struct block {
+    float *packed;
+    size_t first, rows, n_panels;
 };
 
-void gemm_ref(enum gemm_transpose ta, enum gemm_transpose tb, int M, int N, int K, float alpha,
-              const float *a, int lda, const float *b, int ldb, float beta, float *c, int ldc)
+static size_t panel_rows(const struct block *block, size_t panel)
 {
-    for (int m = 0; m < M; m++) {
-        for (int n = 0; n < N; n++) {
-            double sum = 0;
-            float *to = &c[(size_t)m * (size_t)ldc + (size_t)n];
+    return block->rows / block->n_panels + (panel < block->rows % block->n_panels);
+}
 
-            for (int k = 0; k < K; k++) {
-                size_t at = ta == GEMM_PLAIN ? (size_t)m * (size_t)lda + (size_t)k
-                                             : (size_t)k * (size_t)lda + (size_t)m;
-                size_t bt = tb == GEMM_PLAIN ? (size_t)k * (size_t)ldb + (size_t)n
-                                             : (size_t)n * (size_t)ldb + (size_t)k;
+static void pack_block(const struct float_kernel *kernel, const struct gemm *g,
+                       const struct block *block, size_t k, size_t n_k)
+{
+    size_t row = block->first;
+    float *packed = block->packed;
 
-                sum += (double)a[at] * (double)b[bt];
-            }
-            *to = (float)((double)alpha * sum + (beta != 0 ? (double)beta * (double)*to : 0));
+    for (size_t p = 0; p < block->n_panels; p++) {
+        size_t rows = panel_rows(block, p);
+
+        kernel->pack(packed, rows, g->a + row * g->lda + k, g->lda, rows, n_k);
+        packed += rows * n_k;
+        row += rows;
+    }
+}
+
+/* Columns [n, n + 32) of n_k values of k: where they are packed, or in `strip`. */
+static const float *strip_of(const struct float_kernel *kernel, const struct gemm *g, size_t n,
+                             size_t k, size_t n_k, float *strip)
+{
+    size_t columns = MIN(g->N - n, (size_t)FLOAT_COLUMNS);
+    const uint16_t *half = g->b;
+    const float *b = g->b;
+
+    switch (g->layout) {
+    case GEMM_ROWS:
+        kernel->pack(strip, FLOAT_COLUMNS, b + n * g->ldb + k, g->ldb, columns, n_k);
+        break;
+    case GEMM_ROWS_BF16:
+        kernel->pack_bf16(strip, FLOAT_COLUMNS, half + n * g->ldb + k, g->ldb, columns, n_k);
+        break;
+    case GEMM_COLUMNS:
+        for (size_t i = 0; i < n_k; i++) {
+            float *to = strip + i * FLOAT_COLUMNS;
+
+            memcpy(to, b + (k + i) * g->ldb + n, columns * sizeof *to);
+            memset(to + columns, 0, (FLOAT_COLUMNS - columns) * sizeof *to);
+        }
+        break;
+    case GEMM_STRIPS:
+        return b + n * g->K + k * FLOAT_COLUMNS;
+    case GEMM_STRIPS_BF16:
+        convert_bf16((const uint8_t *)(half + n * g->K + k * FLOAT_COLUMNS), n_k * FLOAT_COLUMNS,
+                     strip);
+        break;
+    }
+    return strip;
+}
+
+/* A part of the next strip's weights, fetched while a tile is multiplied: reading ahead is the
+ * processor's affair only along a row or a strip. */
+static void fetch_ahead(const struct gemm *g, size_t n, size_t k, size_t n_k, size_t part,
+                        size_t parts)
+{
+    bool bf16 = g->layout == GEMM_ROWS_BF16 || g->layout == GEMM_STRIPS_BF16;
+    bool rows = g->layout == GEMM_ROWS || g->layout == GEMM_ROWS_BF16;
+    size_t size = bf16 ? sizeof(uint16_t) : sizeof(float);
+    /* of FLOAT_COLUMNS pieces: parts of rows, or of a strip */
+    size_t stride = (rows ? g->ldb : n_k) * size, bytes = n_k * size;
+    const char *b =
+        (const char *)g->b + (rows ? n * g->ldb + k : n * g->K + k * FLOAT_COLUMNS) * size;
+
+    if (g->layout == GEMM_COLUMNS || n + FLOAT_COLUMNS > g->N)
+        return;
+    for (size_t i = FLOAT_COLUMNS * part / parts; i < FLOAT_COLUMNS * (part + 1) / parts; i++)
+        for (size_t at = 0; at < bytes; at += CACHE_LINE)
+            __builtin_prefetch(b + i * stride + at, 0, 2);
+}
+
+KERNEL_CLONES static void add_bias(float *c, size_t ldc, size_t rows, const float *bias,
+                                   size_t columns)
+{
+    for (size_t r = 0; r < rows; r++, c += ldc)
+        for (size_t i = 0; i < columns; i++)
+            c[i] += bias[i];
+}
+
+static void finish(const struct gemm *g, float *c, size_t rows, size_t n, size_t columns)
+{
+    if (g->then.bias != NULL)
+        add_bias(c, g->ldc, rows, g->then.bias + n, columns);
+    for (size_t r = 0; r < rows && g->then.activation != NULL; r++)
+        g->then.activation(c + r * g->ldc, columns);
+}
+
+/* A tile whose strip hangs over the edge is multiplied elsewhere. */
+static void multiply(const struct float_kernel *kernel, const struct gemm *g, float *c,
+                     const float *panel, size_t rows, const float *strip, size_t columns,
+                     size_t n_k, bool add)
+{
+    float tile[FLOAT_MAX_ROWS * FLOAT_COLUMNS];
+
+    if (columns == FLOAT_COLUMNS) {
+        kernel->tile(c, g->ldc, panel, strip, rows, n_k, add);
+        return;
+    }
+    kernel->tile(tile, FLOAT_COLUMNS, panel, strip, rows, n_k, false);
+    for (size_t r = 0; r < rows; r++)
+        for (size_t i = 0; i < columns; i++) {
+            float sum = tile[r * FLOAT_COLUMNS + i], *to = &c[r * g->ldc + i];
+
+            *to = add ? *to + sum : sum;
+        }
+}
+
+static void run_block(const struct float_kernel *kernel, const struct gemm *g,
+                      const struct block *block, size_t k, float *strip)
+{
+    size_t n_k = MIN(g->K - k, (size_t)GEMM_GROUP);
+    bool last = k + n_k == g->K;
+
+    pack_block(kernel, g, block, k, n_k);
+    for (size_t n = 0; n < g->N; n += FLOAT_COLUMNS) {
+        size_t columns = MIN(g->N - n, (size_t)FLOAT_COLUMNS);
+        const float *panel = block->packed, *columns_of_b = strip_of(kernel, g, n, k, n_k, strip);
+        float *c = g->c + block->first * g->ldc + n;
+
+        for (size_t p = 0; p < block->n_panels; p++) {
+            size_t rows = panel_rows(block, p);
+
+            fetch_ahead(g, n + FLOAT_COLUMNS, k, n_k, p, block->n_panels);
+            multiply(kernel, g, c, panel, rows, columns_of_b, columns, n_k, g->then.add || k > 0);
+            if (last)
+                finish(g, c, rows, n, columns);
+            panel += rows * n_k;
+            c += rows * g->ldc;
         }
     }
 }
 
-void gemm(enum gemm_transpose ta, enum gemm_transpose tb, int M, int N, int K, float alpha,
-          const float *a, int lda, const float *b, int ldb, float beta, float *c, int ldc)
+void gemm_run_with(const struct float_kernel *kernel, const struct gemm *g)
 {
-    int wanted = atomic_load_explicit(&wanted_threads, memory_order_relaxed);
+    _Alignas(CACHE_LINE) float packed[PANEL_FLOATS];
+    _Alignas(CACHE_LINE) float strip[GEMM_GROUP * FLOAT_COLUMNS];
+    size_t n_blocks = (g->M + BLOCK_ROWS - 1) / BLOCK_ROWS;
+    struct block block = {.packed = packed};
 
-    if (told_threads != wanted) {
-        if (blas.omp_set_threads != NULL)
-            blas.omp_set_threads(wanted);
-        told_threads = wanted;
+    for (size_t i = 0; i < n_blocks; i++, block.first += block.rows) {
+        block.rows = g->M / n_blocks + (i < g->M % n_blocks);
+        block.n_panels = (block.rows + kernel->rows - 1) / kernel->rows;
+        for (size_t k = 0; k < g->K; k += GEMM_GROUP)
+            run_block(kernel, g, &block, k, strip);
     }
-    blas.sgemm(CBLAS_ROW_MAJOR, ta == GEMM_PLAIN ? CBLAS_NO_TRANS : CBLAS_TRANS,
-               tb == GEMM_PLAIN ? CBLAS_NO_TRANS : CBLAS_TRANS, M, N, K, alpha, a, lda, b, ldb,
-               beta, c, ldc);
 }
 
-/* One shape against the plain loop, with NaN in c where beta is 0 and a guard behind the last row.
- */
-static enum status check_shape(enum gemm_transpose ta, enum gemm_transpose tb, int M, int N, int K,
-                               float beta, struct error *err)
+void gemm_run(const struct gemm *g)
 {
-    size_t n_a = (size_t)M * (size_t)K, n_b = (size_t)K * (size_t)N, n_c = (size_t)M * (size_t)N;
-    float *memory = malloc((n_a + n_b + 2 * n_c + 2) * sizeof *memory);
-    float *a = memory, *b = a + n_a, *got = b + n_b, *want = got + n_c + 1;
+    gemm_run_with(gemm_state.kernel, g);
+}
+
+static float element_of_b(const struct gemm *g, size_t k, size_t n)
+{
+    size_t in_strip = (n / FLOAT_COLUMNS * g->K + k) * FLOAT_COLUMNS + n % FLOAT_COLUMNS;
+    bool strips = g->layout == GEMM_STRIPS || g->layout == GEMM_STRIPS_BF16;
+    size_t at = strips ? in_strip : n * g->ldb + k;
+    float value;
+
+    if (g->layout == GEMM_COLUMNS)
+        return ((const float *)g->b)[k * g->ldb + n];
+    if (g->layout == GEMM_ROWS || g->layout == GEMM_STRIPS)
+        return ((const float *)g->b)[at];
+    convert_bf16((const uint8_t *)((const uint16_t *)g->b + at), 1, &value);
+    return value;
+}
+
+void gemm_run_ref(const struct gemm *g)
+{
+    for (size_t m = 0; m < g->M; m++)
+        for (size_t n = 0; n < g->N; n++) {
+            float *c = &g->c[m * g->ldc + n];
+            double sum = g->then.add ? (double)*c : 0;
+
+            for (size_t k = 0; k < g->K; k++)
+                sum += (double)g->a[m * g->lda + k] * (double)element_of_b(g, k, n);
+            *c = (float)(sum + (g->then.bias != NULL ? (double)g->then.bias[n] : 0));
+            if (g->then.activation != NULL)
+                g->then.activation(c, 1);
+        }
+}
+
+/* Of M x K, N x K and M x N random values, with a guard behind the result. */
+struct trial {
+    struct gemm g;
+    float *memory, *want;
+};
+
+static enum status trial_init(struct trial *trial, size_t M, size_t N, size_t K, bool add,
+                              struct error *err)
+{
+    size_t n = M * K + N * K + N + 2 * (M * N + 1);
+    float *memory = malloc(n * sizeof *memory), *bias;
     struct philox rng;
-    enum status st = ST_OK;
 
     if (memory == NULL)
-        return error_set(err, ST_NO_MEMORY, "could not allocate the BLAS self-test");
+        return error_set(err, ST_NO_MEMORY, "could not allocate the self-test of products");
     philox_init(&rng, 1, bytes_view_of("gemm", 4), PHILOX_STAGE_SELECT, (uint32_t)(M * 31 + N));
-    for (size_t i = 0; i < n_a + n_b; i++)
+    for (size_t i = 0; i < n; i++)
         memory[i] = philox_f32(&rng) - 0.5f;
-    for (size_t i = 0; i < n_c; i++)
-        got[i] = want[i] = beta == 0 ? NAN : 1;
-    got[n_c] = 1234.5f;
-    gemm(ta, tb, M, N, K, 1, a, ta == GEMM_PLAIN ? K : M, b, tb == GEMM_PLAIN ? N : K, beta, got,
-         N);
-    gemm_ref(ta, tb, M, N, K, 1, a, ta == GEMM_PLAIN ? K : M, b, tb == GEMM_PLAIN ? N : K, beta,
-             want, N);
-    for (size_t i = 0; i < n_c && st == ST_OK; i++)
-        if (!(fabsf(got[i] - want[i]) <= 1e-5f * (float)(K + 16)))
-            st = error_set(
-                err, ST_INTERNAL,
-                "OpenBLAS (%s kernels) computes %g where %g is right (product %d x %d x %d); set "
-                "OPENBLAS_CORETYPE to another core type, such as Haswell",
-                blas.core, (double)got[i], (double)want[i], M, N, K);
-    if (st == ST_OK && got[n_c] != 1234.5f)
-        st = error_set(err, ST_INTERNAL, "OpenBLAS (%s kernels) writes behind its result",
-                       blas.core);
-    free(memory);
+    bias = memory + M * K + N * K;
+    *trial = (struct trial){.memory = memory, .want = bias + N + M * N + 1};
+    trial->g = (struct gemm){.M = M,
+                             .N = N,
+                             .K = K,
+                             .a = memory,
+                             .b = memory + M * K,
+                             .c = bias + N,
+                             .lda = K,
+                             .ldb = K,
+                             .ldc = N,
+                             .then = {.bias = bias, .add = add}};
+    return ST_OK;
+}
+
+static enum status check_shape(const struct float_kernel *kernel, const size_t shape[3],
+                               enum gemm_layout layout, bool add, struct error *err)
+{
+    const float guard = 1234.5f;
+    struct trial trial;
+    struct gemm want;
+    size_t n = shape[0] * shape[1];
+    enum status st = trial_init(&trial, shape[0], shape[1], shape[2], add, err);
+
+    if (st != ST_OK)
+        return st;
+    trial.g.layout = layout;
+    trial.g.ldb = layout == GEMM_COLUMNS ? shape[1] : shape[2];
+    for (size_t i = 0; i < n; i++)
+        trial.g.c[i] = trial.want[i] = add ? 1 : NAN;
+    trial.g.c[n] = guard;
+    want = trial.g;
+    want.c = trial.want;
+    gemm_run_with(kernel, &trial.g);
+    gemm_run_ref(&want);
+    for (size_t i = 0; i < n && st == ST_OK; i++)
+        if (!(fabsf(trial.g.c[i] - want.c[i]) <= 1e-6f * (float)(shape[2] + 16)))
+            st = error_set(err, ST_INTERNAL,
+                           "the %s kernel computes %g where %g is right (product %zu x %zu x %zu)",
+                           kernel->name, (double)trial.g.c[i], (double)want.c[i], shape[0],
+                           shape[1], shape[2]);
+    if (st == ST_OK && trial.g.c[n] != guard)
+        st = error_set(err, ST_INTERNAL, "the %s kernel writes behind its result", kernel->name);
+    free(trial.memory);
     return st;
 }
 
-static enum status self_test(struct error *err)
+static enum status self_test(const struct float_kernel *kernel, struct error *err)
 {
-    static const int shapes[][3] = {{1, 1, 1},     {1, 64, 77},    {5, 3, 9},
-                                    {17, 33, 129}, {50, 64, 50},   {64, 257, 64},
-                                    {77, 31, 512}, {197, 65, 193}, {3, 300, 768}};
+    static const size_t shapes[][3] = {{1, 1, 1},     {1, 64, 77},   {5, 3, 9},
+                                       {17, 33, 129}, {50, 64, 257}, {77, 31, 512}};
     enum status st = ST_OK;
 
     for (size_t i = 0; i < ARRAY_LEN(shapes) && st == ST_OK; i++)
-        for (int t = 0; t < 4 && st == ST_OK; t++)
-            st = check_shape((enum gemm_transpose)(t & 1), (enum gemm_transpose)(t >> 1),
-                             shapes[i][0], shapes[i][1], shapes[i][2], (float)(i & 1), err);
+        for (int add = 0; add < 2 && st == ST_OK; add++) {
+            st = check_shape(kernel, shapes[i], GEMM_ROWS, add, err);
+            if (st == ST_OK)
+                st = check_shape(kernel, shapes[i], GEMM_COLUMNS, add, err);
+        }
     return st;
 }
 
-/* POSIX gives functions as void *. */
-static void symbol(void *library, const char *name, void *out)
-{
-    void *address = dlsym(library, name);
+enum { TRIAL_ROWS = 112, TRIAL_SIDE = 256, TRIAL_ROUNDS = 5, MAX_KERNELS = 4 };
 
-    memcpy(out, &address, sizeof address);
+/* The shortest of a few rounds in turns. They differ in speed alone. */
+static enum status choose(const struct float_kernel *const *kernels, size_t n, struct error *err)
+{
+    int64_t best[MAX_KERNELS];
+    struct trial trial;
+    size_t fastest = 0;
+    enum status st = trial_init(&trial, TRIAL_ROWS, TRIAL_SIDE, TRIAL_SIDE, false, err);
+
+    if (st != ST_OK)
+        return st;
+    for (int round = 0; round < TRIAL_ROUNDS; round++)
+        for (size_t i = 0; i < n; i++) {
+            int64_t begun = clock_cpu_ns(), ns;
+
+            gemm_run_with(kernels[i], &trial.g);
+            ns = clock_cpu_ns() - begun;
+            best[i] = round == 0 ? ns : MIN(best[i], ns);
+        }
+    for (size_t i = 1; i < n; i++)
+        if (best[i] < best[fastest])
+            fastest = i;
+    gemm_state.kernel = kernels[fastest];
+    free(trial.memory);
+    return ST_OK;
 }
 
-/* An unknown word makes 0.3.21 choose by features; newer releases know every processor and ignore
- * it. That choice is right but for AMD's family 25: on Zen 4 it takes the AVX-512 kernels, and the
- * 256-bit ones of "Zen" are 10 % faster there (docs/decisions/0002-parallelism.md). */
-static const char *core_type(void)
+/* A kernel that computes wrong results is left out, with a word in the log; plain C, the last, is
+ * what is left when nothing else is. */
+static void take_best(const struct float_kernel *kernels, size_t n)
 {
-#if defined(__x86_64__)
-    unsigned a, b, c, d;
+    const struct float_kernel *right[MAX_KERNELS];
+    size_t n_right = 0;
 
-    if (__get_cpuid(0, &a, &b, &c, &d) != 0 && b == signature_AMD_ebx && c == signature_AMD_ecx &&
-        d == signature_AMD_edx && __get_cpuid(1, &a, &b, &c, &d) != 0 &&
-        (a >> 8 & 15) + (a >> 20 & 255) == 25)
-        return "Zen";
-#endif
-    return "auto";
+    for (size_t i = 0; i < n && (i + 1 < n || n_right == 0); i++) {
+        gemm_state.status = self_test(&kernels[i], &gemm_state.error);
+        if (gemm_state.status == ST_OK)
+            right[n_right++] = &kernels[i];
+        else
+            log_at(LOG_WARN, "kernel_refused", "kernel=%s reason=\"%s\"", kernels[i].name,
+                   gemm_state.error.message);
+    }
+    if (n_right > 0)
+        gemm_state.status = choose(right, n_right, &gemm_state.error);
 }
 
-static void load(void)
+static void init(void)
 {
-    void *library = NULL;
-    char *(*core_name)(void) = NULL;
+    size_t n;
+    const struct float_kernel *kernels = float_kernels(&n);
 
-    /* NOLINTNEXTLINE(concurrency-mt-unsafe): under pthread_once, before any thread of ours asks */
-    (void)setenv("OPENBLAS_CORETYPE", core_type(), 0);
-    for (size_t i = 0; i < ARRAY_LEN(library_names) && library == NULL; i++)
-        library = dlopen(library_names[i], RTLD_NOW | RTLD_LOCAL);
-    if (library == NULL) {
-        blas.status = error_set(&blas.error, ST_NOT_FOUND,
-                                "no OpenBLAS library; install libopenblas0-openmp");
-        return;
-    }
-    symbol(library, "cblas_sgemm", &blas.sgemm);
-    symbol(library, "openblas_set_num_threads", &blas.set_threads);
-    symbol(library, "openblas_get_corename", &core_name);
-    symbol(library, "omp_set_num_threads", &blas.omp_set_threads);
-    if (blas.sgemm == NULL || blas.set_threads == NULL || core_name == NULL) {
-        blas.status = error_set(&blas.error, ST_INVALID,
-                                "libopenblas.so.0 is not OpenBLAS: it lacks its functions");
-        return;
-    }
-    blas.core = core_name();
-    blas.set_threads(1);
-    blas.status = self_test(&blas.error);
-    if (strcmp(blas.core, "Prescott") == 0)
-        log_at(LOG_WARN, "slow_blas",
-               "core=Prescott hint=\"OpenBLAS uses kernels of 2004; set OPENBLAS_CORETYPE\"");
+    take_best(kernels, n);
 }
 
 enum status gemm_init(struct error *err)
 {
-    (void)pthread_once(&once, load);
-    if (blas.status != ST_OK)
-        *err = blas.error;
-    return blas.status;
+    (void)pthread_once(&once, init);
+    if (gemm_state.status != ST_OK)
+        *err = gemm_state.error;
+    return gemm_state.status;
 }
 
-const char *gemm_core_name(void)
+const char *gemm_kernel_name(void)
 {
-    return blas.core;
-}
-
-void gemm_set_threads(int n)
-{
-    blas.set_threads(n);
-    atomic_store(&wanted_threads, n);
+    return gemm_state.kernel != NULL ? gemm_state.kernel->name : "";
 }

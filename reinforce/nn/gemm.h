@@ -1,46 +1,58 @@
-/* Matrix products through OpenBLAS, loaded by us so that we choose its kernels and can refuse wrong
- * answers. */
+/* Float32 matrix products in one order of sums: the same bits from every kernel. */
 #ifndef REINFORCE_NN_GEMM_H
 #define REINFORCE_NN_GEMM_H
 
 #include "reinforce/base/error.h"
+#include "reinforce/nn/epilogue.h"
+
+struct float_kernel;
+
+/** How the second factor is stored. */
+enum gemm_layout {
+    GEMM_ROWS = 0,      /* float32 [N, K]: a linear layer's weights */
+    GEMM_ROWS_BF16 = 1, /* bfloat16 [N, K], widened on the way: exact */
+    GEMM_COLUMNS = 2,   /* float32 [K, N] */
+    GEMM_STRIPS = 3,    /* float32 [ceil(N / 32)][K][32], see struct packed_matrix */
+    GEMM_STRIPS_BF16 = 4,
+};
+
+enum { GEMM_GROUP = 256 }; /* values of k that are one chain of sums */
 
 /**
- * Loads OpenBLAS (the OpenMP build if there is one), once per process; later calls return the
- * first's answer. Sets OPENBLAS_CORETYPE to a choice by processor features unless the user has set
- * it: OpenBLAS 0.3.21 takes several newer processors for a "Prescott" and then runs five times too
- * slow. Products run on the calling thread alone. Compares products of awkward shapes with
- * gemm_ref(). ST_NOT_FOUND: no library, and which package has it; ST_INTERNAL: it computes wrong
- * results on this machine.
+ * c [M, N] = a b and what `then` says.
+ *
+ * An element is the sum over groups of GEMM_GROUP values of k, from the first on, each a chain of
+ * fused multiply-adds from 0, added up from 0 or, with then.add, from what c holds; bias and
+ * activation come last. So its bits depend on its row and its column alone: not on M, N, threads,
+ * the kernel or the machine. A NaN or an infinity stays in its row. c may not overlap a or b.
  */
-NODISCARD enum status gemm_init(struct error *err);
-
-/** "SkylakeX": the kernels in use; "" before gemm_init(). For model info and benchmarks. */
-const char *gemm_core_name(void);
-
-/** Threads inside one product, for benchmarks; everything else is data-parallel with one. After
- * gemm_init(). */
-void gemm_set_threads(int n);
-
-/** How an operand is stored. */
-enum gemm_transpose {
-    GEMM_PLAIN = 0,
-    GEMM_TRANSPOSED = 1,
+struct gemm {
+    size_t M, N, K; /* K >= 1 */
+    const float *a; /* [M, K], rows lda apart */
+    const void *b;  /* as `layout` says; rows, if it has any, ldb elements apart */
+    float *c;       /* rows ldc apart */
+    size_t lda, ldb, ldc;
+    enum gemm_layout layout;
+    struct epilogue then;
 };
 
 /**
- * c = alpha * op(a) op(b) + beta * c, row-major.
- *
- * c   float32 [M, N], rows ldc apart   a   float32 [M, K] (or stored [K, M]), rows lda apart
- * b   float32 [K, N] (or stored [N, K] when transposed), rows ldb apart
- *
- * gemm_init() must have succeeded. Cannot fail.
+ * Chooses the kernel, once per process; later calls return the first's answer. Every kernel of this
+ * processor multiplies awkward shapes, and the fastest of those whose products are right is taken:
+ * a matter of milliseconds, and of speed alone. ST_INTERNAL: none is right on this machine.
  */
-void gemm(enum gemm_transpose ta, enum gemm_transpose tb, int M, int N, int K, float alpha,
-          const float *a, int lda, const float *b, int ldb, float beta, float *c, int ldc);
+NODISCARD enum status gemm_init(struct error *err);
+
+/** "avx512": the kernel in use; "" before gemm_init(). */
+const char *gemm_kernel_name(void);
+
+/** On the calling thread, with 320 KiB of its stack. gemm_init() must have succeeded. */
+void gemm_run(const struct gemm *g);
+
+/** The same with a kernel of float_kernels(), for tests and benchmarks. */
+void gemm_run_with(const struct float_kernel *kernel, const struct gemm *g);
 
 /** The same in scalar loops, accumulating in double. */
-void gemm_ref(enum gemm_transpose ta, enum gemm_transpose tb, int M, int N, int K, float alpha,
-              const float *a, int lda, const float *b, int ldb, float beta, float *c, int ldc);
+void gemm_run_ref(const struct gemm *g);
 
 #endif

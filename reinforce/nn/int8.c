@@ -231,20 +231,22 @@ const char *int8_kernel_name(void)
     return kernel()->name;
 }
 
-/* Columns' scales and biases; y of rows y_stride apart. */
+/* Columns' scales, biases and what is added to; y of rows y_stride apart. */
 KERNEL_CLONES static void finish(float *y, size_t y_stride, const float *total, size_t rows,
-                                 const float *scale, const float *bias, size_t columns)
+                                 const float *scale, const float *bias, size_t columns, bool add)
 {
     for (size_t r = 0; r < rows; r++, y += y_stride, total += INT8_COLUMNS)
         for (size_t c = 0; c < columns; c++) {
-            y[c] = total[c] * scale[c];
+            float sum = total[c] * scale[c];
+
             if (bias != NULL)
-                y[c] += bias[c];
+                sum += bias[c];
+            y[c] = add ? y[c] + sum : sum;
         }
 }
 
 void int8_product(const struct int8_matrix *w, size_t N, float *y, const struct int8_rows *x,
-                  const float *bias)
+                  const struct epilogue *then)
 {
     int8_tile_fn *tile = kernel()->tile;
     float total[INT8_ROWS * INT8_COLUMNS];
@@ -252,11 +254,14 @@ void int8_product(const struct int8_matrix *w, size_t N, float *y, const struct 
     for (size_t c = 0; c < N; c += INT8_COLUMNS)
         for (size_t r = 0; r < x->T; r += INT8_ROWS) {
             size_t rows = MIN(x->T - r, (size_t)INT8_ROWS);
+            size_t columns = MIN(N - c, (size_t)INT8_COLUMNS);
 
             tile(total, x->data + r * row_bytes(x->K), rows,
                  w->panels + c / INT8_COLUMNS * panel_bytes(x->K), x->K);
-            finish(y + r * N + c, N, total, rows, w->scale + c, bias != NULL ? bias + c : NULL,
-                   MIN(N - c, (size_t)INT8_COLUMNS));
+            finish(y + r * N + c, N, total, rows, w->scale + c,
+                   then->bias != NULL ? then->bias + c : NULL, columns, then->add);
+            for (size_t i = 0; i < rows && then->activation != NULL; i++)
+                then->activation(y + (r + i) * N + c, columns);
         }
 }
 
@@ -273,7 +278,7 @@ static int value_of(const struct int8_rows *x, size_t t, size_t k, float *scale)
 }
 
 void int8_product_ref(const struct int8_matrix *w, size_t N, float *y, const struct int8_rows *x,
-                      const float *bias)
+                      const struct epilogue *then)
 {
     for (size_t t = 0; t < x->T; t++)
         for (size_t n = 0; n < N; n++) {
@@ -288,8 +293,11 @@ void int8_product_ref(const struct int8_matrix *w, size_t N, float *y, const str
                            (panel[(k / 4 * INT8_COLUMNS + n % INT8_COLUMNS) * 4 + k % 4] - ZERO);
                 total += (float)sum * scale;
             }
-            y[t * N + n] = total * w->scale[n];
-            if (bias != NULL)
-                y[t * N + n] += bias[n];
+            total *= w->scale[n];
+            if (then->bias != NULL)
+                total += then->bias[n];
+            y[t * N + n] = then->add ? y[t * N + n] + total : total;
+            if (then->activation != NULL)
+                then->activation(&y[t * N + n], 1);
         }
 }

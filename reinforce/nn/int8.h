@@ -2,6 +2,7 @@
 #ifndef REINFORCE_NN_INT8_H
 #define REINFORCE_NN_INT8_H
 
+#include "reinforce/nn/epilogue.h"
 #include "reinforce/nn/weights.h"
 
 enum {
@@ -61,17 +62,17 @@ struct int8_rows int8_quantize(const float *x, size_t T, size_t K, float *memory
 size_t int8_rows_floats(size_t T, size_t K);
 
 /**
- * y[T, N] = x w^T + bias of the first N <= w->out rows. The sum of products of integers is exact in
- * each group; groups times their scales are added up in order, then come w's scale and the bias. So
- * bits depend on the row and the column alone, not on T, the machine or the kernel. bias [N] or
- * NULL.
+ * y[T, N] = x w^T of the first N <= w->out rows, and what `then` says. The sum of products of
+ * integers is exact in each group; groups times their scales are added up in order, then come w's
+ * scale, the bias, what is added to, and the activation. So bits depend on the row and the column
+ * alone, not on T, the machine or the kernel.
  */
 void int8_product(const struct int8_matrix *w, size_t N, float *y, const struct int8_rows *x,
-                  const float *bias);
+                  const struct epilogue *then);
 
 /** The same in plain loops, bit-equal. */
 void int8_product_ref(const struct int8_matrix *w, size_t N, float *y, const struct int8_rows *x,
-                      const float *bias);
+                      const struct epilogue *then);
 
 /** "avx512vnni": the kernel in use. */
 const char *int8_kernel_name(void);

@@ -4,8 +4,6 @@
 #include "reinforce/nn/gemm.h"
 #include "reinforce/nn/ops.h"
 
-enum { PANEL_MIN_ROWS = 16 };
-
 enum status matrix_load(struct weights *weights, const char *prefix, const char *name, size_t out,
                         size_t in, enum matrix_form form, struct matrix *matrix, struct error *err)
 {
@@ -51,33 +49,27 @@ void matrix_row(const struct matrix *matrix, size_t i, float *y)
 enum status matrix_product(const struct matrix *w, float *y, const float *x, size_t T,
                            struct arena *scratch, struct error *err)
 {
-    size_t rows = MIN(MAX(MATRIX_PANEL / w->in, (size_t)PANEL_MIN_ROWS), w->out);
     struct arena mark = *scratch;
-    float *panel;
-    enum status st;
+    float *codes;
+    enum status st = ST_OK;
 
     if (w->form == MATRIX_INT8) {
-        st = arena_alloc(scratch, int8_rows_floats(T, w->in) * sizeof *panel, &panel, err);
+        st = arena_alloc(scratch, int8_rows_floats(T, w->in) * sizeof *codes, &codes, err);
         if (st == ST_OK)
-            matrix_product_rows(w, y, x, T, panel);
+            matrix_product_rows(w, y, x, T, codes);
         arena_rewind(scratch, &mark);
         return st;
     }
-    if (w->dtype == TENSOR_F32) {
-        ops_linear(y, x, w->in, w->data, NULL, T, w->out, w->in);
-        return ST_OK;
-    }
-    st = arena_alloc(scratch, rows * w->in * sizeof *panel, &panel, err);
-    if (st != ST_OK)
-        return st;
-    for (size_t i = 0; i < w->out; i += rows) {
-        size_t n = MIN(rows, w->out - i);
-
-        convert_bf16(row_at(w, i), n * w->in, panel);
-        gemm(GEMM_PLAIN, GEMM_TRANSPOSED, (int)T, (int)n, (int)w->in, 1, x, (int)w->in, panel,
-             (int)w->in, 0, y + i, (int)w->out);
-    }
-    arena_rewind(scratch, &mark);
+    gemm_run(&(struct gemm){.M = T,
+                            .N = w->out,
+                            .K = w->in,
+                            .a = x,
+                            .lda = w->in,
+                            .b = w->data,
+                            .ldb = w->in,
+                            .layout = w->dtype == TENSOR_BF16 ? GEMM_ROWS_BF16 : GEMM_ROWS,
+                            .c = y,
+                            .ldc = w->out});
     return ST_OK;
 }
 
@@ -86,7 +78,7 @@ void matrix_product_rows(const struct matrix *w, float *y, const float *x, size_
     if (w->form == MATRIX_INT8) {
         const struct int8_rows rows = int8_quantize(x, M, w->in, scratch);
 
-        int8_product(&w->int8, w->out, y, &rows, NULL);
+        int8_product(&w->int8, w->out, y, &rows, &(struct epilogue){.add = false});
     } else if (w->dtype == TENSOR_BF16)
         ops_linear_rows_bf16(y, x, w->data, M, w->out, w->in);
     else

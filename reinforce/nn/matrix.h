@@ -8,8 +8,9 @@
 
 /** How a model's matrices are kept. */
 enum matrix_form {
-    MATRIX_STORED = 0, /* as in the file: float32 or bfloat16 */
-    MATRIX_INT8 = 1,   /* see struct int8_matrix */
+    MATRIX_FLOAT32 = 0, /* as in the file; multiplied in float32 */
+    MATRIX_INT8 = 1,    /* see struct int8_matrix */
+    MATRIX_BF16 = 2,    /* rounded to bfloat16, multiplied in float32 */
 };
 
 /** [out, in], row-major. A bfloat16 is widened on its way into a product: exact, and half the
@@ -17,14 +18,14 @@ enum matrix_form {
 struct matrix {
     enum matrix_form form;
     const struct tensor *stored; /* what rows are read from */
-    const void *data;            /* MATRIX_STORED: float or uint16_t, aligned; the weights' */
+    const void *data;            /* MATRIX_FLOAT32: float or uint16_t, aligned; the weights' */
     enum tensor_dtype dtype;     /* what products multiply with: F32, BF16 or I8 */
     struct int8_matrix int8;     /* MATRIX_INT8 */
     size_t out, in;
 };
 
 /**
- * Tensor `prefix` + `name` of shape [out, in]. MATRIX_STORED: BF16 stays where it is mapped,
+ * Tensor `prefix` + `name` of shape [out, in]. MATRIX_FLOAT32: BF16 stays where it is mapped,
  * anything else is as weights_get() gives it. Errors as there and of int8_matrix_load().
  */
 NODISCARD enum status matrix_load(struct weights *weights, const char *prefix, const char *name,
@@ -38,21 +39,18 @@ struct matrix matrix_first_rows(const struct matrix *matrix, size_t out);
 void matrix_row(const struct matrix *matrix, size_t i, float *y);
 
 /**
- * y[T, out] = x[T, in] w^T: one sample's rows, through the BLAS or int8_product(). bfloat16 is
- * widened into a panel of at most MATRIX_PANEL floats (or 16 rows), int8 needs
- * int8_rows_floats(T, in), in `scratch`, which is given back. ST_NO_MEMORY: scratch is too small.
- * As exact as ops_linear(), or as int8 is.
+ * y[T, out] = x[T, in] w^T, by gemm_run() or int8_product(). int8 needs int8_rows_floats(T, in) of
+ * `scratch`, which is given back. ST_NO_MEMORY: scratch is too small.
  */
-enum { MATRIX_PANEL = 1 << 20 };
 NODISCARD enum status matrix_product(const struct matrix *w, float *y, const float *x, size_t T,
                                      struct arena *scratch, struct error *err);
 
-/** The same for M rows of different samples: the bits of ops_linear_rows() with widened weights, or
- * of int8_product(). scratch [int8_rows_floats(M, in)] if the form is MATRIX_INT8. */
+/** The same for few rows: the bits of ops_linear_rows() with widened weights, or of int8_product().
+ * scratch [int8_rows_floats(M, in)] if the form is MATRIX_INT8. */
 void matrix_product_rows(const struct matrix *w, float *y, const float *x, size_t M,
                          float *scratch);
 
-/** Plain twin of both for MATRIX_STORED: double sums. */
+/** Plain twin of both for MATRIX_FLOAT32: double sums. */
 void matrix_product_ref(const struct matrix *w, float *y, const float *x, size_t T);
 
 #endif

@@ -48,10 +48,16 @@ static inline float sum_lanes(const float *lane)
 void ops_linear(float *y, const float *x, size_t ldx, const float *w, const float *bias, size_t T,
                 size_t N, size_t K)
 {
-    for (size_t t = 0; t < T && bias != NULL; t++)
-        memcpy(y + t * N, bias, N * sizeof *y);
-    gemm(GEMM_PLAIN, GEMM_TRANSPOSED, (int)T, (int)N, (int)K, 1, x, (int)ldx, w, (int)K,
-         bias != NULL ? 1.0f : 0.0f, y, (int)N);
+    gemm_run(&(struct gemm){.M = T,
+                            .N = N,
+                            .K = K,
+                            .a = x,
+                            .lda = ldx,
+                            .b = w,
+                            .ldb = K,
+                            .c = y,
+                            .ldc = N,
+                            .then = {.bias = bias}});
 }
 
 KERNEL_CLONES void ops_layer_norm(float *y, const float *x, const float *weight, const float *bias,

@@ -9,16 +9,16 @@
 #include <stdint.h>
 
 /**
- * y[T, N] = x[T, K] w[N, K]^T + bias[N] (NULL: none). One product; rows ldx apart in x, packed in
- * y. One sample's rows per call: a BLAS may round a row differently in company.
+ * y[T, N] = x[T, K] w[N, K]^T + bias[N] (NULL: none); rows ldx apart in x, packed in y. The bits of
+ * gemm_run(): a row's depend on that row alone.
  */
 void ops_linear(float *y, const float *x, size_t ldx, const float *w, const float *bias, size_t T,
                 size_t N, size_t K);
 
 /**
- * The same for rows of different samples (decoding, texts): every output is one dot product summed
- * in a fixed order of 16 lanes, so a row's bits do not depend on M or on the machine. Weights are
- * read once per call and not packed: faster than a BLAS up to about 80 rows. y must not overlap x.
+ * The same for few rows (decoding): every output is one dot product summed in a fixed order of 16
+ * lanes, so a row's bits do not depend on M or on the machine, and are not ops_linear()'s. Weights
+ * are read once per call and not packed. y must not overlap x.
  */
 void ops_linear_rows(float *y, const float *x, const float *w, const float *bias, size_t M,
                      size_t N, size_t K);

@@ -284,7 +284,7 @@ static void bfloat16_weights_stay_so_and_give_the_products_of_their_values(void 
         struct matrix w;
 
         assert_ok(weights_create(&tensor, 1, &weights, &err));
-        assert_ok(matrix_load(weights, "", "w", N, K, MATRIX_STORED, &w, &err));
+        assert_ok(matrix_load(weights, "", "w", N, K, MATRIX_FLOAT32, &w, &err));
         assert_true(w.dtype == TENSOR_BF16 && w.data == halves);
         arena_reset(&scratch);
         assert_ok(matrix_product(&w, got, x, M, &scratch, &err));

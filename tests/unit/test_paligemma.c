@@ -458,7 +458,7 @@ static void compare_surplus_rows(enum matrix_form form)
 static void surplus_rows_of_the_table_change_nothing(void **state)
 {
     (void)state;
-    compare_surplus_rows(MATRIX_STORED);
+    compare_surplus_rows(MATRIX_FLOAT32);
     compare_surplus_rows(MATRIX_INT8);
 }
 
@@ -575,8 +575,8 @@ static void step_together_and_alone(enum matrix_form form, enum kv_type kv_type)
 static void rows_stepped_together_have_the_bits_of_rows_alone(void **state)
 {
     (void)state;
-    step_together_and_alone(MATRIX_STORED, KV_FLOAT32);
-    step_together_and_alone(MATRIX_STORED, KV_BFLOAT16);
+    step_together_and_alone(MATRIX_FLOAT32, KV_FLOAT32);
+    step_together_and_alone(MATRIX_FLOAT32, KV_BFLOAT16);
     step_together_and_alone(MATRIX_INT8, KV_FLOAT32);
     step_together_and_alone(MATRIX_INT8, KV_INT8);
 }

@@ -70,8 +70,8 @@ static void int8_is_near_float32(void **state)
         enum kv_type kv_type;
         double share;
     } modes[] = {{"int8", MATRIX_INT8, KV_FLOAT32, 0.03},
-                 {"cache in bfloat16", MATRIX_STORED, KV_BFLOAT16, 0.01},
-                 {"cache in int8", MATRIX_STORED, KV_INT8, 0.01},
+                 {"cache in bfloat16", MATRIX_FLOAT32, KV_BFLOAT16, 0.01},
+                 {"cache in int8", MATRIX_FLOAT32, KV_INT8, 0.01},
                  {"int8, cache too", MATRIX_INT8, KV_INT8, 0.03}};
     struct fixture f;
     float *want, *got;
