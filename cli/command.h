@@ -27,9 +27,10 @@ struct command {
 };
 
 extern const struct command cmd_run, cmd_plan, cmd_verify, cmd_inspect, cmd_embed, cmd_caption,
-    cmd_tokenize, cmd_preprocess, cmd_augment, cmd_model, cmd_db, cmd_keys, cmd_coordinator,
-    cmd_worker, cmd_submit, cmd_status, cmd_workers, cmd_pause, cmd_resume, cmd_cancel, cmd_retry,
-    cmd_repair, cmd_produce, cmd_ingest, cmd_metrics, cmd_curator, cmd_curate, cmd_cat;
+    cmd_tokenize, cmd_preprocess, cmd_augment, cmd_model, cmd_bench, cmd_db, cmd_keys,
+    cmd_coordinator, cmd_worker, cmd_submit, cmd_status, cmd_workers, cmd_pause, cmd_resume,
+    cmd_cancel, cmd_retry, cmd_repair, cmd_produce, cmd_ingest, cmd_metrics, cmd_curator,
+    cmd_curate, cmd_cat;
 
 /** Prints "reinforce NAME: context: message" to standard error; returns the exit code for it. */
 int command_fail(const struct command *command, const struct error *err);

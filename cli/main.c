@@ -7,11 +7,11 @@
 #include <stdio.h>
 
 static const struct command *const commands[] = {
-    &cmd_run,     &cmd_plan,    &cmd_verify,      &cmd_inspect,    &cmd_curate,  &cmd_cat,
-    &cmd_submit,  &cmd_status,  &cmd_workers,     &cmd_pause,      &cmd_resume,  &cmd_cancel,
-    &cmd_retry,   &cmd_repair,  &cmd_coordinator, &cmd_worker,     &cmd_keys,    &cmd_db,
-    &cmd_embed,   &cmd_caption, &cmd_tokenize,    &cmd_preprocess, &cmd_augment, &cmd_model,
-    &cmd_produce, &cmd_ingest,  &cmd_metrics,     &cmd_curator,
+    &cmd_run,    &cmd_plan,    &cmd_verify,      &cmd_inspect,    &cmd_curate,  &cmd_cat,
+    &cmd_submit, &cmd_status,  &cmd_workers,     &cmd_pause,      &cmd_resume,  &cmd_cancel,
+    &cmd_retry,  &cmd_repair,  &cmd_coordinator, &cmd_worker,     &cmd_keys,    &cmd_db,
+    &cmd_embed,  &cmd_caption, &cmd_tokenize,    &cmd_preprocess, &cmd_augment, &cmd_model,
+    &cmd_bench,  &cmd_produce, &cmd_ingest,      &cmd_metrics,    &cmd_curator,
 };
 
 static const struct command *find_command(const char *name)

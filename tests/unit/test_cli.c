@@ -21,10 +21,10 @@
 enum { MAX_ARGS = 16, MAX_OUTPUT = 1 << 20 };
 
 static const char *const command_names[] = {
-    "run",        "plan",    "verify", "inspect", "embed",       "caption", "tokenize",
-    "preprocess", "augment", "model",  "submit",  "status",      "workers", "pause",
-    "resume",     "cancel",  "retry",  "repair",  "coordinator", "worker",  "db",
-    "keys",       "produce", "ingest", "metrics", "curator"};
+    "run",        "plan",    "verify",  "inspect", "embed",   "caption",     "tokenize",
+    "preprocess", "augment", "model",   "bench",   "submit",  "status",      "workers",
+    "pause",      "resume",  "cancel",  "retry",   "repair",  "coordinator", "worker",
+    "db",         "keys",    "produce", "ingest",  "metrics", "curator"};
 
 /* The folder that a test writes into, and what the last command said. */
 struct fixture {
@@ -233,6 +233,9 @@ static void a_wrong_command_line_is_told_what_was_meant(void **state)
         {{"embed", "--model", CLIP, "--out", "x"}, "images or --texts-file are needed"},
         {{"model", "test", CLIP}, "info, check, pull or fidelity"},
         {{"model", "info"}, "a model is missing"},
+        {{"bench"}, "say what to measure"},
+        {{"bench", "kernels", CLIP, COCA}, "more than one model"},
+        {{"bench", "kernels", "--rounds", "0"}, "rounds"},
         {{"model", "info", CLIP, COCA}, "more than one model"},
         {{"model", "fidelity", CLIP}, "name images, or --texts-file"},
         {{"coordinator"}, "--catalog is missing"},
@@ -567,6 +570,41 @@ static void model_info_and_check_answer_for_both_roles(void **state)
     }
 }
 
+static void bench_kernels_checks_and_measures_every_back_end(void **state)
+{
+    struct fixture *f = *state;
+    json_t *said, *shapes, *back_ends;
+    size_t i, k;
+    const json_t *shape, *back_end;
+
+    run_ok(f, "bench", "kernels", "--rows", "5", "--rounds", "1", "--json", CLIP);
+    said = answer(f);
+    shapes = json_object_get(said, "shapes");
+    assert_int_equal(json_array_size(shapes), 8); /* of two towers */
+    json_array_foreach(shapes, i, shape)
+    {
+        int n_float32 = 0;
+
+        assert_int_equal(json_integer_value(json_object_get(shape, "rows")), 5);
+        back_ends = json_object_get(shape, "back_ends");
+        assert_true(json_array_size(back_ends) >= 3);
+        json_array_foreach(back_ends, k, back_end)
+        {
+            const char *name = json_string_value(json_object_get(back_end, "name"));
+
+            assert_true(json_is_true(json_object_get(back_end, "right")));
+            assert_true(json_real_value(json_object_get(back_end, "gops")) > 0);
+            n_float32 +=
+                json_is_true(json_object_get(back_end, "chosen")) &&
+                strcmp(name, json_string_value(json_object_get(said, "float32_kernel"))) == 0;
+        }
+        assert_int_equal(n_float32, 1);
+    }
+    json_decref(said);
+    run_ok(f, "bench", "kernels", "--rows", "5", "--rounds", "1", CLIP);
+    assert_non_null(strstr(f->out_text, "registers alone"));
+}
+
 static void model_fidelity_compares_int8_with_float32(void **state)
 {
     struct fixture *f = *state;
@@ -703,6 +741,7 @@ int main(void)
         TEST(captions_follow_seed_and_file_name),
         TEST(prompts_share_the_captions_and_places_are_read_out),
         TEST(model_info_and_check_answer_for_both_roles),
+        TEST(bench_kernels_checks_and_measures_every_back_end),
         TEST(model_fidelity_compares_int8_with_float32),
         TEST(captions_go_on_past_an_image_that_cannot_be_read),
         TEST(what_cannot_be_read_ends_with_1_and_its_name),

@@ -1,0 +1,333 @@
+#include "cli/kernel_bench.h"
+
+#include "cli/tool_io.h"
+#include "reinforce/base/clock.h"
+#include "reinforce/base/philox.h"
+#include "reinforce/models/snapshot.h"
+#include "reinforce/nn/blas.h"
+#include "reinforce/nn/float_kernels.h"
+#include "reinforce/nn/peaks.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+enum { MAX_SHAPES = 16, MAX_BACK_ENDS = 8, N_CHECKED = 64, NAME_LEN = 48 };
+
+/* x [rows, in] times w^T, w [out, in]. */
+struct shape {
+    char name[NAME_LEN];
+    size_t rows, in, out;
+};
+
+struct shapes {
+    struct shape list[MAX_SHAPES];
+    size_t n;
+};
+
+static void add_shape(struct shapes *shapes, const char *tower, const char *layer, size_t rows,
+                      size_t in, size_t out)
+{
+    struct shape *shape = &shapes->list[shapes->n];
+
+    if (shapes->n == MAX_SHAPES)
+        return;
+    *shape = (struct shape){.rows = rows, .in = in, .out = out};
+    (void)snprintf(shape->name, sizeof shape->name, "%s %s", tower, layer);
+    shapes->n++;
+}
+
+static void add_tower(struct shapes *shapes, const char *name, size_t rows, size_t width,
+                      size_t mlp_width)
+{
+    if (rows == 0 || width == 0)
+        return;
+    add_shape(shapes, name, "qkv", rows, width, 3 * width);
+    add_shape(shapes, name, "out", rows, width, width);
+    add_shape(shapes, name, "fc", rows, width, mlp_width);
+    add_shape(shapes, name, "proj", rows, mlp_width, width);
+}
+
+static void add_gemma(struct shapes *shapes, size_t rows, const struct gemma_config *c)
+{
+    if (c->width == 0)
+        return;
+    add_shape(shapes, "decoder", "q", rows, c->width, c->n_heads * c->head_dim);
+    add_shape(shapes, "decoder", "k, v", rows, c->width, c->n_kv_heads * c->head_dim);
+    add_shape(shapes, "decoder", "o", rows, c->n_heads * c->head_dim, c->width);
+    add_shape(shapes, "decoder", "gate, up", rows, c->width, c->mlp_width);
+    add_shape(shapes, "decoder", "down", rows, c->mlp_width, c->width);
+}
+
+static enum status shapes_of(const char *dir, struct shapes *shapes, struct error *err)
+{
+    static const struct gemma_config gemma2_2b = {
+        .width = 2304, .mlp_width = 9216, .n_heads = 8, .n_kv_heads = 4, .head_dim = 256};
+    struct snapshot *s;
+    enum status st;
+
+    if (dir == NULL) {
+        add_tower(shapes, "ViT-L/14", 257, 1024, 4096);
+        add_tower(shapes, "So400m/14", 256, 1152, 4304);
+        add_gemma(shapes, 260, &gemma2_2b);
+        return ST_OK;
+    }
+    s = malloc(sizeof *s);
+    if (s == NULL)
+        return error_set(err, ST_NO_MEMORY, "could not allocate the snapshot's description");
+    st = snapshot_read(dir, NULL, s, err);
+    if (st == ST_OK) {
+        size_t side = s->vision.fastvit == NULL && s->vision.patch_size > 0
+                          ? (size_t)(s->vision.image_size / s->vision.patch_size)
+                          : 0;
+        size_t patches = s->vision.naflex_patches > 0 ? s->vision.naflex_patches : side * side;
+        size_t tokens = patches + (patches > 0 && s->vision.form != VIT_SIGLIP);
+
+        add_tower(shapes, "image", tokens, s->vision.shape.width, s->vision.shape.mlp_width);
+        add_tower(shapes, "text", s->text.context_length, s->text.shape.width,
+                  s->text.shape.mlp_width);
+        add_tower(shapes, "decoder", s->text.context_length, s->multimodal.shape.width,
+                  s->multimodal.shape.mlp_width);
+        add_gemma(shapes, tokens, &s->decoder);
+        if (shapes->n == 0)
+            st = error_set(err, ST_INVALID, "this model has no transformer to measure");
+    }
+    free(s);
+    return st;
+}
+
+/* A shape's operands: the same random values in every form. */
+struct operands {
+    struct shape shape;
+    float *x, *w, *y, *codes;
+    struct weights *weights;
+    struct packed_matrix packed, packed_bf16;
+    struct int8_matrix int8;
+};
+
+struct back_end {
+    const char *name;
+    void (*run)(const struct back_end *self, const struct operands *o);
+    const struct float_kernel *kernel; /* NULL: not one of ours in float32 */
+    double tolerance;                  /* of errors */
+};
+
+static void run_strips(const struct float_kernel *kernel, const struct operands *o,
+                       const struct packed_matrix *w)
+{
+    gemm_run_with(kernel,
+                  &(struct gemm){.M = o->shape.rows,
+                                 .N = w->out,
+                                 .K = w->in,
+                                 .a = o->x,
+                                 .lda = w->in,
+                                 .b = w->strips,
+                                 .layout = w->dtype == TENSOR_F32 ? GEMM_STRIPS : GEMM_STRIPS_BF16,
+                                 .c = o->y,
+                                 .ldc = w->out});
+}
+
+static void run_float32(const struct back_end *self, const struct operands *o)
+{
+    run_strips(self->kernel, o, &o->packed);
+}
+
+static void run_bf16(const struct back_end *self, const struct operands *o)
+{
+    (void)self;
+    packed_product(&o->packed_bf16, o->y, o->x, o->shape.rows, &(struct epilogue){.add = false});
+}
+
+static void run_blas(const struct back_end *self, const struct operands *o)
+{
+    (void)self;
+    blas_linear(o->y, o->x, o->w, o->shape.rows, o->shape.out, o->shape.in);
+}
+
+/* As a model runs it: with the rows' quantisation. */
+static void run_int8(const struct back_end *self, const struct operands *o)
+{
+    const struct int8_rows rows = int8_quantize(o->x, o->shape.rows, o->shape.in, o->codes);
+
+    (void)self;
+    int8_product(&o->int8, o->shape.out, o->y, &rows, &(struct epilogue){.add = false});
+}
+
+static size_t list_back_ends(struct back_end list[MAX_BACK_ENDS])
+{
+    size_t n_kernels, n = 0;
+    const struct float_kernel *kernels = float_kernels(&n_kernels);
+    struct error ignored = {0};
+
+    for (size_t i = 0; i < n_kernels; i++)
+        if (n_kernels == 1 || i + 1 < n_kernels) /* plain C, where there is nothing else */
+            list[n++] = (struct back_end){kernels[i].name, run_float32, &kernels[i], 1e-6};
+    if (blas_init(&ignored) == ST_OK)
+        list[n++] = (struct back_end){"openblas", run_blas, NULL, 1e-6};
+    list[n++] = (struct back_end){"bf16", run_bf16, NULL, 0x1p-8};
+    list[n++] = (struct back_end){"int8", run_int8, NULL, 0.02};
+    return n;
+}
+
+static enum status operands_init(struct operands *o, const struct shape *shape, struct error *err)
+{
+    static const char *const name[] = {"w"};
+    size_t n_x = shape->rows * shape->in, n_w = shape->out * shape->in;
+    size_t n_codes = int8_rows_floats(shape->rows, shape->in);
+    struct tensor tensor = {
+        .name = name[0], .dtype = TENSOR_F32, .rank = 2, .shape = {shape->out, shape->in}};
+    struct philox rng;
+    enum status st;
+
+    *o = (struct operands){.shape = *shape};
+    o->x = malloc((n_x + n_w + shape->rows * shape->out + n_codes) * sizeof *o->x);
+    if (o->x == NULL)
+        return error_set(err, ST_NO_MEMORY, "could not allocate the product %s", shape->name);
+    o->w = o->x + n_x;
+    o->y = o->w + n_w;
+    o->codes = o->y + shape->rows * shape->out;
+    philox_init(&rng, 1, bytes_of_string(shape->name), PHILOX_STAGE_SELECT, 0);
+    for (size_t i = 0; i < n_x + n_w; i++)
+        o->x[i] = philox_f32(&rng) - 0.5f;
+    tensor.data = bytes_view_of(o->w, n_w * sizeof *o->w);
+    st = weights_create(&tensor, 1, &o->weights, err);
+    if (st == ST_OK)
+        st = packed_matrix_load(o->weights, "", name, 1, shape->out, shape->in, TENSOR_F32,
+                                &o->packed, err);
+    if (st == ST_OK)
+        st = packed_matrix_load(o->weights, "", name, 1, shape->out, shape->in, TENSOR_BF16,
+                                &o->packed_bf16, err);
+    return st == ST_OK
+               ? int8_matrix_load(o->weights, "", name, 1, shape->out, shape->in, &o->int8, err)
+               : st;
+}
+
+static void operands_release(struct operands *o)
+{
+    weights_destroy(&o->weights);
+    free(o->x);
+}
+
+/* The largest of some elements' errors, as a share of the sum of magnitudes. */
+static double largest_error(const struct operands *o)
+{
+    size_t K = o->shape.in, n = o->shape.rows * o->shape.out;
+    double largest = 0;
+
+    for (size_t i = 0; i < N_CHECKED; i++) {
+        size_t at = (n - 1) * i / (N_CHECKED - 1);
+        const float *x = o->x + at / o->shape.out * K, *w = o->w + at % o->shape.out * K;
+        double sum = 0, magnitude = 0, error;
+
+        for (size_t k = 0; k < K; k++) {
+            sum += (double)x[k] * (double)w[k];
+            magnitude += fabs((double)x[k] * (double)w[k]);
+        }
+        error = fabs((double)o->y[at] - sum) / magnitude;
+        largest = error <= largest ? largest : error; /* a NaN stays */
+    }
+    return largest;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+static double median(double *values, size_t n)
+{
+    qsort(values, n, sizeof *values, ascending);
+    return values[n / 2];
+}
+
+struct timing {
+    double rate[MAX_BACK_ENDS][KERNEL_BENCH_MAX_ROUNDS];
+    double peak32[KERNEL_BENCH_MAX_ROUNDS], peak8[KERNEL_BENCH_MAX_ROUNDS];
+};
+
+static json_t *back_end_json(const struct back_end *back_end, double rate, double peak,
+                             double error)
+{
+    bool chosen = back_end->kernel != NULL ? strcmp(back_end->name, gemm_kernel_name()) == 0
+                                           : back_end->run != run_blas;
+
+    return json_pack("{s:s, s:f, s:f, s:f, s:b, s:b}", "name", back_end->name, "gops", rate * 1e-9,
+                     "percent", peak > 0 ? 100 * rate / peak : 0.0, "error", error, "right",
+                     error <= back_end->tolerance, "chosen", chosen);
+}
+
+/* The peaks of the same minute stand beside the shape's rates. */
+static enum status measure(const struct shape *shape, const struct back_end *back_ends, size_t n,
+                           size_t rounds, struct timing *timing, json_t *shapes, struct error *err)
+{
+    double work = 2.0 * (double)shape->rows * (double)shape->in * (double)shape->out;
+    double error[MAX_BACK_ENDS], peak32, peak8;
+    struct operands o;
+    json_t *list = json_array(), *entry;
+    enum status st = operands_init(&o, shape, err);
+
+    for (size_t b = 0; b < n && st == ST_OK; b++) { /* warms up, too */
+        back_ends[b].run(&back_ends[b], &o);
+        error[b] = largest_error(&o);
+    }
+    for (size_t round = 0; round < rounds && st == ST_OK; round++) {
+        timing->peak32[round] = peaks_float32();
+        timing->peak8[round] = peaks_int8();
+        for (size_t b = 0; b < n; b++) {
+            int64_t begun = clock_cpu_ns();
+
+            back_ends[b].run(&back_ends[b], &o);
+            timing->rate[b][round] = work / ((double)(clock_cpu_ns() - begun) * 1e-9);
+        }
+    }
+    operands_release(&o);
+    peak32 = st == ST_OK ? median(timing->peak32, rounds) : 0;
+    peak8 = st == ST_OK ? median(timing->peak8, rounds) : 0;
+    for (size_t b = 0; b < n && st == ST_OK; b++)
+        st =
+            tool_json_append(list,
+                             back_end_json(&back_ends[b], median(timing->rate[b], rounds),
+                                           back_ends[b].run == run_int8 ? peak8 : peak32, error[b]),
+                             err);
+    entry = json_pack("{s:s, s:I, s:I, s:I, s:f, s:f, s:o}", "name", shape->name, "rows",
+                      (json_int_t)shape->rows, "in", (json_int_t)shape->in, "out",
+                      (json_int_t)shape->out, "float32_peak", peak32 * 1e-9, "int8_peak",
+                      peak8 * 1e-9, "back_ends", list);
+    if (st != ST_OK) {
+        json_decref(entry);
+        return st;
+    }
+    return tool_json_append(shapes, entry, err);
+}
+
+enum status kernel_bench(const struct kernel_bench_options *options, json_t **answer,
+                         struct error *err)
+{
+    struct timing *timing = malloc(sizeof *timing);
+    struct back_end back_ends[MAX_BACK_ENDS];
+    struct shapes shapes = {.n = 0};
+    json_t *list = json_array();
+    size_t n;
+    enum status st = timing != NULL && list != NULL
+                         ? gemm_init(err)
+                         : error_set(err, ST_NO_MEMORY, "could not allocate the measurement");
+
+    if (st == ST_OK)
+        st = shapes_of(options->model_dir, &shapes, err);
+    n = list_back_ends(back_ends);
+    for (size_t i = 0; i < shapes.n && st == ST_OK; i++) {
+        if (options->rows > 0)
+            shapes.list[i].rows = options->rows;
+        st = measure(&shapes.list[i], back_ends, n, options->rounds, timing, list, err);
+    }
+    free(timing);
+    if (st != ST_OK) {
+        json_decref(list);
+        return st;
+    }
+    *answer = json_pack("{s:s, s:s, s:s, s:I, s:o}", "float32_kernel", gemm_kernel_name(),
+                        "int8_kernel", int8_kernel_name(), "openblas", blas_core_name(), "rounds",
+                        (json_int_t)options->rounds, "shapes", list);
+    return *answer != NULL ? ST_OK : error_set(err, ST_NO_MEMORY, "could not allocate the answer");
+}

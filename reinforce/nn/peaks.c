@@ -1,0 +1,60 @@
+#include "reinforce/nn/peaks.h"
+
+#include "reinforce/base/clock.h"
+
+#if defined(KERNEL_TARGET)
+
+enum { SUMS = 12, LOOPS = 2000000 };
+
+/* Operations per second of LOOPS times SUMS independent multiply-adds whose operands, zeros, never
+ * leave the registers. */
+/* clang-format off */
+#define ONE(op, reg, sum) op " %%" reg "14, %%" reg "15, %%" reg #sum "\n\t"
+#define RATE_OF(name, isa, op, reg, operations)                                                    \
+    KERNEL_TARGET(isa) static double name(void)                                                    \
+    {                                                                                              \
+        int64_t begun = clock_cpu_ns(), loops = LOOPS;                                             \
+                                                                                                   \
+        __asm__ volatile("vzeroall\n\t"                                                            \
+                         "1:\n\t"                                                                  \
+                         ONE(op, reg, 0) ONE(op, reg, 1) ONE(op, reg, 2) ONE(op, reg, 3)           \
+                         ONE(op, reg, 4) ONE(op, reg, 5) ONE(op, reg, 6) ONE(op, reg, 7)           \
+                         ONE(op, reg, 8) ONE(op, reg, 9) ONE(op, reg, 10) ONE(op, reg, 11)         \
+                         "dec %0\n\t"                                                              \
+                         "jnz 1b\n\t"                                                              \
+                         : "+r"(loops)                                                             \
+                         :                                                                         \
+                         : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",   \
+                           "xmm8", "xmm9", "xmm10", "xmm11", "xmm14", "xmm15");                    \
+        return (operations) * SUMS * LOOPS / ((double)(clock_cpu_ns() - begun) * 1e-9);            \
+    }
+/* clang-format on */
+RATE_OF(avx2_float32, "avx2,fma", "vfmadd231ps", "ymm", 2.0 * 8)
+RATE_OF(avx512_float32, "avx512f", "vfmadd231ps", "zmm", 2.0 * 16)
+RATE_OF(avx512_int8, "avx512f,avx512vnni", "vpdpbusd", "zmm", 2.0 * 64)
+
+double peaks_float32(void)
+{
+    if (__builtin_cpu_supports("avx512f"))
+        return avx512_float32();
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? avx2_float32() : 0;
+}
+
+double peaks_int8(void)
+{
+    return __builtin_cpu_supports("avx512vnni") ? avx512_int8() : 0;
+}
+
+#else
+
+double peaks_float32(void)
+{
+    return 0;
+}
+
+double peaks_int8(void)
+{
+    return 0;
+}
+
+#endif
