@@ -429,7 +429,7 @@ const struct command cmd_model = {
         "what a snapshot is read from, goes on where an earlier pull stopped, and checks\n"
         "every file's length and digest. It prints the folder.\n"
         "\n"
-        "`model fidelity` runs it in float32 and with `weights: int8` and compares: of a teacher\n"
+        "`model fidelity` runs it in float32 and with `dtype: int8` and compares: of a teacher\n"
         "the cosines of images and texts (mean, 1st percentile, least), of a captioner how\n"
         "many greedy captions are the same, and of those how far their mean log-probabilities\n"
         "are apart; and the milliseconds that one takes, on one thread.\n"

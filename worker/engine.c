@@ -16,7 +16,7 @@ static enum status open_teacher(const struct job_teacher *spec, const atomic_boo
         .clean = spec->clean,
         .special_tokens_in_text = spec->special_tokens_in_text,
         .activation = spec->activation,
-        .matrices = spec->weights,
+        .matrices = spec->dtype,
     };
     enum status st;
 
@@ -36,7 +36,7 @@ static enum status open_captioner(const struct job_captioner *spec, const atomic
                                               .no_attention_cap = !spec->attention_cap,
                                               .final_cap = spec->final_cap,
                                               .sliding_window = spec->sliding_window,
-                                              .matrices = spec->weights,
+                                              .matrices = spec->dtype,
                                               .kv_type = spec->kv_cache};
     enum status st;
 

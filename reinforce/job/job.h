@@ -40,7 +40,7 @@ struct job_captioner {
     const char *column; /* "syn_text" + suffix */
     enum job_caption_post post;
     bool attention_cap, final_cap, sliding_window; /* PaliGemma 2 */
-    enum matrix_form weights;
+    enum matrix_form dtype;
     enum kv_type kv_cache; /* PaliGemma */
     struct caption_options how;
     struct job_remote remote;
@@ -56,7 +56,7 @@ struct job_teacher {
     const char *activation;
     enum teacher_clean clean;
     bool special_tokens_in_text;
-    enum matrix_form weights;
+    enum matrix_form dtype;
     struct job_remote remote;
     const char *text_model; /* served: the model that takes texts; NULL: `model` */
     int dim;                /* served: what the server must answer with; 0: whatever it does */

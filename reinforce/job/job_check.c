@@ -160,11 +160,11 @@ static enum status check_served_captioner(const struct job_captioner *captioner,
         (void)error_set(err, ST_INVALID, "servers know no beam search; use greedy or top_p");
         return refused_at(root, "captioners", index, "strategy", err);
     }
-    if (captioner->weights == MATRIX_FLOAT32 && captioner->kv_cache == KV_FLOAT32)
+    if (captioner->dtype == MATRIX_FLOAT32 && captioner->kv_cache == KV_FLOAT32)
         return ST_OK;
     (void)error_set(err, ST_INVALID, "is the server's business; leave the key out");
     return refused_at(root, "captioners", index,
-                      captioner->weights != MATRIX_FLOAT32 ? "weights" : "kv_cache", err);
+                      captioner->dtype != MATRIX_FLOAT32 ? "dtype" : "kv_cache", err);
 }
 
 static enum status check_served_teacher(const struct job_teacher *teacher,
@@ -178,8 +178,8 @@ static enum status check_served_teacher(const struct job_teacher *teacher,
     if (st != ST_OK || teacher->remote.server == NULL)
         return st;
     if (teacher->clean != TEACHER_CLEAN_AUTO || teacher->special_tokens_in_text ||
-        teacher->weights != MATRIX_FLOAT32) {
-        key = teacher->weights != MATRIX_FLOAT32 ? "weights"
+        teacher->dtype != MATRIX_FLOAT32) {
+        key = teacher->dtype != MATRIX_FLOAT32  ? "dtype"
               : teacher->special_tokens_in_text ? "special_tokens_in_text"
                                                 : "clean";
         (void)error_set(err, ST_INVALID, "is the server's business; leave the key out");

@@ -43,8 +43,8 @@ static const struct job_option_name strategies[] = {{"greedy", CAPTION_GREEDY},
                                                     {"beam_big_vision", CAPTION_BEAM_BIG_VISION},
                                                     {NULL, 0}};
 
-static const struct job_option_name weight_forms[] = {
-    {"stored", MATRIX_FLOAT32}, {"int8", MATRIX_INT8}, {NULL, 0}};
+static const struct job_option_name model_dtypes[] = {
+    {"float32", MATRIX_FLOAT32}, {"bf16", MATRIX_BF16}, {"int8", MATRIX_INT8}, {NULL, 0}};
 static const struct job_option_name kv_types[] = {
     {"float32", KV_FLOAT32}, {"bfloat16", KV_BFLOAT16}, {"int8", KV_INT8}, {NULL, 0}};
 static const struct job_option_name captioner_protocols[] = {{"openai", 0}, {NULL, 0}};
@@ -303,11 +303,12 @@ static const struct job_option captioner_options[] = {
          "PaliGemma 2: apply the soft cap of logits, which changes probabilities and no order."),
     BOOL("sliding_window", CAPTIONER(sliding_window), "false", true,
          "PaliGemma 2: apply the config's attention window, without which the model was trained."),
-    ENUM(
-        "weights", CAPTIONER(weights), "stored", weight_forms, true,
-        "stored keeps the weights as they are in the file; int8 quantises those of the blocks when "
-        "they are loaded, and every token's activations on the way: about three times as fast, "
-        "less memory, captions that may differ. `reinforce model fidelity` says how much."),
+    ENUM("dtype", CAPTIONER(dtype), "float32", model_dtypes, true,
+         "float32 multiplies the weights as they are in the file; bf16 rounds those of the blocks "
+         "to bfloat16: half the memory, captions that may differ if the file has more digits; int8 "
+         "quantises them when they are loaded, and every token's activations on the way: about "
+         "three times as fast, a quarter of the memory, captions that may differ. "
+         "`reinforce model fidelity` says how much int8 changes."),
     ENUM("kv_cache", CAPTIONER(kv_cache), "float32", kv_types, true,
          "PaliGemma: how keys and values of what is said are kept; bfloat16 takes half the memory "
          "of float32 and int8 a quarter, and captions may differ."),
@@ -340,10 +341,12 @@ static const struct job_option teacher_options[] = {
     BOOL("special_tokens_in_text", TEACHER(special_tokens_in_text), "false", true,
          "Let text that spells a special token become that token; false is right for data you did "
          "not write."),
-    ENUM("weights", TEACHER(weights), "stored", weight_forms, true,
-         "stored multiplies in float32; int8 quantises the blocks' weights when they are loaded, "
-         "and every token's activations on the way: about three times as fast, embeddings that "
-         "differ a little. `reinforce model fidelity` says how much. Not for FastViT towers."),
+    ENUM("dtype", TEACHER(dtype), "float32", model_dtypes, true,
+         "float32 multiplies the weights as they are in the file; bf16 rounds those of the blocks "
+         "to bfloat16: half the memory, embeddings that differ a little; int8 quantises them when "
+         "they are loaded, and every token's activations on the way: about three times as fast, a "
+         "quarter of the memory, embeddings that differ a little more. `reinforce model fidelity` "
+         "says how much int8 changes. FastViT towers have float32 only."),
     REMOTE(TEACHER, teacher_protocols,
            "openai (/embeddings), oip (Open Inference Protocol v2 over HTTP)"),
     TEXT("text_model", TEACHER(text_model), "", true,
@@ -462,6 +465,8 @@ const char *job_nearest_key(const struct job_schema *schema, const struct job_se
 {
     struct nearest nearest;
 
+    if (strcmp(word, "weights") == 0 && job_option_find(section, "dtype") != NULL)
+        return "dtype"; /* what the key was called at first */
     nearest_begin(&nearest, word);
     for (size_t i = 0; i < section->n_options; i++)
         nearest_offer(&nearest, section->options[i].key);

@@ -51,10 +51,10 @@ static enum status load_image_tower(struct weights *weights, enum naming naming,
     enum status st;
 
     clip->is_fastvit = config->fastvit != NULL;
-    if (clip->is_fastvit && config->matrices == MATRIX_INT8)
+    if (clip->is_fastvit && config->matrices != MATRIX_FLOAT32)
         return error_set(err, ST_INVALID,
-                         "weights: int8 is for transformers, and this model's image tower is a "
-                         "FastViT; leave the key out");
+                         "bf16 and int8 are for transformers, and this model's image tower is a "
+                         "FastViT; say dtype: float32");
     if (clip->is_fastvit)
         return fastvit_load(weights, naming, config->fastvit, (size_t)config->image_size, clip->dim,
                             &clip->fastvit, err);

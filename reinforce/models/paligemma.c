@@ -151,17 +151,15 @@ size_t paligemma_n_parameters(const struct snapshot *s)
            gemma_n_parameters(&s->decoder, s->decoder.vocab_size);
 }
 
-/* What loading copies: whatever is not float32 outside the decoder's matrices, and q, k, v of the
- * tower, which become one matrix. */
+/* What loading adds to what the files hold: whatever is not float32 outside the decoder's matrices.
+ * The tower's float32 ones are packed, and their pages given back. */
 static size_t copied_bytes(const struct snapshot *s, const struct weights *weights)
 {
-    const struct transformer_shape *tower = &s->vision.shape;
     bool bf16 = weights_stored_bytes(weights, TENSOR_BF16) > 0;
     bool f16 = weights_stored_bytes(weights, TENSOR_F16) > 0;
-    size_t qkv = 3 * tower->n_layers * tower->width * (tower->width + 1);
     size_t floats = f16    ? paligemma_n_parameters(s)
                     : bf16 ? vision_parameters(&s->vision) + projector_parameters(s)
-                           : qkv;
+                           : 0;
 
     return floats * sizeof(float);
 }

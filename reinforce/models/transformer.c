@@ -66,8 +66,8 @@ static enum status load_matrix(struct weights *weights, const char *prefix,
     *out = (struct block_linear){.form = form, .in = in, .out = n * out_width};
     if (form == MATRIX_INT8)
         return int8_matrix_load(weights, prefix, names, n, out_width, in, &out->int8, err);
-    return packed_matrix_load(weights, prefix, names, n, out_width, in,
-                              form == MATRIX_BF16 ? TENSOR_BF16 : TENSOR_F32, &out->packed, err);
+    return packed_matrix_load(weights, prefix, names, n, out_width, in, matrix_form_dtype(form),
+                              &out->packed, err);
 }
 
 static enum status load_linear(struct weights *weights, const char *prefix, enum matrix_form form,

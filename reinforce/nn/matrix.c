@@ -4,6 +4,41 @@
 #include "reinforce/nn/gemm.h"
 #include "reinforce/nn/ops.h"
 
+#include <stdlib.h>
+
+enum tensor_dtype matrix_form_dtype(enum matrix_form form)
+{
+    switch (form) {
+    case MATRIX_INT8:
+        return TENSOR_I8;
+    case MATRIX_BF16:
+        return TENSOR_BF16;
+    case MATRIX_FLOAT32:
+        break;
+    }
+    return TENSOR_F32;
+}
+
+/* Row by row from where they are mapped. */
+static enum status round_to_bf16(struct weights *weights, const struct tensor *tensor,
+                                 struct matrix *matrix, struct error *err)
+{
+    float *row = malloc(matrix->in * sizeof *row);
+    uint16_t *rounded = NULL;
+    enum status st =
+        row != NULL
+            ? weights_alloc(weights, matrix->out * matrix->in * sizeof *rounded, &rounded, err)
+            : error_set(err, ST_NO_MEMORY, "could not allocate a row of weights");
+
+    for (size_t i = 0; i < matrix->out && st == ST_OK; i++) {
+        tensor_row(tensor, i, row);
+        convert_to_bf16(row, matrix->in, rounded + i * matrix->in);
+    }
+    matrix->data = rounded;
+    free(row);
+    return st;
+}
+
 enum status matrix_load(struct weights *weights, const char *prefix, const char *name, size_t out,
                         size_t in, enum matrix_form form, struct matrix *matrix, struct error *err)
 {
@@ -20,6 +55,8 @@ enum status matrix_load(struct weights *weights, const char *prefix, const char 
     matrix->data = matrix->stored->data.data;
     if (matrix->stored->dtype == TENSOR_BF16 && (uintptr_t)matrix->data % sizeof(uint16_t) == 0)
         return ST_OK;
+    if (form == MATRIX_BF16)
+        return round_to_bf16(weights, matrix->stored, matrix, err);
     st = weights_get(weights, prefix, name, WEIGHTS_SHAPE(out, in), &floats, err);
     matrix->dtype = TENSOR_F32;
     matrix->data = floats;

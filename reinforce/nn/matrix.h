@@ -13,20 +13,24 @@ enum matrix_form {
     MATRIX_BF16 = 2,    /* rounded to bfloat16, multiplied in float32 */
 };
 
+/** What products multiply weights of a form as: TENSOR_F32, TENSOR_BF16 or TENSOR_I8. */
+enum tensor_dtype matrix_form_dtype(enum matrix_form form);
+
 /** [out, in], row-major. A bfloat16 is widened on its way into a product: exact, and half the
  * memory. */
 struct matrix {
     enum matrix_form form;
     const struct tensor *stored; /* what rows are read from */
-    const void *data;            /* MATRIX_FLOAT32: float or uint16_t, aligned; the weights' */
+    const void *data;            /* not MATRIX_INT8: float or uint16_t, aligned; the weights' */
     enum tensor_dtype dtype;     /* what products multiply with: F32, BF16 or I8 */
     struct int8_matrix int8;     /* MATRIX_INT8 */
     size_t out, in;
 };
 
 /**
- * Tensor `prefix` + `name` of shape [out, in]. MATRIX_FLOAT32: BF16 stays where it is mapped,
- * anything else is as weights_get() gives it. Errors as there and of int8_matrix_load().
+ * Tensor `prefix` + `name` of shape [out, in]. BF16 stays where it is mapped unless it
+ * is quantised; for MATRIX_FLOAT32 anything else is as weights_get() gives it. Errors as there and
+ * of int8_matrix_load().
  */
 NODISCARD enum status matrix_load(struct weights *weights, const char *prefix, const char *name,
                                   size_t out, size_t in, enum matrix_form form,

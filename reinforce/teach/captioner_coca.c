@@ -60,8 +60,7 @@ static enum status coca_open(const struct captioner_options *options, struct cap
     }
     memcpy(own->base.info.family, "coca", sizeof "coca");
     own->base.info.context_length = (int)own->coca.context_length;
-    own->base.info.weights_type =
-        tensor_dtype_name(options->matrices == MATRIX_INT8 ? TENSOR_I8 : TENSOR_F32);
+    own->base.info.weights_type = tensor_dtype_name(matrix_form_dtype(options->matrices));
     own->base.info.preprocess = snapshot.preprocess;
     *out = &own->base;
     return ST_OK;

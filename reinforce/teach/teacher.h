@@ -26,7 +26,7 @@ struct teacher_options {
     enum teacher_clean clean;
     bool special_tokens_in_text;
     const char *activation;    /* "gelu", "quick_gelu" or NULL: as the snapshot's config says */
-    enum matrix_form matrices; /* MATRIX_INT8 is faster, and embeddings are near the others */
+    enum matrix_form matrices; /* MATRIX_INT8 is faster, MATRIX_BF16 smaller; embeddings near */
 };
 
 /** What a teacher is; constant while it lives. */
@@ -38,7 +38,7 @@ struct teacher_info {
     float logit_scale;            /* exp() applied */
     bool has_logit_bias;
     float logit_bias;
-    const char *weights_type; /* of the blocks' matrices in products: "F32", "I8"; static; NULL: not
+    const char *weights_type; /* of the blocks' matrices in products: "F32", "BF16", "I8"; static; NULL: not
                                  known */
     char weights_digest[65];  /* SHA-256 over the weight files' bytes and the config, hex */
 };

@@ -52,8 +52,7 @@ static enum status clip_open(const struct teacher_options *options, struct teach
     own->base.info.context_length = (int)own->clip->context_length;
     own->base.info.preprocess = snapshot.preprocess;
     own->base.info.logit_scale = own->clip->logit_scale;
-    own->base.info.weights_type =
-        tensor_dtype_name(options->matrices == MATRIX_INT8 ? TENSOR_I8 : TENSOR_F32);
+    own->base.info.weights_type = tensor_dtype_name(matrix_form_dtype(options->matrices));
     *out = &own->base;
     return ST_OK;
 }

@@ -60,8 +60,7 @@ static enum status siglip_open(const struct teacher_options *options, struct tea
         return st;
     }
     describe(own, &snapshot);
-    own->base.info.weights_type =
-        tensor_dtype_name(options->matrices == MATRIX_INT8 ? TENSOR_I8 : TENSOR_F32);
+    own->base.info.weights_type = tensor_dtype_name(matrix_form_dtype(options->matrices));
     *out = &own->base;
     return ST_OK;
 }

@@ -87,7 +87,7 @@ with tempfile.TemporaryDirectory() as tmp:
         {"name": "paligemma", "model": str(MODELS / "paligemma2_small"), "column": "syn_text_pali", "count": 2,
          "prompt": "caption en\ncaption de", "max_tokens": 12},
         {"name": "integers", "model": str(MODELS / "paligemma2_odd"), "column": "syn_text_int8", "count": 1,
-         "strategy": "greedy", "max_tokens": 12, "weights": "int8", "kv_cache": "int8"},
+         "strategy": "greedy", "max_tokens": 12, "dtype": "int8", "kv_cache": "int8"},
         {"name": "served", "model": "hash-vlm", "column": "syn_text_served", "count": 1, "protocol": "openai",
          "server": server.url},
     ]
