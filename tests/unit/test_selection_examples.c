@@ -1,12 +1,10 @@
 /* What becomes of odd examples, half precision, quotas and impossible options. Numbers are those of
  * the specification's checklist. */
 #include "reinforce/base/clock.h"
-#include "reinforce/nn/gemm.h"
 #include "tests/support/oom.h"
 #include "tests/support/selections.h"
 
 #include <string.h>
-#include <time.h>
 
 /* CURATE 20 */
 static void broken_examples_are_counted_and_never_selected(void **state)
@@ -225,7 +223,7 @@ static void quotas_are_met_exactly_or_refused(void **state)
     pairs_release(&pairs);
 }
 
-/* CURATE 30, the operations */
+/* CURATE 30: the operations; the time is bench_select.py's to tell */
 static void products_cost_what_the_model_says(void **state)
 {
     enum { B = 4096, D = 32, N = 16 };
@@ -242,68 +240,6 @@ static void products_cost_what_the_model_says(void **state)
     assert_true((double)selection.stats.multiply_adds <= 1.1 * model);
     pairs_release(&pairs);
 }
-
-#if !defined(REINFORCE_SANITIZED)
-/* Of this process, without what others use meanwhile. */
-static double processor_seconds(void)
-{
-    struct timespec t;
-
-    assert_int_equal(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t), 0);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-/* Seconds of a multiply-add in products of a transformer's shapes, the best of three. */
-static double seconds_of_a_product(void)
-{
-    enum { TOKENS = 256, WIDTH = 768 };
-    size_t n = (size_t)WIDTH * WIDTH;
-    float *a = calloc(n, sizeof *a), *b = calloc(n, sizeof *b), *c = calloc(n, sizeof *c);
-    double best = INFINITY;
-    struct error err = {0};
-
-    assert_ok(gemm_init(&err));
-    assert_true(a != NULL && b != NULL && c != NULL);
-    for (int round = 0; round < 3; round++) {
-        double began = processor_seconds();
-
-        for (int i = 0; i < 16; i++)
-            gemm(GEMM_PLAIN, GEMM_PLAIN, TOKENS, WIDTH, WIDTH, 1, a, WIDTH, b, WIDTH, 0, c, WIDTH);
-        best = fmin(best, (processor_seconds() - began) / 16 / TOKENS / (double)n);
-    }
-    free(a);
-    free(b);
-    free(c);
-    return best;
-}
-
-/* CURATE 30, the time: a B/16's forward pass over the super-batch, 57.8 GFLOP an example
- * (specification, 7), were it products alone, against the sampler's multiply-adds; both on one
- * thread. */
-static void selection_takes_a_hundredth_of_scoring(void **state)
-{
-    enum { B = 2048, D = 768, N = 16, FULL_B = 65536 };
-    struct selection_options options = options_of(B / 2, N);
-    double b = FULL_B / 2.0, best = INFINITY;
-    double full = 2.0 * (D + D) * b * (N - 1) / N * (FULL_B - b / 2);
-    double scoring = 57.8e9 / 2 * FULL_B * seconds_of_a_product();
-    struct selection selection;
-    struct pairs pairs;
-
-    (void)state;
-    pairs_draw(&pairs, B, D, D, 1);
-    for (int round = 0; round < 3; round++) {
-        double began = processor_seconds();
-
-        arena_reset(&arena);
-        selection = run(&pairs.batch, &options);
-        best = fmin(best, (processor_seconds() - began) / (double)selection.stats.multiply_adds);
-    }
-    if (!(full * best < 0.01 * scoring))
-        fail_msg("selection takes %.0f s, scoring %.0f s", full * best, scoring);
-    pairs_release(&pairs);
-}
-#endif
 
 static void presets_are_siglip_2s(void **state)
 {
@@ -421,9 +357,6 @@ int main(void)
         TEST(half_precision_learners_select_the_same),
         TEST(quotas_are_met_exactly_or_refused),
         TEST(products_cost_what_the_model_says),
-#if !defined(REINFORCE_SANITIZED)
-        TEST(selection_takes_a_hundredth_of_scoring),
-#endif
         TEST(presets_are_siglip_2s),
         TEST(options_out_of_range_are_named),
         TEST(statistics_describe_the_batch),
