@@ -2,8 +2,9 @@
  * An image tower, timed round by round: bench_vit MODEL_DIR THREADS IMAGES [int8|bf16]
  *
  * Each line on stdin runs one round of IMAGES images, shared out one by one among THREADS callers,
- * and prints its seconds; so that a driver (bench_vit.py) can take turns with another engine. With "-" for MODEL_DIR's image the input is a fixed pattern.
- * "embed" on stdin prints the first image's embedding.
+ * and prints its seconds; so that a driver (bench_vit.py) can take turns with another engine. With
+ * "-" for MODEL_DIR's image the input is a fixed pattern. "embed" on stdin prints the first image's
+ * embedding.
  */
 #include "reinforce/base/clock.h"
 #include "reinforce/base/parse.h"

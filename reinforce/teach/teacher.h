@@ -38,8 +38,8 @@ struct teacher_info {
     float logit_scale;            /* exp() applied */
     bool has_logit_bias;
     float logit_bias;
-    const char *weights_type; /* of the blocks' matrices in products: "F32", "BF16", "I8"; static; NULL: not
-                                 known */
+    const char *weights_type; /* of the blocks' matrices in products: "F32", "BF16", "I8"; static;
+                                 NULL: not known */
     char weights_digest[65];  /* SHA-256 over the weight files' bytes and the config, hex */
 };
 
