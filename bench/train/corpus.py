@@ -100,7 +100,7 @@ def icons(folder, known):
     if os.path.isdir(pictures):  # images by code point
         codes = {hexcode.lower().replace("-fe0f", ""): hexcode for hexcode in known}
         for file in sorted(os.listdir(pictures)):
-            hexcode = codes.get(file.split(".")[0].replace("-fe0f", ""))
+            hexcode = codes.pop(file.split(".")[0].replace("-fe0f", ""), None)  # some are there twice
             if hexcode:
                 yield hexcode, lambda size, path=os.path.join(pictures, file): open(path, "rb").read()
         return

@@ -43,7 +43,7 @@ def table(curves):
     plain = mean_curve(curves["plain"])
     yield "| run | seeds | top-1, % | spread | samples to plain's accuracy | times fewer |"
     yield "|---|---|---|---|---|---|"
-    for run, own in curves.items():
+    for run, own in sorted(curves.items(), key=lambda item: item[0] not in DRAWN):
         last = [100 * c[-1][1] for c in own]
         at = reached(mean_curve(own), plain[-1][1])
         yield (f"| {run} | {len(own)} | {sum(last) / len(last):.1f} | {min(last):.1f} to {max(last):.1f} | "

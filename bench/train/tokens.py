@@ -4,7 +4,7 @@ ClipTokens: CLIP's kind: lower case, words end in </w>, start and end tokens are
 GemmaTokens: Gemma's kind: spaces are pieces (U+2581), unknown characters fall back to bytes, <pad> <eos> <bos> <unk> are
 ids 0 to 3, and PaliGemma's places and image token follow the words.
 
-encode() agrees with the tokenizer.json that json() gives (checked against the tokenizers package in check_models.py).
+encode() agrees with the tokenizer.json that json() gives.
 """
 
 import collections

@@ -165,7 +165,7 @@ class Clip(nn.Module):
         return self.visual(images)
 
     def encode_text(self, ids):
-        x = self.token_embedding(ids) + self.positional_embedding
+        x = self.token_embedding(ids) + self.positional_embedding[:ids.shape[1]]
         x = self.ln_final(self.transformer(x, causal(ids.shape[1], ids.device)))
         return x[torch.arange(len(ids)), ids.argmax(1)] @ self.text_projection
 
