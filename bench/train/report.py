@@ -61,18 +61,23 @@ def plot(curves):
     for i in range(int(top / step) + 1):
         yield (f'<path d="M{LEFT} {y(i * step):.1f}H{x(most):.1f}" stroke="#ddd"/><text x="{LEFT - 6}" '
                f'y="{y(i * step) + 4:.1f}" text-anchor="end">{100 * i * step:.0f} %</text>')
-    for i in range(6):
-        yield (f'<text x="{x(most * i / 5):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">'
-               f'{most * i / 5000:.0f} k</text>')
+    step = next(s * 10 ** e for e in range(3, 12) for s in (1, 2, 2.5, 5) if most / (s * 10 ** e) <= 8)
+    for i in range(int(most / step) + 1):
+        yield (f'<text x="{x(i * step):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">'
+               f'{i * step / 1000:.0f} k</text>')
     yield f'<text x="{(LEFT + x(most)) / 2:.0f}" y="{HEIGHT - 8}" text-anchor="middle">samples seen</text>'
     yield f'<text x="{LEFT}" y="14">zero-shot top-1 on the held-out design, mean of the seeds</text>'
-    for run, colour in DRAWN.items():
-        if run in curves:
-            for own in curves[run]:
-                yield line([(x(a), y(b)) for a, b in own], colour, 0.25)
-            points = [(x(a), y(b)) for a, b in [(0, 0), *mean_curve(curves[run])]]
-            yield line(points, colour, 1)
-            yield f'<text x="{points[-1][0] + 6:.1f}" y="{points[-1][1] + 4:.1f}" fill="{colour}">{run}</text>'
+    ends = {}
+    for run in filter(curves.get, DRAWN):
+        for own in curves[run]:
+            yield line([(x(a), y(b)) for a, b in own], DRAWN[run], 0.25)
+        points = [(x(a), y(b)) for a, b in [(0, 0), *mean_curve(curves[run])]]
+        yield line(points, DRAWN[run], 1)
+        ends[run] = points[-1]
+    above = 0
+    for run, (right, end) in sorted(ends.items(), key=lambda item: item[1][1]):
+        above = max(end + 4, above + 14)  # names do not lie on each other
+        yield f'<text x="{right + 6:.1f}" y="{above:.1f}" fill="{DRAWN[run]}">{run}</text>'
     yield "</svg>"
 
 
