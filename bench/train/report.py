@@ -11,7 +11,8 @@ import json
 import sys
 
 DRAWN = {"plain": "#777777", "captions": "#c27c0e", "embeddings": "#1f77b4", "full": "#b3202c"}
-WIDTH, HEIGHT, LEFT, BOTTOM = 640, 400, 56, 44
+TITLE = "zero-shot top-1 on the held-out design, mean of the seeds"
+WIDTH, HEIGHT, LEFT, BOTTOM, LINE = 640, 400, 56, 44, 14
 
 
 def read(path):
@@ -50,10 +51,11 @@ def table(curves):
                + (f"{at:,.0f} | {plain[-1][0] / at:.1f} |" if at else "not reached | |"))
 
 
-def plot(curves):
+def plot(curves, drawn=DRAWN, title=TITLE, xlabel="samples seen", begin=((0, 0),), right=120):
+    """`begin`: points before the first of every mean; `right`: room for the runs' names, in pixels."""
     most = max(p[0] for c in curves.values() for p in c[0])
-    top = max(p[1] for run in DRAWN if run in curves for p in mean_curve(curves[run])) * 1.1
-    x = lambda v: LEFT + (WIDTH - LEFT - 120) * v / most
+    top = max(p[1] for run in drawn if run in curves for p in mean_curve(curves[run])) * 1.1
+    x = lambda v: LEFT + (WIDTH - LEFT - right) * v / most
     y = lambda v: HEIGHT - BOTTOM - (HEIGHT - BOTTOM - 20) * v / top
     yield (f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" font-family="sans-serif" '
            'font-size="12"><rect width="100%" height="100%" fill="white"/>')
@@ -65,19 +67,19 @@ def plot(curves):
     for i in range(int(most / step) + 1):
         yield (f'<text x="{x(i * step):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">'
                f'{i * step / 1000:.0f} k</text>')
-    yield f'<text x="{(LEFT + x(most)) / 2:.0f}" y="{HEIGHT - 8}" text-anchor="middle">samples seen</text>'
-    yield f'<text x="{LEFT}" y="14">zero-shot top-1 on the held-out design, mean of the seeds</text>'
-    ends = {}
-    for run in filter(curves.get, DRAWN):
+    yield f'<text x="{(LEFT + x(most)) / 2:.0f}" y="{HEIGHT - 8}" text-anchor="middle">{xlabel}</text>'
+    yield f'<text x="{LEFT}" y="14">{title}</text>'
+    ends = []
+    for run in filter(curves.get, drawn):
         for own in curves[run]:
-            yield line([(x(a), y(b)) for a, b in own], DRAWN[run], 0.25)
-        points = [(x(a), y(b)) for a, b in [(0, 0), *mean_curve(curves[run])]]
-        yield line(points, DRAWN[run], 1)
-        ends[run] = points[-1]
-    above = 0
-    for run, (right, end) in sorted(ends.items(), key=lambda item: item[1][1]):
-        above = max(end + 4, above + 14)  # names do not lie on each other
-        yield f'<text x="{right + 6:.1f}" y="{above:.1f}" fill="{DRAWN[run]}">{run}</text>'
+            yield line([(x(a), y(b)) for a, b in own], drawn[run], 0.25)
+        points = [(x(a), y(b)) for a, b in [*begin, *mean_curve(curves[run])]]
+        yield line(points, drawn[run], 1)
+        ends.append((points[-1][1] + 4, points[-1][0] + 6, run))
+    low = 0
+    for at, left, run in sorted(ends):  # names of lines that end close together stand below each other
+        low = max(at, low + LINE)
+        yield f'<text x="{left:.1f}" y="{low:.1f}" fill="{drawn[run]}">{run}</text>'
     yield "</svg>"
 
 

@@ -70,6 +70,15 @@ def reinforce(*args, check=(0, 3), **kwargs):
     return done
 
 
+def train(script, *args):
+    """Runs a script of bench/train, with kernels that Debian's OpenBLAS has on any processor with AVX2."""
+    environment = {**os.environ, "OPENBLAS_CORETYPE": os.environ.get("OPENBLAS_CORETYPE", "HASWELL")}
+    done = subprocess.run([sys.executable, ROOT / "bench" / "train" / script, *map(str, args)], capture_output=True, text=True,
+                          env=environment)
+    if done.returncode:
+        sys.exit(f"{script} failed:\n{done.stdout}\n{done.stderr}")
+
+
 def digest_objects(output):
     """SHA-256 of every object of a folder that a user sees, by name."""
     return digest_bodies((str(path.relative_to(output)), path.read_bytes)
