@@ -226,9 +226,10 @@ def table(runs):
 
 def draw(runs, folder):
     accuracy = {run: [[(p["examples"], p["top1"]) for p in c] for c in own] for run, own in runs.items()}
-    shares = {kind: [[(p["examples"], p["shares"][kind]) for p in c] for c in runs[SHOWN]] for kind in KINDS}
+    shares = {kind + of: [[(p["examples"], p["shares"][kind]) for p in c] for c in runs[run]]
+              for run, of in ((SHOWN, ""), ("uniform", ", uniform")) for kind in KINDS}
     labels = {"xlabel": "examples trained on"}
-    kinds = dict(zip(KINDS, ("#2a8c4a", "#b3202c", "#c27c0e")))
+    kinds = dict(zip(shares, ("#2a8c4a", "#b3202c", "#c27c0e", "#9dc9ab", "#dd9aa0", "#e3c48f")))  # paler: uniform
     for name, svg in (("accuracy", report.plot(accuracy, DRAWN, right=150, **labels)),
                       ("shares", report.plot(shares, kinds, f"shares of the batches: {SHOWN}", begin=(), **labels))):
         (folder / f"{name}.svg").write_text("\n".join(svg) + "\n")

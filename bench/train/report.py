@@ -54,7 +54,7 @@ def table(curves):
 def plot(curves, drawn=DRAWN, title=TITLE, xlabel="samples seen", begin=((0, 0),), right=120):
     """`begin`: points before the first of every mean; `right`: room for the runs' names, in pixels."""
     most = max(p[0] for c in curves.values() for p in c[0])
-    top = max(p[1] for run in drawn if run in curves for p in mean_curve(curves[run])) * 1.1
+    top = max(p[1] for run in drawn if run in curves for c in curves[run] for p in c) * 1.05
     x = lambda v: LEFT + (WIDTH - LEFT - right) * v / most
     y = lambda v: HEIGHT - BOTTOM - (HEIGHT - BOTTOM - 20) * v / top
     yield (f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" font-family="sans-serif" '
