@@ -3,6 +3,7 @@
 #include "reinforce/nn/convert.h"
 #include "reinforce/nn/float_kernels.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 static size_t strip_floats(size_t in)
@@ -17,6 +18,7 @@ static void pack_strip(const struct tensor *const *tensors, size_t out, size_t e
 {
     size_t n_kernels, n = MIN(end - first, (size_t)FLOAT_COLUMNS), in = tensors[0]->shape[1];
 
+    assert(out > 0);
     for (size_t r = 0; r < n; r++)
         tensor_row(tensors[(first + r) / out], (first + r) % out, rows + r * in);
     float_kernels(&n_kernels)->pack(strip, FLOAT_COLUMNS, rows, in, n, in);
