@@ -165,7 +165,7 @@ enum status job_curate_parse(struct job *job, const struct yaml_tree *root, stru
     job->curate.n_scores = refs.n_scores;
     job->curate.scores = refs.scores;
     node = list != NULL ? list->first : NULL;
-    for (size_t i = 0; i < keep->n_children && st == ST_OK; i++, node = node->next) {
+    for (size_t i = 0; node != NULL && st == ST_OK; i++, node = node->next) {
         const struct written w = {.job = job,
                                   .refs = &refs,
                                   .rule = &keep->children[i],
