@@ -5,21 +5,18 @@
 
 #include <inttypes.h>
 
+enum { LIST_MAX_BYTES = 1 << 30 };
+
 static enum status put_string(const char *text, struct byte_buf *out, struct error *err)
 {
     return json_write_string(bytes_of_string(text), out, err);
 }
 
-/* `, "name": ` */
-static enum status put_name(const char *name, struct byte_buf *out, struct error *err)
-{
-    return byte_buf_printf(out, err, ", \"%s\": ", name);
-}
-
+/* `, "name": "text"` */
 static enum status put_string_field(const char *name, const char *text, struct byte_buf *out,
                                     struct error *err)
 {
-    enum status st = put_name(name, out, err);
+    enum status st = byte_buf_printf(out, err, ", \"%s\": ", name);
 
     return st == ST_OK ? put_string(text, out, err) : st;
 }
@@ -43,14 +40,14 @@ static enum status put_shard_name(const struct side_dataset *dataset,
     return json_write_string(bytes_view_of(shard->object_key, len), out, err);
 }
 
-enum status side_files_manifest_line(const struct side_dataset *dataset,
-                                     const struct side_shard *shard, int64_t previous,
-                                     struct byte_buf *out, struct error *err)
+static enum status add_to_manifest(struct side_lists *lists, const struct side_shard *shard,
+                                   struct error *err)
 {
+    struct byte_buf *out = &lists->manifest;
     enum status st = byte_buf_append_string(out, "{\"shard\": ", err);
 
     if (st == ST_OK)
-        st = put_shard_name(dataset, shard, out, err);
+        st = put_shard_name(lists->dataset, shard, out, err);
     if (st == ST_OK)
         st = byte_buf_printf(out, err, ", \"num_uids\": %" PRId64, shard->n_done);
     if (st == ST_OK)
@@ -64,80 +61,75 @@ enum status side_files_manifest_line(const struct side_dataset *dataset,
                              ", \"n_done\": %" PRId64 ", \"n_quarantined\": %" PRId64
                              ", \"n_filtered\": %" PRId64,
                              shard->n_done, shard->n_quarantined, shard->n_filtered);
-    if (st == ST_OK && shard->input != NULL) {
-        st = put_string_field("input", shard->input, out, err);
-        if (st == ST_OK)
-            st =
-                byte_buf_printf(out, err, ", \"input_begin\": %" PRIu64 ", \"input_end\": %" PRIu64,
-                                shard->input_begin, shard->input_end);
-    }
     if (st == ST_OK)
-        st = put_string_field("config_digest", dataset->config_digest, out, err);
+        st = put_string_field("config_digest", lists->dataset->config_digest, out, err);
     return st == ST_OK ? byte_buf_printf(out, err, ", \"gap_before\": %" PRId64 "}\n",
-                                         shard->number - previous - 1)
+                                         shard->number - lists->previous - 1)
                        : st;
 }
 
-enum status side_files_manifest(const struct side_dataset *dataset, struct byte_buf *out,
-                                struct error *err)
+enum status side_lists_begin(struct side_lists *lists, const struct side_dataset *dataset,
+                             struct error *err)
 {
-    int64_t previous = -1;
-    enum status st = ST_OK;
+    enum status st;
 
-    for (size_t i = 0; i < dataset->n_shards && st == ST_OK; i++) {
-        st = side_files_manifest_line(dataset, &dataset->shards[i], previous, out, err);
-        previous = dataset->shards[i].number;
-    }
+    *lists = (struct side_lists){.dataset = dataset, .previous = -1};
+    byte_buf_init(&lists->manifest, LIST_MAX_BYTES);
+    byte_buf_init(&lists->info, LIST_MAX_BYTES);
+    byte_buf_init(&lists->sizes, LIST_MAX_BYTES);
+    st = byte_buf_append_string(&lists->info, "{\"name\": ", err);
+    if (st == ST_OK)
+        st = put_string(dataset->name, &lists->info, err);
+    if (st == ST_OK)
+        st = byte_buf_append_string(&lists->info, ", \"lengths\": {", err);
+    return st == ST_OK ? byte_buf_append_string(&lists->sizes, "{", err) : st;
+}
+
+/* `, "00000000.tar"` */
+static enum status put_entry(const struct side_lists *lists, const char *key, struct byte_buf *out,
+                             struct error *err)
+{
+    enum status st = lists->n_shards > 0 ? byte_buf_append_string(out, ", ", err) : ST_OK;
+
+    return st == ST_OK ? put_string(key, out, err) : st;
+}
+
+enum status side_lists_add(struct side_lists *lists, const struct side_shard *shard,
+                           struct error *err)
+{
+    enum status st = add_to_manifest(lists, shard, err);
+
+    if (st == ST_OK)
+        st = put_entry(lists, shard->object_key, &lists->info, err);
+    if (st == ST_OK)
+        st = byte_buf_printf(&lists->info, err, ": \"%" PRId64 "\"", shard->n_done);
+    if (st == ST_OK) /* loaders look names up without their folders */
+        st = put_entry(lists, base_name(shard->object_key), &lists->sizes, err);
+    if (st == ST_OK)
+        st = byte_buf_printf(&lists->sizes, err, ": %" PRId64, shard->n_done);
+    lists->n_shards++;
+    lists->total += shard->n_done;
+    lists->previous = shard->number;
     return st;
 }
 
-/* `{"00000000.tar": 12, ...}`; quoted: the counts are strings. */
-static enum status put_counts(const struct side_dataset *dataset, bool quoted, struct byte_buf *out,
-                              struct error *err)
+enum status side_lists_end(struct side_lists *lists, struct error *err)
 {
-    enum status st = byte_buf_append_string(out, "{", err);
+    enum status st = byte_buf_append_string(&lists->sizes, "}\n", err);
 
-    for (size_t i = 0; i < dataset->n_shards && st == ST_OK; i++) {
-        const struct side_shard *shard = &dataset->shards[i];
-
-        if (i > 0)
-            st = byte_buf_append_string(out, ", ", err);
-        if (st == ST_OK) /* loaders look names up without their folders */
-            st = put_string(quoted ? shard->object_key : base_name(shard->object_key), out, err);
-        if (st == ST_OK)
-            st = byte_buf_printf(out, err, quoted ? ": \"%" PRId64 "\"" : ": %" PRId64,
-                                 shard->n_done);
-    }
-    return st == ST_OK ? byte_buf_append_string(out, "}", err) : st;
+    if (st == ST_OK)
+        st =
+            byte_buf_printf(&lists->info, err, "}, \"totalLength\": \"%" PRId64 "\"", lists->total);
+    if (st == ST_OK)
+        st = put_string_field("date", lists->dataset->date, &lists->info, err);
+    return st == ST_OK ? byte_buf_append_string(&lists->info, "}\n", err) : st;
 }
 
-enum status side_files_info(const struct side_dataset *dataset, struct byte_buf *out,
-                            struct error *err)
+void side_lists_release(struct side_lists *lists)
 {
-    int64_t total = 0;
-    enum status st = byte_buf_append_string(out, "{\"name\": ", err);
-
-    for (size_t i = 0; i < dataset->n_shards; i++)
-        total += dataset->shards[i].n_done;
-    if (st == ST_OK)
-        st = put_string(dataset->name, out, err);
-    if (st == ST_OK)
-        st = put_name("lengths", out, err);
-    if (st == ST_OK)
-        st = put_counts(dataset, true, out, err);
-    if (st == ST_OK)
-        st = byte_buf_printf(out, err, ", \"totalLength\": \"%" PRId64 "\"", total);
-    if (st == ST_OK)
-        st = put_string_field("date", dataset->date, out, err);
-    return st == ST_OK ? byte_buf_append_string(out, "}\n", err) : st;
-}
-
-enum status side_files_sizes(const struct side_dataset *dataset, struct byte_buf *out,
-                             struct error *err)
-{
-    enum status st = put_counts(dataset, false, out, err);
-
-    return st == ST_OK ? byte_buf_append_string(out, "\n", err) : st;
+    byte_buf_release(&lists->manifest);
+    byte_buf_release(&lists->info);
+    byte_buf_release(&lists->sizes);
 }
 
 static enum status put_three(const char *before, const double values[3], struct byte_buf *out,

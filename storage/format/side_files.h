@@ -16,18 +16,14 @@ struct side_shard {
     uint64_t bytes;
     const char *sha256;
     int64_t n_done, n_quarantined, n_filtered;
-    const char *input;               /* key of what it was made of; NULL: not known */
-    uint64_t input_begin, input_end; /* end 0: to its end */
 };
 
-/** What a dataset is made of. Shards are sorted by number; strings are borrowed. */
+/** What a dataset is made of, but for its shards; strings are borrowed. */
 struct side_dataset {
     const char *name;
     const char *date; /* "2026-01-31T12:00:00", UTC; of the job, not of the moment */
     const char *config_digest;
     const char *extension; /* of a shard, with its dot */
-    const struct side_shard *shards;
-    size_t n_shards;
     const struct augment_config *augment;
     double mean[3], std[3];    /* of the teachers; loaders put the student's in their place */
     const char *const *models; /* teachers in the order of their slices */
@@ -35,38 +31,45 @@ struct side_dataset {
     int n_views;
 };
 
+/**
+ * The files that have an entry for each shard, as text that has not been taken yet: between two
+ * calls a caller may take what is there and reset a buffer, so that a million shards need the
+ * memory of a few.
+ *
+ *     manifest  manifest.jsonl, a line per shard: {"shard": "00000000", "num_uids": 1000, "object":
+ *               "00000000.tar", "bytes": ..., "sha256": "...", "n_done": 1000, "n_quarantined": 2,
+ *               "n_filtered": 0, "config_digest": "...", "gap_before": 0}; num_uids counts records
+ *               in the shard; gap_before: shard numbers missing between this line and the last
+ *     info      info.json, {"name": ..., "lengths": {"00000000.tar": "1000", ...}, "totalLength":
+ *               "1000", "date": ...}: numbers are strings, as upstream means them
+ *     sizes     sizes.json, {"00000000.tar": 1000, ...}: where trainers look for counts
+ */
+struct side_lists {
+    struct byte_buf manifest, info, sizes;
+    const struct side_dataset *dataset; /* borrowed */
+    int64_t n_shards, previous, total;  /* so far; previous: the last one's number, at first -1 */
+};
+
+/** On any status: the caller releases. */
+NODISCARD enum status side_lists_begin(struct side_lists *lists, const struct side_dataset *dataset,
+                                       struct error *err);
+/** Shards come sorted by number. */
+NODISCARD enum status side_lists_add(struct side_lists *lists, const struct side_shard *shard,
+                                     struct error *err);
+NODISCARD enum status side_lists_end(struct side_lists *lists, struct error *err);
+void side_lists_release(struct side_lists *lists);
+
 /*
  * Each appends one file's bytes, which depend on the dataset alone. ST_NO_MEMORY: `out` may hold a
  * beginning.
  *
- *     manifest.jsonl       a line per shard: {"shard": "00000000", "num_uids": 1000, "object":
- *                          "00000000.tar", "bytes": ..., "sha256": "...", "n_done": 1000,
- *                          "n_quarantined": 2, "n_filtered": 0, "input": "a.tar", "input_begin":
- *                          0, "input_end": 0, "config_digest": "...", "gap_before": 0}; num_uids
- *                          counts records in the shard; gap_before: shard numbers missing between
- *                          this line and the last
- *     info.json            {"name": ..., "lengths": {"00000000.tar": "1000", ...}, "totalLength":
- *                          "1000", "date": ...}: numbers are strings, as upstream means them
- *     sizes.json           {"00000000.tar": 1000, ...}: where trainers look for counts
  *     config.json          the augmentation object, RayGen's --aug-config
  *     trainer_config.json  the same as {"reinforce": {"image_augmentation": ...}}, for
  *                          --dataset-reinforcement-config
  */
-NODISCARD enum status side_files_manifest(const struct side_dataset *dataset, struct byte_buf *out,
-                                          struct error *err);
-NODISCARD enum status side_files_info(const struct side_dataset *dataset, struct byte_buf *out,
-                                      struct error *err);
-NODISCARD enum status side_files_sizes(const struct side_dataset *dataset, struct byte_buf *out,
-                                       struct error *err);
 NODISCARD enum status side_files_config(const struct side_dataset *dataset, struct byte_buf *out,
                                         struct error *err);
 NODISCARD enum status side_files_trainer_config(const struct side_dataset *dataset,
                                                 struct byte_buf *out, struct error *err);
-
-/** One line of the manifest, for callers that walk their shards. `previous`: number of the shard
- * before it, -1 for the first. */
-NODISCARD enum status side_files_manifest_line(const struct side_dataset *dataset,
-                                               const struct side_shard *shard, int64_t previous,
-                                               struct byte_buf *out, struct error *err);
 
 #endif

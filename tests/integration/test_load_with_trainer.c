@@ -148,43 +148,46 @@ static void write_shard(struct dataset *dataset, size_t s)
     byte_buf_release(&bytes);
 }
 
+static void put(struct dataset *dataset, const char *key, struct byte_buf *text)
+{
+    struct object_written written;
+    struct error err = {0};
+
+    assert_ok(object_store_put(dataset->store, key, byte_buf_view(text), &written, &err));
+    byte_buf_reset(text);
+}
+
 static void write_side_files(struct dataset *dataset)
 {
-    static const struct {
-        const char *key;
-        enum status (*render)(const struct side_dataset *, struct byte_buf *, struct error *);
-    } files[] = {
-        {"manifest.jsonl", side_files_manifest},
-        {"info.json", side_files_info},
-        {"sizes.json", side_files_sizes},
-        {"config.json", side_files_config},
-        {"trainer_config.json", side_files_trainer_config},
-    };
     static const char *const models[] = {"first", "second"};
     const struct side_dataset side = {.name = "trainer",
                                       .date = "2026-01-31T12:00:00",
                                       .config_digest = "00",
                                       .extension = ".tar",
-                                      .shards = dataset->shards,
-                                      .n_shards = N_SHARDS,
                                       .augment = &dataset->augment,
                                       .mean = {0.5, 0.5, 0.5},
                                       .std = {0.25, 0.25, 0.25},
                                       .models = models,
                                       .n_models = 2,
                                       .n_views = N_VIEWS};
+    struct side_lists lists;
+    struct byte_buf text;
+    struct error err = {0};
 
-    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
-        struct object_written written;
-        struct byte_buf bytes;
-        struct error err = {0};
-
-        byte_buf_init(&bytes, MAX_BYTES);
-        assert_ok(files[i].render(&side, &bytes, &err));
-        assert_ok(
-            object_store_put(dataset->store, files[i].key, byte_buf_view(&bytes), &written, &err));
-        byte_buf_release(&bytes);
-    }
+    assert_ok(side_lists_begin(&lists, &side, &err));
+    for (size_t s = 0; s < N_SHARDS; s++)
+        assert_ok(side_lists_add(&lists, &dataset->shards[s], &err));
+    assert_ok(side_lists_end(&lists, &err));
+    put(dataset, "manifest.jsonl", &lists.manifest);
+    put(dataset, "info.json", &lists.info);
+    put(dataset, "sizes.json", &lists.sizes);
+    side_lists_release(&lists);
+    byte_buf_init(&text, MAX_BYTES);
+    assert_ok(side_files_config(&side, &text, &err));
+    put(dataset, "config.json", &text);
+    assert_ok(side_files_trainer_config(&side, &text, &err));
+    put(dataset, "trainer_config.json", &text);
+    byte_buf_release(&text);
 }
 
 /* The loader's exit status. */
