@@ -1,11 +1,12 @@
 /*
  * A captioner, timed round by round:
- * bench_coca MODEL_DIR THREADS IMAGES CAPTIONS [STRATEGY [MAX_TOKENS]]
+ * bench_coca MODEL_DIR THREADS IMAGES CAPTIONS [STRATEGY [MAX_TOKENS [FORM]]]
  *
  * Each line on stdin runs one round: THREADS callers, each with one call of IMAGES images and
  * CAPTIONS captions of each, and prints its seconds, so that a driver (bench_coca.py) can take
  * turns with another engine. "say" prints the first caller's last captions instead. STRATEGY is
- * top_p (default, p = 0.9), greedy, beam or beam_open_clip. Images are patterns.
+ * top_p (default, p = 0.9), greedy, beam or beam_open_clip; FORM is float32, bf16 or int8. Images
+ * are patterns.
  */
 #include "reinforce/base/clock.h"
 #include "reinforce/base/parse.h"
@@ -40,6 +41,9 @@ static const struct {
     {"beam", CAPTION_BEAM},
     {"beam_open_clip", CAPTION_BEAM_OPEN_CLIP},
 };
+
+static const char *const forms[] = {
+    [MATRIX_FLOAT32] = "float32", [MATRIX_BF16] = "bf16", [MATRIX_INT8] = "int8"};
 
 static void *run(void *argument)
 {
@@ -114,9 +118,16 @@ int main(int argc, char **argv)
     size_t s = 0;
     int code;
 
-    if (argc < 5 || argc > 7) {
+    if (argc < 5 || argc > 8) {
         (void)fprintf(stderr, "usage: bench_coca MODEL_DIR THREADS IMAGES CAPTIONS [STRATEGY "
-                              "[MAX_TOKENS]]\n");
+                              "[MAX_TOKENS [FORM]]]\n");
+        return 2;
+    }
+    while (argc > 7 && options.matrices < ARRAY_LEN(forms) &&
+           strcmp(argv[7], forms[options.matrices]) != 0)
+        options.matrices++;
+    if (options.matrices == ARRAY_LEN(forms)) {
+        (void)fprintf(stderr, "bench_coca: unknown form \"%s\"\n", argv[7]);
         return 2;
     }
     while (argc > 5 && s < ARRAY_LEN(strategies) && strcmp(argv[5], strategies[s].name) != 0)

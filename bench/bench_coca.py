@@ -1,4 +1,5 @@
-"""CoCa ViT-L/14 captions in float32: this engine against open_clip's generate() on PyTorch, taking turns in one run.
+"""CoCa ViT-L/14 captions, float32 and int8: this engine against open_clip's generate() on PyTorch in float32 and bfloat16, taking
+turns in one run.
 
     python3 bench/bench_coca.py build/release/bench/bench_coca [--threads 2] [--images 8] [--captions 5] [--rounds 3]
                                 [--model coca_ViT-L-14] [--torch-images 4] [--keep DIR]
@@ -11,6 +12,7 @@ the ratio of neighbouring rounds means something.
 """
 
 import argparse
+import copy
 import json
 import os
 import statistics
@@ -61,18 +63,39 @@ def write_snapshot(model, name, folder):
 
 
 class Engine:
-    def __init__(self, binary, folder, args):
-        self.process = subprocess.Popen([binary, folder, str(args.threads), str(args.images), str(args.captions)],
+    def __init__(self, form, folder, args):
+        self.name = "ours " + form
+        self.captions = args.threads * args.images * args.captions
+        self.process = subprocess.Popen([args.binary, folder, str(args.threads), str(args.images), str(args.captions),
+                                         "top_p", "30", form],
                                         text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
-    def round(self):
+    def rate(self):
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        return float(self.process.stdout.readline())
+        return self.captions / float(self.process.stdout.readline())
 
     def close(self):
         self.process.stdin.close()
         self.process.wait()
+
+
+class Generate:
+    """open_clip's: one caption of each of a few images."""
+
+    def __init__(self, model, dtype, args):
+        self.name = "generate() " + str(dtype).removeprefix("torch.")
+        self.model = copy.deepcopy(model).to(dtype)
+        self.images = torch.randn(args.torch_images, 3, 224, 224, dtype=dtype)
+
+    def rate(self):
+        start = time.perf_counter()
+        rows = self.model.generate(self.images, generation_type="top_p", top_p=0.9, seq_len=30, fixed_output_length=True)
+        assert rows.shape == (len(self.images), 30)
+        return len(self.images) / (time.perf_counter() - start)
+
+    def close(self):
+        pass
 
 
 def main():
@@ -89,33 +112,28 @@ def main():
     torch.set_num_threads(args.threads)
     torch.manual_seed(1)
     model = open_clip.create_model(args.model).eval()
-    images = torch.randn(args.torch_images, 3, 224, 224)
     with tempfile.TemporaryDirectory() as temporary, torch.inference_mode():
         folder = args.keep or temporary
         if not os.path.exists(os.path.join(folder, "open_clip_model.safetensors")):
             os.makedirs(folder, exist_ok=True)
             write_snapshot(model, args.model, folder)
-        ours = Engine(args.binary, folder, args)
-
-        def theirs():
-            start = time.perf_counter()
-            rows = model.generate(images, generation_type="top_p", top_p=0.9, seq_len=30, fixed_output_length=True)
-            assert rows.shape == (args.torch_images, 30)
-            return time.perf_counter() - start
-
+        engines = [Engine("float32", folder, args), Engine("int8", folder, args),
+                   Generate(model, torch.float32, args), Generate(model, torch.bfloat16, args)]
         print(f"torch {torch.__version__}, open_clip {open_clip.__version__}, {args.model}, {args.threads} threads; ours: "
               f"{args.captions} captions of {args.images} images a call; generate(): {args.torch_images} images")
-        n_ours = args.threads * args.images * args.captions
-        ours.round()
-        rates = []
+        rates = {e.name: [] for e in engines}
+        for e in engines[:2]:
+            e.rate()
         for _ in range(args.rounds):
-            rates.append((n_ours / ours.round(), args.torch_images / theirs()))
-            print(f"ours {rates[-1][0]:7.3f} captions/s, generate() {rates[-1][1]:.3f}, "
-                  f"ratio {rates[-1][0] / rates[-1][1]:.2f}", flush=True)
-        print(f"medians: ours {statistics.median(a for a, _ in rates):.3f}, "
-              f"generate() {statistics.median(b for _, b in rates):.3f}, "
-              f"ratio {statistics.median(a / b for a, b in rates):.2f}")
-        ours.close()
+            for e in engines:
+                rates[e.name].append(e.rate())
+            print("captions/s: " + ", ".join(f"{name} {r[-1]:.3f}" for name, r in rates.items()), flush=True)
+        for ours in engines[:2]:
+            for theirs in engines[2:]:
+                ratio = statistics.median(a / b for a, b in zip(rates[ours.name], rates[theirs.name]))
+                print(f"{ours.name} to {theirs.name}: median ratio {ratio:.1f}")
+        for e in engines:
+            e.close()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { QUANTIZED_MAX = 127, ZERO = 128, HEAD = sizeof(float) + sizeof(int32_t) };
+enum { QUANTIZED_MAX = 127, ZERO = 128, LINE = 64, BLOCK_BYTES = 256 << 10 };
 
 static const float smallest = 0x1p-100f; /* 127 / magnitude is far from overflow */
 static const uint32_t infinity_bits = 0x7f800000u;
@@ -16,38 +16,45 @@ static size_t round_up(size_t n, size_t to)
     return (n + to - 1) / to * to;
 }
 
-/* Of n floats the largest magnitude; as bits, among which NaN is above infinity and that above all.
+/* Of magnitudes as bits NaN is above infinity and that above all others. */
+static ALWAYS_INLINE uint32_t magnitude_bits(float x)
+{
+    uint32_t bits;
+
+    memcpy(&bits, &x, sizeof bits);
+    return bits & 0x7fffffffu;
+}
+
+/* The nearest integer of a small number, ties to even: adding 1.5 * 2^23 leaves it in the low bits.
  */
+static ALWAYS_INLINE int32_t nearest(float x)
+{
+    float shifted = x + 0x1.8p23f;
+    int32_t bits;
+
+    memcpy(&bits, &shifted, sizeof bits);
+    return bits - 0x4b400000;
+}
+
 KERNEL_CLONES static uint32_t largest_bits(const float *x, size_t n)
 {
     uint32_t largest = 0;
 
-    for (size_t i = 0; i < n; i++) {
-        uint32_t bits;
-
-        memcpy(&bits, &x[i], sizeof bits);
-        bits &= 0x7fffffffu;
-        largest = MAX(largest, bits);
-    }
+    for (size_t i = 0; i < n; i++)
+        largest = MAX(largest, magnitude_bits(x[i]));
     return largest;
 }
 
-/* x / scale: adding 1.5 * 2^23 leaves the nearest integer, ties to even, in the low bits. */
 KERNEL_CLONES static void quantize_part(const float *x, size_t n, float inverse, int8_t *q)
 {
-    for (size_t i = 0; i < n; i++) {
-        float shifted = x[i] * inverse + 0x1.8p23f;
-        uint32_t bits;
-
-        memcpy(&bits, &shifted, sizeof bits);
-        q[i] = (int8_t)(uint8_t)bits;
-    }
+    for (size_t i = 0; i < n; i++)
+        q[i] = (int8_t)nearest(x[i] * inverse);
 }
 
-/* Of a row, and 127 / largest or 0: what its values are multiplied by. */
-static float scale_of(const float *x, size_t n, float *inverse)
+/* Of a row whose largest magnitude has these bits, and what its values are multiplied by: 127 /
+ * largest or 0. */
+static ALWAYS_INLINE float scale_from(uint32_t bits, float *inverse)
 {
-    uint32_t bits = largest_bits(x, n);
     float largest;
 
     memcpy(&largest, &bits, sizeof largest);
@@ -58,6 +65,11 @@ static float scale_of(const float *x, size_t n, float *inverse)
         return 0;
     *inverse = (float)QUANTIZED_MAX / largest;
     return largest / (float)QUANTIZED_MAX;
+}
+
+static float scale_of(const float *x, size_t n, float *inverse)
+{
+    return scale_from(largest_bits(x, n), inverse);
 }
 
 /* All are 0 where `inverse` is, whatever x holds. */
@@ -82,53 +94,80 @@ static size_t n_groups(size_t K)
     return (K + INT8_GROUP - 1) / INT8_GROUP;
 }
 
-/* Of a row in its tile: scales and sums of groups, and quads. */
-static size_t row_bytes(size_t K)
+static size_t tile_bytes(size_t rows, size_t K)
 {
-    return n_groups(K) * HEAD + round_up(K, 4);
+    return n_groups(K) * int8_group_bytes(rows);
+}
+
+/* The tile that begins with row `first`. */
+static const int8_t *tile_at(const struct int8_rows *x, size_t first)
+{
+    return x->data + first / INT8_ROWS * tile_bytes(INT8_ROWS, x->K);
 }
 
 size_t int8_rows_floats(size_t T, size_t K)
 {
-    return T * row_bytes(K) / sizeof(float);
+    size_t bytes = T / INT8_ROWS * tile_bytes(INT8_ROWS, K) + tile_bytes(T % INT8_ROWS, K);
+
+    return (LINE + bytes + INT8_SLACK) / sizeof(float);
 }
 
-/* One group of the r-th of `rows` rows. */
-static void quantize_group(const float *x, size_t n, int8_t *group, size_t r, size_t rows)
+/* As scale_of() and quantize(), and the offset: of a whole group, whose loops have no rest. */
+static ALWAYS_INLINE float quantize_group(const float *restrict x, int8_t *restrict q,
+                                          int32_t *offset)
 {
-    float inverse, scale = scale_of(x, n, &inverse);
-    int8_t q[INT8_GROUP] = {0}, *data = group + rows * HEAD + 4 * r;
-    int32_t offset = 0;
+    uint32_t largest = 0;
+    float inverse, scale;
+    int32_t sum = 0;
 
-    quantize(x, n, inverse, q);
     for (size_t i = 0; i < INT8_GROUP; i++)
-        offset -= ZERO * q[i];
-    memcpy(group + 4 * r, &scale, sizeof scale);
-    memcpy(group + 4 * (rows + r), &offset, sizeof offset);
-    for (size_t i = 0; i < n; i += 4, data += 4 * rows)
-        memcpy(data, q + i, 4);
+        largest = MAX(largest, magnitude_bits(x[i]));
+    scale = scale_from(largest, &inverse);
+    if (inverse > 0)
+        for (size_t i = 0; i < INT8_GROUP; i++) {
+            int32_t value = nearest(x[i] * inverse);
+
+            q[i] = (int8_t)value;
+            sum += value;
+        }
+    else
+        memset(q, 0, INT8_GROUP);
+    *offset = -ZERO * sum;
+    return scale;
+}
+
+/* The r-th of a tile's `rows` rows. */
+KERNEL_CLONES static void quantize_row(const float *x, size_t K, int8_t *tile, size_t r,
+                                       size_t rows)
+{
+    float filled[INT8_GROUP] = {0};
+
+    for (size_t k = 0; k < K; k += INT8_GROUP, tile += int8_group_bytes(rows)) {
+        const float *values = x + k;
+        int32_t offset;
+        float scale;
+
+        if (K - k < INT8_GROUP)
+            values = memcpy(filled, values, (K - k) * sizeof *filled);
+        scale = quantize_group(values, tile + int8_head_bytes(rows) + r * INT8_GROUP, &offset);
+        memcpy(tile + 4 * r, &scale, sizeof scale);
+        memcpy(tile + 4 * (rows + r), &offset, sizeof offset);
+    }
 }
 
 struct int8_rows int8_quantize(const float *x, size_t T, size_t K, float *memory)
 {
-    int8_t *tile = (int8_t *)memory;
+    int8_t *tile = (int8_t *)memory + (LINE - (uintptr_t)memory % LINE) % LINE;
+    const struct int8_rows rows = {.T = T, .K = K, .data = tile};
 
     for (size_t first = 0; first < T; first += INT8_ROWS) {
         size_t n = MIN(T - first, (size_t)INT8_ROWS);
 
-        for (size_t r = 0; r < n; r++, x += K) {
-            int8_t *group = tile;
-
-            for (size_t k = 0; k < K; k += INT8_GROUP) {
-                size_t length = MIN(K - k, (size_t)INT8_GROUP);
-
-                quantize_group(x + k, length, group, r, n);
-                group += n * (HEAD + round_up(length, 4));
-            }
-        }
-        tile += n * row_bytes(K);
+        for (size_t r = 0; r < n; r++, x += K)
+            quantize_row(x, K, tile, r, n);
+        tile += tile_bytes(n, K);
     }
-    return (struct int8_rows){.T = T, .K = K, .data = (const int8_t *)memory};
+    return rows;
 }
 
 static size_t n_panels(size_t out)
@@ -138,7 +177,7 @@ static size_t n_panels(size_t out)
 
 static size_t panel_bytes(size_t in)
 {
-    return INT8_COLUMNS * round_up(in, 4);
+    return INT8_COLUMNS * INT8_GROUP * n_groups(in);
 }
 
 size_t int8_matrix_bytes(size_t out, size_t in)
@@ -152,7 +191,7 @@ struct writing {
     float *scale;
     size_t in;
     float *row; /* [in] */
-    int8_t *q;  /* [in, filled up] */
+    int8_t *q;  /* [in, filled up with zeros] */
 };
 
 static void pack_row(const struct writing *w, size_t n)
@@ -163,7 +202,7 @@ static void pack_row(const struct writing *w, size_t n)
 
     w->scale[n] = scale_of(w->row, w->in, &inverse);
     quantize(w->row, w->in, inverse, w->q);
-    for (size_t k = 0; k < w->in; k += 4, quad += (size_t)INT8_COLUMNS * 4) {
+    for (size_t k = 0; k < round_up(w->in, INT8_GROUP); k += 4, quad += (size_t)INT8_COLUMNS * 4) {
         memcpy(&four, w->q + k, sizeof four);
         four ^= 0x80808080u; /* adds 128 to each */
         memcpy(quad, &four, sizeof four);
@@ -203,10 +242,10 @@ enum status int8_matrix_load(struct weights *weights, const char *prefix, const 
         memset(w.panels + n * out / INT8_COLUMNS * panel_bytes(in), 0, panel_bytes(in));
         memset(w.scale + n * out / INT8_COLUMNS * INT8_COLUMNS, 0, INT8_COLUMNS * sizeof *w.scale);
     }
-    w.row = calloc(round_up(in, 4), sizeof *w.row + sizeof *w.q);
+    w.row = calloc(round_up(in, INT8_GROUP), sizeof *w.row + sizeof *w.q);
     if (w.row == NULL)
         return error_set(err, ST_NO_MEMORY, "could not allocate a row of weights");
-    w.q = (int8_t *)(w.row + round_up(in, 4));
+    w.q = (int8_t *)(w.row + round_up(in, INT8_GROUP));
     for (size_t i = 0; i < n && st == ST_OK; i++) {
         st = weights_get_stored(weights, prefix, names[i], WEIGHTS_SHAPE(out, in), &tensor, err);
         if (st == ST_OK)
@@ -219,62 +258,84 @@ enum status int8_matrix_load(struct weights *weights, const char *prefix, const 
     return st;
 }
 
-static const struct int8_kernel *kernel(void)
-{
-    size_t n;
-
-    return int8_kernels(&n);
-}
-
-const char *int8_kernel_name(void)
-{
-    return kernel()->name;
-}
-
-/* Columns' scales, biases and what is added to; y of rows y_stride apart. */
-KERNEL_CLONES static void finish(float *y, size_t y_stride, const float *total, size_t rows,
-                                 const float *scale, const float *bias, size_t columns, bool add)
+static ALWAYS_INLINE void finish_columns(float *restrict y, size_t y_stride,
+                                         const float *restrict total, size_t rows,
+                                         const float *restrict scale, const float *restrict bias,
+                                         const size_t columns, const bool add)
 {
     for (size_t r = 0; r < rows; r++, y += y_stride, total += INT8_COLUMNS)
         for (size_t c = 0; c < columns; c++) {
-            float sum = total[c] * scale[c];
+            float sum = total[c] * scale[c] + bias[c];
 
-            if (bias != NULL)
-                sum += bias[c];
             y[c] = add ? y[c] + sum : sum;
         }
+}
+
+/* Columns' scales, biases and what is added to; y of rows y_stride apart. A whole panel's width is
+ * a constant. */
+KERNEL_CLONES static void finish(float *y, size_t y_stride, const float *total, size_t rows,
+                                 const float *scale, const float *bias, size_t columns, bool add)
+{
+    if (columns < INT8_COLUMNS)
+        finish_columns(y, y_stride, total, rows, scale, bias, columns, add);
+    else if (add)
+        finish_columns(y, y_stride, total, rows, scale, bias, INT8_COLUMNS, true);
+    else
+        finish_columns(y, y_stride, total, rows, scale, bias, INT8_COLUMNS, false);
+}
+
+/* A product under way. */
+struct product {
+    const struct int8_kernel *kernel;
+    const struct int8_matrix *w;
+    const struct int8_rows *x;
+    const struct epilogue *then;
+    size_t N;
+    float *y;
+};
+
+/* A tile of rows from `r` on times the panels of columns [first, end). */
+static void multiply(const struct product *p, size_t r, size_t first, size_t end)
+{
+    static const float no_bias[INT8_COLUMNS];
+    _Alignas(64) float total[INT8_ROWS * INT8_COLUMNS];
+    size_t rows = MIN(p->x->T - r, (size_t)INT8_ROWS), K = p->x->K;
+
+    for (size_t c = first; c < end; c += INT8_COLUMNS) {
+        p->kernel->tile(total, tile_at(p->x, r), rows,
+                        p->w->panels + c / INT8_COLUMNS * panel_bytes(K), K);
+        finish(p->y + r * p->N + c, p->N, total, rows, p->w->scale + c,
+               p->then->bias != NULL ? p->then->bias + c : no_bias,
+               MIN(end - c, (size_t)INT8_COLUMNS), p->then->add);
+    }
+    for (size_t i = 0; i < rows && p->then->activation != NULL; i++)
+        p->then->activation(p->y + (r + i) * p->N + first, end - first);
 }
 
 void int8_product(const struct int8_matrix *w, size_t N, float *y, const struct int8_rows *x,
                   const struct epilogue *then)
 {
-    int8_tile_fn *tile = kernel()->tile;
-    float total[INT8_ROWS * INT8_COLUMNS];
+    const struct product p = {
+        .kernel = int8_kernel_for(x->T), .w = w, .x = x, .then = then, .N = N, .y = y};
+    size_t block = MAX((size_t)BLOCK_BYTES / panel_bytes(x->K), (size_t)1) * INT8_COLUMNS;
 
-    for (size_t c = 0; c < N; c += INT8_COLUMNS)
-        for (size_t r = 0; r < x->T; r += INT8_ROWS) {
-            size_t rows = MIN(x->T - r, (size_t)INT8_ROWS);
-            size_t columns = MIN(N - c, (size_t)INT8_COLUMNS);
-
-            tile(total, x->data + r * row_bytes(x->K), rows,
-                 w->panels + c / INT8_COLUMNS * panel_bytes(x->K), x->K);
-            finish(y + r * N + c, N, total, rows, w->scale + c,
-                   then->bias != NULL ? then->bias + c : NULL, columns, then->add);
-            for (size_t i = 0; i < rows && then->activation != NULL; i++)
-                then->activation(y + (r + i) * N + c, columns);
-        }
+    if (p.kernel->begin != NULL)
+        p.kernel->begin();
+    for (size_t first = 0; first < N; first += block)
+        for (size_t r = 0; r < x->T; r += INT8_ROWS)
+            multiply(&p, r, first, MIN(first + block, N));
+    if (p.kernel->end != NULL)
+        p.kernel->end();
 }
 
 /* Value k of row t, and its group's scale. */
 static int value_of(const struct int8_rows *x, size_t t, size_t k, float *scale)
 {
     size_t first = t / INT8_ROWS * INT8_ROWS, rows = MIN(x->T - first, (size_t)INT8_ROWS);
-    size_t quad = k % INT8_GROUP / 4;
-    const int8_t *tile = x->data + first * row_bytes(x->K);
-    const int8_t *group = tile + k / INT8_GROUP * rows * (HEAD + INT8_GROUP);
+    const int8_t *group = tile_at(x, first) + k / INT8_GROUP * int8_group_bytes(rows);
 
     memcpy(scale, group + 4 * (t - first), sizeof *scale);
-    return group[rows * (HEAD + 4 * quad) + 4 * (t - first) + k % 4];
+    return group[int8_head_bytes(rows) + (t - first) * INT8_GROUP + k % INT8_GROUP];
 }
 
 void int8_product_ref(const struct int8_matrix *w, size_t N, float *y, const struct int8_rows *x,
@@ -294,8 +355,7 @@ void int8_product_ref(const struct int8_matrix *w, size_t N, float *y, const str
                 total += (float)sum * scale;
             }
             total *= w->scale[n];
-            if (then->bias != NULL)
-                total += then->bias[n];
+            total += then->bias != NULL ? then->bias[n] : 0;
             y[t * N + n] = then->add ? y[t * N + n] + total : total;
             if (then->activation != NULL)
                 then->activation(&y[t * N + n], 1);

@@ -7,8 +7,9 @@
 
 enum {
     INT8_COLUMNS = 32, /* rows of a matrix in one panel: columns of a product */
-    INT8_ROWS = 14,    /* rows of x in one tile: with the panel what 32 registers hold */
+    INT8_ROWS = 28,    /* rows of x in one tile: twice what fits the registers beside a panel */
     INT8_GROUP = 128,  /* values of a row of x that share a scale */
+    INT8_SLACK = 2048, /* bytes behind the last tile that a kernel may read */
 };
 
 /**
@@ -16,8 +17,8 @@ enum {
  * in 1..255 (one factor of the instruction is unsigned), rounded to the nearest, ties to even.
  * Immutable; in memory of the weights it came from.
  *
- * panels  uint8 [ceil(out / 32)][ceil(in / 4)][32][4]: four of a row lie side by side, as the
- *         instruction takes them
+ * panels  uint8 [ceil(out / 32)][in, filled up to whole groups, / 4][32][4]: four of a row lie side
+ *         by side, as the instructions take them
  * scale   float32 [out, filled up]
  */
 struct int8_matrix {
@@ -33,8 +34,8 @@ struct int8_matrix {
  * every product of its row is NaN; one whose magnitudes are all below 2^-100 has the scale 0.
  *
  * data    tiles of INT8_ROWS rows, the last of what is left; each is groups: float32 [rows], the
- *         scales, int32 [rows], the sums of q times -128, for the weights' 128, then int8
- *         [quads][rows][4], zeros behind K
+ *         scales, int32 [rows], the sums of q times -128, for the weights' 128, then, on the next
+ *         cache line, int8 [rows][INT8_GROUP], zeros behind K
  */
 struct int8_rows {
     size_t T, K;
@@ -74,7 +75,7 @@ void int8_product(const struct int8_matrix *w, size_t N, float *y, const struct 
 void int8_product_ref(const struct int8_matrix *w, size_t N, float *y, const struct int8_rows *x,
                       const struct epilogue *then);
 
-/** "avx512vnni": the kernel in use. */
+/** "avx512vnni": the kernel in use, for many rows. */
 const char *int8_kernel_name(void);
 
 #endif

@@ -1,8 +1,10 @@
 #include "reinforce/nn/peaks.h"
 
 #include "reinforce/base/clock.h"
+#include "reinforce/nn/int8_kernels.h"
 
 #if defined(KERNEL_TARGET)
+#include <immintrin.h>
 
 enum { SUMS = 12, LOOPS = 2000000 };
 
@@ -33,6 +35,26 @@ RATE_OF(avx2_float32, "avx2,fma", "vfmadd231ps", "ymm", 2.0 * 8)
 RATE_OF(avx512_float32, "avx512f", "vfmadd231ps", "zmm", 2.0 * 16)
 RATE_OF(avx512_int8, "avx512f,avx512vnni", "vpdpbusd", "zmm", 2.0 * 64)
 
+/* The same of tiles that are zero: four sums, as the kernel has them. */
+KERNEL_TARGET("amx-tile,amx-int8") static double amx_int8(const struct int8_kernel *kernel)
+{
+    enum { TILES = 4, AMX_LOOPS = 200000 };
+    const double operations = 2.0 * AMX_ROWS * AMX_BYTES * 16 * TILES * AMX_LOOPS;
+    int64_t begun;
+
+    kernel->begin();
+    begun = clock_cpu_ns();
+    for (int i = 0; i < AMX_LOOPS; i++) {
+        _tile_dpbsud(0, 4, 6);
+        _tile_dpbsud(1, 4, 7);
+        _tile_dpbsud(2, 5, 6);
+        _tile_dpbsud(3, 5, 7);
+    }
+    begun = clock_cpu_ns() - begun;
+    kernel->end();
+    return operations / ((double)begun * 1e-9);
+}
+
 double peaks_float32(void)
 {
     if (__builtin_cpu_supports("avx512f"))
@@ -42,6 +64,11 @@ double peaks_float32(void)
 
 double peaks_int8(void)
 {
+    size_t n;
+    const struct int8_kernel *kernel = int8_kernels(&n);
+
+    if (kernel->begin != NULL)
+        return amx_int8(kernel);
     return __builtin_cpu_supports("avx512vnni") ? avx512_int8() : 0;
 }
 

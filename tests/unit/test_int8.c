@@ -48,9 +48,9 @@ static void every_kernel_has_the_plain_sums(void **state)
         for (size_t rows = 1; rows <= INT8_ROWS; rows++)
             for (int extreme = 0; extreme < 3; extreme++) {
                 size_t K = K_values[i], groups = (K + INT8_GROUP - 1) / INT8_GROUP;
-                size_t n_w = (K + 3) / 4 * 4 * INT8_COLUMNS;
-                size_t n_x = rows * (groups * 8 + (K + 3) / 4 * 4);
-                int8_t *x = allocate(n_x), *at = x;
+                size_t n_w = groups * INT8_GROUP * INT8_COLUMNS;
+                size_t n_x = groups * int8_group_bytes(rows);
+                int8_t *x = allocate(n_x + INT8_SLACK), *at = x;
                 uint8_t *w = aligned_alloc(64, n_w);
                 const uint8_t *columns = w;
                 float got[INT8_ROWS * INT8_COLUMNS], want[INT8_ROWS * INT8_COLUMNS] = {0};
@@ -65,28 +65,34 @@ static void every_kernel_has_the_plain_sums(void **state)
                 for (size_t j = 0; j < n_w; j++)
                     w[j] = extreme > 0 ? 255 : (uint8_t)philox_u32(&rng);
                 for (size_t k = 0; k < K; k += INT8_GROUP) {
-                    size_t quads = (MIN(K - k, (size_t)INT8_GROUP) + 3) / 4;
+                    size_t length = MIN(K - k, (size_t)INT8_GROUP);
 
                     for (size_t r = 0; r < rows; r++) {
                         float scale = (float)(r + 1) * 0.37f + (float)k;
                         int32_t offset = (int32_t)(r * 1003 + k) - 70000;
 
+                        int8_t *values = at + int8_head_bytes(rows) + r * INT8_GROUP;
+
                         memcpy(at + 4 * r, &scale, sizeof scale);
                         memcpy(at + 4 * (rows + r), &offset, sizeof offset);
+                        memset(values + length, 0, INT8_GROUP - length);
                         for (size_t c = 0; c < INT8_COLUMNS; c++) {
                             int32_t sum = offset;
 
-                            for (size_t j = 0; j < 4 * quads; j++)
-                                sum += at[(j / 4 * rows + 2 * rows + r) * 4 + j % 4] *
-                                       columns[(j / 4 * INT8_COLUMNS + c) * 4 + j % 4];
+                            for (size_t j = 0; j < length; j++)
+                                sum += values[j] * columns[(j / 4 * INT8_COLUMNS + c) * 4 + j % 4];
                             want[r * INT8_COLUMNS + c] += (float)sum * scale;
                         }
                     }
-                    at += rows * (8 + 4 * quads);
-                    columns += 4 * quads * INT8_COLUMNS;
+                    at += int8_group_bytes(rows);
+                    columns += INT8_GROUP * INT8_COLUMNS;
                 }
                 for (size_t k = 0; k < n_kernels; k++) {
+                    if (kernels[k].begin != NULL)
+                        kernels[k].begin();
                     kernels[k].tile(got, x, rows, w, K);
+                    if (kernels[k].end != NULL)
+                        kernels[k].end();
                     if (memcmp(got, want, rows * INT8_COLUMNS * sizeof *got) != 0)
                         fail_msg("%s, %zu values, %zu rows", kernels[k].name, K, rows);
                 }
