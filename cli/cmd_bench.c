@@ -12,21 +12,26 @@ static void print_shape(const json_t *shape)
     const json_t *back_end;
     size_t i;
 
-    (void)printf("%s, %lld x %lld -> %lld; registers alone: float32 %.0f GOP/s, int8 %.0f\n",
-                 json_string_value(json_object_get(shape, "name")),
+    (void)printf("%s, %lld x %lld -> %lld\n", json_string_value(json_object_get(shape, "name")),
                  json_integer_value(json_object_get(shape, "rows")),
                  json_integer_value(json_object_get(shape, "in")),
-                 json_integer_value(json_object_get(shape, "out")),
-                 json_real_value(json_object_get(shape, "float32_peak")),
-                 json_real_value(json_object_get(shape, "int8_peak")));
-    json_array_foreach(json_object_get(shape, "back_ends"), i, back_end)(void)
-        printf("  %-10s %6.0f GOP/s %4.0f %%  error %.1e%s%s\n",
-               json_string_value(json_object_get(back_end, "name")),
-               json_real_value(json_object_get(back_end, "gops")),
-               json_real_value(json_object_get(back_end, "percent")),
-               json_real_value(json_object_get(back_end, "error")),
-               json_is_true(json_object_get(back_end, "right")) ? "" : "  WRONG",
-               json_is_true(json_object_get(back_end, "chosen")) ? "  *" : "");
+                 json_integer_value(json_object_get(shape, "out")));
+    json_array_foreach(json_object_get(shape, "back_ends"), i, back_end)
+    {
+        double peak = json_real_value(json_object_get(back_end, "peak"));
+        char share[40] = "";
+
+        if (peak > 0)
+            (void)snprintf(share, sizeof share, "of %5.0f, %3.0f %%", peak,
+                           json_real_value(json_object_get(back_end, "percent")));
+        (void)printf("  %-7s %-10s %5.0f GOP/s %-15s  error %.1e%s%s\n",
+                     json_string_value(json_object_get(back_end, "type")),
+                     json_string_value(json_object_get(back_end, "name")),
+                     json_real_value(json_object_get(back_end, "gops")), share,
+                     json_real_value(json_object_get(back_end, "error")),
+                     json_is_true(json_object_get(back_end, "right")) ? "" : "  WRONG",
+                     json_is_true(json_object_get(back_end, "chosen")) ? "  *" : "");
+    }
 }
 
 static void print_table(const json_t *answer)
@@ -36,7 +41,8 @@ static void print_table(const json_t *answer)
     size_t i;
 
     (void)printf(
-        "one thread, medians of %lld rounds in turns; * is what models use; OpenBLAS: %s\n",
+        "one thread, medians of %lld rounds in turns, of what registers alone reach; * is what "
+        "models use; OpenBLAS: %s\n",
         json_integer_value(json_object_get(answer, "rounds")),
         openblas[0] != '\0' ? openblas : "not installed");
     json_array_foreach(json_object_get(answer, "shapes"), i, shape) print_shape(shape);
@@ -101,12 +107,11 @@ const struct command cmd_bench = {
             "never leaves the registers, measured in the same rounds. Shares stay true when\n"
             "others use the machine; GOP/s do not. A star marks what models use.\n"
             "\n"
-            "avx512, avx2 and plain are the float32 kernels of this program: they give the same\n"
-            "bits, so the fastest is taken at start without a trace in any result. bf16 is the\n"
-            "chosen one with weights in bfloat16, int8 includes quantising the rows, openblas is\n"
-            "there for comparison if it is installed. `error` is the largest of 64 elements' "
-            "against double\n"
-            "sums, as a share of the sum of magnitudes.\n"
+            "float32 and int8 kernels give the same bits each, so the fastest is taken at start\n"
+            "without a trace in any result. bf16 is the chosen float32 one with weights in\n"
+            "bfloat16, int8 includes quantising the rows, openblas is there for comparison if it\n"
+            "is installed. `error` is the largest of 64 elements' against double sums, as a\n"
+            "share of the sum of magnitudes.\n"
             "\n"
             "Options:\n"
             "  --rows N    rows of every product; default: as many as the model has tokens\n"

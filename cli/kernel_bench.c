@@ -6,6 +6,7 @@
 #include "reinforce/models/snapshot.h"
 #include "reinforce/nn/blas.h"
 #include "reinforce/nn/float_kernels.h"
+#include "reinforce/nn/int8_kernels.h"
 #include "reinforce/nn/peaks.h"
 
 #include <math.h>
@@ -105,9 +106,10 @@ struct operands {
 };
 
 struct back_end {
-    const char *name;
+    const char *type, *name; /* of the weights, and of the kernel */
     void (*run)(const struct back_end *self, const struct operands *o);
     const struct float_kernel *kernel; /* NULL: not one of ours in float32 */
+    const struct int8_kernel *int8;    /* NULL: not in int8 */
     double tolerance;                  /* of errors */
 };
 
@@ -148,23 +150,31 @@ static void run_int8(const struct back_end *self, const struct operands *o)
 {
     const struct int8_rows rows = int8_quantize(o->x, o->shape.rows, o->shape.in, o->codes);
 
-    (void)self;
-    int8_product(&o->int8, o->shape.out, o->y, &rows, &(struct epilogue){.add = false});
+    int8_product_with(self->int8, &o->int8, o->shape.out, o->y, &rows,
+                      &(struct epilogue){.add = false});
+}
+
+/* Of n kernels the ones that count: plain C where there is nothing else. */
+static size_t n_measured(size_t n)
+{
+    return MAX(n - 1, (size_t)1);
 }
 
 static size_t list_back_ends(struct back_end list[MAX_BACK_ENDS])
 {
-    size_t n_kernels, n = 0;
-    const struct float_kernel *kernels = float_kernels(&n_kernels);
+    size_t n_float, n_int8, n = 0;
+    const struct float_kernel *float32 = float_kernels(&n_float);
+    const struct int8_kernel *int8 = int8_kernels(&n_int8);
     struct error ignored = {0};
 
-    for (size_t i = 0; i < n_kernels; i++)
-        if (n_kernels == 1 || i + 1 < n_kernels) /* plain C, where there is nothing else */
-            list[n++] = (struct back_end){kernels[i].name, run_float32, &kernels[i], 1e-6};
+    for (size_t i = 0; i < n_measured(n_float); i++)
+        list[n++] =
+            (struct back_end){"float32", float32[i].name, run_float32, &float32[i], NULL, 1e-6};
     if (blas_init(&ignored) == ST_OK)
-        list[n++] = (struct back_end){"openblas", run_blas, NULL, 1e-6};
-    list[n++] = (struct back_end){"bf16", run_bf16, NULL, 0x1p-8};
-    list[n++] = (struct back_end){"int8", run_int8, NULL, 0.02};
+        list[n++] = (struct back_end){"float32", "openblas", run_blas, NULL, NULL, 1e-6};
+    list[n++] = (struct back_end){"bf16", gemm_kernel_name(), run_bf16, NULL, NULL, 0x1p-8};
+    for (size_t i = 0; i < n_measured(n_int8); i++)
+        list[n++] = (struct back_end){"int8", int8[i].name, run_int8, NULL, &int8[i], 0.02};
     return n;
 }
 
@@ -243,26 +253,31 @@ static double median(double *values, size_t n)
 
 struct timing {
     double rate[MAX_BACK_ENDS][KERNEL_BENCH_MAX_ROUNDS];
-    double peak32[KERNEL_BENCH_MAX_ROUNDS], peak8[KERNEL_BENCH_MAX_ROUNDS];
+    double peak[MAX_BACK_ENDS][KERNEL_BENCH_MAX_ROUNDS]; /* of the registers, in the same round */
 };
 
-static json_t *back_end_json(const struct back_end *back_end, double rate, double peak,
-                             double error)
+static bool is_chosen(const struct back_end *back_end, size_t rows)
 {
-    bool chosen = back_end->kernel != NULL ? strcmp(back_end->name, gemm_kernel_name()) == 0
-                                           : back_end->run != run_blas;
-
-    return json_pack("{s:s, s:f, s:f, s:f, s:b, s:b}", "name", back_end->name, "gops", rate * 1e-9,
-                     "percent", peak > 0 ? 100 * rate / peak : 0.0, "error", error, "right",
-                     error <= back_end->tolerance, "chosen", chosen);
+    if (back_end->kernel != NULL)
+        return strcmp(back_end->name, gemm_kernel_name()) == 0;
+    return back_end->int8 != NULL ? back_end->int8 == int8_kernel_for(rows)
+                                  : back_end->run != run_blas;
 }
 
-/* The peaks of the same minute stand beside the shape's rates. */
+static json_t *back_end_json(const struct back_end *back_end, size_t rows, double rate, double peak,
+                             double error)
+{
+    return json_pack("{s:s, s:s, s:f, s:f, s:f, s:f, s:b, s:b}", "type", back_end->type, "name",
+                     back_end->name, "gops", rate * 1e-9, "peak", peak * 1e-9, "percent",
+                     peak > 0 ? 100 * rate / peak : 0.0, "error", error, "right",
+                     error <= back_end->tolerance, "chosen", is_chosen(back_end, rows));
+}
+
 static enum status measure(const struct shape *shape, const struct back_end *back_ends, size_t n,
                            size_t rounds, struct timing *timing, json_t *shapes, struct error *err)
 {
     double work = 2.0 * (double)shape->rows * (double)shape->in * (double)shape->out;
-    double error[MAX_BACK_ENDS], peak32, peak8;
+    double error[MAX_BACK_ENDS];
     struct operands o;
     json_t *list = json_array(), *entry;
     enum status st = operands_init(&o, shape, err);
@@ -272,28 +287,27 @@ static enum status measure(const struct shape *shape, const struct back_end *bac
         error[b] = largest_error(&o);
     }
     for (size_t round = 0; round < rounds && st == ST_OK; round++) {
-        timing->peak32[round] = peaks_float32();
-        timing->peak8[round] = peaks_int8();
+        double float32 = peaks_float32();
+
         for (size_t b = 0; b < n; b++) {
             int64_t begun = clock_cpu_ns();
 
             back_ends[b].run(&back_ends[b], &o);
             timing->rate[b][round] = work / ((double)(clock_cpu_ns() - begun) * 1e-9);
+            timing->peak[b][round] =
+                back_ends[b].int8 != NULL ? peaks_int8(back_ends[b].int8) : float32;
         }
     }
     operands_release(&o);
-    peak32 = st == ST_OK ? median(timing->peak32, rounds) : 0;
-    peak8 = st == ST_OK ? median(timing->peak8, rounds) : 0;
     for (size_t b = 0; b < n && st == ST_OK; b++)
-        st =
-            tool_json_append(list,
-                             back_end_json(&back_ends[b], median(timing->rate[b], rounds),
-                                           back_ends[b].run == run_int8 ? peak8 : peak32, error[b]),
-                             err);
-    entry = json_pack("{s:s, s:I, s:I, s:I, s:f, s:f, s:o}", "name", shape->name, "rows",
-                      (json_int_t)shape->rows, "in", (json_int_t)shape->in, "out",
-                      (json_int_t)shape->out, "float32_peak", peak32 * 1e-9, "int8_peak",
-                      peak8 * 1e-9, "back_ends", list);
+        st = tool_json_append(list,
+                              back_end_json(&back_ends[b], shape->rows,
+                                            median(timing->rate[b], rounds),
+                                            median(timing->peak[b], rounds), error[b]),
+                              err);
+    entry =
+        json_pack("{s:s, s:I, s:I, s:I, s:o}", "name", shape->name, "rows", (json_int_t)shape->rows,
+                  "in", (json_int_t)shape->in, "out", (json_int_t)shape->out, "back_ends", list);
     if (st != ST_OK) {
         json_decref(entry);
         return st;

@@ -54,16 +54,18 @@ enum status attention_run(const struct attention *a, float *out, struct arena *s
     const float *k = a->k, *v = a->v;
     float scale = scale_of(a), *scores;
     size_t D = a->n_heads * a->head_dim, group = a->n_heads / n_kv_heads(a);
+    size_t n_tiles = (a->Tq + ATTENTION_TILE - 1) / ATTENTION_TILE, tile;
     enum status st = arena_alloc(
         scratch, MIN(a->Tq, (size_t)ATTENTION_TILE) * a->Tk * sizeof *scores, &scores, err);
 
     if (st != ST_OK)
         return st;
+    tile = n_tiles > 0 ? (a->Tq + n_tiles - 1) / n_tiles : 0;
     for (size_t h = 0; h < a->n_heads; h++) {
         size_t kv = h / group * a->head_dim;
 
-        for (size_t first = 0; first < a->Tq; first += ATTENTION_TILE) {
-            size_t n = MIN(a->Tq - first, (size_t)ATTENTION_TILE);
+        for (size_t first = 0; first < a->Tq; first += tile) { /* each packs all keys and values */
+            size_t n = MIN(a->Tq - first, tile);
             /* later ones are hidden from the whole tile */
             size_t keys = visible_keys(a, a->Tk - a->Tq + first + n - 1).end;
 

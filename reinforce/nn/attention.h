@@ -6,7 +6,7 @@
 #include "reinforce/base/arena.h"
 
 /** Queries whose scores are held at once, per head. */
-enum { ATTENTION_TILE = 128 };
+enum { ATTENTION_TILE = 272 };
 
 /** How cached keys and values are kept. */
 enum kv_type {

@@ -312,11 +312,10 @@ static void multiply(const struct product *p, size_t r, size_t first, size_t end
         p->then->activation(p->y + (r + i) * p->N + first, end - first);
 }
 
-void int8_product(const struct int8_matrix *w, size_t N, float *y, const struct int8_rows *x,
-                  const struct epilogue *then)
+void int8_product_with(const struct int8_kernel *kernel, const struct int8_matrix *w, size_t N,
+                       float *y, const struct int8_rows *x, const struct epilogue *then)
 {
-    const struct product p = {
-        .kernel = int8_kernel_for(x->T), .w = w, .x = x, .then = then, .N = N, .y = y};
+    const struct product p = {.kernel = kernel, .w = w, .x = x, .then = then, .N = N, .y = y};
     size_t block = MAX((size_t)BLOCK_BYTES / panel_bytes(x->K), (size_t)1) * INT8_COLUMNS;
 
     if (p.kernel->begin != NULL)
@@ -326,6 +325,12 @@ void int8_product(const struct int8_matrix *w, size_t N, float *y, const struct 
             multiply(&p, r, first, MIN(first + block, N));
     if (p.kernel->end != NULL)
         p.kernel->end();
+}
+
+void int8_product(const struct int8_matrix *w, size_t N, float *y, const struct int8_rows *x,
+                  const struct epilogue *then)
+{
+    int8_product_with(int8_kernel_for(x->T), w, N, y, x, then);
 }
 
 /* Value k of row t, and its group's scale. */

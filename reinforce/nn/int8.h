@@ -71,6 +71,11 @@ size_t int8_rows_floats(size_t T, size_t K);
 void int8_product(const struct int8_matrix *w, size_t N, float *y, const struct int8_rows *x,
                   const struct epilogue *then);
 
+/** The same with a kernel of int8_kernels(), for tests and benchmarks. */
+struct int8_kernel;
+void int8_product_with(const struct int8_kernel *kernel, const struct int8_matrix *w, size_t N,
+                       float *y, const struct int8_rows *x, const struct epilogue *then);
+
 /** The same in plain loops, bit-equal. */
 void int8_product_ref(const struct int8_matrix *w, size_t N, float *y, const struct int8_rows *x,
                       const struct epilogue *then);

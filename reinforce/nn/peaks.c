@@ -3,6 +3,8 @@
 #include "reinforce/base/clock.h"
 #include "reinforce/nn/int8_kernels.h"
 
+#include <string.h>
+
 #if defined(KERNEL_TARGET)
 #include <immintrin.h>
 
@@ -62,14 +64,11 @@ double peaks_float32(void)
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? avx2_float32() : 0;
 }
 
-double peaks_int8(void)
+double peaks_int8(const struct int8_kernel *kernel)
 {
-    size_t n;
-    const struct int8_kernel *kernel = int8_kernels(&n);
-
-    if (kernel->begin != NULL)
+    if (strcmp(kernel->name, "amx") == 0)
         return amx_int8(kernel);
-    return __builtin_cpu_supports("avx512vnni") ? avx512_int8() : 0;
+    return strcmp(kernel->name, "avx512vnni") == 0 ? avx512_int8() : 0;
 }
 
 #else
@@ -79,8 +78,9 @@ double peaks_float32(void)
     return 0;
 }
 
-double peaks_int8(void)
+double peaks_int8(const struct int8_kernel *kernel)
 {
+    (void)kernel;
     return 0;
 }
 

@@ -2,10 +2,12 @@
 #ifndef REINFORCE_NN_PEAKS_H
 #define REINFORCE_NN_PEAKS_H
 
+struct int8_kernel;
+
 /** Operations per second of the calling thread's own time, a multiply-add being two, in a loop of a
- * few ten milliseconds that never leaves the registers: float32 by FMA, int8 by AMX's
- * tiles or vpdpbusd, as wide as there are. 0: this processor has no such instruction, or this build does not know it. */
+ * few ten milliseconds that never leaves the registers: float32 by FMA as wide as there is, int8 by
+ * the instruction of a kernel, AMX's or vpdpbusd. 0: there is no such instruction. */
 double peaks_float32(void);
-double peaks_int8(void);
+double peaks_int8(const struct int8_kernel *kernel);
 
 #endif
