@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { QUANTIZED_MAX = 127, ZERO = 128, LINE = 64, BLOCK_BYTES = 256 << 10 };
+enum { QUANTIZED_MAX = 127, ZERO = 128, LINE = 64, BLOCK_PANELS = 4, BLOCK_BYTES = 256 << 10 };
 
 static const float smallest = 0x1p-100f; /* 127 / magnitude is far from overflow */
 static const uint32_t infinity_bits = 0x7f800000u;
@@ -175,14 +175,9 @@ static size_t n_panels(size_t out)
     return (out + INT8_COLUMNS - 1) / INT8_COLUMNS;
 }
 
-static size_t panel_bytes(size_t in)
-{
-    return INT8_COLUMNS * INT8_GROUP * n_groups(in);
-}
-
 size_t int8_matrix_bytes(size_t out, size_t in)
 {
-    return n_panels(out) * (panel_bytes(in) + INT8_COLUMNS * sizeof(float));
+    return n_panels(out) * (int8_panel_bytes(in) + INT8_COLUMNS * sizeof(float));
 }
 
 /* A matrix while it is written. */
@@ -196,7 +191,7 @@ struct writing {
 
 static void pack_row(const struct writing *w, size_t n)
 {
-    uint8_t *quad = w->panels + n / INT8_COLUMNS * panel_bytes(w->in) + n % INT8_COLUMNS * 4;
+    uint8_t *quad = w->panels + n / INT8_COLUMNS * int8_panel_bytes(w->in) + n % INT8_COLUMNS * 4;
     uint32_t four;
     float inverse;
 
@@ -237,9 +232,9 @@ enum status int8_matrix_load(struct weights *weights, const char *prefix, const 
         st = weights_alloc(weights, int8_matrix_bytes(n * out, in), &w.panels, err);
     if (st != ST_OK)
         return st;
-    w.scale = (float *)(void *)(w.panels + n_panels(n * out) * panel_bytes(in));
+    w.scale = (float *)(void *)(w.panels + n_panels(n * out) * int8_panel_bytes(in));
     if (n * out % INT8_COLUMNS != 0) { /* columns that fill up */
-        memset(w.panels + n * out / INT8_COLUMNS * panel_bytes(in), 0, panel_bytes(in));
+        memset(w.panels + n * out / INT8_COLUMNS * int8_panel_bytes(in), 0, int8_panel_bytes(in));
         memset(w.scale + n * out / INT8_COLUMNS * INT8_COLUMNS, 0, INT8_COLUMNS * sizeof *w.scale);
     }
     w.row = calloc(round_up(in, INT8_GROUP), sizeof *w.row + sizeof *w.q);
@@ -258,30 +253,33 @@ enum status int8_matrix_load(struct weights *weights, const char *prefix, const 
     return st;
 }
 
-static ALWAYS_INLINE void finish_columns(float *restrict y, size_t y_stride,
-                                         const float *restrict total, size_t rows,
-                                         const float *restrict scale, const float *restrict bias,
-                                         const size_t columns, const bool add)
+static ALWAYS_INLINE void finish_panel(float *restrict y, const float *restrict total,
+                                       const float *restrict scale, const float *restrict bias,
+                                       const size_t columns, const bool add)
 {
-    for (size_t r = 0; r < rows; r++, y += y_stride, total += INT8_COLUMNS)
-        for (size_t c = 0; c < columns; c++) {
-            float sum = total[c] * scale[c] + bias[c];
+    for (size_t c = 0; c < columns; c++) {
+        float sum = total[c] * scale[c] + bias[c];
 
-            y[c] = add ? y[c] + sum : sum;
-        }
+        y[c] = add ? y[c] + sum : sum;
+    }
 }
 
-/* Columns' scales, biases and what is added to; y of rows y_stride apart. A whole panel's width is
- * a constant. */
-KERNEL_CLONES static void finish(float *y, size_t y_stride, const float *total, size_t rows,
-                                 const float *scale, const float *bias, size_t columns, bool add)
+/* A row of y: panels' scales, biases and what is added to. A whole panel's width is a constant. */
+KERNEL_CLONES static void finish_row(float *y, const float *total, const float *scale,
+                                     const float *bias, size_t columns, bool add)
 {
-    if (columns < INT8_COLUMNS)
-        finish_columns(y, y_stride, total, rows, scale, bias, columns, add);
-    else if (add)
-        finish_columns(y, y_stride, total, rows, scale, bias, INT8_COLUMNS, true);
-    else
-        finish_columns(y, y_stride, total, rows, scale, bias, INT8_COLUMNS, false);
+    static const float no_bias[INT8_COLUMNS];
+
+    for (size_t c = 0; c < columns; c += INT8_COLUMNS, total += INT8_TOTALS) {
+        const float *b = bias != NULL ? bias + c : no_bias;
+
+        if (columns - c < INT8_COLUMNS)
+            finish_panel(y + c, total, scale + c, b, columns - c, add);
+        else if (add)
+            finish_panel(y + c, total, scale + c, b, INT8_COLUMNS, true);
+        else
+            finish_panel(y + c, total, scale + c, b, INT8_COLUMNS, false);
+    }
 }
 
 /* A product under way. */
@@ -294,29 +292,31 @@ struct product {
     float *y;
 };
 
-/* A tile of rows from `r` on times the panels of columns [first, end). */
+/* A tile of rows from `r` on times a few panels: columns [first, end). */
 static void multiply(const struct product *p, size_t r, size_t first, size_t end)
 {
-    static const float no_bias[INT8_COLUMNS];
-    _Alignas(64) float total[INT8_ROWS * INT8_COLUMNS];
+    _Alignas(64) float total[BLOCK_PANELS * INT8_TOTALS];
     size_t rows = MIN(p->x->T - r, (size_t)INT8_ROWS), K = p->x->K;
 
-    for (size_t c = first; c < end; c += INT8_COLUMNS) {
-        p->kernel->tile(total, tile_at(p->x, r), rows,
-                        p->w->panels + c / INT8_COLUMNS * panel_bytes(K), K);
-        finish(p->y + r * p->N + c, p->N, total, rows, p->w->scale + c,
-               p->then->bias != NULL ? p->then->bias + c : no_bias,
-               MIN(end - c, (size_t)INT8_COLUMNS), p->then->add);
+    p->kernel->tile(total, tile_at(p->x, r), rows,
+                    p->w->panels + first / INT8_COLUMNS * int8_panel_bytes(K),
+                    n_panels(end - first), K);
+    for (size_t i = 0; i < rows; i++) {
+        float *y = p->y + (r + i) * p->N + first;
+
+        finish_row(y, total + i * INT8_COLUMNS, p->w->scale + first,
+                   p->then->bias != NULL ? p->then->bias + first : NULL, end - first, p->then->add);
+        if (p->then->activation != NULL)
+            p->then->activation(y, end - first);
     }
-    for (size_t i = 0; i < rows && p->then->activation != NULL; i++)
-        p->then->activation(p->y + (r + i) * p->N + first, end - first);
 }
 
 void int8_product_with(const struct int8_kernel *kernel, const struct int8_matrix *w, size_t N,
                        float *y, const struct int8_rows *x, const struct epilogue *then)
 {
     const struct product p = {.kernel = kernel, .w = w, .x = x, .then = then, .N = N, .y = y};
-    size_t block = MAX((size_t)BLOCK_BYTES / panel_bytes(x->K), (size_t)1) * INT8_COLUMNS;
+    size_t fitting = MAX((size_t)BLOCK_BYTES / int8_panel_bytes(x->K), (size_t)1);
+    size_t block = MIN(fitting, (size_t)BLOCK_PANELS) * INT8_COLUMNS;
 
     if (p.kernel->begin != NULL)
         p.kernel->begin();
@@ -348,7 +348,7 @@ void int8_product_ref(const struct int8_matrix *w, size_t N, float *y, const str
 {
     for (size_t t = 0; t < x->T; t++)
         for (size_t n = 0; n < N; n++) {
-            const uint8_t *panel = w->panels + n / INT8_COLUMNS * panel_bytes(x->K);
+            const uint8_t *panel = w->panels + n / INT8_COLUMNS * int8_panel_bytes(x->K);
             float total = 0, scale = 0;
 
             for (size_t first = 0; first < x->K; first += INT8_GROUP) {

@@ -77,7 +77,7 @@ static void run(const struct int8_kernel *kernel, const struct trial *trial, flo
     if (kernel->begin != NULL)
         kernel->begin();
     for (int i = 0; i < n_tiles; i++)
-        kernel->tile(y, trial->x, rows, trial->w, TRIAL_K);
+        kernel->tile(y, trial->x, rows, trial->w, 1, TRIAL_K);
     if (kernel->end != NULL)
         kernel->end();
 }

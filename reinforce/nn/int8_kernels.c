@@ -41,8 +41,19 @@ static ALWAYS_INLINE const int8_t *next_group(const int8_t *x, size_t rows)
     return x + int8_group_bytes(rows);
 }
 
-BYTE_KERNEL_CLONES static void plain_tile(float *total, const int8_t *x, size_t rows,
-                                          const uint8_t *w, size_t K)
+/* A tile, panel by panel. */
+#define EACH_PANEL(one)                                                                            \
+    for (size_t p = 0; p < n_panels; p++)                                                          \
+        one(total + p * INT8_TOTALS, x, rows, w + p * int8_panel_bytes(K), K);
+#define TILE_OF_PANELS(name, one)                                                                  \
+    static void name(float *total, const int8_t *x, size_t rows, const uint8_t *w,                 \
+                     size_t n_panels, size_t K)                                                    \
+    {                                                                                              \
+        EACH_PANEL(one)                                                                            \
+    }
+
+BYTE_KERNEL_CLONES static void plain_panel(float *total, const int8_t *x, size_t rows,
+                                           const uint8_t *w, size_t K)
 {
     memset(total, 0, rows * INT8_COLUMNS * sizeof *total);
     for (size_t k = 0; k < K; k += INT8_GROUP) {
@@ -69,12 +80,14 @@ BYTE_KERNEL_CLONES static void plain_tile(float *total, const int8_t *x, size_t 
     }
 }
 
+TILE_OF_PANELS(plain_tile, plain_panel)
+
 #if defined(KERNEL_TARGET)
 #define AVX2 KERNEL_TARGET("avx2")
 
 /* Products of bytes in pairs of 16 bits, even and odd ones apart: the instruction that takes bytes
  * saturates. */
-AVX2 static void avx2_tile(float *total, const int8_t *x, size_t rows, const uint8_t *w, size_t K)
+AVX2 static void avx2_panel(float *total, const int8_t *x, size_t rows, const uint8_t *w, size_t K)
 {
     enum { VECTORS = INT8_COLUMNS / 8 };
     const __m256i low_bytes = _mm256_set1_epi16(255);
@@ -117,6 +130,8 @@ AVX2 static void avx2_tile(float *total, const int8_t *x, size_t rows, const uin
         w += GROUP_PANEL_BYTES;
     }
 }
+
+TILE_OF_PANELS(avx2_tile, avx2_panel)
 
 /* Sums of 16 columns of a row, as float32, times the row's scale. */
 #define AVX512 KERNEL_TARGET("avx512f,avx512bw")
@@ -175,7 +190,7 @@ VNNI static ALWAYS_INLINE void vnni_rows(float *total, const int8_t *x, size_t f
     }
 }
 
-VNNI static void vnni_tile(float *total, const int8_t *x, size_t rows, const uint8_t *w, size_t K)
+VNNI static void vnni_panel(float *total, const int8_t *x, size_t rows, const uint8_t *w, size_t K)
 {
     size_t n_passes = (rows + VNNI_ROWS - 1) / VNNI_ROWS, first = 0;
 
@@ -194,6 +209,8 @@ VNNI static void vnni_tile(float *total, const int8_t *x, size_t rows, const uin
         first = end;
     }
 }
+
+TILE_OF_PANELS(vnni_tile, vnni_panel)
 
 /*
  * AMX multiplies a tile of up to 16 rows of 64 bytes by one of 16 quads of 16 columns. Tiles 0 to 3
@@ -255,52 +272,67 @@ AMX static ALWAYS_INLINE void amx_add(float *total, const int32_t *sums, const s
     }
 }
 
-/* More than half a tile's rows; of the last tiles that a group sums the stores are the next's. */
-AMX static void amx_all(float *total, const int8_t *x, size_t rows, const uint8_t *w, size_t K)
+/* A group whose sums are not in the totals yet. */
+struct pending {
+    struct group group;
+    float *total; /* NULL: there is none */
+};
+
+AMX static ALWAYS_INLINE void add_pending(const struct pending *pending, const int32_t *sums,
+                                          size_t tile, size_t rows)
 {
-    _Alignas(64) int32_t sums[INT8_ROWS * INT8_COLUMNS];
-    struct group last = {0};
+    if (pending->total != NULL)
+        amx_add(pending->total, sums, &pending->group, tile, rows);
+}
 
-    for (size_t k = 0; k < K; k += INT8_GROUP) {
-        const struct group group = group_at(x, rows, K - k);
+/* More than half a tile's rows. What a group leaves over is done during the next one, also of
+ * another panel. */
+AMX static void amx_all(float *total, const int8_t *x, size_t rows, const uint8_t *w,
+                        size_t n_panels, size_t K)
+{
+    _Alignas(64) int32_t sums[INT8_TOTALS];
+    struct pending last = {.total = NULL};
 
-        LOAD_ROWS(0)
-        LOAD_COLUMNS(0)
-        SUM(0)
-        if (k > 0) {
+    for (size_t p = 0; p < n_panels; p++, total += INT8_TOTALS) {
+        const int8_t *at = x;
+
+        memset(total, 0, rows * INT8_COLUMNS * sizeof *total);
+        for (size_t k = 0; k < K; k += INT8_GROUP) {
+            const struct group group = group_at(at, rows, K - k);
+
+            LOAD_ROWS(0)
+            LOAD_COLUMNS(0)
+            SUM(0)
             STORE(3)
-            amx_add(total, sums, &last, 0, rows);
-        }
-        LOAD_COLUMNS(1)
-        SUM(1)
-        if (k > 0) {
+            add_pending(&last, sums, 0, rows);
+            LOAD_COLUMNS(1)
+            SUM(1)
             STORE(2)
-            amx_add(total, sums, &last, 1, rows);
+            add_pending(&last, sums, 1, rows);
+            LOAD_ROWS(1)
+            SUM(3)
+            STORE(0)
+            add_pending(&last, sums, 3, rows);
+            LOAD_COLUMNS(0)
+            SUM(2)
+            STORE(1)
+            add_pending(&last, sums, 2, rows);
+            last = (struct pending){group, total};
+            at = next_group(at, rows);
+            w += GROUP_PANEL_BYTES;
         }
-        LOAD_ROWS(1)
-        SUM(3)
-        STORE(0)
-        if (k > 0)
-            amx_add(total, sums, &last, 3, rows);
-        LOAD_COLUMNS(0)
-        SUM(2)
-        STORE(1)
-        if (k > 0)
-            amx_add(total, sums, &last, 2, rows);
-        last = group;
-        x = next_group(x, rows);
-        w += GROUP_PANEL_BYTES;
     }
     STORE(3)
     STORE(2)
     for (size_t tile = 0; tile < 4; tile++)
-        amx_add(total, sums, &last, tile, rows);
+        add_pending(&last, sums, tile, rows);
 }
 
 AMX static void amx_half(float *total, const int8_t *x, size_t rows, const uint8_t *w, size_t K)
 {
     _Alignas(64) int32_t sums[AMX_ROWS * INT8_COLUMNS];
 
+    memset(total, 0, rows * INT8_COLUMNS * sizeof *total);
     for (size_t k = 0; k < K; k += INT8_GROUP) {
         const struct group group = group_at(x, rows, K - k);
 
@@ -318,13 +350,13 @@ AMX static void amx_half(float *total, const int8_t *x, size_t rows, const uint8
     }
 }
 
-AMX static void amx_tile(float *total, const int8_t *x, size_t rows, const uint8_t *w, size_t K)
+static void amx_tile(float *total, const int8_t *x, size_t rows, const uint8_t *w, size_t n_panels,
+                     size_t K)
 {
-    memset(total, 0, rows * INT8_COLUMNS * sizeof *total);
     if (rows > AMX_ROWS)
-        amx_all(total, x, rows, w, K);
+        amx_all(total, x, rows, w, n_panels, K);
     else
-        amx_half(total, x, rows, w, K);
+        EACH_PANEL(amx_half)
 }
 
 /* The processor has them, and the kernel lets this process use them. */

@@ -23,13 +23,23 @@ static inline size_t int8_group_bytes(size_t rows)
     return int8_head_bytes(rows) + rows * INT8_GROUP;
 }
 
+/** Of a matrix of K columns. */
+static inline size_t int8_panel_bytes(size_t K)
+{
+    return (K + INT8_GROUP - 1) / INT8_GROUP * INT8_GROUP * INT8_COLUMNS;
+}
+
+enum { INT8_TOTALS = INT8_ROWS * INT8_COLUMNS }; /* of a tile of rows and a panel */
+
 /**
- * total float32 [rows, INT8_COLUMNS] = x w^T but for w's scale; rows in 1..INT8_ROWS, K values of a
- * tile of struct int8_rows and a panel of struct int8_matrix. Exact sums of each group, as float32,
- * times its scale, rounded, are added up from the first group on, from 0. May read INT8_SLACK bytes
+ * total float32 [n_panels][INT8_ROWS][INT8_COLUMNS], of which `rows` are written, = x w^T but for
+ * w's scale; rows in 1..INT8_ROWS, K values of a tile of struct int8_rows and of n_panels >= 1
+ * panels of struct int8_matrix, one behind the other. Exact sums of each group, as float32, times
+ * its scale, rounded, are added up from the first group on, from 0. May read INT8_SLACK bytes
  * behind the tile.
  */
-typedef void int8_tile_fn(float *total, const int8_t *x, size_t rows, const uint8_t *w, size_t K);
+typedef void int8_tile_fn(float *total, const int8_t *x, size_t rows, const uint8_t *w,
+                          size_t n_panels, size_t K);
 
 struct int8_kernel {
     const char *name;

@@ -90,7 +90,7 @@ static void every_kernel_has_the_plain_sums(void **state)
                 for (size_t k = 0; k < n_kernels; k++) {
                     if (kernels[k].begin != NULL)
                         kernels[k].begin();
-                    kernels[k].tile(got, x, rows, w, K);
+                    kernels[k].tile(got, x, rows, w, 1, K);
                     if (kernels[k].end != NULL)
                         kernels[k].end();
                     if (memcmp(got, want, rows * INT8_COLUMNS * sizeof *got) != 0)
