@@ -119,6 +119,8 @@ static enum status print_summary(const struct job *job, const struct run_summary
             p->samples_per_second, (double)s->captions / seconds, elapsed,
             (double)s->models_ms / 1000);
         (void)printf("  pixels       %s in flight at most\n", pixels);
+        for (size_t i = 0; i < s->n_fidelity; i++)
+            (void)printf("  dtype        %s %s\n", s->fidelity[i].name, s->fidelity[i].text);
     }
     st = print_reasons(job, err);
     for (size_t i = 0; i < ARRAY_LEN(next) && st == ST_OK; i++) {
@@ -175,6 +177,9 @@ const struct command cmd_run = {
             "When captioners or teachers have been appended to the file of a finished job,\n"
             "only what is missing is computed. Any other change that would change results is\n"
             "refused and named.\n"
+            "\n"
+            "A model with `dtype: auto` is first compared with itself in float32, once, on the\n"
+            "job's first images; what was found and chosen is printed, and kept with the output.\n"
             "\n"
             "A model may be served elsewhere (keys protocol and server). What a server has said\n"
             "is stored once and not asked for again, but another run may hear something else;\n"

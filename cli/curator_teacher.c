@@ -28,7 +28,7 @@ static enum status work(const struct job *job, const char *teacher, const char *
     enum status st = teacher_job(job, teacher, &own, err);
 
     if (st == ST_OK)
-        st = engine_open(own, NULL, &engine, err);
+        st = engine_open(own, &(struct engine_options){.place = NULL}, &engine, err);
     if (st == ST_OK) {
         size_t threads = (size_t)own->workers.threads * (size_t)own->workers.count;
         const struct teacher_worker_options options = {

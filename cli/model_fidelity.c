@@ -4,11 +4,8 @@
 #include "reinforce/base/clock.h"
 #include "reinforce/models/snapshot.h"
 #include "reinforce/nn/gemm.h"
-#include "reinforce/teach/captioner.h"
+#include "reinforce/teach/fidelity.h"
 #include "reinforce/teach/teacher.h"
-
-#include <math.h>
-#include <stdlib.h>
 
 enum { N_FORMS = 2 };
 
@@ -21,41 +18,34 @@ struct pair {
     size_t n, dim;
 };
 
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
-}
-
 static double ms_each(int64_t ns, size_t n)
 {
     return (double)ns / 1e6 / (double)n;
 }
 
-/* Rows are of unit length. */
-static enum status report(const struct pair *pair, const char *what, json_t *answer,
-                          struct arena *arena, struct error *err)
+/* Figures, which are taken over, and what one took. */
+static enum status report(json_t *answer, const char *what, json_t *figures,
+                          const int64_t ns[N_FORMS], size_t n, struct error *err)
 {
-    double *cosine, sum = 0;
-    enum status st = arena_calloc(arena, pair->n, sizeof *cosine, &cosine, err);
+    enum status st = tool_json_set(answer, what, figures, err);
 
-    if (st != ST_OK)
-        return st;
-    for (size_t i = 0; i < pair->n; i++) {
-        for (size_t d = 0; d < pair->dim; d++)
-            cosine[i] +=
-                (double)pair->emb[0][i * pair->dim + d] * (double)pair->emb[1][i * pair->dim + d];
-        sum += cosine[i];
-    }
-    qsort(cosine, pair->n, sizeof *cosine, ascending);
-    return tool_json_set(answer, what,
-                         json_pack("{s:I, s:f, s:f, s:f, s:f, s:f}", "n", (json_int_t)pair->n,
-                                   "cosine_mean", sum / (double)pair->n, "cosine_p01",
-                                   cosine[(pair->n - 1) / 100], "cosine_min", cosine[0],
-                                   "float32_ms", ms_each(pair->ns[0], pair->n), "int8_ms",
-                                   ms_each(pair->ns[1], pair->n)),
-                         err);
+    if (st == ST_OK)
+        st = tool_json_set(figures, "float32_ms", json_real(ms_each(ns[0], n)), err);
+    if (st == ST_OK)
+        st = tool_json_set(figures, "int8_ms", json_real(ms_each(ns[1], n)), err);
+    return st;
+}
+
+static enum status report_rows(const struct pair *pair, const char *what, json_t *answer,
+                               struct arena *arena, struct error *err)
+{
+    struct fidelity_cosines cosines;
+    enum status st =
+        fidelity_of_rows(pair->emb[0], pair->emb[1], pair->n, pair->dim, arena, &cosines, err);
+
+    return st == ST_OK
+               ? report(answer, what, fidelity_cosines_json(&cosines), pair->ns, pair->n, err)
+               : st;
 }
 
 static enum status embed_images(struct teacher *const teachers[N_FORMS], char **paths,
@@ -128,7 +118,7 @@ static enum status compare_teachers(struct teacher *const teachers[N_FORMS],
         if (st == ST_OK)
             st = embed_images(teachers, input->images, &pair, err);
         if (st == ST_OK)
-            st = report(&pair, "images", answer, arena, err);
+            st = report_rows(&pair, "images", answer, arena, err);
     }
     if (st == ST_OK && input->texts != NULL)
         st = tool_read_lines(input->texts, arena, &texts, &n_texts, err);
@@ -137,7 +127,7 @@ static enum status compare_teachers(struct teacher *const teachers[N_FORMS],
         if (st == ST_OK)
             st = embed_texts(teachers, texts, &pair, err);
         if (st == ST_OK)
-            st = report(&pair, "texts", answer, arena, err);
+            st = report_rows(&pair, "texts", answer, arena, err);
     }
     return st;
 }
@@ -164,8 +154,7 @@ static enum status of_teacher(const char *dir, const struct model_fidelity_input
 /* What captions have in common so far. */
 struct tally {
     int64_t ns[N_FORMS];
-    size_t n_same;
-    double difference; /* of mean log-probabilities, of those that are the same */
+    struct fidelity_captions captions;
 };
 
 static enum status caption_one(struct captioner *const captioners[N_FORMS],
@@ -185,10 +174,8 @@ static enum status caption_one(struct captioner *const captioners[N_FORMS],
                                       &captions[f], err);
         tally->ns[f] += clock_monotonic_ns() - begun;
     }
-    if (st == ST_OK && strcmp(captions[0].text, captions[1].text) == 0) {
-        tally->n_same++;
-        tally->difference += fabs(captions[0].score - captions[1].score);
-    }
+    if (st == ST_OK)
+        fidelity_add_captions(&tally->captions, &captions[0], &captions[1]);
     return st;
 }
 
@@ -196,7 +183,7 @@ static enum status compare_captioners(struct captioner *const captioners[N_FORMS
                                       const struct model_fidelity_input *input, json_t *answer,
                                       struct error *err)
 {
-    struct tally tally = {.n_same = 0};
+    struct tally tally = {.ns = {0}};
     struct caption_options how;
     struct arena results, scratch;
     size_t n = input->n_images;
@@ -214,15 +201,9 @@ static enum status compare_captioners(struct captioner *const captioners[N_FORMS
     }
     arena_release(&scratch);
     arena_release(&results);
-    if (st != ST_OK)
-        return st;
-    return tool_json_set(answer, "captions",
-                         json_pack("{s:I, s:f, s:f, s:f, s:f}", "n", (json_int_t)n, "same",
-                                   (double)tally.n_same / (double)n, "log_probability_difference",
-                                   tally.n_same > 0 ? tally.difference / (double)tally.n_same : 0.0,
-                                   "float32_ms", ms_each(tally.ns[0], n), "int8_ms",
-                                   ms_each(tally.ns[1], n)),
-                         err);
+    return st == ST_OK ? report(answer, "captions", fidelity_captions_json(&tally.captions),
+                                tally.ns, n, err)
+                       : st;
 }
 
 static enum status of_captioner(const char *dir, const struct model_fidelity_input *input,

@@ -290,6 +290,39 @@ static enum status end_feed(struct run *run, struct run_summary *summary, struct
     return st;
 }
 
+static void sum_up_fidelity(const struct run *run, struct run_summary *summary)
+{
+    const struct engine *engine = run->engine;
+
+    for (size_t i = 0; i < engine->n_captioners + engine->n_teachers; i++) {
+        bool is_captioner = i < engine->n_captioners;
+        size_t t = i - engine->n_captioners;
+        const json_t *said = is_captioner ? engine_captioner_fidelity(engine, i)
+                                          : engine_teacher_fidelity(engine, t);
+        struct run_fidelity *to = &summary->fidelity[summary->n_fidelity];
+
+        if (said == NULL)
+            continue;
+        to->name = is_captioner ? run->job->captioners[i].name : run->job->teachers[t].name;
+        verdict_describe(said, to->text);
+        summary->n_fidelity++;
+    }
+}
+
+static enum status load_engine(struct run *run, struct error *err)
+{
+    const struct job_place place = {.input = run->site.input.store,
+                                    .output = run->site.output,
+                                    .catalog_url = run->catalog_url,
+                                    .job_id = run->row.job};
+    const struct engine_options options = {
+        .place = &place,
+        .threads = worker_group_threads(run->job->workers.count, run->job->workers.threads),
+        .stop = run->options->stop};
+
+    return engine_open(run->job, &options, &run->loaded, err);
+}
+
 static enum status work(struct run *run, struct run_summary *summary, struct error *err)
 {
     static const char *const endpoint = ENDPOINT;
@@ -309,7 +342,7 @@ static enum status work(struct run *run, struct run_summary *summary, struct err
 
     run->engine = run->options->engine;
     if (run->engine == NULL) {
-        st = engine_open(run->job, run->options->stop, &run->loaded, err);
+        st = load_engine(run, err);
         run->engine = run->loaded;
     }
     if (st == ST_OK)
@@ -317,6 +350,7 @@ static enum status work(struct run *run, struct run_summary *summary, struct err
     if (st != ST_OK)
         return st;
     summary->models_ms = clock_monotonic_ms() - begun;
+    sum_up_fidelity(run, summary);
     run->context = (struct stage_context){.job = run->job,
                                           .engine = run->engine,
                                           .input = run->site.input.store,

@@ -28,6 +28,12 @@ struct local_run_options {
     struct engine *engine; /* of this job, and stays the caller's; NULL: loaded if there is work */
 };
 
+/** What was found of a model's fidelity, for people. */
+struct run_fidelity {
+    const char *name; /* the job's */
+    char text[VERDICT_TEXT_BYTES];
+};
+
 struct run_summary {
     struct run_progress progress;
     bool nothing_to_do; /* the job was done before */
@@ -38,7 +44,9 @@ struct run_summary {
     int64_t captioner_ns[JOB_MAX_CAPTIONERS]; /* thread time in each model, as in the job file */
     int64_t teacher_ns[JOB_MAX_TEACHERS];
     int64_t models_ms; /* spent loading models */
-    bool is_stream;    /* the next three are of this run */
+    size_t n_fidelity; /* models whose fidelity was asked for */
+    struct run_fidelity fidelity[JOB_MAX_CAPTIONERS + JOB_MAX_TEACHERS];
+    bool is_stream; /* the next three are of this run */
     long long records, duplicates, refused;
     bool has_events;
     long long events_published; /* by this run */

@@ -1,75 +1,36 @@
 #include "worker/engine.h"
 
 #include "reinforce/base/log.h"
-#include "storage/hub/hub.h"
-#include "worker/remote/remote.h"
 
 #include <stdlib.h>
 
-static enum status open_teacher(const struct job_teacher *spec, const atomic_bool *stop,
-                                struct teacher **out, struct error *err)
-{
-    const struct hub_options hub = {.stop = stop};
-    char dir[PATH_MAX];
-    const struct teacher_options options = {
-        .model_dir = dir,
-        .clean = spec->clean,
-        .special_tokens_in_text = spec->special_tokens_in_text,
-        .activation = spec->activation,
-        .matrices = spec->dtype,
-    };
-    enum status st;
-
-    if (spec->remote.server != NULL)
-        return remote_teacher_open(spec, stop, out, err);
-    st = hub_resolve(&hub, spec->model, dir, err);
-    return st == ST_OK ? teacher_open(&options, out, err) : st;
-}
-
-static enum status open_captioner(const struct job_captioner *spec, const atomic_bool *stop,
-                                  struct captioner **out, struct error *err)
-{
-    const struct hub_options hub = {.stop = stop};
-    char dir[PATH_MAX];
-    const struct captioner_options options = {.model_dir = dir,
-                                              .activation = spec->activation,
-                                              .no_attention_cap = !spec->attention_cap,
-                                              .final_cap = spec->final_cap,
-                                              .sliding_window = spec->sliding_window,
-                                              .matrices = spec->dtype,
-                                              .kv_type = spec->kv_cache};
-    enum status st;
-
-    if (spec->remote.server != NULL)
-        return remote_captioner_open(spec, stop, out, err);
-    st = hub_resolve(&hub, spec->model, dir, err);
-    return st == ST_OK ? captioner_open(&options, out, err) : st;
-}
-
-static enum status open_models(const struct job *job, const atomic_bool *stop,
-                               struct teacher **teachers, struct captioner **captioners,
+static enum status open_models(struct dtype_choice *choice, struct teacher **teachers,
+                               struct captioner **captioners, struct verdict *verdicts,
                                struct error *err)
 {
+    const struct job *job = choice->job;
+
     for (size_t i = 0; i < job->n_teachers; i++) {
-        const char *name = job->teachers[i].name;
-        enum status st = open_teacher(&job->teachers[i], stop, &teachers[i], err);
+        const struct job_teacher *spec = &job->teachers[i];
+        enum status st =
+            dtype_choice_teacher(choice, spec, &teachers[i], &verdicts[job->n_captioners + i], err);
 
         if (st != ST_OK) {
-            error_add_context(err, "teacher \"%s\"", name);
+            error_add_context(err, "teacher \"%s\"", spec->name);
             return st;
         }
-        log_at(LOG_INFO, "teacher_opened", "name=\"%s\" family=%s digest=%s", name,
+        log_at(LOG_INFO, "teacher_opened", "name=\"%s\" family=%s digest=%s", spec->name,
                teacher_info(teachers[i])->family, teacher_info(teachers[i])->weights_digest);
     }
     for (size_t i = 0; i < job->n_captioners; i++) {
-        const char *name = job->captioners[i].name;
-        enum status st = open_captioner(&job->captioners[i], stop, &captioners[i], err);
+        const struct job_captioner *spec = &job->captioners[i];
+        enum status st = dtype_choice_captioner(choice, spec, &captioners[i], &verdicts[i], err);
 
         if (st != ST_OK) {
-            error_add_context(err, "captioner \"%s\"", name);
+            error_add_context(err, "captioner \"%s\"", spec->name);
             return st;
         }
-        log_at(LOG_INFO, "captioner_opened", "name=\"%s\" family=%s digest=%s", name,
+        log_at(LOG_INFO, "captioner_opened", "name=\"%s\" family=%s digest=%s", spec->name,
                captioner_info(captioners[i])->family,
                captioner_info(captioners[i])->weights_digest);
     }
@@ -85,22 +46,40 @@ static void close_models(const struct job *job, struct teacher **teachers,
         teacher_close(&teachers[i]);
 }
 
-enum status engine_open(const struct job *job, const atomic_bool *stop, struct engine **out,
-                        struct error *err)
+static void release_verdicts(const struct job *job, struct verdict *verdicts)
 {
+    for (size_t i = 0; verdicts != NULL && i < job->n_captioners + job->n_teachers; i++)
+        verdict_release(&verdicts[i]);
+    free(verdicts);
+}
+
+enum status engine_open(const struct job *job, const struct engine_options *options,
+                        struct engine **out, struct error *err)
+{
+    struct dtype_choice choice = {.job = job,
+                                  .place = options->place,
+                                  .stop = options->stop,
+                                  .threads = MAX(options->threads, (size_t)1)};
     struct teacher **teachers = calloc(job->n_teachers + 1, sizeof(struct teacher *));
     struct captioner **captioners = calloc(job->n_captioners + 1, sizeof(struct captioner *));
+    struct verdict *verdicts =
+        calloc(job->n_captioners + job->n_teachers + 1, sizeof(struct verdict));
     enum status st = ST_OK;
 
     *out = NULL;
-    if (teachers == NULL || captioners == NULL)
+    if (teachers == NULL || captioners == NULL || verdicts == NULL)
         st = error_set(err, ST_NO_MEMORY, "could not allocate the engine");
     if (st == ST_OK)
-        st = open_models(job, stop, teachers, captioners, err);
+        st = open_models(&choice, teachers, captioners, verdicts, err);
+    dtype_choice_release(&choice);
     if (st == ST_OK)
         st = engine_create(job, teachers, captioners, out, err);
-    if (st != ST_OK)
+    if (st == ST_OK) {
+        (*out)->verdicts = verdicts;
+    } else {
         close_models(job, teachers, captioners);
+        release_verdicts(job, verdicts);
+    }
     free(captioners);
     free(teachers);
     return st;
@@ -189,6 +168,7 @@ void engine_close(struct engine **engine)
     if (e->n_teachers + e->n_captioners > 0)
         close_models(e->job, e->teachers, e->captioners);
     judge_release(&e->judge);
+    release_verdicts(e->job, e->verdicts);
     free(e->sizes);
     free(e->captioners);
     free(e->teacher_size);
@@ -196,6 +176,16 @@ void engine_close(struct engine **engine)
     free(e->teachers);
     free(e);
     *engine = NULL;
+}
+
+const json_t *engine_captioner_fidelity(const struct engine *engine, size_t i)
+{
+    return engine->verdicts != NULL ? engine->verdicts[i].said : NULL;
+}
+
+const json_t *engine_teacher_fidelity(const struct engine *engine, size_t i)
+{
+    return engine->verdicts != NULL ? engine->verdicts[engine->n_captioners + i].said : NULL;
 }
 
 size_t engine_dim(const struct engine *engine)

@@ -3,9 +3,8 @@
 #ifndef REINFORCE_WORKER_ENGINE_H
 #define REINFORCE_WORKER_ENGINE_H
 
+#include "worker/dtype_choice.h"
 #include "worker/judge.h"
-
-#include <stdatomic.h>
 
 struct engine {
     const struct job *job; /* must outlive the engine */
@@ -19,14 +18,22 @@ struct engine {
     int *sizes;                    /* distinct teacher input sizes, pixels, in order of first use */
     struct augment_config augment; /* what views are drawn with; .size resolved */
     struct judge judge;            /* of the job's rules */
+    struct verdict *verdicts;      /* [n_captioners + n_teachers]; NULL: nobody has asked */
+};
+
+/** How models are loaded; borrowed. */
+struct engine_options {
+    const struct job_place *place; /* of a run; NULL: there is none, and `dtype: auto` is refused */
+    size_t threads;                /* to compare forms on; 0: one */
+    const atomic_bool *stop;       /* outlives the engine; may be NULL */
 };
 
 /**
- * Loads every model of the job. Errors name teacher or captioner, its folder and the reason. `stop`
- * outlives the engine, may be NULL: once it is true, what waits for a hub or a server gives up with
- * ST_CANCELLED, here and in every later call of a served model.
+ * Loads every model of the job, in the form that its dtype says or has chosen. Errors name teacher
+ * or captioner, its folder and the reason. Once `stop` is true, what waits for a hub or a server
+ * gives up with ST_CANCELLED, here and in every later call of a served model.
  */
-NODISCARD enum status engine_open(const struct job *job, const atomic_bool *stop,
+NODISCARD enum status engine_open(const struct job *job, const struct engine_options *options,
                                   struct engine **out, struct error *err);
 
 /**
@@ -37,6 +44,10 @@ NODISCARD enum status engine_create(const struct job *job, struct teacher *const
                                     struct captioner *const *captioners, struct engine **out,
                                     struct error *err);
 void engine_close(struct engine **engine);
+
+/** What was found of a model's fidelity (worker/verdict.h), borrowed; NULL: nobody has asked. */
+const json_t *engine_captioner_fidelity(const struct engine *engine, size_t i);
+const json_t *engine_teacher_fidelity(const struct engine *engine, size_t i);
 
 /** D: columns of a stored row; 0 without teachers. */
 size_t engine_dim(const struct engine *engine);

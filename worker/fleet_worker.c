@@ -217,6 +217,29 @@ static enum status read_job(struct assignment *a, const char *name, const char *
     return st;
 }
 
+static int count_of(const struct fleet_worker *w)
+{
+    return w->options->count > 0 ? w->options->count : w->assignment.job->workers.count;
+}
+
+/* Workers and threads as in work(). */
+static enum status open_engine(struct fleet_worker *w, struct error *err)
+{
+    struct assignment *a = &w->assignment;
+    const struct job_place place = {.input = a->input.store,
+                                    .output = a->output,
+                                    .catalog_url = a->catalog_url,
+                                    .job_id = a->id};
+    int threads = w->options->threads > 0 ? w->options->threads : a->job->workers.threads;
+    const struct engine_options options = {
+        .place = &place,
+        .threads = worker_group_threads(count_of(w), threads),
+        .stop = w->options->stop,
+    };
+
+    return engine_open(a->job, &options, &a->engine, err);
+}
+
 static enum status open_assignment(struct fleet_worker *w, const struct wire_message *offer,
                                    struct error *err)
 {
@@ -238,7 +261,7 @@ static enum status open_assignment(struct fleet_worker *w, const struct wire_mes
     if (st == ST_OK)
         st = object_store_open_with(a->job->output.url, &stores, &a->output, err);
     if (st == ST_OK)
-        st = engine_open(a->job, w->options->stop, &a->engine, err);
+        st = open_engine(w, err);
     if (st == ST_OK)
         st = model_record_write(a->engine, a->output, err);
     return st;
@@ -268,7 +291,7 @@ static enum status load(struct fleet_worker *w, const struct wire_message *offer
 static enum status work(struct fleet_worker *w, struct error *err)
 {
     struct assignment *a = &w->assignment;
-    int count = w->options->count > 0 ? w->options->count : a->job->workers.count;
+    int count = count_of(w);
     struct worker_stats stats = {0};
     struct memory_budget budget;
     struct isolation isolation;

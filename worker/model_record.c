@@ -19,6 +19,16 @@ static enum status add(json_t *list, const char *name, const char *model, const 
     return ST_OK;
 }
 
+/* What was found when it was compared with itself in float32, if it was. */
+static enum status add_fidelity(json_t *list, const json_t *said, struct error *err)
+{
+    json_t *entry = json_array_get(list, json_array_size(list) - 1);
+
+    if (said == NULL || json_object_set_new(entry, "fidelity", json_deep_copy(said)) == 0)
+        return ST_OK;
+    return error_set(err, ST_NO_MEMORY, "could not allocate the record of models");
+}
+
 /* What the job file does not say of how a captioner runs. */
 static enum status add_caps(json_t *list, const struct captioner_info *info, struct error *err)
 {
@@ -66,6 +76,8 @@ static enum status describe(const struct engine *engine, json_t *record, struct 
                  info->weights_digest, info->weights_type, err);
         if (st == ST_OK)
             st = add_caps(captioners, info, err);
+        if (st == ST_OK)
+            st = add_fidelity(captioners, engine_captioner_fidelity(engine, i), err);
     }
     for (size_t i = 0; i < engine->n_teachers && st == ST_OK; i++) {
         const struct teacher_info *info = teacher_info(engine->teachers[i]);
@@ -74,6 +86,8 @@ static enum status describe(const struct engine *engine, json_t *record, struct 
                  info->weights_digest, info->weights_type, err);
         if (st == ST_OK)
             st = add_facts(teachers, info, err);
+        if (st == ST_OK)
+            st = add_fidelity(teachers, engine_teacher_fidelity(engine, i), err);
     }
     return st;
 }

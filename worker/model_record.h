@@ -11,12 +11,13 @@
  * Writes name, model, family and identity (teacher_info.weights_digest) of every model:
  *
  *   {"captioners": [{"name", "model", "family", "digest", "weights_type", "attention_cap",
- *                    "final_cap", "sliding_window"}],
- *    "teachers": [{"name", "model", "family", "digest", "image_size", "mean", "std",
- *                 "dim", "logit_scale", "logit_bias"}]}
+ *                    "final_cap", "sliding_window", "fidelity"}],
+ *    "teachers": [{"name", "model", "family", "digest", "weights_type", "image_size", "mean",
+ * "std", "dim", "logit_scale", "logit_bias", "fidelity"}]}
  *
  * weights_type is what the decoder multiplies with, absent where it is not known; caps and window
- * are what Gemma's decoder runs with (0: none), absent for others. How captions are drawn stands in
+ * are what Gemma's decoder runs with (0: none), absent for others; fidelity is there where the job
+ * asked for it (verdict.h has the form). How captions are drawn stands in
  * the job (_reinforce/job.json), what was said of each in the samples (worker/caption_facts.h).
  *
  * A model of that name that was another one in an earlier run of the job is a line in the log:

@@ -1,7 +1,7 @@
 #include "worker/stage_read.h"
 
 #include "reinforce/base/log.h"
-#include "worker/sample_list.h"
+#include "worker/shard_reader.h"
 #include "worker/split.h"
 #include "worker/storage.h"
 
@@ -50,26 +50,10 @@ static enum status open_reader(struct stage_read *stage, const struct shard_work
                                struct error *err)
 {
     const struct stage_context *context = stage->context;
-    const struct catalog_lease *lease = &work->lease;
-    const struct dataset_format *format = dataset_format_by_name(lease->plan.input_format);
-    bool from_input = work->grant.u.lease_grant.input_source == WIRE_SOURCE_INPUT;
-    const struct dataset_read_options options = {
-        .max_sample_bytes = (size_t)context->job->workers.max_sample_bytes,
-        .begin_offset = lease->plan.input_begin,
-        .end_offset = lease->plan.input_end,
-        .references = context->input,
-        .web = stage->web,
-    };
+    const struct shard_stores stores = {
+        .job = context->job, .input = context->input, .output = context->output, .web = stage->web};
 
-    if (work->grant.u.lease_grant.input_source == WIRE_SOURCE_LIST)
-        return sample_list_open(context->input, context->output, lease->plan.input_key, &options,
-                                &from, reader, err);
-    if (format == NULL)
-        return error_set(err, ST_INVALID, "no reader for format \"%s\"", lease->plan.input_format);
-    if (from.index == 0)
-        from.offset = lease->plan.input_begin;
-    return dataset_reader_open(format, from_input ? context->input : context->output,
-                               lease->plan.input_key, &options, &from, reader, err);
+    return shard_reader_open(&stores, &work->lease.plan, from, reader, err);
 }
 
 static enum status open_catalog(struct stage_read *stage, struct error *err)

@@ -75,10 +75,22 @@ static enum status start_member(struct worker_group *group, int i, const struct 
     return ST_OK;
 }
 
+/* Of one worker. */
+static int threads_each(int count, int threads)
+{
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+
+    return threads > 0 ? threads : (int)MAX(MAX(processors, 1L) / count, 1L);
+}
+
+size_t worker_group_threads(int count, int threads)
+{
+    return (size_t)count * (size_t)threads_each(count, threads);
+}
+
 enum status worker_group_start(const struct agent_options *like, int count,
                                struct worker_group **out, struct error *err)
 {
-    long processors = sysconf(_SC_NPROCESSORS_ONLN);
     struct worker_group *group = calloc(1, sizeof *group);
     struct agent_options options = *like;
     struct error ignored;
@@ -96,8 +108,7 @@ enum status worker_group_start(const struct agent_options *like, int count,
     group->n = (size_t)count;
     for (int i = 0; i < count; i++)
         group->members[i].wake = (struct wake){{-1, -1}};
-    if (options.threads == 0)
-        options.threads = (int)MAX(MAX(processors, 1L) / count, 1L);
+    options.threads = threads_each(count, options.threads);
     for (int i = 0; i < count && st == ST_OK; i++)
         st = start_member(group, i, &options, err);
     if (st != ST_OK) {

@@ -6,8 +6,12 @@
 
 struct worker_group;
 
+/** Compute threads of `count` workers together, `threads` each; 0: the machine's processors divided
+ * among them. */
+size_t worker_group_threads(int count, int threads);
+
 /** Starts `count` agents as `like` says, but for name, drain and wake, which each has of its own.
- * `threads` 0: the machine's processors divided among them. `like` and what it points at outlive
+ * Its `threads` as above. `like` and what it points at outlive
  * the group. */
 NODISCARD enum status worker_group_start(const struct agent_options *like, int count,
                                          struct worker_group **out, struct error *err);

@@ -13,6 +13,9 @@
 
 #include <stdlib.h>
 
+#define TEACHER_FIDELITY   0.999
+#define CAPTIONER_FIDELITY 0.9
+
 enum { ARENA_BYTES = 16 << 20, MAX_JSON_BYTES = 8 << 20 };
 
 /* The order in which a file is judged: a misspelt key explains a missing one, so it comes first. */
@@ -144,6 +147,13 @@ static enum status default_catalog(struct job *job, const struct yaml_tree *root
     return ST_OK;
 }
 
+/* What dtype: auto asks for, unless the job says. */
+static void default_fidelity(enum job_dtype dtype, double value, double *fidelity)
+{
+    if (dtype == JOB_DTYPE_AUTO && *fidelity <= 0)
+        *fidelity = value;
+}
+
 /* Defaults that depend on other values. */
 static enum status derive(struct job *job, const char *path, const struct yaml_tree *root,
                           struct error *err)
@@ -165,12 +175,17 @@ static enum status derive(struct job *job, const char *path, const struct yaml_t
 
         captioner->how.seed = job->seed;
         captioner->how.stream = stream_of(captioner->column);
+        default_fidelity(captioner->dtype, CAPTIONER_FIDELITY, &captioner->fidelity);
         if (captioner->name == NULL)
             st = last_part(&job->arena, captioner->model, false, &captioner->name, err);
     }
-    for (size_t i = 0; i < job->n_teachers && st == ST_OK; i++)
-        if (job->teachers[i].name == NULL)
-            st = last_part(&job->arena, job->teachers[i].model, false, &job->teachers[i].name, err);
+    for (size_t i = 0; i < job->n_teachers && st == ST_OK; i++) {
+        struct job_teacher *teacher = &job->teachers[i];
+
+        default_fidelity(teacher->dtype, TEACHER_FIDELITY, &teacher->fidelity);
+        if (teacher->name == NULL)
+            st = last_part(&job->arena, teacher->model, false, &teacher->name, err);
+    }
     return st;
 }
 

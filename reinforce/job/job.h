@@ -20,6 +20,14 @@ enum job_caption_post {
     JOB_POST_FIRST_SENTENCE = 2, /* RayGen's cut, for sets that must match the published ones */
 };
 
+/** What a model's matrices are multiplied as: one of its forms, or what keeps `fidelity`. */
+enum job_dtype {
+    JOB_DTYPE_FLOAT32 = MATRIX_FLOAT32,
+    JOB_DTYPE_INT8 = MATRIX_INT8,
+    JOB_DTYPE_BF16 = MATRIX_BF16,
+    JOB_DTYPE_AUTO = 3, /* int8 or float32 */
+};
+
 /** Where a model is served that does not run here. `server` NULL: it runs here, nothing else
  * counts.
  */
@@ -40,7 +48,8 @@ struct job_captioner {
     const char *column; /* "syn_text" + suffix */
     enum job_caption_post post;
     bool attention_cap, final_cap, sliding_window; /* PaliGemma 2 */
-    enum matrix_form dtype;
+    enum job_dtype dtype;
+    double fidelity;       /* least share of equal captions; 0: nothing is compared */
     enum kv_type kv_cache; /* PaliGemma */
     struct caption_options how;
     struct job_remote remote;
@@ -56,7 +65,8 @@ struct job_teacher {
     const char *activation;
     enum teacher_clean clean;
     bool special_tokens_in_text;
-    enum matrix_form dtype;
+    enum job_dtype dtype;
+    double fidelity; /* least mean cosine; 0: nothing is compared */
     struct job_remote remote;
     const char *text_model; /* served: the model that takes texts; NULL: `model` */
     int dim;                /* served: what the server must answer with; 0: whatever it does */

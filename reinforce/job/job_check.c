@@ -147,6 +147,27 @@ static enum status check_remote(const struct job_remote *remote, const char *act
     return refused_at(root, section, index, key, err);
 }
 
+/* What is compared with float32 must be another form, and needs images when models are loaded. */
+static enum status check_fidelity(const struct job *job, enum job_dtype dtype, double fidelity,
+                                  const struct yaml_tree *root, const char *section, int index,
+                                  struct error *err)
+{
+    if (fidelity <= 0)
+        return ST_OK;
+    if (dtype == JOB_DTYPE_FLOAT32)
+        (void)error_set(err, ST_INVALID,
+                        "float32 is what others are compared with; leave the key out, or say "
+                        "`dtype: auto`");
+    else if (job_is_stream(job))
+        (void)error_set(err, ST_INVALID,
+                        "is measured on the first images of the input, and a stream has none when "
+                        "models are loaded; measure with `reinforce model fidelity` and name the "
+                        "dtype");
+    else
+        return ST_OK;
+    return refused_at(root, section, index, dtype == JOB_DTYPE_AUTO ? "dtype" : "fidelity", err);
+}
+
 static enum status check_served_captioner(const struct job_captioner *captioner,
                                           const struct yaml_tree *root, int index,
                                           struct error *err)
@@ -160,11 +181,11 @@ static enum status check_served_captioner(const struct job_captioner *captioner,
         (void)error_set(err, ST_INVALID, "servers know no beam search; use greedy or top_p");
         return refused_at(root, "captioners", index, "strategy", err);
     }
-    if (captioner->dtype == MATRIX_FLOAT32 && captioner->kv_cache == KV_FLOAT32)
+    if (captioner->dtype == JOB_DTYPE_FLOAT32 && captioner->kv_cache == KV_FLOAT32)
         return ST_OK;
     (void)error_set(err, ST_INVALID, "is the server's business; leave the key out");
     return refused_at(root, "captioners", index,
-                      captioner->dtype != MATRIX_FLOAT32 ? "dtype" : "kv_cache", err);
+                      captioner->dtype != JOB_DTYPE_FLOAT32 ? "dtype" : "kv_cache", err);
 }
 
 static enum status check_served_teacher(const struct job_teacher *teacher,
@@ -178,10 +199,10 @@ static enum status check_served_teacher(const struct job_teacher *teacher,
     if (st != ST_OK || teacher->remote.server == NULL)
         return st;
     if (teacher->clean != TEACHER_CLEAN_AUTO || teacher->special_tokens_in_text ||
-        teacher->dtype != MATRIX_FLOAT32) {
-        key = teacher->dtype != MATRIX_FLOAT32  ? "dtype"
-              : teacher->special_tokens_in_text ? "special_tokens_in_text"
-                                                : "clean";
+        teacher->dtype != JOB_DTYPE_FLOAT32) {
+        key = teacher->dtype != JOB_DTYPE_FLOAT32 ? "dtype"
+              : teacher->special_tokens_in_text   ? "special_tokens_in_text"
+                                                  : "clean";
         (void)error_set(err, ST_INVALID, "is the server's business; leave the key out");
     } else if (job_parse_triple(teacher->mean, values, err) != ST_OK) {
         key = "mean";
@@ -210,6 +231,9 @@ static enum status check_captioner(const struct job *job, const struct yaml_tree
         st = check_column(job, root, index, err);
     if (st == ST_OK)
         st = check_served_captioner(captioner, root, index, err);
+    if (st == ST_OK)
+        st = check_fidelity(job, captioner->dtype, captioner->fidelity, root, "captioners", index,
+                            err);
     if (st != ST_OK)
         return st;
     if (captioner->how.min_tokens >= captioner->how.max_tokens) {
@@ -252,6 +276,8 @@ static enum status check_teacher(const struct job *job, const struct yaml_tree *
 
     if (st == ST_OK)
         st = check_served_teacher(teacher, root, index, err);
+    if (st == ST_OK)
+        st = check_fidelity(job, teacher->dtype, teacher->fidelity, root, "teachers", index, err);
     for (int i = 0; i < index && st == ST_OK; i++) {
         if (strcmp(job->teachers[i].name, teacher->name) != 0)
             continue;

@@ -43,8 +43,11 @@ static const struct job_option_name strategies[] = {{"greedy", CAPTION_GREEDY},
                                                     {"beam_big_vision", CAPTION_BEAM_BIG_VISION},
                                                     {NULL, 0}};
 
-static const struct job_option_name model_dtypes[] = {
-    {"float32", MATRIX_FLOAT32}, {"bf16", MATRIX_BF16}, {"int8", MATRIX_INT8}, {NULL, 0}};
+static const struct job_option_name model_dtypes[] = {{"float32", JOB_DTYPE_FLOAT32},
+                                                      {"bf16", JOB_DTYPE_BF16},
+                                                      {"int8", JOB_DTYPE_INT8},
+                                                      {"auto", JOB_DTYPE_AUTO},
+                                                      {NULL, 0}};
 static const struct job_option_name kv_types[] = {
     {"float32", KV_FLOAT32}, {"bfloat16", KV_BFLOAT16}, {"int8", KV_INT8}, {NULL, 0}};
 static const struct job_option_name captioner_protocols[] = {{"openai", 0}, {NULL, 0}};
@@ -307,8 +310,14 @@ static const struct job_option captioner_options[] = {
          "float32 multiplies the weights as they are in the file; bf16 rounds those of the blocks "
          "to bfloat16: half the memory, captions that may differ if the file has more digits; int8 "
          "quantises them when they are loaded, and every token's activations on the way: about "
-         "three times as fast, a quarter of the memory, captions that may differ. "
-         "`reinforce model fidelity` says how much int8 changes."),
+         "three times as fast, a quarter of the memory, captions that may differ. auto is int8 if "
+         "it keeps `fidelity`, else float32. `reinforce model fidelity` says how much int8 "
+         "changes."),
+    REAL("fidelity", CAPTIONER(fidelity), "0", 0, 1, true,
+         "The least share of greedy captions that must be float32's word by word, of the first 32 "
+         "images that can be decoded, for auto to be int8; 0: 0.9. With bf16 or int8 the share is "
+         "measured and recorded and decides nothing; 0: nothing is measured. Kept in the output's "
+         "_reinforce/models.json."),
     ENUM("kv_cache", CAPTIONER(kv_cache), "float32", kv_types, true,
          "PaliGemma: how keys and values of what is said are kept; bfloat16 takes half the memory "
          "of float32 and int8 a quarter, and captions may differ."),
@@ -345,8 +354,14 @@ static const struct job_option teacher_options[] = {
          "float32 multiplies the weights as they are in the file; bf16 rounds those of the blocks "
          "to bfloat16: half the memory, embeddings that differ a little; int8 quantises them when "
          "they are loaded, and every token's activations on the way: about three times as fast, a "
-         "quarter of the memory, embeddings that differ a little more. `reinforce model fidelity` "
-         "says how much int8 changes. FastViT towers have float32 only."),
+         "quarter of the memory, embeddings that differ a little more. auto is int8 if it keeps "
+         "`fidelity`, else float32. `reinforce model fidelity` says how much int8 changes. FastViT "
+         "towers have float32 only."),
+    REAL("fidelity", TEACHER(fidelity), "0", 0, 1, true,
+         "The least mean cosine with float32's embeddings, of the first 32 images that can be "
+         "decoded and of their captions, for auto to be int8; 0: 0.999. With bf16 or int8 it is "
+         "measured and recorded and decides nothing; 0: nothing is measured. Kept in the output's "
+         "_reinforce/models.json."),
     REMOTE(TEACHER, teacher_protocols,
            "openai (/embeddings), oip (Open Inference Protocol v2 over HTTP)"),
     TEXT("text_model", TEACHER(text_model), "", true,

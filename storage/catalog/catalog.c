@@ -382,6 +382,13 @@ enum status catalog_job_find(struct catalog *c, const char *name, struct arena *
     return c->ops->job_find(c, name, arena, job, config_json, err);
 }
 
+enum status catalog_shard_input(struct catalog *c, int64_t job, int64_t shard, struct arena *arena,
+                                struct catalog_shard_plan *plan, struct error *err)
+{
+    memset(plan, 0, sizeof *plan);
+    return c->ops->shard_input(c, job, shard, arena, plan, err);
+}
+
 enum status catalog_read_progress(struct catalog *c, int64_t job, struct catalog_progress *progress,
                                   struct error *err)
 {

@@ -482,6 +482,10 @@ struct catalog_ops {
                             struct error *err);
     enum status (*job_find)(struct catalog *c, const char *name, struct arena *arena,
                             struct catalog_job *job, const char **config_json, struct error *err);
+    /* What a shard reads, as a lease of it would say. ST_NOT_FOUND: there is none of that number,
+     * or none yet. */
+    enum status (*shard_input)(struct catalog *c, int64_t job, int64_t shard, struct arena *arena,
+                               struct catalog_shard_plan *plan, struct error *err);
     enum status (*progress)(struct catalog *c, int64_t job, struct catalog_progress *progress,
                             struct error *err);
     enum status (*outputs)(struct catalog *c, int64_t job, catalog_output_fn *each, void *ctx,
@@ -625,6 +629,9 @@ NODISCARD enum status catalog_accounts(struct catalog *c, int64_t job, catalog_a
 NODISCARD enum status catalog_job_find(struct catalog *c, const char *name, struct arena *arena,
                                        struct catalog_job *job, const char **config_json,
                                        struct error *err);
+NODISCARD enum status catalog_shard_input(struct catalog *c, int64_t job, int64_t shard,
+                                          struct arena *arena, struct catalog_shard_plan *plan,
+                                          struct error *err);
 NODISCARD enum status catalog_read_progress(struct catalog *c, int64_t job,
                                             struct catalog_progress *progress, struct error *err);
 NODISCARD enum status catalog_outputs(struct catalog *c, int64_t job, catalog_output_fn *each,

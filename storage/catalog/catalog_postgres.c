@@ -415,6 +415,7 @@ const struct catalog_ops catalog_postgres = {
     .outbox_remove = catalog_postgres_outbox_remove,
     .outbox_count = catalog_postgres_outbox_count,
     .job_find = job_find,
+    .shard_input = catalog_postgres_shard_input,
     .progress = catalog_postgres_progress,
     .outputs = catalog_postgres_outputs,
     .reasons = catalog_postgres_reasons,

@@ -353,3 +353,23 @@ enum status catalog_postgres_lease_rival(struct catalog *c, int64_t job, int64_t
     lease->expires_ms = now_ms + terms->lease_ms;
     return postgres_db_transact(catalog_postgres_db(c), NULL, take_rival, &call, err);
 }
+
+enum status catalog_postgres_shard_input(struct catalog *c, int64_t job, int64_t shard,
+                                         struct arena *arena, struct catalog_shard_plan *plan,
+                                         struct error *err)
+{
+    struct catalog_lease lease = {.job = job};
+    PGresult *row;
+    enum status st = postgres_db_ask(catalog_postgres_db(c), &row, err,
+                                     "select " LEASE_COLUMNS
+                                     " from reinforce.shards s where s.job = $1 and s.shard = $2",
+                                     "ii", job, shard);
+
+    if (st == ST_OK && PQntuples(row) == 0)
+        st = error_set(err, ST_NOT_FOUND, "the catalog has no shard %" PRId64 " of the job", shard);
+    if (st == ST_OK)
+        st = read_lease(row, arena, &lease, err);
+    *plan = lease.plan;
+    PQclear(row);
+    return st;
+}

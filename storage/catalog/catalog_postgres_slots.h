@@ -79,6 +79,11 @@ NODISCARD enum status catalog_postgres_lease_rival(struct catalog *c, int64_t jo
                                                    struct arena *arena, struct catalog_lease *lease,
                                                    struct error *err);
 
+NODISCARD enum status catalog_postgres_shard_input(struct catalog *c, int64_t job, int64_t shard,
+                                                   struct arena *arena,
+                                                   struct catalog_shard_plan *plan,
+                                                   struct error *err);
+
 /* And in catalog_postgres_read.c. */
 NODISCARD enum status catalog_postgres_parts(struct catalog *c, int64_t job, int64_t shard,
                                              struct arena *arena, struct catalog_part_row **rows,

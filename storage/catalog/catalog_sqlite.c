@@ -208,6 +208,30 @@ static enum status read_lease(sqlite3_stmt *row, struct arena *arena, struct cat
     return st;
 }
 
+static enum status sqlite_shard_input(struct catalog *c, int64_t job, int64_t shard,
+                                      struct arena *arena, struct catalog_shard_plan *plan,
+                                      struct error *err)
+{
+    struct sqlite_db *db = sqlite_rows_db(c);
+    struct catalog_lease lease = {.job = job};
+    sqlite3_stmt *row;
+    enum status st = sqlite_db_prepare(db, SHARD_LEASE, &row, err);
+
+    if (st == ST_OK)
+        st = sqlite_db_bind(db, row, err, "ii", job, shard);
+    if (st == ST_OK)
+        st = sqlite_db_step(db, row, err);
+    if (st == ST_END)
+        return error_set(err, ST_NOT_FOUND, "the catalog has no shard %" PRId64 " of the job",
+                         shard);
+    if (st == ST_OK) {
+        st = read_lease(row, arena, &lease, err);
+        (void)sqlite3_reset(row);
+    }
+    *plan = lease.plan;
+    return st;
+}
+
 /* Whether the job's leases go out at all: ST_END if not, and when to ask again. */
 static enum status pass_gate(struct sqlite_db *db, int64_t job, int64_t now_ms, int64_t *wait_ms,
                              struct error *err)
@@ -486,6 +510,7 @@ const struct catalog_ops catalog_sqlite = {
     .outbox_remove = catalog_sqlite_outbox_remove,
     .outbox_count = catalog_sqlite_outbox_count,
     .job_find = sqlite_job_find,
+    .shard_input = sqlite_shard_input,
     .progress = catalog_sqlite_progress,
     .outputs = catalog_sqlite_outputs,
     .reasons = catalog_sqlite_reasons,

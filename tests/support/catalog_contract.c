@@ -229,6 +229,31 @@ static void a_finished_job_can_be_read_and_extended(struct fixture *f)
     assert_string_equal(lease.plan.input_key, "cat");
     assert_int_equal(lease.plan.input_samples, 1);
     assert_int_equal(lease.n_parts, 0);
+    assert_ok(catalog_shard_input(f->catalog, f->job.job, 0, &f->arena, &lease.plan, &err));
+    assert_int_equal(lease.plan.source, CATALOG_INPUT_PREVIOUS);
+    assert_string_equal(lease.plan.input_key, "cat");
+}
+
+static void what_a_shard_reads_is_told_before_and_after_it_is_leased(struct fixture *f)
+{
+    struct catalog_shard_plan plan;
+    struct catalog_lease lease;
+    struct error err = {0};
+    int64_t wait;
+
+    for (int leased = 0; leased < 2; leased++) {
+        assert_ok(catalog_shard_input(f->catalog, f->job.job, 1, &f->arena, &plan, &err));
+        assert_int_equal(plan.shard, 1);
+        assert_int_equal(plan.source, CATALOG_INPUT_PLAN);
+        assert_string_equal(plan.input_key, fixture_shards[1].input_key);
+        assert_string_equal(plan.input_format, "jsonl");
+        assert_int_equal(plan.input_samples, 0);
+        assert_ok(fixture_take(f, &lease, &wait, &err));
+    }
+    assert_status(catalog_shard_input(f->catalog, f->job.job, 2, &f->arena, &plan, &err),
+                  ST_NOT_FOUND);
+    assert_status(catalog_shard_input(f->catalog, f->job.job + 1000, 0, &f->arena, &plan, &err),
+                  ST_NOT_FOUND);
 }
 
 static void a_planned_job_is_not_planned_again_whatever_the_plan(struct fixture *f)
@@ -671,6 +696,7 @@ void catalog_contract(const struct catalog_target *target)
         FIXTURE_TEST(a_job_that_could_not_be_planned_takes_a_mended_configuration),
         FIXTURE_TEST(a_part_is_whole_or_not_there_and_repeating_it_is_harmless),
         FIXTURE_TEST(a_finished_job_can_be_read_and_extended),
+        FIXTURE_TEST(what_a_shard_reads_is_told_before_and_after_it_is_leased),
         FIXTURE_TEST(a_planned_job_is_not_planned_again_whatever_the_plan),
         FIXTURE_TEST(a_sample_gets_one_terminal_state_or_the_part_is_refused),
         FIXTURE_TEST(walks_go_in_order_and_end_when_told),

@@ -108,7 +108,8 @@ static void a_model_whose_weights_are_not_there_is_named(void **state) /* DR 34 
     struct error err = {0};
 
     (void)state;
-    assert_int_not_equal(engine_open(job, NULL, &engine, &err), ST_OK);
+    assert_int_not_equal(engine_open(job, &(struct engine_options){.place = NULL}, &engine, &err),
+                         ST_OK);
     assert_null(engine);
     assert_non_null(strstr(err.context, "teacher \"first\""));
     job_destroy(&job);

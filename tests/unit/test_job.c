@@ -340,6 +340,19 @@ static void impossible_combinations_are_refused_with_reason_and_next_step(void *
          "captioners[0].dtype",
          "server's business"},
         {{"captioners[0].protocol=openai", "captioners[0].server=http://h/v1",
+          "captioners[0].dtype=auto"},
+         "captioners[0].dtype",
+         "server's business"},
+        {{"captioners[0].fidelity=0.5"}, "captioners[0].fidelity", "say `dtype: auto`"},
+        {{"teachers[0].fidelity=0.5"}, "teachers[0].fidelity", "say `dtype: auto`"},
+        {{"teachers[0].dtype=auto", "input.url=kafka:a", "kafka.brokers=h:9092"},
+         "teachers[0].dtype",
+         "name the dtype"},
+        {{"captioners[0].dtype=int8", "captioners[0].fidelity=0.5", "input.url=kafka:a",
+          "kafka.brokers=h:9092"},
+         "captioners[0].fidelity",
+         "name the dtype"},
+        {{"captioners[0].protocol=openai", "captioners[0].server=http://h/v1",
           "captioners[0].kv_cache=bfloat16"},
          "captioners[0].kv_cache",
          "server's business"},
@@ -738,6 +751,33 @@ static void the_table_is_sound(void **state)
     }
 }
 
+static void auto_has_a_fidelity_of_its_own_for_each_role(void **state)
+{
+    static const char *const as_auto[] = {"captioners[0].dtype=auto", "teachers[0].dtype=auto",
+                                          "teachers[1].dtype=int8", NULL};
+    static const char *const asked[] = {"captioners[0].dtype=auto", "teachers[0].dtype=auto",
+                                        "teachers[0].fidelity=0.99", "teachers[1].dtype=int8",
+                                        NULL};
+    struct job *job, *again;
+    struct error err;
+
+    (void)state;
+    assert_ok(load(minimal, as_auto, &job, &err));
+    assert_int_equal(job->captioners[0].dtype, JOB_DTYPE_AUTO);
+    assert_true(job->captioners[0].fidelity == 0.9);
+    assert_true(job->teachers[0].fidelity == 0.999);
+    assert_int_equal(job->teachers[1].dtype, JOB_DTYPE_INT8);
+    assert_true(job->teachers[1].fidelity == 0); /* nothing is compared */
+    assert_ok(job_load_text(bytes_of_string(job->effective_json), "x", NULL, 0, &again, &err));
+    assert_string_equal(again->digest, job->digest);
+    job_destroy(&again);
+    assert_ok(load(minimal, asked, &again, &err));
+    assert_true(again->teachers[0].fidelity == 0.99);
+    assert_string_not_equal(again->digest, job->digest); /* it changes results */
+    job_destroy(&again);
+    job_destroy(&job);
+}
+
 static void the_reference_page_is_what_the_table_says(void **state)
 {
     struct byte_buf page, stored;
@@ -925,6 +965,7 @@ int main(void)
         cmocka_unit_test(quantities_print_in_the_notation_they_are_read_in),
         cmocka_unit_test(nearest_keys_are_slips_of_the_finger),
         cmocka_unit_test(the_table_is_sound),
+        cmocka_unit_test(auto_has_a_fidelity_of_its_own_for_each_role),
         cmocka_unit_test(the_reference_page_is_what_the_table_says),
         cmocka_unit_test(every_job_file_in_configs_loads),
         cmocka_unit_test(dfndr_is_the_published_recipe),

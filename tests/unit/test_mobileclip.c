@@ -250,6 +250,7 @@ static void a_fastvit_is_not_quantised(void **state)
 
     (void)state;
     read_config(c, snapshot);
+    assert_false(snapshot_has_forms(snapshot));
     snapshot->vision.matrices = snapshot->text.matrices = MATRIX_INT8;
     assert_ok(weights_create(model->tensors, model->n, &weights, &err));
     assert_status(clip_create(snapshot, &weights, &clip, &err), ST_INVALID);
