@@ -3,7 +3,7 @@
 #ifndef REINFORCE_WORKER_ENGINE_H
 #define REINFORCE_WORKER_ENGINE_H
 
-#include "worker/dtype_choice.h"
+#include "worker/dtype/dtype_choice.h"
 #include "worker/judge.h"
 
 struct engine {
@@ -45,7 +45,8 @@ NODISCARD enum status engine_create(const struct job *job, struct teacher *const
                                     struct error *err);
 void engine_close(struct engine **engine);
 
-/** What was found of a model's fidelity (worker/verdict.h), borrowed; NULL: nobody has asked. */
+/** What was found of a model's fidelity (worker/dtype/verdict.h), borrowed; NULL: nobody has asked.
+ */
 const json_t *engine_captioner_fidelity(const struct engine *engine, size_t i);
 const json_t *engine_teacher_fidelity(const struct engine *engine, size_t i);
 

@@ -1,5 +1,5 @@
 #include "tests/support/test.h"
-#include "worker/verdict.h"
+#include "worker/dtype/verdict.h"
 
 #include <stdlib.h>
 #include <string.h>

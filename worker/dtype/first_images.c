@@ -1,4 +1,4 @@
-#include "worker/first_images.h"
+#include "worker/dtype/first_images.h"
 
 #include "reinforce/image/decode.h"
 #include "worker/shard_reader.h"

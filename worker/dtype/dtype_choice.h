@@ -2,8 +2,8 @@
 #ifndef REINFORCE_WORKER_DTYPE_CHOICE_H
 #define REINFORCE_WORKER_DTYPE_CHOICE_H
 
-#include "worker/first_images.h"
-#include "worker/verdict.h"
+#include "worker/dtype/first_images.h"
+#include "worker/dtype/verdict.h"
 
 /** For all models of a job, one after the other. Zero `first` and release it at the end. */
 struct dtype_choice {

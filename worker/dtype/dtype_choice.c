@@ -1,7 +1,7 @@
-#include "worker/dtype_choice.h"
+#include "worker/dtype/dtype_choice.h"
 
 #include "reinforce/base/log.h"
-#include "worker/comparison.h"
+#include "worker/dtype/comparison.h"
 #include "worker/model_open.h"
 
 #define NO_FORMS  "its family has float32 alone"

@@ -5,7 +5,7 @@
 
 #include "reinforce/teach/fidelity.h"
 #include "reinforce/teach/teacher.h"
-#include "worker/first_images.h"
+#include "worker/dtype/first_images.h"
 
 /** What both runs see. */
 struct comparison {

@@ -1,4 +1,4 @@
-#include "worker/verdict.h"
+#include "worker/dtype/verdict.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-#include "worker/comparison.h"
+#include "worker/dtype/comparison.h"
 
 #include "reinforce/base/parallel.h"
 #include "reinforce/image/decode.h"
