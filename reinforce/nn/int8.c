@@ -6,7 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { QUANTIZED_MAX = 127, ZERO = 128, LINE = 64, BLOCK_PANELS = 4, BLOCK_BYTES = 256 << 10 };
+enum {
+    QUANTIZED_MAX = 127,
+    ZERO = 128,
+    LINE = 64,
+    /* Panels that a tile of rows meets before the next: what stays in a core's second cache. */
+    BLOCK_PANELS = 8,
+    BLOCK_BYTES = 1 << 20,
+};
 
 static const float smallest = 0x1p-100f; /* 127 / magnitude is far from overflow */
 static const uint32_t infinity_bits = 0x7f800000u;

@@ -217,7 +217,7 @@ TILE_OF_PANELS(vnni_tile, vnni_panel)
  * are sums: of the low and the high columns times the first half of the rows, then the second. Two
  * tiles, 4 and 5, hold a group of half of the rows, 6 and 7 one of half of the columns. Sums are
  * finished one after the other, and stored when the next is under way: a tile that is just being
- * multiplied would be waited for. Rows pass by without displacing the panel from the first cache.
+ * multiplied would be waited for.
  */
 #define AMX KERNEL_TARGET("amx-tile,amx-int8,avx512f,avx512bw")
 _Static_assert(INT8_ROWS == 2 * AMX_ROWS, "a tile of rows is two of AMX's");
@@ -246,8 +246,8 @@ AMX static void amx_end(void)
 #define SUMS(tile)    (sums + (tile) / 2 * AMX_ROWS * INT8_COLUMNS + (tile) % 2 * 16)
 
 #define LOAD_ROWS(half)                                                                            \
-    _tile_stream_loadd(4, VALUES(half), INT8_GROUP);                                               \
-    _tile_stream_loadd(5, VALUES(half) + AMX_BYTES, INT8_GROUP);
+    _tile_loadd(4, VALUES(half), INT8_GROUP);                                                      \
+    _tile_loadd(5, VALUES(half) + AMX_BYTES, INT8_GROUP);
 #define LOAD_COLUMNS(half)                                                                         \
     _tile_loadd(6, COLUMNS(half), QUAD_BYTES);                                                     \
     _tile_loadd(7, COLUMNS(half) + AMX_BYTES * INT8_COLUMNS, QUAD_BYTES);
