@@ -258,6 +258,7 @@ def take_turns(engines, rounds):
             engine.run()
             if i > 0:  # the first only warms up
                 times[engine.name].append(time.perf_counter() - start)
+        print(f"  round {i} of {rounds}", file=sys.stderr, flush=True)
     return times
 
 
