@@ -66,7 +66,7 @@ class Tower:
     @staticmethod
     def build(config):
         kind = open_clip.CustomTextCLIP if config.pop("custom_text", False) else open_clip.CLIP
-        return kind(**config).eval()
+        return kind(**config).eval().requires_grad_(False)
 
     @staticmethod
     def fold(module):
@@ -287,8 +287,9 @@ def print_best(times, ours, peers):
 
 def share_of_tile(tower, times, sample):
     """What ours reaches in float32 of the same tile with operands in the first-level cache, in %."""
-    rate = tower.gflop() * tower.n_images / statistics.median(times["ours float32"])
-    print(f"  ours float32: {rate:.0f} GFLOP/s ({tower.gflop():.1f} GFLOP an image), "
+    gflop = tower.gflop()
+    rate = gflop * tower.n_images / statistics.median(times["ours float32"])
+    print(f"  ours float32: {rate:.0f} GFLOP/s ({gflop:.1f} GFLOP an image), "
           f"{100 * rate / sample['tile_gflops']:.0f} % of our float32 tile")
 
 
