@@ -11,6 +11,7 @@
 #include "reinforce/base/clock.h"
 #include "reinforce/base/parse.h"
 #include "reinforce/nn/float_kernels.h"
+#include "reinforce/nn/int8_kernels.h"
 #include "reinforce/nn/peaks.h"
 
 #include <pthread.h>
@@ -92,7 +93,7 @@ static void *run(void *argument)
     cpu = clock_cpu_ns();
     for (size_t i = 0; i < ROUNDS; i++) {
         float32[i] = peaks_float32();
-        int8[i] = peaks_int8();
+        int8[i] = peaks_int8(int8_kernel_for(INT8_ROWS));
         tile[i] = tile_rate();
     }
     (void)pthread_barrier_wait(probe->together);
