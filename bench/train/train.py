@@ -460,7 +460,7 @@ def main():
     kind, cfg = RECIPES[args.recipe]
     recipe = kind(corpus, json.loads(json.dumps(cfg)))
     model = recipe.model
-    recipe.seed = int(bool(args.go_on))  # other views than the earlier run's
+    recipe.seed = curve_of(args.go_on)[-1]["samples"] if args.go_on else 0  # other views than the earlier run
     if args.tower:
         recipe.begin(corpus, args.tower)
     elif recipe.origin:
