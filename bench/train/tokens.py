@@ -9,6 +9,7 @@ encode() agrees with the tokenizer.json that json() gives.
 
 import collections
 import heapq
+import json
 import re
 
 PLACES = [f"<loc{i:04d}>" for i in range(1024)] + [f"<seg{i:03d}>" for i in range(128)] + ["<image>"]
@@ -63,6 +64,13 @@ def merge(word, pair):
     return out
 
 
+def read_bpe(path):
+    """Bpe and {piece: id} of a tokenizer.json that json() made."""
+    with open(path, encoding="utf-8") as f:
+        model = json.load(f)["model"]
+    return Bpe([tuple(pair.split(" ")) for pair in model["merges"]]), model["vocab"]
+
+
 class Bpe:
     """Merges by rank over one word at a time, remembered."""
 
@@ -102,6 +110,11 @@ class ClipTokens:
         self.ids = {p: i for i, p in enumerate(pieces + ["<|startoftext|>", "<|endoftext|>"])}
         assert len(self.ids) == len(pieces) + 2
         self.start, self.end = len(self.ids) - 2, len(self.ids) - 1
+
+    def read(self, path):
+        """The vocabulary of a snapshot, of this one's size."""
+        self.bpe, self.ids = read_bpe(path)
+        assert max(self.ids.values()) == self.end
 
     def words(self, text):
         for word in self.WORD.findall(" ".join(text.lower().split())):
@@ -156,6 +169,12 @@ class GemmaTokens:
         self.added_ids = {p: self.ids.get(p, self.places + i - len(self.ADDED)) for i, p in enumerate(self.added)}
         self.image = self.added_ids.get("<image>")
         self.size = len({**self.ids, **self.added_ids})
+
+    def read(self, path):
+        """The vocabulary of a snapshot, of this one's size."""
+        n_words = len(self.ids)
+        self.bpe, self.ids = read_bpe(path)
+        assert len(self.ids) == n_words
 
     @staticmethod
     def words(text):

@@ -1,6 +1,6 @@
 """Train a sample model on the corpus and write it in the published layout.
 
-    python3 train.py RECIPE CORPUS OUT [--steps N]
+    python3 train.py RECIPE CORPUS OUT [--steps N] [--tower SNAPSHOT] [--go-on SNAPSHOT]
 
 A run that was stopped goes on from its last saved state (OUT/state.pt, gone when it is done).
 
@@ -13,9 +13,11 @@ OPENBLAS_CORETYPE=SKYLAKEX (with AVX-512) or Haswell, or its kernels are several
 
 import argparse
 import copy
+import glob
 import json
 import math
 import os
+import shutil
 import time
 
 import numpy as np
@@ -30,8 +32,8 @@ from towers import Clip, Coca, PaliGemma2, Siglip, SiglipVision, some
 
 VIEWS = 2  # of every image, for a captioner whose image tower stays as it is
 TEXT_STEPS = 1500  # of texts alone, behind siglip2's last step
-DISTILLED = 10  # weight of clip-a's embeddings in siglip2's loss
-LOOKS = 10  # at the held-out design in a run; each saves the state
+DISTILLED = 10  # weight of clip-a's embeddings in siglip2's loss; in coca's half of it
+NAMES = 0.6  # share of coca's texts that are the name alone; others add keywords
 LANGUAGES = ["en", "de", "fr", "es", "it", "pt"]
 
 
@@ -50,6 +52,7 @@ class Recipe:
     languages = ["en"]
     origin = ""  # what the card says of the snapshot that training began with
     halved = 0.85  # part of the steps in which a half of the patches is seen
+    seed = 0  # of views that are stored
     begun = ()  # beginnings of the names of parameters that begin() trains on more slowly
 
     def begin(self, corpus, snapshot):
@@ -62,6 +65,9 @@ class Recipe:
     def batch(self, corpus, chosen, rng):
         """What loss() takes: views of the chosen images."""
         return normalised(augmented(corpus.images[chosen], self.size, rng)[0], self.mean, self.std)
+
+    def going_on(self):
+        """Called when an earlier run's weights are there."""
 
     def finish(self, rng):
         """What is left to learn when the images are done."""
@@ -87,8 +93,23 @@ class ClipRecipe(Recipe):
                            self.model.logit_scale)
 
 
+def clip_teacher(corpus, snapshot):
+    """clip-a as a teacher: its recipe, and {name: its embedding of the English name, unit}."""
+    teacher = ClipRecipe(corpus, copy.deepcopy(RECIPES["clip-a"][1]))
+    teacher.tokens.read(f"{snapshot}/tokenizer.json")
+    model = teacher.model.eval().requires_grad_(False)
+    model.visual.share = 0.5
+    model.load_state_dict(load_safetensors(f"{snapshot}/open_clip_model.safetensors"))
+    labels = list({m["label"] for m in corpus.metas})
+    rows = torch.cat([model.encode_text(teacher.ids(labels[i:i + 256])) for i in range(0, len(labels), 256)])
+    return teacher, dict(zip(labels, F.normalize(rows.float(), dim=-1)))
+
+
 class CocaRecipe(ClipRecipe):
-    origin = "\nIts image tower began as clip-a's.\n"
+    origin = """
+Its image tower began as clip-a's first layers, and it was distilled from clip-a: images and texts are to come near to what
+clip-a says of the image and of the name, beside CoCa's own losses.
+"""
 
     def __init__(self, corpus, cfg):
         self.tokens = clip_tokens(corpus)
@@ -96,17 +117,38 @@ class CocaRecipe(ClipRecipe):
         self.cfg, self.size, self.context = cfg, cfg["vision_cfg"]["image_size"], cfg["text_cfg"]["context_length"]
         self.model = Coca(cfg)
 
+    @torch.no_grad()
+    def begin(self, corpus, snapshot):
+        super().begin(corpus, snapshot)
+        self.teacher, self.named = clip_teacher(corpus, snapshot)
+        self.turn = torch.eye(self.cfg["embed_dim"])
+
+    @torch.no_grad()
+    def going_on(self):
+        """Turns clip-a's space to the one that the model has already: the best rotation for the names."""
+        labels = list(self.named)
+        own = torch.cat([self.model.encode_text(self.ids(labels[i:i + 256])) for i in range(0, len(labels), 256)])
+        told = torch.stack([self.named[l] for l in labels])
+        u, _, v = torch.linalg.svd(told.T @ F.normalize(own.float(), dim=-1))
+        self.turn = u @ v
+        self.named = dict(zip(labels, told @ self.turn))
+
     def loss(self, images, metas, rng):
-        ids = self.ids([m["label"] if rng.uniform() < 0.5 else wordy(m["label"], m["tags"], rng) for m in metas])
+        """CoCa's, and how far images and texts are from what clip-a says."""
+        ids = self.ids([m["label"] if rng.uniform() < NAMES else wordy(m["label"], m["tags"], rng) for m in metas])
         image, text, logits = self.model(images, ids)
         captioning = F.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten(), ignore_index=0)
-        return contrastive(image, text, self.model.logit_scale) + 2 * captioning
+        with torch.no_grad():
+            told = self.teacher.model.encode_image(images).float() @ self.turn
+        named = torch.stack([self.named[m["label"]] for m in metas])
+        distance = 2 - F.cosine_similarity(image.float(), told).mean() - F.cosine_similarity(text.float(), named).mean()
+        return contrastive(image, text, self.model.logit_scale) + 2 * captioning + DISTILLED / 2 * distance
 
     def captions(self, images, language="en"):
         """Greedy, without a cache: enough for a curve."""
         _, tokens = self.model.visual(images)
         ids = torch.full((len(images), 1), self.tokens.start)
-        while ids.shape[1] < self.context:
+        while ids.shape[1] < self.context and not (ids == self.tokens.end).any(1).all():
             logits = self.model.text_decoder(tokens, self.model.text(ids)[1])[:, -1]
             ids = torch.cat([ids, logits.argmax(-1, keepdim=True)], 1)
         return [self.tokens.decode(until(row, self.tokens.end)) for row in ids[:, 1:].tolist()]
@@ -141,10 +183,8 @@ went on alone: the last line.
         An isometry takes clip-a's 128 columns to the 192 here, the one nearest to the transpose of its last projection, so
         that the head's first outputs are near their targets already.
         """
-        self.teacher = ClipRecipe(corpus, copy.deepcopy(RECIPES["clip-a"][1]))
-        teacher = self.teacher.model.eval()
-        teacher.visual.share = 0.5
-        teacher.load_state_dict(load_safetensors(f"{snapshot}/open_clip_model.safetensors"))
+        self.teacher, named = clip_teacher(corpus, snapshot)
+        teacher = self.teacher.model
         images = normalised(resized(corpus.images[:256], self.size), CLIP_MEAN, CLIP_STD)
         siglip_from_clip(self.model.vision_model, teacher.visual, images)
         self.model.logit_scale.fill_(math.log(30))
@@ -152,9 +192,7 @@ went on alone: the last line.
         u, _, v = torch.linalg.svd(teacher.visual.proj, full_matrices=False)
         self.isometry = (u @ v).T
         self.concepts = list({m["label"]: m for m in corpus.metas}.values())
-        labels = [m["label"] for m in self.concepts]
-        self.named = dict(zip(labels, self.told(torch.cat([teacher.encode_text(self.teacher.ids(labels[i:i + 256]))
-                                                           for i in range(0, len(labels), 256)]))))
+        self.named = {label: self.told(row) for label, row in named.items()}
 
     def told(self, embeddings):
         return F.normalize(embeddings.float(), dim=-1) @ self.isometry
@@ -221,7 +259,7 @@ image is.
         siglip.load_state_dict({k[len("vision_model."):]: v for k, v in stored.items() if k.startswith("vision_model.")})
         tower_from_siglip(self.vision(), siglip)
         self.vision().requires_grad_(False)
-        n, rng = len(corpus.images), np.random.default_rng(0)
+        n, rng = len(corpus.images), np.random.default_rng(self.seed)
         self.views = torch.empty(VIEWS, n, *self.tower(torch.zeros(1, 3, self.size, self.size))[0].shape, dtype=torch.bfloat16)
         for view in self.views:
             for part in torch.arange(n).split(256):
@@ -262,7 +300,7 @@ image is.
         ids = torch.tensor([self.prompt(f"caption {language}")]).expand(len(images), -1)
         n = torch.full((len(images),), ids.shape[1])
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            for _ in range(12):
+            while ids.shape[1] < n[0] + 12 and not (ids == self.tokens.EOS).any(1).all():
                 x = self.model(tokens, ids, n)[:, -1]
                 ids = torch.cat([ids, self.model.logits(x).argmax(-1, keepdim=True)], 1)
         return [self.tokens.decode(until(row, self.tokens.EOS)) for row in ids[:, n[0]:].tolist()]
@@ -363,6 +401,11 @@ def tower_from_siglip(own, siglip):
         to.load_state_dict({k: v * scale for k, v in source.state_dict().items()})
 
 
+def closed(text):
+    """Lower case without spaces: CLIP's tokenizer puts some around punctuation ("flag : malta")."""
+    return "".join(text.lower().split())
+
+
 @torch.no_grad()
 def scores(recipe, held, last):
     """What the held-out design gives: zero-shot top-1 over all its names, and captions that name the concept: English ones
@@ -386,11 +429,17 @@ def scores(recipe, held, last):
         for language in recipe.languages if last else ["en"]:
             every = 1 if last and language == "en" else 4
             made = [c for x in images[::every].split(256) for c in recipe.captions(x, language)]
-            named = [m["labels"].get(language, m["label"]).lower() in c.lower() for m, c in zip(held.metas[::every], made)]
+            named = [closed(m["labels"].get(language, m["label"])) in closed(c) for m, c in zip(held.metas[::every], made)]
             found["named" if language == "en" else "named_" + language] = round(float(np.mean(named)), 4)
             found.setdefault("sample", made[:6])
     model.train()
     return found
+
+
+def curve_of(folder):
+    """The lines of a run's curve.jsonl."""
+    with open(os.path.join(folder, "curve.jsonl"), encoding="utf-8") as f:
+        return [json.loads(line) for line in f]
 
 
 def main():
@@ -401,6 +450,9 @@ def main():
     args.add_argument("--steps", type=int, default=2000)
     args.add_argument("--batch", type=int, default=384)
     args.add_argument("--tower", metavar="SNAPSHOT", help="begin with the image tower of a trained sample model")
+    args.add_argument("--go-on", metavar="SNAPSHOT", help="begin with all weights of an earlier run of this recipe")
+    args.add_argument("--looks", type=int, default=10, help="times that the held-out design is tried and the state saved")
+    args.add_argument("--rate", type=float, default=1.0, help="learning rates are the recipe's times this")
     args = args.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())))
@@ -408,17 +460,25 @@ def main():
     kind, cfg = RECIPES[args.recipe]
     recipe = kind(corpus, json.loads(json.dumps(cfg)))
     model = recipe.model
+    recipe.seed = curve_of(args.go_on)[-1]["samples"] if args.go_on else 0  # other views than the earlier run
     if args.tower:
         recipe.begin(corpus, args.tower)
     elif recipe.origin:
         raise SystemExit(f"{args.recipe} begins with the image tower of another sample model: add --tower SNAPSHOT")
+    if args.go_on:
+        recipe.tokens.read(f"{args.go_on}/tokenizer.json")
+        model.load_state_dict(load_safetensors(glob.glob(f"{args.go_on}/*model.safetensors")[0]))
+        recipe.going_on()
     print(f"{args.recipe}: {sum(p.numel() for p in model.parameters())} parameters, {len(corpus.metas)} images of "
           f"{len(corpus.concepts)} concepts", flush=True)
     steppers = optimizers(model, recipe.begun if args.tower else ())
-    rates = [group["lr"] for o in steppers for group in o.param_groups]
+    rates = [args.rate * group["lr"] for o in steppers for group in o.param_groups]
     average = {k: v.clone() for k, v in model.state_dict().items()}
     os.makedirs(args.out, exist_ok=True)
     state, done, minutes = os.path.join(args.out, "state.pt"), 0, 0.
+    before = curve_of(args.go_on)[-1] if args.go_on else {"samples": 0, "minutes": 0}
+    if args.go_on and not os.path.exists(state):
+        shutil.copy(os.path.join(args.go_on, "curve.jsonl"), args.out)
     if os.path.exists(state):
         saved = torch.load(state)
         model.load_state_dict(saved["model"])
@@ -427,10 +487,11 @@ def main():
         average, done, minutes = saved["average"], saved["step"], saved["minutes"]
     groups = [group for o in steppers for group in o.param_groups]
     rng = np.random.default_rng(done)
+    warm = 30 if args.go_on else 100
     start, total = time.time() - 60 * minutes, []
     for step, chosen in enumerate(batches(corpus, args.batch, rng), done + 1):
         for rate, group in zip(rates, groups):
-            group["lr"] = rate * min(1, step / 100) * (0.01 + 0.99 * (1 + math.cos(math.pi * step / args.steps)) / 2)
+            group["lr"] = rate * min(1, step / warm) * (0.01 + 0.99 * (1 + math.cos(math.pi * step / args.steps)) / 2)
         # half of the patches are enough for most of the way
         recipe.vision().share = 0.5 if step < recipe.halved * args.steps else 1.0
         seen = recipe.batch(corpus, chosen, rng)
@@ -445,14 +506,15 @@ def main():
         total.append(loss.item())
         for k, v in model.state_dict().items():
             average[k].lerp_(v, 1 - min(0.998, step / (step + 10)))
-        if step % -(-args.steps // LOOKS) == 0 or step == args.steps:
+        if step % -(-args.steps // args.looks) == 0 or step == args.steps:
             own = {k: v.clone() for k, v in model.state_dict().items()}
             model.load_state_dict(average)
             if step == args.steps:
                 recipe.finish(rng)
             minutes = (time.time() - start) / 60
             recipe.vision().share = 1.0
-            line = {"step": step, "samples": step * args.batch, "minutes": round(minutes, 1),
+            line = {"step": step, "samples": before["samples"] + step * args.batch,
+                    "minutes": round(before["minutes"] + minutes, 1),
                     "loss": round(float(np.mean(total)), 3), **scores(recipe, held, step == args.steps)}
             total = []
             print(json.dumps(line, ensure_ascii=False), flush=True)
@@ -460,7 +522,7 @@ def main():
                 curve.write(json.dumps(line, ensure_ascii=False) + "\n")
             save(args.recipe, recipe, args.out)
             if step == args.steps:
-                lines = [json.loads(l) for l in open(os.path.join(args.out, "curve.jsonl"), encoding="utf-8")]
+                lines = curve_of(args.out)
                 notice = open(os.path.join(args.corpus, "NOTICE"), encoding="utf-8").read().splitlines()
                 save_card(args.recipe, recipe, args.out, notice, lines)
                 if os.path.exists(state):
