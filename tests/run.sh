@@ -59,10 +59,10 @@ REINFORCE_BINARY=$PWD/build/tsan/reinforce $venv/bin/python tests/e2e/test_same_
 REINFORCE_BINARY=$PWD/build/tsan/reinforce $venv/bin/python tests/e2e/test_fleet.py
 unset TSAN_OPTIONS
 
-step "fuzz, 10 s each"
+step "fuzz, 5 s each"
 cmake --preset fuzz >/dev/null
 cmake --build --preset fuzz
-tests/fuzz/run.sh build/fuzz 10
+tests/fuzz/run.sh build/fuzz 5
 
 step "tests"
 ctest --test-dir build/dev --output-on-failure -j 2
