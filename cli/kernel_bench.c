@@ -18,6 +18,7 @@ enum { MAX_SHAPES = 16, MAX_BACK_ENDS = 8, N_CHECKED = 64, NAME_LEN = 48 };
 struct shape {
     char name[NAME_LEN];
     size_t rows, in, out;
+    size_t group; /* of int8 */
 };
 
 struct shapes {
@@ -26,13 +27,13 @@ struct shapes {
 };
 
 static void add_shape(struct shapes *shapes, const char *tower, const char *layer, size_t rows,
-                      size_t in, size_t out)
+                      size_t in, size_t out, size_t group)
 {
     struct shape *shape = &shapes->list[shapes->n];
 
     if (shapes->n == MAX_SHAPES)
         return;
-    *shape = (struct shape){.rows = rows, .in = in, .out = out};
+    *shape = (struct shape){.rows = rows, .in = in, .out = out, .group = group};
     (void)snprintf(shape->name, sizeof shape->name, "%s %s", tower, layer);
     shapes->n++;
 }
@@ -42,21 +43,21 @@ static void add_tower(struct shapes *shapes, const char *name, size_t rows, size
 {
     if (rows == 0 || width == 0)
         return;
-    add_shape(shapes, name, "qkv", rows, width, 3 * width);
-    add_shape(shapes, name, "out", rows, width, width);
-    add_shape(shapes, name, "fc", rows, width, mlp_width);
-    add_shape(shapes, name, "proj", rows, mlp_width, width);
+    add_shape(shapes, name, "qkv", rows, width, 3 * width, TRANSFORMER_INT8_GROUP);
+    add_shape(shapes, name, "out", rows, width, width, TRANSFORMER_INT8_GROUP);
+    add_shape(shapes, name, "fc", rows, width, mlp_width, TRANSFORMER_INT8_GROUP);
+    add_shape(shapes, name, "proj", rows, mlp_width, width, TRANSFORMER_INT8_GROUP);
 }
 
 static void add_gemma(struct shapes *shapes, size_t rows, const struct gemma_config *c)
 {
     if (c->width == 0)
         return;
-    add_shape(shapes, "decoder", "q", rows, c->width, c->n_heads * c->head_dim);
-    add_shape(shapes, "decoder", "k, v", rows, c->width, c->n_kv_heads * c->head_dim);
-    add_shape(shapes, "decoder", "o", rows, c->n_heads * c->head_dim, c->width);
-    add_shape(shapes, "decoder", "gate, up", rows, c->width, c->mlp_width);
-    add_shape(shapes, "decoder", "down", rows, c->mlp_width, c->width);
+    add_shape(shapes, "decoder", "q", rows, c->width, c->n_heads * c->head_dim, INT8_CHUNK);
+    add_shape(shapes, "decoder", "k, v", rows, c->width, c->n_kv_heads * c->head_dim, INT8_CHUNK);
+    add_shape(shapes, "decoder", "o", rows, c->n_heads * c->head_dim, c->width, INT8_CHUNK);
+    add_shape(shapes, "decoder", "gate, up", rows, c->width, c->mlp_width, INT8_CHUNK);
+    add_shape(shapes, "decoder", "down", rows, c->mlp_width, c->width, INT8_CHUNK);
 }
 
 static enum status shapes_of(const char *dir, struct shapes *shapes, struct error *err)
@@ -148,9 +149,10 @@ static void run_blas(const struct back_end *self, const struct operands *o)
 /* As a model runs it: with the rows' quantisation. */
 static void run_int8(const struct back_end *self, const struct operands *o)
 {
-    const struct int8_rows rows = int8_quantize(o->x, o->shape.rows, o->shape.in, o->codes);
+    const struct int8_rows rows =
+        int8_quantize(o->x, o->shape.in, o->shape.rows, o->shape.in, o->shape.group, o->codes);
 
-    int8_product_with(self->int8, &o->int8, o->shape.out, o->y, &rows,
+    int8_product_with(self->int8, &o->int8, o->shape.out, o->y, o->shape.out, &rows,
                       &(struct epilogue){.add = false});
 }
 

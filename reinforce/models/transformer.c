@@ -195,16 +195,25 @@ void activation_apply(enum activation activation, float *x, size_t n)
 /* Activations of one sample; shared by all blocks of a run. */
 struct work {
     float *normed; /* [T, D] */
-    float *wide;   /* [T, max(3 D, mlp)] */
+    float *wide;   /* [T, max(3 D, mlp)], or the MLP's quantised rows */
     float *mixed;  /* [T, D] */
-    float *codes;  /* of quantised rows; NULL: weights are float32 */
+    float *codes;  /* of quantised rows [T, D]; NULL: weights are float32 */
 };
+
+static bool is_int8(const struct transformer *t)
+{
+    return t->n_layers > 0 && t->blocks[0].qkv.form == MATRIX_INT8;
+}
 
 static size_t codes_floats(const struct transformer *t, size_t T)
 {
-    bool is_int8 = t->n_layers > 0 && t->blocks[0].qkv.form == MATRIX_INT8;
+    return is_int8(t) ? int8_rows_floats(T, t->width) : 0;
+}
 
-    return is_int8 ? int8_rows_floats(T, MAX(t->width, t->mlp_width)) : 0;
+static size_t wide_floats(const struct transformer *t, size_t T)
+{
+    return MAX(T * MAX(3 * t->width, t->mlp_width),
+               is_int8(t) ? int8_rows_floats(T, t->mlp_width) : 0);
 }
 
 static enum status work_init(const struct transformer *t, size_t T, struct arena *scratch,
@@ -214,7 +223,7 @@ static enum status work_init(const struct transformer *t, size_t T, struct arena
     enum status st = arena_alloc(scratch, T * D * sizeof(float), &work->normed, err);
 
     if (st == ST_OK)
-        st = arena_alloc(scratch, T * MAX(3 * D, t->mlp_width) * sizeof(float), &work->wide, err);
+        st = arena_alloc(scratch, wide_floats(t, T) * sizeof(float), &work->wide, err);
     if (st == ST_OK)
         st = arena_alloc(scratch, T * D * sizeof(float), &work->mixed, err);
     work->codes = NULL;
@@ -232,11 +241,33 @@ static void apply(const struct block_linear *l, float *y, const float *x, size_t
 {
     then.bias = l->b;
     if (l->form == MATRIX_INT8) {
-        struct int8_rows rows = int8_quantize(x, T, l->in, codes);
+        struct int8_rows rows = int8_quantize(x, l->in, T, l->in, TRANSFORMER_INT8_GROUP, codes);
 
-        int8_product(&l->int8, l->out, y, &rows, &then);
+        int8_product(&l->int8, l->out, y, l->out, &rows, &then);
     } else {
         packed_product(&l->packed, y, x, T, &then);
+    }
+}
+
+/* x += the MLP of its normed rows. In int8 what is between its layers is never float32 as a whole.
+ */
+static void add_mlp(const struct transformer *t, const struct transformer_block *b, float *x,
+                    size_t T, const struct work *work)
+{
+    const struct epilogue activate = {.bias = b->fc.b, .activation = function_of(t->activation)};
+    const struct epilogue add = {.bias = b->proj.b, .add = true};
+
+    ops_layer_norm(work->normed, x, b->ln_2.w, b->ln_2.b, t->eps, T, t->width);
+    if (b->fc.form == MATRIX_INT8) {
+        struct int8_rows rows =
+            int8_quantize(work->normed, t->width, T, t->width, TRANSFORMER_INT8_GROUP, work->codes);
+
+        rows = int8_product_rows(&b->fc.int8, b->fc.out, &rows, &activate, TRANSFORMER_INT8_GROUP,
+                                 work->wide);
+        int8_product(&b->proj.int8, b->proj.out, x, b->proj.out, &rows, &add);
+    } else {
+        packed_product(&b->fc.packed, work->wide, work->normed, T, &activate);
+        packed_product(&b->proj.packed, x, work->wide, T, &add);
     }
 }
 
@@ -244,12 +275,8 @@ static void apply(const struct block_linear *l, float *y, const float *x, size_t
 static void finish_block(const struct transformer *t, const struct transformer_block *b, float *x,
                          size_t T, const struct work *work)
 {
-    const struct epilogue activate = {.activation = function_of(t->activation)};
-
     apply(&b->attn_out, x, work->mixed, T, work->codes, residual);
-    ops_layer_norm(work->normed, x, b->ln_2.w, b->ln_2.b, t->eps, T, t->width);
-    apply(&b->fc, work->wide, work->normed, T, work->codes, activate);
-    apply(&b->proj, x, work->wide, T, work->codes, residual);
+    add_mlp(t, b, x, T, work);
 }
 
 static enum status run_block(const struct transformer *t, const struct transformer_block *b,
@@ -273,7 +300,9 @@ static enum status run_block(const struct transformer *t, const struct transform
 
     ops_layer_norm(work->normed, x, b->ln_1.w, b->ln_1.b, t->eps, T, D);
     apply(&b->qkv, work->wide, work->normed, T, work->codes, plain);
-    st = attention_run(&attention, work->mixed, scratch, err);
+    st = b->qkv.form == MATRIX_INT8 && !causal
+             ? attention_run_int8(&attention, work->mixed, scratch, err)
+             : attention_run(&attention, work->mixed, scratch, err);
     arena_rewind(scratch, &mark);
     if (st == ST_OK)
         finish_block(t, b, x, T, work);
@@ -400,7 +429,7 @@ enum status transformer_run_last_rows(const struct transformer *t, float *x, con
 
 size_t transformer_step_scratch(const struct transformer *t, size_t M, size_t capacity)
 {
-    return M * (t->width * 2 + MAX(3 * t->width, t->mlp_width)) + capacity + codes_floats(t, M);
+    return 2 * M * t->width + wide_floats(t, M) + capacity + codes_floats(t, M);
 }
 
 void transformer_step(const struct transformer *t, size_t layer, float *x, size_t M,
@@ -412,7 +441,7 @@ void transformer_step(const struct transformer *t, size_t layer, float *x, size_
     const struct work work = {.normed = scratch,
                               .mixed = scratch + M * D,
                               .wide = scratch + 2 * M * D,
-                              .codes = scratch + M * (2 * D + MAX(3 * D, t->mlp_width))};
+                              .codes = scratch + 2 * M * D + wide_floats(t, M)};
     float *scores = work.codes + codes_floats(t, M);
 
     ops_layer_norm(work.normed, x, b->ln_1.w, b->ln_1.b, t->eps, M, D);
@@ -434,8 +463,9 @@ void transformer_step(const struct transformer *t, size_t layer, float *x, size_
 
 size_t transformer_scratch_floats(const struct transformer *t, size_t T)
 {
-    size_t D = t->width;
+    size_t D = t->width, attention = MIN(T, (size_t)ATTENTION_TILE) * T;
 
-    return 2 * T * D + T * MAX(3 * D, t->mlp_width) + MIN(T, (size_t)ATTENTION_TILE) * T +
-           codes_floats(t, T);
+    if (is_int8(t))
+        attention = MAX(attention, attention_int8_floats(T, D / t->n_heads));
+    return 2 * T * D + wide_floats(t, T) + attention + codes_floats(t, T);
 }

@@ -7,6 +7,9 @@
 #include "reinforce/nn/matrix.h"
 #include "reinforce/nn/packed.h"
 
+/** Values of a row that share a scale when it is quantised: 0011-int8.md says why so many. */
+enum { TRANSFORMER_INT8_GROUP = 512 };
+
 enum activation {
     ACTIVATION_GELU = 1,
     ACTIVATION_QUICK_GELU = 2,

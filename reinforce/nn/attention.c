@@ -12,7 +12,7 @@ static size_t n_kv_heads(const struct attention *a)
     return a->n_kv_heads > 0 ? a->n_kv_heads : a->n_heads;
 }
 
-static float scale_of(const struct attention *a)
+float attention_scale(const struct attention *a)
 {
     return a->scale > 0 ? a->scale : 1.0f / sqrtf((float)a->head_dim);
 }
@@ -52,7 +52,7 @@ enum status attention_run(const struct attention *a, float *out, struct arena *s
                           struct error *err)
 {
     const float *k = a->k, *v = a->v;
-    float scale = scale_of(a), *scores;
+    float scale = attention_scale(a), *scores;
     size_t D = a->n_heads * a->head_dim, group = a->n_heads / n_kv_heads(a);
     size_t n_tiles = (a->Tq + ATTENTION_TILE - 1) / ATTENTION_TILE, tile;
     enum status st = arena_alloc(
@@ -208,7 +208,7 @@ void attention_cached(const struct attention *a, float *out, float *scores)
 {
     struct span keys = visible_keys(a, a->Tk - 1);
     size_t n = keys.end - keys.first, kv_heads = n_kv_heads(a);
-    float scale = scale_of(a);
+    float scale = attention_scale(a);
 
     for (size_t h = 0; h < a->n_heads; h++) {
         size_t kv = h / (a->n_heads / kv_heads);

@@ -45,6 +45,20 @@ struct attention {
 NODISCARD enum status attention_run(const struct attention *a, float *out, struct arena *scratch,
                                     struct error *err);
 
+/** What a's scores are multiplied by. */
+float attention_scale(const struct attention *a);
+
+/**
+ * The same in int8, of Tq queries that see all Tk keys (no mask, no soft cap, no groups): each head
+ * of a query and of a key quantised by its own largest magnitude, values by column, probabilities
+ * kept in 14 bits. Sums are exact, so bits depend on the query, the keys and the values alone, not
+ * on the machine. A query with a NaN or an infinity becomes NaN. `scratch` gives
+ * attention_int8_floats(). ST_NO_MEMORY: it is too small.
+ */
+NODISCARD enum status attention_run_int8(const struct attention *a, float *out,
+                                         struct arena *scratch, struct error *err);
+size_t attention_int8_floats(size_t Tk, size_t head_dim);
+
 /** The same in plain loops and double. */
 void attention_ref(const struct attention *a, float *out);
 

@@ -1,82 +1,38 @@
 #include "reinforce/nn/int8.h"
 
 #include "reinforce/nn/int8_kernels.h"
+#include "reinforce/nn/int8_rounding.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-    QUANTIZED_MAX = 127,
-    ZERO = 128,
     LINE = 64,
     /* Panels that a tile of rows meets before the next: what stays in a core's second cache. */
-    BLOCK_PANELS = 8,
+    BLOCK_PANELS = 16,
     BLOCK_BYTES = 1 << 20,
 };
-
-static const float smallest = 0x1p-100f; /* 127 / magnitude is far from overflow */
-static const uint32_t infinity_bits = 0x7f800000u;
-
-static size_t round_up(size_t n, size_t to)
-{
-    return (n + to - 1) / to * to;
-}
-
-/* Of magnitudes as bits NaN is above infinity and that above all others. */
-static ALWAYS_INLINE uint32_t magnitude_bits(float x)
-{
-    uint32_t bits;
-
-    memcpy(&bits, &x, sizeof bits);
-    return bits & 0x7fffffffu;
-}
-
-/* The nearest integer of a small number, ties to even: adding 1.5 * 2^23 leaves it in the low bits.
- */
-static ALWAYS_INLINE int32_t nearest(float x)
-{
-    float shifted = x + 0x1.8p23f;
-    int32_t bits;
-
-    memcpy(&bits, &shifted, sizeof bits);
-    return bits - 0x4b400000;
-}
 
 KERNEL_CLONES static uint32_t largest_bits(const float *x, size_t n)
 {
     uint32_t largest = 0;
 
     for (size_t i = 0; i < n; i++)
-        largest = MAX(largest, magnitude_bits(x[i]));
+        largest = MAX(largest, int8_magnitude_bits(x[i]));
     return largest;
 }
 
-KERNEL_CLONES static void quantize_part(const float *x, size_t n, float inverse, int8_t *q)
+BYTE_KERNEL_CLONES static void quantize_part(const float *x, size_t n, float inverse, int8_t *q)
 {
     for (size_t i = 0; i < n; i++)
-        q[i] = (int8_t)nearest(x[i] * inverse);
-}
-
-/* Of a row whose largest magnitude has these bits, and what its values are multiplied by: 127 /
- * largest or 0. */
-static ALWAYS_INLINE float scale_from(uint32_t bits, float *inverse)
-{
-    float largest;
-
-    memcpy(&largest, &bits, sizeof largest);
-    *inverse = 0;
-    if (bits >= infinity_bits)
-        return NAN;
-    if (largest < smallest)
-        return 0;
-    *inverse = (float)QUANTIZED_MAX / largest;
-    return largest / (float)QUANTIZED_MAX;
+        q[i] = (int8_t)int8_nearest(x[i] * inverse);
 }
 
 static float scale_of(const float *x, size_t n, float *inverse)
 {
-    return scale_from(largest_bits(x, n), inverse);
+    return int8_scale_from(largest_bits(x, n), inverse);
 }
 
 /* All are 0 where `inverse` is, whatever x holds. */
@@ -96,95 +52,135 @@ float int8_quantize_vector(const float *x, size_t n, int8_t *q)
     return scale;
 }
 
-static size_t n_groups(size_t K)
+static size_t tile_bytes(size_t rows, size_t K, size_t group)
 {
-    return (K + INT8_GROUP - 1) / INT8_GROUP;
-}
+    size_t n_groups = (K + group - 1) / group;
 
-static size_t tile_bytes(size_t rows, size_t K)
-{
-    return n_groups(K) * int8_group_bytes(rows);
+    return n_groups * int8_head_bytes(rows) + rows * int8_whole_chunks(K);
 }
 
 /* The tile that begins with row `first`. */
-static const int8_t *tile_at(const struct int8_rows *x, size_t first)
+static struct int8_tile tile_at(const struct int8_rows *x, size_t first)
 {
-    return x->data + first / INT8_ROWS * tile_bytes(INT8_ROWS, x->K);
+    return (struct int8_tile){
+        .data = x->data + first / INT8_ROWS * tile_bytes(INT8_ROWS, x->K, x->group),
+        .rows = MIN(x->T - first, (size_t)INT8_ROWS),
+        .K = x->K,
+        .group = x->group,
+    };
 }
 
 size_t int8_rows_floats(size_t T, size_t K)
 {
-    size_t bytes = T / INT8_ROWS * tile_bytes(INT8_ROWS, K) + tile_bytes(T % INT8_ROWS, K);
+    size_t bytes = T / INT8_ROWS * tile_bytes(INT8_ROWS, K, INT8_CHUNK) +
+                   tile_bytes(T % INT8_ROWS, K, INT8_CHUNK);
 
     return (LINE + bytes + INT8_SLACK) / sizeof(float);
 }
 
-/* As scale_of() and quantize(), and the offset: of a whole group, whose loops have no rest. */
-static ALWAYS_INLINE float quantize_group(const float *restrict x, int8_t *restrict q,
-                                          int32_t *offset)
+/* A row while it is quantised; loops over whole chunks have no rest. */
+struct row {
+    const float *x; /* [K] */
+    size_t K;
+    float filled[INT8_CHUNK]; /* the last chunk, zeros behind it */
+};
+
+static ALWAYS_INLINE const float *chunk_at(struct row *row, size_t k)
+{
+    if (row->K - k >= INT8_CHUNK)
+        return row->x + k;
+    return memcpy(row->filled, row->x + k, (row->K - k) * sizeof *row->filled);
+}
+
+static ALWAYS_INLINE uint32_t largest_of_chunk(const float *x)
 {
     uint32_t largest = 0;
-    float inverse, scale;
+
+    for (size_t i = 0; i < INT8_CHUNK; i++)
+        largest = MAX(largest, int8_magnitude_bits(x[i]));
+    return largest;
+}
+
+/* Returns the sum. */
+static ALWAYS_INLINE int32_t quantize_chunk(const float *restrict x, float inverse,
+                                            int8_t *restrict q)
+{
     int32_t sum = 0;
 
-    for (size_t i = 0; i < INT8_GROUP; i++)
-        largest = MAX(largest, magnitude_bits(x[i]));
-    scale = scale_from(largest, &inverse);
-    if (inverse > 0)
-        for (size_t i = 0; i < INT8_GROUP; i++) {
-            int32_t value = nearest(x[i] * inverse);
+    for (size_t i = 0; i < INT8_CHUNK; i++) {
+        int32_t value = int8_nearest(x[i] * inverse);
 
-            q[i] = (int8_t)value;
-            sum += value;
-        }
-    else
-        memset(q, 0, INT8_GROUP);
-    *offset = -ZERO * sum;
-    return scale;
+        q[i] = (int8_t)value;
+        sum += value;
+    }
+    return sum;
 }
 
 /* The r-th of a tile's `rows` rows. */
-KERNEL_CLONES static void quantize_row(const float *x, size_t K, int8_t *tile, size_t r,
-                                       size_t rows)
+BYTE_KERNEL_CLONES static void quantize_row(const float *x, size_t K, size_t group, int8_t *tile,
+                                            size_t r, size_t rows)
 {
-    float filled[INT8_GROUP] = {0};
+    struct row row = {.x = x, .K = K};
 
-    for (size_t k = 0; k < K; k += INT8_GROUP, tile += int8_group_bytes(rows)) {
-        const float *values = x + k;
-        int32_t offset;
-        float scale;
+    for (size_t first = 0; first < K; first += group) {
+        size_t end = MIN(first + group, K);
+        int8_t *q = tile + int8_head_bytes(rows) + r * INT8_CHUNK;
+        uint32_t largest = 0;
+        int32_t offset = 0;
+        float inverse, scale;
 
-        if (K - k < INT8_GROUP)
-            values = memcpy(filled, values, (K - k) * sizeof *filled);
-        scale = quantize_group(values, tile + int8_head_bytes(rows) + r * INT8_GROUP, &offset);
+        for (size_t k = first; k < end; k += INT8_CHUNK)
+            largest = MAX(largest, largest_of_chunk(chunk_at(&row, k)));
+        scale = int8_scale_from(largest, &inverse);
+        for (size_t k = first; k < end; k += INT8_CHUNK, q += rows * INT8_CHUNK) {
+            if (inverse > 0)
+                offset += quantize_chunk(chunk_at(&row, k), inverse, q);
+            else
+                memset(q, 0, INT8_CHUNK);
+        }
+        offset *= -INT8_ZERO;
         memcpy(tile + 4 * r, &scale, sizeof scale);
         memcpy(tile + 4 * (rows + r), &offset, sizeof offset);
+        tile += int8_group_bytes(rows, end - first);
     }
 }
 
-struct int8_rows int8_quantize(const float *x, size_t T, size_t K, float *memory)
+struct int8_rows int8_quantize(const float *x, size_t ldx, size_t T, size_t K, size_t group,
+                               float *memory)
 {
-    int8_t *tile = (int8_t *)memory + (LINE - (uintptr_t)memory % LINE) % LINE;
-    const struct int8_rows rows = {.T = T, .K = K, .data = tile};
+    int8_t *tile = int8_aligned(memory);
+    const struct int8_rows rows = {.T = T, .K = K, .group = group, .data = tile};
 
     for (size_t first = 0; first < T; first += INT8_ROWS) {
         size_t n = MIN(T - first, (size_t)INT8_ROWS);
 
-        for (size_t r = 0; r < n; r++, x += K)
-            quantize_row(x, K, tile, r, n);
-        tile += tile_bytes(n, K);
+        for (size_t r = 0; r < n; r++, x += ldx)
+            quantize_row(x, K, group, tile, r, n);
+        tile += tile_bytes(n, K, group);
     }
     return rows;
 }
 
-static size_t n_panels(size_t out)
-{
-    return (out + INT8_COLUMNS - 1) / INT8_COLUMNS;
-}
-
 size_t int8_matrix_bytes(size_t out, size_t in)
 {
-    return n_panels(out) * (int8_panel_bytes(in) + INT8_COLUMNS * sizeof(float));
+    return int8_panels(out) * (int8_panel_bytes(in) + INT8_COLUMNS * sizeof(float));
+}
+
+float int8_pack_row(const float *x, size_t n, uint8_t *quads)
+{
+    float inverse, scale = scale_of(x, n, &inverse);
+
+    for (size_t k = 0; k < n; k += INT8_CHUNK) {
+        int8_t q[INT8_CHUNK] = {0};
+
+        quantize(x + k, MIN(n - k, (size_t)INT8_CHUNK), inverse, q);
+        for (size_t i = 0; i < INT8_CHUNK; i += INT8_QUAD, quads += INT8_QUAD * INT8_COLUMNS) {
+            uint32_t quad = int8_quad(q[i], q[i + 1], q[i + 2], q[i + 3]);
+
+            memcpy(quads, &quad, sizeof quad);
+        }
+    }
+    return scale;
 }
 
 /* A matrix while it is written. */
@@ -193,31 +189,17 @@ struct writing {
     float *scale;
     size_t in;
     float *row; /* [in] */
-    int8_t *q;  /* [in, filled up with zeros] */
 };
-
-static void pack_row(const struct writing *w, size_t n)
-{
-    uint8_t *quad = w->panels + n / INT8_COLUMNS * int8_panel_bytes(w->in) + n % INT8_COLUMNS * 4;
-    uint32_t four;
-    float inverse;
-
-    w->scale[n] = scale_of(w->row, w->in, &inverse);
-    quantize(w->row, w->in, inverse, w->q);
-    for (size_t k = 0; k < round_up(w->in, INT8_GROUP); k += 4, quad += (size_t)INT8_COLUMNS * 4) {
-        memcpy(&four, w->q + k, sizeof four);
-        four ^= 0x80808080u; /* adds 128 to each */
-        memcpy(quad, &four, sizeof four);
-    }
-}
 
 static enum status pack_tensor(const struct writing *w, const struct tensor *tensor, size_t first,
                                struct error *err)
 {
     for (size_t r = 0; r < tensor->shape[0]; r++) {
+        size_t n = first + r;
+
         tensor_row(tensor, r, w->row);
-        pack_row(w, first + r);
-        if (isnan(w->scale[first + r]))
+        w->scale[n] = int8_pack_row(w->row, w->in, int8_quads_at(w->panels, w->in, n));
+        if (isnan(w->scale[n]))
             return error_set(err, ST_CORRUPT, "tensor \"%s\" holds a NaN or an infinity",
                              tensor->name);
     }
@@ -239,15 +221,14 @@ enum status int8_matrix_load(struct weights *weights, const char *prefix, const 
         st = weights_alloc(weights, int8_matrix_bytes(n * out, in), &w.panels, err);
     if (st != ST_OK)
         return st;
-    w.scale = (float *)(void *)(w.panels + n_panels(n * out) * int8_panel_bytes(in));
+    w.scale = (float *)(void *)(w.panels + int8_panels(n * out) * int8_panel_bytes(in));
     if (n * out % INT8_COLUMNS != 0) { /* columns that fill up */
         memset(w.panels + n * out / INT8_COLUMNS * int8_panel_bytes(in), 0, int8_panel_bytes(in));
         memset(w.scale + n * out / INT8_COLUMNS * INT8_COLUMNS, 0, INT8_COLUMNS * sizeof *w.scale);
     }
-    w.row = calloc(round_up(in, INT8_GROUP), sizeof *w.row + sizeof *w.q);
+    w.row = malloc(MAX(in, (size_t)1) * sizeof *w.row);
     if (w.row == NULL)
         return error_set(err, ST_NO_MEMORY, "could not allocate a row of weights");
-    w.q = (int8_t *)(w.row + round_up(in, INT8_GROUP));
     for (size_t i = 0; i < n && st == ST_OK; i++) {
         st = weights_get_stored(weights, prefix, names[i], WEIGHTS_SHAPE(out, in), &tensor, err);
         if (st == ST_OK)
@@ -296,80 +277,151 @@ struct product {
     const struct int8_rows *x;
     const struct epilogue *then;
     size_t N;
-    float *y;
+    float *y; /* where it goes to, or */
+    size_t ldy;
+    int8_t *codes; /* rows of N values in groups of `group` */
+    size_t group;
 };
+
+static void finish(const struct product *p, float *y, const float *total, size_t first, size_t end)
+{
+    finish_row(y, total, p->w->scale + first, p->then->bias != NULL ? p->then->bias + first : NULL,
+               end - first, p->then->add);
+    if (p->then->activation != NULL)
+        p->then->activation(y, end - first);
+}
+
+/* Row i of a tile from row r on. */
+static void finish_codes(const struct product *p, const float *total, size_t r, size_t i,
+                         size_t rows, size_t first, size_t end)
+{
+    _Alignas(LINE) float y[BLOCK_PANELS * INT8_COLUMNS];
+    int8_t *tile = p->codes + r / INT8_ROWS * tile_bytes(INT8_ROWS, p->N, p->group);
+
+    finish(p, y, total, first, end);
+    quantize_row(y, end - first, p->group,
+                 tile + first / p->group * int8_group_bytes(rows, p->group), i, rows);
+}
 
 /* A tile of rows from `r` on times a few panels: columns [first, end). */
 static void multiply(const struct product *p, size_t r, size_t first, size_t end)
 {
-    _Alignas(64) float total[BLOCK_PANELS * INT8_TOTALS];
-    size_t rows = MIN(p->x->T - r, (size_t)INT8_ROWS), K = p->x->K;
+    _Alignas(LINE) float total[BLOCK_PANELS * INT8_TOTALS];
+    const struct int8_tile tile = tile_at(p->x, r);
 
-    p->kernel->tile(total, tile_at(p->x, r), rows,
-                    p->w->panels + first / INT8_COLUMNS * int8_panel_bytes(K),
-                    n_panels(end - first), K);
-    for (size_t i = 0; i < rows; i++) {
-        float *y = p->y + (r + i) * p->N + first;
+    p->kernel->tile(total, &tile, p->w->panels + first / INT8_COLUMNS * int8_panel_bytes(tile.K),
+                    int8_panels(end - first));
+    for (size_t i = 0; i < tile.rows; i++) {
+        const float *row = total + i * INT8_COLUMNS;
 
-        finish_row(y, total + i * INT8_COLUMNS, p->w->scale + first,
-                   p->then->bias != NULL ? p->then->bias + first : NULL, end - first, p->then->add);
-        if (p->then->activation != NULL)
-            p->then->activation(y, end - first);
+        if (p->codes != NULL)
+            finish_codes(p, row, r, i, tile.rows, first, end);
+        else
+            finish(p, p->y + (r + i) * p->ldy + first, row, first, end);
     }
 }
 
-void int8_product_with(const struct int8_kernel *kernel, const struct int8_matrix *w, size_t N,
-                       float *y, const struct int8_rows *x, const struct epilogue *then)
+/* The `part`-th of `parts` of panels that come next, to the second cache: reading ahead is the
+ * processor's affair only along a page. */
+static void fetch_ahead(const struct product *p, size_t first, size_t end, size_t part,
+                        size_t parts)
 {
-    const struct product p = {.kernel = kernel, .w = w, .x = x, .then = then, .N = N, .y = y};
-    size_t fitting = MAX((size_t)BLOCK_BYTES / int8_panel_bytes(x->K), (size_t)1);
-    size_t block = MIN(fitting, (size_t)BLOCK_PANELS) * INT8_COLUMNS;
+    size_t panel_bytes = int8_panel_bytes(p->x->K);
+    const uint8_t *w = p->w->panels + first / INT8_COLUMNS * panel_bytes;
+    size_t n_lines = int8_panels(end - first) * panel_bytes / LINE;
 
-    if (p.kernel->begin != NULL)
-        p.kernel->begin();
-    for (size_t first = 0; first < N; first += block)
-        for (size_t r = 0; r < x->T; r += INT8_ROWS)
-            multiply(&p, r, first, MIN(first + block, N));
-    if (p.kernel->end != NULL)
-        p.kernel->end();
+    for (size_t i = n_lines * part / parts; i < n_lines * (part + 1) / parts; i++)
+        __builtin_prefetch(w + i * LINE, 0, 2);
 }
 
-void int8_product(const struct int8_matrix *w, size_t N, float *y, const struct int8_rows *x,
-                  const struct epilogue *then)
+/* `block` columns after the other, each for all rows. */
+static void run(const struct product *p, size_t block)
 {
-    int8_product_with(int8_kernel_for(x->T), w, N, y, x, then);
+    size_t n_tiles = (p->x->T + INT8_ROWS - 1) / INT8_ROWS;
+
+    if (p->kernel->begin != NULL)
+        p->kernel->begin();
+    for (size_t first = 0; first < p->N; first += block) {
+        size_t end = MIN(first + block, p->N);
+
+        for (size_t t = 0; t < n_tiles; t++) {
+            if (end < p->N)
+                fetch_ahead(p, end, MIN(end + block, p->N), t, n_tiles);
+            multiply(p, t * INT8_ROWS, first, end);
+        }
+    }
+    if (p->kernel->end != NULL)
+        p->kernel->end();
+}
+
+void int8_product_with(const struct int8_kernel *kernel, const struct int8_matrix *w, size_t N,
+                       float *y, size_t ldy, const struct int8_rows *x, const struct epilogue *then)
+{
+    size_t fitting = MAX((size_t)BLOCK_BYTES / int8_panel_bytes(x->K), (size_t)1);
+
+    run(
+        &(struct product){
+            .kernel = kernel, .w = w, .x = x, .then = then, .N = N, .y = y, .ldy = ldy},
+        MIN(fitting, (size_t)BLOCK_PANELS) * INT8_COLUMNS);
+}
+
+struct int8_rows int8_product_rows(const struct int8_matrix *w, size_t N, const struct int8_rows *x,
+                                   const struct epilogue *then, size_t group, float *memory)
+{
+    enum { BLOCK = BLOCK_PANELS * INT8_COLUMNS };
+    int8_t *codes = int8_aligned(memory);
+
+    assert(group <= BLOCK && !then->add);
+    run(&(struct product){.kernel = int8_kernel_for(x->T),
+                          .w = w,
+                          .x = x,
+                          .then = then,
+                          .N = N,
+                          .codes = codes,
+                          .group = group},
+        BLOCK / group * group);
+    return (struct int8_rows){.T = x->T, .K = N, .group = group, .data = codes};
+}
+
+void int8_product(const struct int8_matrix *w, size_t N, float *y, size_t ldy,
+                  const struct int8_rows *x, const struct epilogue *then)
+{
+    int8_product_with(int8_kernel_for(x->T), w, N, y, ldy, x, then);
 }
 
 /* Value k of row t, and its group's scale. */
 static int value_of(const struct int8_rows *x, size_t t, size_t k, float *scale)
 {
-    size_t first = t / INT8_ROWS * INT8_ROWS, rows = MIN(x->T - first, (size_t)INT8_ROWS);
-    const int8_t *group = tile_at(x, first) + k / INT8_GROUP * int8_group_bytes(rows);
+    const struct int8_tile tile = tile_at(x, t / INT8_ROWS * INT8_ROWS);
+    size_t r = t % INT8_ROWS, in_group = k % x->group;
+    const int8_t *group = tile.data + k / x->group * int8_group_bytes(tile.rows, x->group);
 
-    memcpy(scale, group + 4 * (t - first), sizeof *scale);
-    return group[int8_head_bytes(rows) + (t - first) * INT8_GROUP + k % INT8_GROUP];
+    memcpy(scale, group + 4 * r, sizeof *scale);
+    return group[int8_head_bytes(tile.rows) + (in_group / INT8_CHUNK * tile.rows + r) * INT8_CHUNK +
+                 in_group % INT8_CHUNK];
 }
 
-void int8_product_ref(const struct int8_matrix *w, size_t N, float *y, const struct int8_rows *x,
-                      const struct epilogue *then)
+void int8_product_ref(const struct int8_matrix *w, size_t N, float *y, size_t ldy,
+                      const struct int8_rows *x, const struct epilogue *then)
 {
     for (size_t t = 0; t < x->T; t++)
         for (size_t n = 0; n < N; n++) {
             const uint8_t *panel = w->panels + n / INT8_COLUMNS * int8_panel_bytes(x->K);
-            float total = 0, scale = 0;
+            float *to = &y[t * ldy + n], total = 0, scale = 0;
 
-            for (size_t first = 0; first < x->K; first += INT8_GROUP) {
+            for (size_t first = 0; first < x->K; first += x->group) {
                 int32_t sum = 0;
 
-                for (size_t k = first; k < MIN(x->K, first + INT8_GROUP); k++)
-                    sum += value_of(x, t, k, &scale) *
-                           (panel[(k / 4 * INT8_COLUMNS + n % INT8_COLUMNS) * 4 + k % 4] - ZERO);
+                for (size_t k = first; k < MIN(x->K, first + x->group); k++)
+                    sum +=
+                        value_of(x, t, k, &scale) *
+                        (panel[(k / 4 * INT8_COLUMNS + n % INT8_COLUMNS) * 4 + k % 4] - INT8_ZERO);
                 total += (float)sum * scale;
             }
             total *= w->scale[n];
             total += then->bias != NULL ? then->bias[n] : 0;
-            y[t * N + n] = then->add ? y[t * N + n] + total : total;
+            *to = then->add ? *to + total : total;
             if (then->activation != NULL)
-                then->activation(&y[t * N + n], 1);
+                then->activation(to, 1);
         }
 }

@@ -8,7 +8,7 @@
 enum {
     INT8_COLUMNS = 32, /* rows of a matrix in one panel: columns of a product */
     INT8_ROWS = 28,    /* rows of x in one tile: twice what fits the registers beside a panel */
-    INT8_GROUP = 128,  /* values of a row of x that share a scale */
+    INT8_CHUNK = 128,  /* values of a row of x that lie side by side */
     INT8_SLACK = 2048, /* bytes behind the last tile that a kernel may read */
 };
 
@@ -17,7 +17,7 @@ enum {
  * in 1..255 (one factor of the instruction is unsigned), rounded to the nearest, ties to even.
  * Immutable; in memory of the weights it came from.
  *
- * panels  uint8 [ceil(out / 32)][in, filled up to whole groups, / 4][32][4]: four of a row lie side
+ * panels  uint8 [ceil(out / 32)][in, filled up to whole chunks, / 4][32][4]: four of a row lie side
  *         by side, as the instructions take them
  * scale   float32 [out, filled up]
  */
@@ -28,19 +28,26 @@ struct int8_matrix {
 };
 
 /**
- * Rows [T, K] quantised in the same way, each of their groups by itself: x = scale q, q in
+ * Rows [T, K] quantised in the same way, each `group` of their values by itself: x = scale q, q in
  * -127..127. Groups, because a few values of a row are much larger than the others, and in what a
  * gated unit makes most of all. A group that holds a NaN or an infinity has the scale NaN, and so
  * every product of its row is NaN; one whose magnitudes are all below 2^-100 has the scale 0.
  *
+ * group   whole chunks; sums of products of up to 1,024 are exact as float32, of more rounded once
  * data    tiles of INT8_ROWS rows, the last of what is left; each is groups: float32 [rows], the
  *         scales, int32 [rows], the sums of q times -128, for the weights' 128, then, on the next
- *         cache line, int8 [rows][INT8_GROUP], zeros behind K
+ *         cache line, int8 [chunks][rows][INT8_CHUNK], zeros behind K
  */
 struct int8_rows {
-    size_t T, K;
+    size_t T, K, group;
     const int8_t *data;
 };
+
+/** n filled up. */
+static inline size_t int8_whole_chunks(size_t n)
+{
+    return (n + INT8_CHUNK - 1) / INT8_CHUNK * INT8_CHUNK;
+}
 
 /**
  * Quantises `n` stored tensors named `prefix` + names[i], each [out, in], F32, F16 or BF16, as one
@@ -58,27 +65,38 @@ size_t int8_matrix_bytes(size_t out, size_t in);
 /** q int8 [n]: x [n] quantised as a group of struct int8_rows is; returns the scale. */
 float int8_quantize_vector(const float *x, size_t n, int8_t *q);
 
-/** x float32 [T, K]; the result lives in `memory`, of int8_rows_floats() floats. */
-struct int8_rows int8_quantize(const float *x, size_t T, size_t K, float *memory);
+/** x float32 [T, K], rows ldx apart; the result lives in `memory`, of int8_rows_floats() floats,
+ * which are enough for any group. */
+struct int8_rows int8_quantize(const float *x, size_t ldx, size_t T, size_t K, size_t group,
+                               float *memory);
 size_t int8_rows_floats(size_t T, size_t K);
 
 /**
- * y[T, N] = x w^T of the first N <= w->out rows, and what `then` says. The sum of products of
- * integers is exact in each group; groups times their scales are added up in order, then come w's
- * scale, the bias, what is added to, and the activation. So bits depend on the row and the column
- * alone, not on T, the machine or the kernel.
+ * y[T, N] = x w^T of the first N <= w->out rows, rows ldy apart, and what `then` says. The sum of
+ * products of integers is exact in each group; groups times their scales are added up in order,
+ * then come w's scale, the bias, what is added to, and the activation. So bits depend on the row
+ * and the column alone, not on T, the machine or the kernel.
  */
-void int8_product(const struct int8_matrix *w, size_t N, float *y, const struct int8_rows *x,
-                  const struct epilogue *then);
+void int8_product(const struct int8_matrix *w, size_t N, float *y, size_t ldy,
+                  const struct int8_rows *x, const struct epilogue *then);
 
-/** The same with a kernel of int8_kernels(), for tests and benchmarks. */
+/**
+ * The rows that int8_quantize() would make of int8_product()'s y, without it: in `memory` of
+ * int8_rows_floats(x->T, N) floats, which is not x's. group: whole chunks, at most 512; then->add
+ * is false.
+ */
+struct int8_rows int8_product_rows(const struct int8_matrix *w, size_t N, const struct int8_rows *x,
+                                   const struct epilogue *then, size_t group, float *memory);
+
+/** int8_product() with a kernel of int8_kernels(), for tests and benchmarks. */
 struct int8_kernel;
 void int8_product_with(const struct int8_kernel *kernel, const struct int8_matrix *w, size_t N,
-                       float *y, const struct int8_rows *x, const struct epilogue *then);
+                       float *y, size_t ldy, const struct int8_rows *x,
+                       const struct epilogue *then);
 
-/** The same in plain loops, bit-equal. */
-void int8_product_ref(const struct int8_matrix *w, size_t N, float *y, const struct int8_rows *x,
-                      const struct epilogue *then);
+/** int8_product() in plain loops, bit-equal. */
+void int8_product_ref(const struct int8_matrix *w, size_t N, float *y, size_t ldy,
+                      const struct int8_rows *x, const struct epilogue *then);
 
 /** "avx512vnni": the kernel in use, for many rows. */
 const char *int8_kernel_name(void);

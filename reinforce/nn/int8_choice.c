@@ -12,8 +12,8 @@
 
 enum {
     MAX_KERNELS = 4,
-    TRIAL_K = 7 * INT8_GROUP + 68, /* of the trials; the last group is not whole */
-    GROUPS = TRIAL_K / INT8_GROUP + 1,
+    TRIAL_K = 7 * INT8_CHUNK + 68, /* of the trials; the last group is not whole */
+    TRIAL_GROUP = 3 * INT8_CHUNK,
     PANELS = 2,
     ROUNDS = 3,
     TILES = 4, /* of a round */
@@ -35,7 +35,7 @@ struct trial {
 static bool trial_init(struct trial *trial)
 {
     size_t n_w = PANELS * int8_panel_bytes(TRIAL_K);
-    size_t n_x = GROUPS * int8_group_bytes(INT8_ROWS) + INT8_SLACK;
+    size_t n_x = int8_rows_floats(INT8_ROWS, TRIAL_K) * sizeof(float);
     size_t n_y = PANELS * (size_t)INT8_TOTALS * sizeof(float); /* whole lines, as n_w */
     uint8_t *memory = aligned_alloc(64, (n_w + 2 * n_y + n_x + 63) / 64 * 64);
     struct philox rng;
@@ -55,30 +55,35 @@ static bool trial_init(struct trial *trial)
 }
 
 /* Scales and offsets where a tile of `rows` has them, and zeros behind its last group's values. */
-static void trial_shape(const struct trial *trial, size_t rows)
+static struct int8_tile trial_tile(const struct trial *trial, size_t rows)
 {
     int8_t *x = trial->x;
 
-    for (size_t g = 0; g < GROUPS; g++, x += int8_group_bytes(rows))
-        for (size_t r = 0; r < rows; r++) {
+    for (size_t k = 0; k < TRIAL_K; k += TRIAL_GROUP) {
+        size_t n = MIN(TRIAL_K - k, (size_t)TRIAL_GROUP);
+        int8_t *last = x + int8_head_bytes(rows) + n / INT8_CHUNK * rows * INT8_CHUNK;
+
+        for (size_t r = 0; r < rows; r++, last += INT8_CHUNK) {
             float scale = 1 + (float)r / 8;
             int32_t offset = (int32_t)(r * 77) - 1000;
-            int8_t *values = x + int8_head_bytes(rows) + r * INT8_GROUP;
 
             memcpy(x + 4 * r, &scale, sizeof scale);
             memcpy(x + 4 * (rows + r), &offset, sizeof offset);
-            if (g + 1 == GROUPS)
-                memset(values + TRIAL_K % INT8_GROUP, 0, INT8_GROUP - TRIAL_K % INT8_GROUP);
+            if (n % INT8_CHUNK != 0)
+                memset(last + n % INT8_CHUNK, 0, INT8_CHUNK - n % INT8_CHUNK);
         }
+        x += int8_group_bytes(rows, n);
+    }
+    return (struct int8_tile){trial->x, rows, TRIAL_K, TRIAL_GROUP};
 }
 
-static void run(const struct int8_kernel *kernel, const struct trial *trial, float *y, size_t rows,
-                int n_tiles)
+static void run(const struct int8_kernel *kernel, const struct trial *trial,
+                const struct int8_tile *tile, float *y, int n_tiles)
 {
     if (kernel->begin != NULL)
         kernel->begin();
     for (int i = 0; i < n_tiles; i++)
-        kernel->tile(y, trial->x, rows, trial->w, PANELS, TRIAL_K);
+        kernel->tile(y, tile, trial->w, PANELS);
     if (kernel->end != NULL)
         kernel->end();
 }
@@ -98,10 +103,10 @@ static bool is_right(const struct int8_kernel *kernel, const struct int8_kernel 
 {
     for (size_t i = 0; i < ARRAY_LEN(row_counts); i++) {
         size_t rows = row_counts[i];
+        const struct int8_tile tile = trial_tile(trial, rows);
 
-        trial_shape(trial, rows);
-        run(plain, trial, trial->want, rows, 1);
-        run(kernel, trial, trial->got, rows, 1);
+        run(plain, trial, &tile, trial->want, 1);
+        run(kernel, trial, &tile, trial->got, 1);
         if (!same_totals(trial, rows)) {
             log_at(LOG_WARN, "kernel_refused",
                    "kernel=%s reason=\"its int8 products of %zu rows are wrong\"", kernel->name,
@@ -116,15 +121,15 @@ static bool is_right(const struct int8_kernel *kernel, const struct int8_kernel 
 static const struct int8_kernel *fastest(const struct int8_kernel *const *kernels, size_t n,
                                          const struct trial *trial, size_t rows)
 {
+    const struct int8_tile tile = trial_tile(trial, rows);
     int64_t best[MAX_KERNELS];
     size_t winner = 0;
 
-    trial_shape(trial, rows);
     for (int round = 0; round < ROUNDS; round++)
         for (size_t i = 0; i < n; i++) {
             int64_t begun = clock_cpu_ns(), ns;
 
-            run(kernels[i], trial, trial->got, rows, TILES);
+            run(kernels[i], trial, &tile, trial->got, TILES);
             ns = clock_cpu_ns() - begun;
             best[i] = round == 0 ? ns : MIN(best[i], ns);
         }

@@ -12,7 +12,7 @@
 #include <unistd.h>
 #endif
 
-enum { QUAD_BYTES = 4 * INT8_COLUMNS, GROUP_PANEL_BYTES = INT8_GROUP * INT8_COLUMNS };
+enum { QUAD_BYTES = INT8_QUAD * INT8_COLUMNS, CHUNK_QUADS = INT8_CHUNK / INT8_QUAD };
 
 static ALWAYS_INLINE int32_t four_at(const int8_t *at)
 {
@@ -28,55 +28,82 @@ struct group {
     size_t n_quads; /* of a row; those behind are zeros */
 };
 
-static ALWAYS_INLINE struct group group_at(const int8_t *x, size_t rows, size_t n_values)
+static ALWAYS_INLINE struct group group_at(const int8_t *at, size_t rows, size_t n_values)
 {
-    return (struct group){.scales = x,
-                          .offsets = x + 4 * rows,
-                          .values = x + int8_head_bytes(rows),
-                          .n_quads = (MIN(n_values, (size_t)INT8_GROUP) + 3) / 4};
+    return (struct group){.scales = at,
+                          .offsets = at + 4 * rows,
+                          .values = at + int8_head_bytes(rows),
+                          .n_quads = (n_values + 3) / 4};
 }
 
-static ALWAYS_INLINE const int8_t *next_group(const int8_t *x, size_t rows)
+/* A tile's groups, each with its part of a panel. */
+struct walk {
+    const struct int8_tile *x;
+    const int8_t *at;
+    const uint8_t *w;
+    size_t n_values; /* of this group; 0: there are no more */
+    size_t left;
+};
+
+static ALWAYS_INLINE struct walk walk_of(const struct int8_tile *x, const uint8_t *w)
 {
-    return x + int8_group_bytes(rows);
+    size_t n = MIN(x->K, x->group);
+
+    return (struct walk){.x = x, .at = x->data, .w = w, .n_values = n, .left = x->K - n};
+}
+
+static ALWAYS_INLINE void walk_on(struct walk *walk)
+{
+    walk->at += int8_group_bytes(walk->x->rows, walk->n_values);
+    walk->w += int8_panel_bytes(walk->n_values);
+    walk->n_values = MIN(walk->left, walk->x->group);
+    walk->left -= walk->n_values;
 }
 
 /* A tile, panel by panel. */
 #define EACH_PANEL(one)                                                                            \
     for (size_t p = 0; p < n_panels; p++)                                                          \
-        one(total + p * INT8_TOTALS, x, rows, w + p * int8_panel_bytes(K), K);
+        one(total + p * INT8_TOTALS, x, w + p * int8_panel_bytes(x->K));
 #define TILE_OF_PANELS(name, one)                                                                  \
-    static void name(float *total, const int8_t *x, size_t rows, const uint8_t *w,                 \
-                     size_t n_panels, size_t K)                                                    \
+    static void name(float *total, const struct int8_tile *x, const uint8_t *w, size_t n_panels)   \
     {                                                                                              \
         EACH_PANEL(one)                                                                            \
     }
 
-BYTE_KERNEL_CLONES static void plain_panel(float *total, const int8_t *x, size_t rows,
-                                           const uint8_t *w, size_t K)
+/* Quad q of row r. */
+static ALWAYS_INLINE const int8_t *quad_at(const struct group *group, size_t rows, size_t r,
+                                           size_t q)
 {
+    return group->values + (q / CHUNK_QUADS * rows + r) * INT8_CHUNK + q % CHUNK_QUADS * 4;
+}
+
+BYTE_KERNEL_CLONES static void plain_panel(float *total, const struct int8_tile *x,
+                                           const uint8_t *w)
+{
+    size_t rows = x->rows;
+
     memset(total, 0, rows * INT8_COLUMNS * sizeof *total);
-    for (size_t k = 0; k < K; k += INT8_GROUP) {
-        const struct group group = group_at(x, rows, K - k);
+    for (struct walk walk = walk_of(x, w); walk.n_values > 0; walk_on(&walk)) {
+        const struct group group = group_at(walk.at, rows, walk.n_values);
 
         for (size_t r = 0; r < rows; r++) {
-            const int8_t *quad = group.values + r * INT8_GROUP;
-            const uint8_t *columns = w;
+            const uint8_t *columns = walk.w;
             int32_t sum[INT8_COLUMNS];
             float scale;
 
             memcpy(&scale, group.scales + 4 * r, sizeof scale);
             for (size_t c = 0; c < INT8_COLUMNS; c++)
                 sum[c] = four_at(group.offsets + 4 * r);
-            for (size_t q = 0; q < group.n_quads; q++, quad += 4, columns += QUAD_BYTES)
+            for (size_t q = 0; q < group.n_quads; q++, columns += QUAD_BYTES) {
+                const int8_t *quad = quad_at(&group, rows, r, q);
+
                 for (size_t c = 0; c < INT8_COLUMNS; c++)
                     sum[c] += quad[0] * columns[4 * c] + quad[1] * columns[4 * c + 1] +
                               quad[2] * columns[4 * c + 2] + quad[3] * columns[4 * c + 3];
+            }
             for (size_t c = 0; c < INT8_COLUMNS; c++)
                 total[r * INT8_COLUMNS + c] += (float)sum[c] * scale;
         }
-        x = next_group(x, rows);
-        w += GROUP_PANEL_BYTES;
     }
 }
 
@@ -87,30 +114,31 @@ TILE_OF_PANELS(plain_tile, plain_panel)
 
 /* Products of bytes in pairs of 16 bits, even and odd ones apart: the instruction that takes bytes
  * saturates. */
-AVX2 static void avx2_panel(float *total, const int8_t *x, size_t rows, const uint8_t *w, size_t K)
+AVX2 static void avx2_panel(float *total, const struct int8_tile *x, const uint8_t *w)
 {
     enum { VECTORS = INT8_COLUMNS / 8 };
     const __m256i low_bytes = _mm256_set1_epi16(255);
+    size_t rows = x->rows;
 
     memset(total, 0, rows * INT8_COLUMNS * sizeof *total);
-    for (size_t k = 0; k < K; k += INT8_GROUP) {
-        const struct group group = group_at(x, rows, K - k);
+    for (struct walk walk = walk_of(x, w); walk.n_values > 0; walk_on(&walk)) {
+        const struct group group = group_at(walk.at, rows, walk.n_values);
 
         for (size_t r = 0; r < rows; r++) {
-            const __m256 scale = _mm256_castsi256_ps(_mm256_set1_epi32(four_at(x + 4 * r)));
+            const __m256 scale =
+                _mm256_castsi256_ps(_mm256_set1_epi32(four_at(group.scales + 4 * r)));
             __m256i sum[VECTORS];
 
             for (int v = 0; v < VECTORS; v++)
                 sum[v] = _mm256_set1_epi32(four_at(group.offsets + 4 * r));
             for (size_t q = 0; q < group.n_quads; q++) {
-                const __m256i quad =
-                    _mm256_set1_epi32(four_at(group.values + r * INT8_GROUP + 4 * q));
+                const __m256i quad = _mm256_set1_epi32(four_at(quad_at(&group, rows, r, q)));
                 const __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(quad, 8), 8);
                 const __m256i odd = _mm256_srai_epi16(quad, 8);
 
                 for (int v = 0; v < VECTORS; v++) {
                     const __m256i bytes = _mm256_load_si256(
-                        (const __m256i *)(const void *)(w + (q * VECTORS + (size_t)v) * 32));
+                        (const __m256i *)(const void *)(walk.w + (q * VECTORS + (size_t)v) * 32));
 
                     sum[v] = _mm256_add_epi32(
                         sum[v], _mm256_madd_epi16(_mm256_and_si256(bytes, low_bytes), even));
@@ -126,8 +154,6 @@ AVX2 static void avx2_panel(float *total, const int8_t *x, size_t rows, const ui
                                                _mm256_mul_ps(_mm256_cvtepi32_ps(sum[v]), scale)));
             }
         }
-        x = next_group(x, rows);
-        w += GROUP_PANEL_BYTES;
     }
 }
 
@@ -155,7 +181,7 @@ enum { VNNI_ROWS = 14 }; /* what 32 registers hold beside a quad of a panel */
             high##r = low##r;
 #define MULTIPLY(r)                                                                                \
     if ((r) < n) {                                                                                 \
-        const __m512i quad = _mm512_set1_epi32(four_at(values + (r)*INT8_GROUP));                  \
+        const __m512i quad = _mm512_set1_epi32(four_at(values + (r)*INT8_CHUNK));                  \
         __asm__("vpdpbusd %2, %1, %0" : "+v"(low##r) : "v"(w_low), "v"(quad));                     \
         __asm__("vpdpbusd %2, %1, %0" : "+v"(high##r) : "v"(w_high), "v"(quad));                   \
     }
@@ -165,41 +191,43 @@ enum { VNNI_ROWS = 14 }; /* what 32 registers hold beside a quad of a panel */
         add_scaled(total + (r)*INT8_COLUMNS + 16, high##r, group.scales + 4 * (r));                \
     }
 
-/* `n` rows, a constant when inlined, from row `first` of a tile of `rows` on. */
-VNNI static ALWAYS_INLINE void vnni_rows(float *total, const int8_t *x, size_t first,
-                                         const size_t n, size_t rows, const uint8_t *w, size_t K)
+/* `n` rows, a constant when inlined, from row `first` of a tile on. */
+VNNI static ALWAYS_INLINE void vnni_rows(float *total, const struct int8_tile *x, size_t first,
+                                         const size_t n, const uint8_t *w)
 {
     memset(total, 0, n * INT8_COLUMNS * sizeof *total);
-    for (size_t k = 0; k < K; k += INT8_GROUP) {
-        struct group group = group_at(x, rows, K - k);
-        const int8_t *values = group.values + first * INT8_GROUP;
-        const int8_t *end = values + 4 * group.n_quads;
+    for (struct walk walk = walk_of(x, w); walk.n_values > 0; walk_on(&walk)) {
+        struct group group = group_at(walk.at, x->rows, walk.n_values);
+        const int8_t *chunk = group.values + first * INT8_CHUNK;
+        const uint8_t *at = walk.w;
 
         group.scales += 4 * first;
         group.offsets += 4 * first;
         EACH_ROW(BEGIN)
-        for (const uint8_t *at = w; values < end; values += 4, at += QUAD_BYTES) {
-            const __m512i w_low = _mm512_load_si512(at), w_high = _mm512_load_si512(at + 64);
+        for (size_t q = 0; q < group.n_quads; q += CHUNK_QUADS, chunk += x->rows * INT8_CHUNK) {
+            const int8_t *end = chunk + 4 * MIN(group.n_quads - q, (size_t)CHUNK_QUADS);
 
-            EACH_ROW(MULTIPLY)
+            for (const int8_t *values = chunk; values < end; values += 4, at += QUAD_BYTES) {
+                const __m512i w_low = _mm512_load_si512(at), w_high = _mm512_load_si512(at + 64);
+
+                EACH_ROW(MULTIPLY)
+            }
         }
         EACH_ROW(ADD)
         __asm__ volatile("" ::: "memory"); /* totals stay there: registers are for sums */
-        x = next_group(x, rows);
-        w += GROUP_PANEL_BYTES;
     }
 }
 
-VNNI static void vnni_panel(float *total, const int8_t *x, size_t rows, const uint8_t *w, size_t K)
+VNNI static void vnni_panel(float *total, const struct int8_tile *x, const uint8_t *w)
 {
-    size_t n_passes = (rows + VNNI_ROWS - 1) / VNNI_ROWS, first = 0;
+    size_t n_passes = (x->rows + VNNI_ROWS - 1) / VNNI_ROWS, first = 0;
 
 #define CASE(r)                                                                                    \
     case (r) + 1:                                                                                  \
-        vnni_rows(total + first * INT8_COLUMNS, x, first, (r) + 1, rows, w, K);                    \
+        vnni_rows(total + first * INT8_COLUMNS, x, first, (r) + 1, w);                             \
         break;
     for (size_t pass = 1; pass <= n_passes; pass++) {
-        size_t end = rows * pass / n_passes;
+        size_t end = x->rows * pass / n_passes;
 
         switch (end - first) {
             EACH_ROW(CASE)
@@ -213,11 +241,11 @@ VNNI static void vnni_panel(float *total, const int8_t *x, size_t rows, const ui
 TILE_OF_PANELS(vnni_tile, vnni_panel)
 
 /*
- * AMX multiplies a tile of up to 16 rows of 64 bytes by one of 16 quads of 16 columns. Tiles 0 to 3
- * are sums: of the low and the high columns times the first half of the rows, then the second. Two
- * tiles, 4 and 5, hold a group of half of the rows, 6 and 7 one of half of the columns. Sums are
- * finished one after the other, and stored when the next is under way: a tile that is just being
- * multiplied would be waited for.
+ * AMX multiplies a tile of up to 16 rows of 64 bytes, a step, by one of 16 quads of 16 columns.
+ * Tiles 0 to 3 are sums: of the low and the high columns times the first half of the rows, then the
+ * second. Tiles 4 and 5 hold a step of the halves of the rows, 6 and 7 of the halves of the
+ * columns. A group's sums are stored when it is multiplied and scaled during the next group's
+ * steps, also of another panel.
  */
 #define AMX KERNEL_TARGET("amx-tile,amx-int8,avx512f,avx512bw")
 _Static_assert(INT8_ROWS == 2 * AMX_ROWS, "a tile of rows is two of AMX's");
@@ -240,123 +268,121 @@ AMX static void amx_end(void)
     _tile_release();
 }
 
-/* Halves of a group's values and of a panel's columns, and where the sums of a tile go. */
-#define VALUES(half)  (group.values + (half)*AMX_ROWS * INT8_GROUP)
-#define COLUMNS(half) (w + (half)*64)
-#define SUMS(tile)    (sums + (tile) / 2 * AMX_ROWS * INT8_COLUMNS + (tile) % 2 * 16)
-
-#define LOAD_ROWS(half)                                                                            \
-    _tile_loadd(4, VALUES(half), INT8_GROUP);                                                      \
-    _tile_loadd(5, VALUES(half) + AMX_BYTES, INT8_GROUP);
-#define LOAD_COLUMNS(half)                                                                         \
-    _tile_loadd(6, COLUMNS(half), QUAD_BYTES);                                                     \
-    _tile_loadd(7, COLUMNS(half) + AMX_BYTES * INT8_COLUMNS, QUAD_BYTES);
-#define SUM(tile)                                                                                  \
-    _tile_zero(tile);                                                                              \
-    _tile_dpbsud(tile, 4, 6);                                                                      \
-    _tile_dpbsud(tile, 5, 7);
-#define STORE(tile) _tile_stored(tile, SUMS(tile), INT8_COLUMNS * sizeof *sums);
-
-/* What tile `tile` has summed of the group `of`, to the totals; of `rows` rows in all. */
-AMX static ALWAYS_INLINE void amx_add(float *total, const int32_t *sums, const struct group *of,
-                                      size_t tile, size_t rows)
-{
-    size_t first = tile / 2 * AMX_ROWS, end = MIN(first + AMX_ROWS, rows);
-
-    for (size_t r = first; r < end; r++) {
-        size_t at = r * INT8_COLUMNS + tile % 2 * 16;
-        const __m512i offset = _mm512_set1_epi32(four_at(of->offsets + 4 * r));
-
-        add_scaled(total + at, _mm512_add_epi32(_mm512_load_si512(sums + at), offset),
-                   of->scales + 4 * r);
-    }
-}
-
-/* A group whose sums are not in the totals yet. */
+/* A group of a panel whose sums are not in the totals yet. */
 struct pending {
     struct group group;
     float *total; /* NULL: there is none */
+    bool first;   /* of the panel: totals begin with it */
 };
 
-AMX static ALWAYS_INLINE void add_pending(const struct pending *pending, const int32_t *sums,
-                                          size_t tile, size_t rows)
+AMX static ALWAYS_INLINE __m512 amx_scaled(const int32_t *sums, __m512i offset, __m512 scale)
 {
-    if (pending->total != NULL)
-        amx_add(pending->total, sums, &pending->group, tile, rows);
+    return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_load_si512(sums), offset)),
+                         scale);
 }
 
-/* More than half a tile's rows. What a group leaves over is done during the next one, also of
- * another panel. */
-AMX static void amx_all(float *total, const int8_t *x, size_t rows, const uint8_t *w,
-                        size_t n_panels, size_t K)
+/* Rows of the sums that a step adds to the totals: always as many, for branches that are foreseen,
+ * though those behind the tile's rows hold nothing. */
+enum { STEP_ROWS = 4 };
+
+/* Rows from `begin` on. */
+AMX static ALWAYS_INLINE void amx_add(const struct pending *pending, const int32_t *sums,
+                                      size_t begin)
 {
-    _Alignas(64) int32_t sums[INT8_TOTALS];
-    struct pending last = {.total = NULL};
+    for (size_t r = begin; r < begin + STEP_ROWS; r++) {
+        const __m512i offset = _mm512_set1_epi32(four_at(pending->group.offsets + 4 * r));
+        const __m512 scale =
+            _mm512_castsi512_ps(_mm512_set1_epi32(four_at(pending->group.scales + 4 * r)));
+        float *total = pending->total + r * INT8_COLUMNS;
+        __m512 low = amx_scaled(sums + r * INT8_COLUMNS, offset, scale);
+        __m512 high = amx_scaled(sums + r * INT8_COLUMNS + 16, offset, scale);
 
-    for (size_t p = 0; p < n_panels; p++, total += INT8_TOTALS) {
-        const int8_t *at = x;
+        if (!pending->first) {
+            low = _mm512_add_ps(_mm512_load_ps(total), low);
+            high = _mm512_add_ps(_mm512_load_ps(total + 16), high);
+        }
+        _mm512_store_ps(total, low);
+        _mm512_store_ps(total + 16, high);
+    }
+}
 
-        memset(total, 0, rows * INT8_COLUMNS * sizeof *total);
-        for (size_t k = 0; k < K; k += INT8_GROUP) {
-            const struct group group = group_at(at, rows, K - k);
+#define STORE(tile)                                                                                \
+    _tile_stored(tile, sums + (tile) / 2 * AMX_ROWS * INT8_COLUMNS + (tile) % 2 * 16,              \
+                 INT8_COLUMNS * sizeof *sums);
 
-            LOAD_ROWS(0)
-            LOAD_COLUMNS(0)
-            SUM(0)
-            STORE(3)
-            add_pending(&last, sums, 0, rows);
-            LOAD_COLUMNS(1)
-            SUM(1)
-            STORE(2)
-            add_pending(&last, sums, 1, rows);
-            LOAD_ROWS(1)
-            SUM(3)
-            STORE(0)
-            add_pending(&last, sums, 3, rows);
-            LOAD_COLUMNS(0)
-            SUM(2)
-            STORE(1)
-            add_pending(&last, sums, 2, rows);
-            last = (struct pending){group, total};
-            at = next_group(at, rows);
-            w += GROUP_PANEL_BYTES;
+/* The sums of a group times a panel's part, `both` halves of the rows or the first alone: a
+ * constant when inlined. */
+AMX static ALWAYS_INLINE void amx_group(int32_t *sums, const struct group *group, size_t rows,
+                                        const uint8_t *w, size_t n_values,
+                                        const struct pending *last, const bool both)
+{
+    size_t n_steps = (n_values + AMX_BYTES - 1) / AMX_BYTES, added = 0;
+    size_t to_add = last->total != NULL ? rows : 0;
+
+    _tile_zero(0);
+    _tile_zero(1);
+    if (both) {
+        _tile_zero(2);
+        _tile_zero(3);
+    }
+    for (size_t step = 0; step < n_steps; step++, w += AMX_BYTES * INT8_COLUMNS) {
+        const int8_t *values = quad_at(group, rows, 0, step * AMX_BYTES / INT8_QUAD);
+
+        _tile_loadd(6, w, QUAD_BYTES);
+        _tile_loadd(4, values, INT8_CHUNK);
+        _tile_dpbsud(0, 4, 6);
+        _tile_loadd(7, w + 64, QUAD_BYTES);
+        _tile_dpbsud(1, 4, 7);
+        if (both) {
+            _tile_loadd(5, values + AMX_ROWS * INT8_CHUNK, INT8_CHUNK);
+            _tile_dpbsud(2, 5, 6);
+            _tile_dpbsud(3, 5, 7);
+        }
+        if (added < to_add) {
+            amx_add(last, sums, added);
+            added += STEP_ROWS;
         }
     }
-    STORE(3)
-    STORE(2)
-    for (size_t tile = 0; tile < 4; tile++)
-        add_pending(&last, sums, tile, rows);
-}
-
-AMX static void amx_half(float *total, const int8_t *x, size_t rows, const uint8_t *w, size_t K)
-{
-    _Alignas(64) int32_t sums[AMX_ROWS * INT8_COLUMNS];
-
-    memset(total, 0, rows * INT8_COLUMNS * sizeof *total);
-    for (size_t k = 0; k < K; k += INT8_GROUP) {
-        const struct group group = group_at(x, rows, K - k);
-
-        LOAD_ROWS(0)
-        LOAD_COLUMNS(0)
-        SUM(0)
-        LOAD_COLUMNS(1)
-        SUM(1)
-        STORE(0)
-        STORE(1)
-        amx_add(total, sums, &group, 0, rows);
-        amx_add(total, sums, &group, 1, rows);
-        x = next_group(x, rows);
-        w += GROUP_PANEL_BYTES;
+    for (; added < to_add; added += STEP_ROWS)
+        amx_add(last, sums, added);
+    STORE(0)
+    STORE(1)
+    if (both) {
+        STORE(2)
+        STORE(3)
     }
 }
 
-static void amx_tile(float *total, const int8_t *x, size_t rows, const uint8_t *w, size_t n_panels,
-                     size_t K)
+/* Slices of the rows that stay in the first cache while panels pass by. */
+AMX static ALWAYS_INLINE void amx_panels(float *total, const struct int8_tile *x, const uint8_t *w,
+                                         size_t n_panels, const bool both)
 {
-    if (rows > AMX_ROWS)
-        amx_all(total, x, rows, w, n_panels, K);
+    enum { SLICE = 512 };
+    _Alignas(64) int32_t sums[INT8_TOTALS];
+    struct pending last = {.total = NULL};
+    struct walk end = walk_of(x, w);
+
+    for (struct walk begin = end; begin.n_values > 0; begin = end)
+        for (size_t p = 0; p < n_panels; p++) {
+            end = begin;
+            for (size_t k = 0; k < SLICE && end.n_values > 0; k += x->group, walk_on(&end)) {
+                const struct group group = group_at(end.at, x->rows, end.n_values);
+
+                amx_group(sums, &group, x->rows, end.w + p * int8_panel_bytes(x->K), end.n_values,
+                          &last, both);
+                last = (struct pending){group, total + p * INT8_TOTALS, end.at == x->data};
+            }
+        }
+    for (size_t r = 0; r < x->rows; r += STEP_ROWS)
+        amx_add(&last, sums, r);
+}
+
+AMX static void amx_tile(float *total, const struct int8_tile *x, const uint8_t *w, size_t n_panels)
+{
+    if (x->rows > AMX_ROWS)
+        amx_panels(total, x, w, n_panels, true);
     else
-        EACH_PANEL(amx_half)
+        amx_panels(total, x, w, n_panels, false);
 }
 
 /* The processor has them, and the kernel lets this process use them. */

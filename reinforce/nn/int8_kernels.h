@@ -11,6 +11,8 @@
 /* Of the AMX kernel's tiles: rows of x, and their bytes. */
 enum { AMX_ROWS = 14, AMX_BYTES = 64 };
 
+enum { INT8_QUAD = 4 }; /* values of a row that lie side by side in a panel */
+
 /** Of a group of a tile's rows: what stands before the values, which begin a cache line (tiles
  * whose rows cross one load six times as slowly), and all of it. */
 static inline size_t int8_head_bytes(size_t rows)
@@ -18,28 +20,55 @@ static inline size_t int8_head_bytes(size_t rows)
     return (2 * sizeof(float) * rows + 63) / 64 * 64;
 }
 
-static inline size_t int8_group_bytes(size_t rows)
+static inline size_t int8_group_bytes(size_t rows, size_t n_values)
 {
-    return int8_head_bytes(rows) + rows * INT8_GROUP;
+    return int8_head_bytes(rows) + rows * int8_whole_chunks(n_values);
+}
+
+/** Where rows begin in memory of int8_rows_floats(). */
+static inline int8_t *int8_aligned(float *memory)
+{
+    return (int8_t *)memory + (64 - (uintptr_t)memory % 64) % 64;
 }
 
 /** Of a matrix of K columns. */
 static inline size_t int8_panel_bytes(size_t K)
 {
-    return (K + INT8_GROUP - 1) / INT8_GROUP * INT8_GROUP * INT8_COLUMNS;
+    return int8_whole_chunks(K) * INT8_COLUMNS;
 }
+
+/** Of a matrix of so many rows. */
+static inline size_t int8_panels(size_t out)
+{
+    return (out + INT8_COLUMNS - 1) / INT8_COLUMNS;
+}
+
+/** Row n of a matrix of K columns: every INT8_COLUMNS quads one of its own. */
+static inline uint8_t *int8_quads_at(uint8_t *panels, size_t K, size_t n)
+{
+    return panels + n / INT8_COLUMNS * int8_panel_bytes(K) + n % INT8_COLUMNS * INT8_QUAD;
+}
+
+/** Writes row x [n] of a matrix, quads filled up to whole chunks; returns its scale, NaN if x holds
+ * a NaN or an infinity. */
+float int8_pack_row(const float *x, size_t n, uint8_t *quads);
+
+/** A tile of struct int8_rows: `rows` in 1..INT8_ROWS, of K values in groups of `group`. */
+struct int8_tile {
+    const int8_t *data;
+    size_t rows, K, group;
+};
 
 enum { INT8_TOTALS = INT8_ROWS * INT8_COLUMNS }; /* of a tile of rows and a panel */
 
 /**
- * total float32 [n_panels][INT8_ROWS][INT8_COLUMNS], of which `rows` are written, = x w^T but for
- * w's scale; rows in 1..INT8_ROWS, K values of a tile of struct int8_rows and of n_panels >= 1
- * panels of struct int8_matrix, one behind the other. Exact sums of each group, as float32, times
- * its scale, rounded, are added up from the first group on, from 0. May read INT8_SLACK bytes
- * behind the tile.
+ * total float32 [n_panels][INT8_ROWS][INT8_COLUMNS], on a cache line, = x w^T but for w's scale,
+ * and whatever where there are no rows; w is n_panels >= 1 panels of struct int8_matrix, one behind
+ * the other. Exact sums of each group, as float32, times its scale, rounded, are added up from the
+ * first group on, from 0. May read INT8_SLACK bytes behind the tile.
  */
-typedef void int8_tile_fn(float *total, const int8_t *x, size_t rows, const uint8_t *w,
-                          size_t n_panels, size_t K);
+typedef void int8_tile_fn(float *total, const struct int8_tile *x, const uint8_t *w,
+                          size_t n_panels);
 
 struct int8_kernel {
     const char *name;

@@ -113,9 +113,9 @@ enum status matrix_product(const struct matrix *w, float *y, const float *x, siz
 void matrix_product_rows(const struct matrix *w, float *y, const float *x, size_t M, float *scratch)
 {
     if (w->form == MATRIX_INT8) {
-        const struct int8_rows rows = int8_quantize(x, M, w->in, scratch);
+        const struct int8_rows rows = int8_quantize(x, w->in, M, w->in, INT8_CHUNK, scratch);
 
-        int8_product(&w->int8, w->out, y, &rows, &(struct epilogue){.add = false});
+        int8_product(&w->int8, w->out, y, w->out, &rows, &(struct epilogue){.add = false});
     } else if (w->dtype == TENSOR_BF16)
         ops_linear_rows_bf16(y, x, w->data, M, w->out, w->in);
     else

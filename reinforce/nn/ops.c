@@ -1,37 +1,12 @@
 #include "reinforce/nn/ops.h"
 
+#include "reinforce/nn/exp_f32.h"
 #include "reinforce/nn/gemm.h"
 
 #include <math.h>
 #include <stdint.h>
 
 enum { LANES = 16 };
-
-/* e^x for x <= 88: two-step range reduction and a degree-6 polynomial (coefficients of Cephes'
- * expf), within 1 ulp or two; plain arithmetic, so that loops over it vectorise and every machine
- * gets the same bits. */
-static inline float exp_f32(float x)
-{
-    float n, r, p;
-    int32_t bits;
-    float scale;
-
-    x = x < -87.0f ? -87.0f : x;
-    n = x * 1.44269504088896341f;
-    n = n + 12582912.0f - 12582912.0f; /* to the nearest integer: the sum's ulp is 1 */
-    r = x - n * 0.693359375f;
-    r = r - n * -2.12194440e-4f;
-    p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    bits = ((int32_t)n + 127) << 23;
-    __builtin_memcpy(&scale, &bits, sizeof scale);
-    return p * scale;
-}
 
 /* Adds 16 lanes in a fixed tree. */
 static inline float sum_lanes(const float *lane)

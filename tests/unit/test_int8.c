@@ -1,6 +1,7 @@
 /* Products in int8, and caches of other types than float32. */
 #include "reinforce/nn/attention.h"
 #include "reinforce/nn/convert.h"
+#include "reinforce/nn/exp_f32.h"
 #include "reinforce/nn/gemm.h"
 #include "reinforce/nn/int8.h"
 #include "reinforce/nn/int8_kernels.h"
@@ -35,27 +36,64 @@ static struct weights *load(const float *w, size_t N, size_t K, struct int8_matr
     return weights;
 }
 
+/* A tile of whatever bytes, with zeros behind its K values, and what plain sums make of it. */
+static void fill_tile(const struct int8_tile *tile, int8_t *at, const uint8_t *columns, float *want)
+{
+    for (size_t k = 0; k < tile->K; k += tile->group) {
+        size_t length = MIN(tile->K - k, tile->group);
+
+        for (size_t r = 0; r < tile->rows; r++) {
+            float scale = (float)(r + 1) * 0.37f + (float)k;
+            int32_t offset = (int32_t)(r * 1003 + k) - 70000;
+            int8_t values[8 * INT8_CHUNK];
+
+            memcpy(at + 4 * r, &scale, sizeof scale);
+            memcpy(at + 4 * (tile->rows + r), &offset, sizeof offset);
+            for (size_t j = 0; j < int8_whole_chunks(length); j++) {
+                int8_t *value = at + int8_head_bytes(tile->rows) + r * INT8_CHUNK +
+                                j / INT8_CHUNK * tile->rows * INT8_CHUNK + j % INT8_CHUNK;
+
+                if (j >= length)
+                    *value = 0;
+                values[j] = *value;
+            }
+            for (size_t c = 0; c < INT8_COLUMNS; c++) {
+                int32_t sum = offset;
+
+                for (size_t j = 0; j < length; j++)
+                    sum += values[j] * columns[(j / 4 * INT8_COLUMNS + c) * 4 + j % 4];
+                want[r * INT8_COLUMNS + c] += (float)sum * scale;
+            }
+        }
+        at += int8_group_bytes(tile->rows, length);
+        columns += int8_panel_bytes(length);
+    }
+}
+
 /* Exact sums of whatever bytes, also of those at which saturating instructions would saturate. */
 static void every_kernel_has_the_plain_sums(void **state)
 {
-    static const size_t K_values[] = {1, 4, 10, INT8_GROUP, INT8_GROUP + 1, 3 * INT8_GROUP + 60};
+    static const size_t shapes_of_rows[][2] = {{1, 128},   {4, 128},   {10, 128},  {128, 128},
+                                               {129, 128}, {444, 128}, {129, 256}, {600, 384},
+                                               {700, 512}, {72, 1024}};
     size_t n_kernels;
     const struct int8_kernel *kernels = int8_kernels(&n_kernels);
 
     (void)state;
     assert_string_equal(kernels[n_kernels - 1].name, "plain");
-    for (size_t i = 0; i < ARRAY_LEN(K_values); i++)
+    for (size_t i = 0; i < ARRAY_LEN(shapes_of_rows); i++)
         for (size_t rows = 1; rows <= INT8_ROWS; rows++)
             for (int extreme = 0; extreme < 3; extreme++) {
-                size_t K = K_values[i], groups = (K + INT8_GROUP - 1) / INT8_GROUP;
-                size_t n_w = groups * INT8_GROUP * INT8_COLUMNS;
-                size_t n_x = groups * int8_group_bytes(rows);
-                int8_t *x = allocate(n_x + INT8_SLACK), *at = x;
+                size_t K = shapes_of_rows[i][0], n_w = int8_panel_bytes(K);
+                size_t n_x = int8_rows_floats(rows, K) * sizeof(float);
+                int8_t *x = aligned_alloc(64, (n_x + 63) / 64 * 64);
                 uint8_t *w = aligned_alloc(64, n_w);
-                const uint8_t *columns = w;
-                float got[INT8_ROWS * INT8_COLUMNS], want[INT8_ROWS * INT8_COLUMNS] = {0};
+                const struct int8_tile tile = {x, rows, K, shapes_of_rows[i][1]};
+                _Alignas(64) float got[INT8_ROWS * INT8_COLUMNS];
+                float want[INT8_ROWS * INT8_COLUMNS] = {0};
                 struct philox rng;
 
+                assert_non_null(x);
                 assert_non_null(w);
                 philox_init(&rng, 5, bytes_of_string("int8"), PHILOX_STAGE_SELECT, (uint32_t)rows);
                 for (size_t j = 0; j < n_x; j++)
@@ -64,33 +102,11 @@ static void every_kernel_has_the_plain_sums(void **state)
                                           : -128;
                 for (size_t j = 0; j < n_w; j++)
                     w[j] = extreme > 0 ? 255 : (uint8_t)philox_u32(&rng);
-                for (size_t k = 0; k < K; k += INT8_GROUP) {
-                    size_t length = MIN(K - k, (size_t)INT8_GROUP);
-
-                    for (size_t r = 0; r < rows; r++) {
-                        float scale = (float)(r + 1) * 0.37f + (float)k;
-                        int32_t offset = (int32_t)(r * 1003 + k) - 70000;
-
-                        int8_t *values = at + int8_head_bytes(rows) + r * INT8_GROUP;
-
-                        memcpy(at + 4 * r, &scale, sizeof scale);
-                        memcpy(at + 4 * (rows + r), &offset, sizeof offset);
-                        memset(values + length, 0, INT8_GROUP - length);
-                        for (size_t c = 0; c < INT8_COLUMNS; c++) {
-                            int32_t sum = offset;
-
-                            for (size_t j = 0; j < length; j++)
-                                sum += values[j] * columns[(j / 4 * INT8_COLUMNS + c) * 4 + j % 4];
-                            want[r * INT8_COLUMNS + c] += (float)sum * scale;
-                        }
-                    }
-                    at += int8_group_bytes(rows);
-                    columns += INT8_GROUP * INT8_COLUMNS;
-                }
+                fill_tile(&tile, x, w, want);
                 for (size_t k = 0; k < n_kernels; k++) {
                     if (kernels[k].begin != NULL)
                         kernels[k].begin();
-                    kernels[k].tile(got, x, rows, w, 1, K);
+                    kernels[k].tile(got, &tile, w, 1);
                     if (kernels[k].end != NULL)
                         kernels[k].end();
                     if (memcmp(got, want, rows * INT8_COLUMNS * sizeof *got) != 0)
@@ -121,10 +137,11 @@ static void products_have_the_bits_of_their_plain_twin(void **state)
                                           .activation = with > 1 ? ops_gelu : NULL};
             struct int8_matrix matrix;
             struct weights *weights = load(w, N, K, &matrix);
-            const struct int8_rows rows = int8_quantize(x, T, K, memory);
+            size_t group = s % 2 == 0 ? INT8_CHUNK : 512;
+            const struct int8_rows rows = int8_quantize(x, K, T, K, group, memory);
 
-            int8_product(&matrix, N, got, &rows, &then);
-            int8_product_ref(&matrix, N, want, &rows, &then);
+            int8_product(&matrix, N, got, N, &rows, &then);
+            int8_product_ref(&matrix, N, want, N, &rows, &then);
             assert_memory_equal(got, want, T * N * sizeof *got);
             for (size_t t = 0; t < T && with < 2; t++)
                 for (size_t n = 0; n < N; n++) {
@@ -133,11 +150,10 @@ static void products_have_the_bits_of_their_plain_twin(void **state)
 
                     for (size_t k = 0; k < K; k++) {
                         double a = (double)x[t * K + k], b = (double)w[n * K + k];
-                        int8_t q[INT8_GROUP];
+                        int8_t q[512];
 
-                        if (k % INT8_GROUP == 0)
-                            sx = (double)int8_quantize_vector(x + t * K + k,
-                                                              MIN(K - k, (size_t)INT8_GROUP), q);
+                        if (k % group == 0)
+                            sx = (double)int8_quantize_vector(x + t * K + k, MIN(K - k, group), q);
 
                         sum += a * b;
                         bound += fabs(a) * sw / 2 + fabs(b) * sx / 2 + sx * sw / 4;
@@ -154,6 +170,52 @@ static void products_have_the_bits_of_their_plain_twin(void **state)
         }
 }
 
+/* As if what a product gives were quantised afterwards. */
+static void products_that_are_quantised_at_once_have_the_same_rows(void **state)
+{
+    static const size_t sizes[][4] = {/* T, N, K, group */ {1, 1, 5, 128},
+                                      {30, 513, 130, 512},
+                                      {57, 1200, 64, 256},
+                                      {28, 300, 700, 128}};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+        size_t T = sizes[i][0], N = sizes[i][1], K = sizes[i][2], group = sizes[i][3];
+        float *x = random_floats(T * K, 40, 3), *w = random_floats(N * K, 41, 1);
+        float *bias = random_floats(N, 42, 1), *y = random_floats(T * N, 43, 1);
+        float *codes = allocate(int8_rows_floats(T, K) * sizeof *codes);
+        float *got = allocate(int8_rows_floats(T, N) * sizeof *got);
+        float *want = allocate(int8_rows_floats(T, N) * sizeof *want);
+        const struct epilogue then = {.bias = bias, .activation = ops_gelu};
+        struct int8_matrix matrix, next;
+        struct weights *weights = load(w, N, K, &matrix), *others;
+        const struct int8_rows rows = int8_quantize(x, K, T, K, group, codes);
+        struct int8_rows at_once, after;
+        float *u = random_floats(3 * N, 44, 1), *a = allocate(T * 3 * sizeof *a);
+        float *b = allocate(T * 3 * sizeof *b);
+
+        others = load(u, 3, N, &next);
+        at_once = int8_product_rows(&matrix, N, &rows, &then, group, got);
+        int8_product(&matrix, N, y, N, &rows, &then);
+        after = int8_quantize(y, N, T, N, group, want);
+        int8_product(&next, 3, a, 3, &at_once, &nothing);
+        int8_product(&next, 3, b, 3, &after, &nothing);
+        assert_memory_equal(a, b, T * 3 * sizeof *a);
+        weights_destroy(&weights);
+        weights_destroy(&others);
+        free(x);
+        free(w);
+        free(bias);
+        free(y);
+        free(codes);
+        free(got);
+        free(want);
+        free(u);
+        free(a);
+        free(b);
+    }
+}
+
 /* PALI 25, for one product */
 static void a_row_has_the_same_bits_in_any_company(void **state)
 {
@@ -163,15 +225,15 @@ static void a_row_has_the_same_bits_in_any_company(void **state)
     float *memory = allocate(int8_rows_floats(T, K) * sizeof *memory);
     struct int8_matrix matrix;
     struct weights *weights = load(w, N, K, &matrix);
-    struct int8_rows rows = int8_quantize(x, T, K, memory);
+    struct int8_rows rows = int8_quantize(x, K, T, K, INT8_CHUNK, memory);
 
     (void)state;
-    int8_product(&matrix, N, all, &rows, &nothing);
+    int8_product(&matrix, N, all, N, &rows, &nothing);
     for (size_t t = 0; t < T; t++) {
-        rows = int8_quantize(x + t * K, 1, K, memory);
-        int8_product(&matrix, N, one, &rows, &nothing);
+        rows = int8_quantize(x + t * K, K, 1, K, INT8_CHUNK, memory);
+        int8_product(&matrix, N, one, N, &rows, &nothing);
         assert_memory_equal(one, all + t * N, sizeof one);
-        int8_product(&matrix, 7, one, &rows, &nothing); /* fewer columns, too */
+        int8_product(&matrix, 7, one, 7, &rows, &nothing); /* fewer columns, too */
         assert_memory_equal(one, all + t * N, 7 * sizeof *one);
     }
     weights_destroy(&weights);
@@ -228,8 +290,8 @@ static void a_row_that_is_not_finite_gives_nan_and_spoils_no_other(void **state)
     x[2 * K + 19] = -INFINITY;
     for (size_t k = 0; k < K; k++)
         x[3 * K + k] = 0;
-    rows = int8_quantize(x, T, K, memory);
-    int8_product(&matrix, N, y, &rows, &nothing);
+    rows = int8_quantize(x, K, T, K, INT8_CHUNK, memory);
+    int8_product(&matrix, N, y, N, &rows, &nothing);
     for (size_t n = 0; n < N; n++) {
         assert_true(isnan(y[n]) && isnan(y[2 * N + n]));
         assert_true(isfinite(y[N + n]) && y[3 * N + n] == 0);
@@ -252,7 +314,7 @@ static void stored_types_and_stacked_tensors_give_the_matrix_of_their_values(voi
     struct tensor tensors[3];
     struct int8_matrix stacked, whole;
     struct weights *weights = NULL, *plain;
-    const struct int8_rows rows = int8_quantize(x, 2, IN, memory);
+    const struct int8_rows rows = int8_quantize(x, IN, 2, IN, INT8_CHUNK, memory);
     struct error err = {0};
 
     (void)state;
@@ -274,8 +336,8 @@ static void stored_types_and_stacked_tensors_give_the_matrix_of_their_values(voi
     assert_ok(weights_create(tensors, 3, &weights, &err));
     assert_ok(int8_matrix_load(weights, "", names, 3, OUT, IN, &stacked, &err));
     plain = load(values, 3 * OUT, IN, &whole);
-    int8_product(&stacked, 3 * OUT, got, &rows, &nothing);
-    int8_product(&whole, 3 * OUT, want, &rows, &nothing);
+    int8_product(&stacked, 3 * OUT, got, 3 * OUT, &rows, &nothing);
+    int8_product(&whole, 3 * OUT, want, 3 * OUT, &rows, &nothing);
     assert_memory_equal(got, want, sizeof got);
     weights_destroy(&weights);
     weights_destroy(&plain);
@@ -331,6 +393,115 @@ static void a_matrix_in_int8_multiplies_so_and_keeps_its_rows(void **state)
     free(x);
     free(w);
     free(memory);
+}
+
+/* Attention as it is meant, in plain loops over the same integers. */
+static void int8_attention_ref(const struct attention *a, float *out)
+{
+    size_t D = a->n_heads * a->head_dim, dim = a->head_dim;
+    int8_t *q = allocate(dim), *k = allocate(a->Tk * dim), *v = allocate(dim * a->Tk);
+    float *sk = allocate(a->Tk * sizeof *sk), *sv = allocate(dim * sizeof *sv);
+    float *scores = allocate(a->Tk * sizeof *scores), *column = allocate(a->Tk * sizeof *column);
+
+    for (size_t h = 0; h < a->n_heads; h++) {
+        for (size_t j = 0; j < a->Tk; j++)
+            sk[j] = int8_quantize_vector((const float *)a->k + j * a->kv_stride + h * dim, dim,
+                                         k + j * dim);
+        for (size_t d = 0; d < dim; d++) {
+            for (size_t j = 0; j < a->Tk; j++)
+                column[j] = ((const float *)a->v)[j * a->kv_stride + h * dim + d];
+            sv[d] = int8_quantize_vector(column, a->Tk, v + d * a->Tk);
+        }
+        for (size_t t = 0; t < a->Tq; t++) {
+            float sq = int8_quantize_vector(a->q + t * a->q_stride + h * dim, dim, q);
+            float max = -INFINITY;
+            int32_t all = 0;
+
+            for (size_t j = 0; j < a->Tk; j++) {
+                int32_t sum = 0;
+
+                for (size_t d = 0; d < dim; d++)
+                    sum += q[d] * k[j * dim + d];
+                scores[j] = (float)sum * sq * sk[j];
+                max = MAX(max, scores[j]);
+            }
+            for (size_t j = 0; j < a->Tk; j++) {
+                float z = (scores[j] - max) * attention_scale(a);
+
+                scores[j] = rintf(exp_f32(z) * 16256);
+                all += (int32_t)scores[j];
+            }
+            for (size_t d = 0; d < dim; d++) {
+                int32_t high = 0, low = 0;
+                float one = 1.0f / (float)all, total;
+
+                for (size_t j = 0; j < a->Tk; j++) {
+                    high += ((int32_t)scores[j] >> 7) * v[d * a->Tk + j];
+                    low += ((int32_t)scores[j] & 127) * v[d * a->Tk + j];
+                }
+                total = (float)high * (128 * one);
+                total += (float)low * one;
+                out[t * D + h * dim + d] = total * sv[d];
+            }
+        }
+    }
+    free(q);
+    free(k);
+    free(v);
+    free(sk);
+    free(sv);
+    free(scores);
+    free(column);
+}
+
+/* Its plain twin's bits, and near to attention in float32; the last of the rest is not finite. */
+static void attention_in_int8_has_the_bits_of_its_plain_twin(void **state)
+{
+    static const size_t shapes_of[][4] = {/* Tq, Tk, heads, head_dim */ {1, 1, 1, 4},
+                                          {257, 257, 2, 64},
+                                          {30, 128, 3, 72},
+                                          {5, 129, 1, 33},
+                                          {50, 50, 2, 88}};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(shapes_of); i++) {
+        size_t Tq = shapes_of[i][0], Tk = shapes_of[i][1], dim = shapes_of[i][3];
+        size_t D = shapes_of[i][2] * dim, stride = 3 * D;
+        float *qkv = random_floats(Tk * stride, 30, 4), *got = random_floats(Tq * D, 31, 1);
+        float *want = random_floats(Tq * D, 32, 1);
+        struct attention a = {.q = qkv,
+                              .k = qkv + D,
+                              .v = qkv + 2 * D,
+                              .q_stride = stride,
+                              .kv_stride = stride,
+                              .Tq = Tq,
+                              .Tk = Tk,
+                              .n_heads = shapes_of[i][2],
+                              .head_dim = dim};
+        struct arena scratch;
+        struct error err = {0};
+
+        arena_init(&scratch, 1 << 20);
+        assert_ok(attention_run_int8(&a, got, &scratch, &err));
+        int8_attention_ref(&a, want);
+        assert_memory_equal(got, want, Tq * D * sizeof *got);
+        attention_ref(&a, want);
+        assert_near(got, want, Tq * D, 0.04, "attention in int8");
+        qkv[(Tq - 1) * stride] = NAN; /* a query */
+        arena_reset(&scratch);
+        assert_ok(attention_run_int8(&a, got, &scratch, &err));
+        assert_true(isnan(got[(Tq - 1) * D]));
+        assert_true(Tq == 1 || !isnan(got[0]));
+        qkv[D] = INFINITY; /* the first head of a key: all queries see it */
+        arena_reset(&scratch);
+        assert_ok(attention_run_int8(&a, got, &scratch, &err));
+        for (size_t t = 0; t < Tq; t++)
+            assert_true(isnan(got[t * D]));
+        arena_release(&scratch);
+        free(qkv);
+        free(got);
+        free(want);
+    }
 }
 
 static void bfloat16_is_rounded_to_the_nearest(void **state)
@@ -420,6 +591,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_kernel_has_the_plain_sums),
         cmocka_unit_test(products_have_the_bits_of_their_plain_twin),
+        cmocka_unit_test(products_that_are_quantised_at_once_have_the_same_rows),
         cmocka_unit_test(a_row_has_the_same_bits_in_any_company),
         cmocka_unit_test(values_are_rounded_to_the_nearest_and_ties_to_even),
         cmocka_unit_test(no_magnitude_leaves_the_range),
@@ -427,6 +599,7 @@ int main(void)
         cmocka_unit_test(stored_types_and_stacked_tensors_give_the_matrix_of_their_values),
         cmocka_unit_test(weights_that_cannot_be_are_named),
         cmocka_unit_test(a_matrix_in_int8_multiplies_so_and_keeps_its_rows),
+        cmocka_unit_test(attention_in_int8_has_the_bits_of_its_plain_twin),
         cmocka_unit_test(bfloat16_is_rounded_to_the_nearest),
         cmocka_unit_test(cached_attention_reads_what_the_cache_keeps),
     };

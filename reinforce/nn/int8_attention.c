@@ -1,0 +1,258 @@
+#include "reinforce/nn/attention.h"
+#include "reinforce/nn/exp_f32.h"
+#include "reinforce/nn/int8.h"
+#include "reinforce/nn/int8_kernels.h"
+#include "reinforce/nn/int8_rounding.h"
+
+#include <stdlib.h>
+
+/*
+ * A probability, before it is divided by their sum, is at most 1 and is kept in 14 bits: two
+ * numbers of 7, 128 high + low, in two groups of a row. One byte would not do: when a query looks
+ * at one key most, what it sees of all others together is often below half of its step.
+ */
+enum {
+    LOW_BITS = 7,
+    LOW_MASK = (1 << LOW_BITS) - 1,
+    ONE = 127 << LOW_BITS,
+    ALL_BITS = ONE | LOW_MASK,
+    LANES = 16,
+};
+
+static const struct epilogue nothing;
+
+/* A head's keys and values, and what a tile of its queries needs. */
+struct head {
+    size_t Tk, dim;
+    size_t padded; /* Tk in whole chunks */
+    uint8_t *key_panels, *value_panels;
+    float *key_scale, *value_scale;
+    float *codes;  /* of a tile's queries, then of its probabilities */
+    float *scores; /* [INT8_ROWS, Tk] */
+};
+
+static size_t codes_floats(size_t Tk, size_t dim)
+{
+    return MAX(int8_rows_floats(INT8_ROWS, dim),
+               int8_rows_floats(INT8_ROWS, 2 * int8_whole_chunks(Tk)));
+}
+
+size_t attention_int8_floats(size_t Tk, size_t head_dim)
+{
+    size_t matrices =
+        int8_matrix_bytes(Tk, head_dim) + int8_matrix_bytes(head_dim, 2 * int8_whole_chunks(Tk));
+
+    return (matrices + 4 * (size_t)ARENA_ALIGN) / sizeof(float) + codes_floats(Tk, head_dim) +
+           INT8_ROWS * Tk;
+}
+
+static enum status alloc_matrix(struct arena *scratch, size_t out, size_t in, uint8_t **panels,
+                                float **scale, struct error *err)
+{
+    enum status st = arena_alloc(scratch, int8_matrix_bytes(out, in), panels, err);
+
+    if (st == ST_OK)
+        *scale = (float *)(void *)(*panels + int8_panels(out) * int8_panel_bytes(in));
+    return st;
+}
+
+static enum status head_init(struct head *head, const struct attention *a, struct arena *scratch,
+                             struct error *err)
+{
+    enum status st;
+
+    *head = (struct head){.Tk = a->Tk, .dim = a->head_dim, .padded = int8_whole_chunks(a->Tk)};
+    st = alloc_matrix(scratch, head->Tk, head->dim, &head->key_panels, &head->key_scale, err);
+    if (st == ST_OK)
+        st = alloc_matrix(scratch, head->dim, 2 * head->padded, &head->value_panels,
+                          &head->value_scale, err);
+    if (st == ST_OK)
+        st = arena_alloc(scratch, codes_floats(head->Tk, head->dim) * sizeof(float), &head->codes,
+                         err);
+    if (st == ST_OK)
+        st = arena_alloc(scratch, INT8_ROWS * head->Tk * sizeof(float), &head->scores, err);
+    return st;
+}
+
+/* Keys, rows of a matrix, each with its own scale. */
+static void pack_keys(const struct head *head, const float *k, size_t stride)
+{
+    size_t filled = int8_panels(head->Tk) * INT8_COLUMNS - head->Tk;
+
+    for (size_t j = 0; j < head->Tk; j++)
+        head->key_scale[j] =
+            int8_pack_row(k + j * stride, head->dim, int8_quads_at(head->key_panels, head->dim, j));
+    memset(head->key_scale + head->Tk, 0, filled * sizeof *head->key_scale);
+}
+
+/* 32 of a value's columns; those behind `columns` are zeros, and so are keys behind the last. */
+static ALWAYS_INLINE const float *value_row(const struct head *head, const float *v, size_t stride,
+                                            size_t j, size_t columns, float filled[INT8_COLUMNS])
+{
+    if (j >= head->Tk)
+        return memset(filled, 0, INT8_COLUMNS * sizeof *filled);
+    if (columns == INT8_COLUMNS)
+        return v + j * stride;
+    memset(filled + columns, 0, (INT8_COLUMNS - columns) * sizeof *filled);
+    return memcpy(filled, v + j * stride, columns * sizeof *filled);
+}
+
+/* Values, columns of a matrix, each with its own scale. */
+BYTE_KERNEL_CLONES static void pack_value_panel(const struct head *head, const float *v,
+                                                size_t stride, size_t columns, uint8_t *panel,
+                                                float *scale)
+{
+    float filled[INT8_QUAD][INT8_COLUMNS], inverse[INT8_COLUMNS];
+    uint32_t largest[INT8_COLUMNS] = {0};
+
+    for (size_t j = 0; j < head->Tk; j++) {
+        const float *row = value_row(head, v, stride, j, columns, filled[0]);
+
+        for (size_t c = 0; c < INT8_COLUMNS; c++)
+            largest[c] = MAX(largest[c], int8_magnitude_bits(row[c]));
+    }
+    for (size_t c = 0; c < INT8_COLUMNS; c++)
+        scale[c] = int8_scale_from(largest[c], &inverse[c]);
+    for (size_t j = 0; j < head->padded; j += INT8_QUAD, panel += INT8_QUAD * INT8_COLUMNS) {
+        const float *row[INT8_QUAD];
+        uint32_t quads[INT8_COLUMNS];
+
+        for (size_t i = 0; i < INT8_QUAD; i++)
+            row[i] = value_row(head, v, stride, j + i, columns, filled[i]);
+        for (size_t c = 0; c < INT8_COLUMNS; c++)
+            quads[c] = int8_quad(
+                int8_nearest(row[0][c] * inverse[c]), int8_nearest(row[1][c] * inverse[c]),
+                int8_nearest(row[2][c] * inverse[c]), int8_nearest(row[3][c] * inverse[c]));
+        memcpy(panel, quads, sizeof quads);
+    }
+}
+
+/* Twice, one below the other: for the high and the low halves of probabilities. */
+static void pack_values(const struct head *head, const float *v, size_t stride)
+{
+    size_t half = int8_panel_bytes(head->padded);
+
+    for (size_t d = 0; d < head->dim; d += INT8_COLUMNS) {
+        uint8_t *panel = head->value_panels + d / INT8_COLUMNS * 2 * half;
+
+        pack_value_panel(head, v + d, stride, MIN(head->dim - d, (size_t)INT8_COLUMNS), panel,
+                         head->value_scale + d);
+        memcpy(panel + half, panel, half);
+    }
+}
+
+/* Lanes are written out: loops of 16 that narrow to bytes become much shorter vectors. */
+typedef int8_t int8x16 WORD_VECTOR(LANES, int8_t);
+
+/* Scores from j on; those behind the last are none. */
+static ALWAYS_INLINE void get_lanes(const float *scores, size_t j, size_t n, float32x16 *to)
+{
+    float filled[LANES];
+
+    for (size_t l = 0; j + LANES > n && l < LANES; l++)
+        filled[l] = j + l < n ? scores[j + l] : -INFINITY;
+    *to = *(const float32x16 *)(j + LANES > n ? filled : scores + j);
+}
+
+/* As integers in the same order, whose maximum takes one step where that of floats takes four. A
+ * NaN is larger or smaller than all. */
+static ALWAYS_INLINE float largest_of(const float *scores, size_t n)
+{
+    int32_t largest = INT32_MIN;
+    float top;
+
+    for (size_t j = 0; j < n; j++) {
+        int32_t bits;
+
+        memcpy(&bits, scores + j, sizeof bits);
+        largest = MAX(bits ^ (bits >> 31 & INT32_MAX), largest);
+    }
+    largest ^= largest >> 31 & INT32_MAX;
+    memcpy(&top, &largest, sizeof top);
+    return top;
+}
+
+/* The scale and the offset of row r. */
+static ALWAYS_INLINE void put_head(int8_t *group, size_t r, size_t rows, float scale, uint32_t sum)
+{
+    uint32_t offset = 0 - INT8_ZERO * sum;
+
+    memcpy(group + 4 * r, &scale, sizeof scale);
+    memcpy(group + 4 * (rows + r), &offset, sizeof offset);
+}
+
+/* Softmax of scale * scores [n], as row r of a tile of probabilities. */
+KERNEL_CLONES static void put_probabilities(const float *scores, size_t n, float scale,
+                                            int8_t *tile, size_t r, size_t rows)
+{
+    size_t group_bytes = int8_group_bytes(rows, n);
+    float top = largest_of(scores, n), one;
+    uint32x16 all = {0}, all_low = {0}, all_bits = {0};
+    uint32_t lanes[3][LANES], sum = 0, sum_low = 0, bits = 0;
+
+    for (size_t j = 0; j < int8_whole_chunks(n); j += LANES) {
+        int8_t *to = tile + int8_head_bytes(rows) + (j / INT8_CHUNK * rows + r) * INT8_CHUNK +
+                     j % INT8_CHUNK;
+        uint32x16 t = {0};
+
+        if (j < n) {
+            float32x16 p;
+
+            get_lanes(scores, j, n, &p);
+            p = (p - top) * scale;
+            exp_lanes(&p);
+            t = (uint32x16)(p * (float)ONE + 0x1.8p23f) - 0x4b400000u; /* int8_nearest() */
+        }
+        *(int8x16 *)to = CONVERT_VECTOR(t >> LOW_BITS, int8x16);
+        *(int8x16 *)(to + group_bytes) = CONVERT_VECTOR(t & LOW_MASK, int8x16);
+        all += t;
+        all_low += t & LOW_MASK;
+        all_bits |= t;
+    }
+    memcpy(lanes, (const uint32x16[]){all, all_low, all_bits}, sizeof lanes);
+    for (size_t l = 0; l < LANES; l++) {
+        sum += lanes[0][l];
+        sum_low += lanes[1][l];
+        bits |= lanes[2][l];
+    }
+    /* a NaN or an infinity among the scores shows in bits that no probability has */
+    one = bits <= ALL_BITS ? 1.0f / (float)sum : NAN;
+    put_head(tile, r, rows, (float)(1 << LOW_BITS) * one, (sum - sum_low) >> LOW_BITS);
+    put_head(tile + group_bytes, r, rows, one, sum_low);
+}
+
+/* `rows` queries, and where their results go. */
+static void attend(const struct head *head, const struct attention *a, const float *q, size_t rows,
+                   float *out)
+{
+    const struct int8_matrix keys = {head->Tk, head->dim, head->key_panels, head->key_scale};
+    const struct int8_matrix values = {head->dim, 2 * head->padded, head->value_panels,
+                                       head->value_scale};
+    int8_t *tile = int8_aligned(head->codes);
+    const struct int8_rows queries =
+        int8_quantize(q, a->q_stride, rows, head->dim, int8_whole_chunks(head->dim), head->codes);
+    const struct int8_rows probabilities = {rows, 2 * head->padded, head->padded, tile};
+
+    int8_product(&keys, head->Tk, head->scores, head->Tk, &queries, &nothing);
+    for (size_t r = 0; r < rows; r++)
+        put_probabilities(head->scores + r * head->Tk, head->Tk, attention_scale(a), tile, r, rows);
+    int8_product(&values, head->dim, out, a->n_heads * head->dim, &probabilities, &nothing);
+}
+
+enum status attention_run_int8(const struct attention *a, float *out, struct arena *scratch,
+                               struct error *err)
+{
+    struct head head;
+    enum status st = head_init(&head, a, scratch, err);
+
+    for (size_t h = 0; h < a->n_heads && st == ST_OK; h++) {
+        size_t at = h * a->head_dim;
+
+        pack_keys(&head, (const float *)a->k + at, a->kv_stride);
+        pack_values(&head, (const float *)a->v + at, a->kv_stride);
+        for (size_t t = 0; t < a->Tq; t += INT8_ROWS)
+            attend(&head, a, a->q + t * a->q_stride + at, MIN(a->Tq - t, (size_t)INT8_ROWS),
+                   out + t * a->n_heads * a->head_dim + at);
+    }
+    return st;
+}
