@@ -30,7 +30,7 @@ from muon import optimizers
 from tokens import ClipTokens, GemmaTokens
 from towers import Clip, Coca, PaliGemma2, Siglip, SiglipVision, some
 
-VIEWS = 2  # of every image, for a captioner whose image tower stays as it is
+VIEWS = 4  # of every image, for a captioner whose image tower stays as it is
 TEXT_STEPS = 1500  # of texts alone, behind siglip2's last step
 DISTILLED = 10  # weight of clip-a's embeddings in siglip2's loss; in coca's half of it
 NAMES = 0.6  # share of coca's texts that are the name alone; others add keywords
