@@ -359,7 +359,7 @@ AMX static ALWAYS_INLINE void amx_panels(float *total, const struct int8_tile *x
 {
     enum { SLICE = 512 };
     _Alignas(64) int32_t sums[INT8_TOTALS];
-    struct pending last = {.total = NULL};
+    struct pending last = {.group = group_at(x->data, x->rows, 0)}; /* no totals yet */
     struct walk end = walk_of(x, w);
 
     for (struct walk begin = end; begin.n_values > 0; begin = end)
@@ -373,7 +373,7 @@ AMX static ALWAYS_INLINE void amx_panels(float *total, const struct int8_tile *x
                 last = (struct pending){group, total + p * INT8_TOTALS, end.at == x->data};
             }
         }
-    for (size_t r = 0; r < x->rows; r += STEP_ROWS)
+    for (size_t r = 0; last.total != NULL && r < x->rows; r += STEP_ROWS)
         amx_add(&last, sums, r);
 }
 
