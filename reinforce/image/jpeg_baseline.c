@@ -12,13 +12,19 @@
 /* jpeglib.h needs size_t and FILE. */
 #include <jpeglib.h>
 
-enum { COMPONENTS = 3, BATCH = JPEG_GROUP_BLOCKS, ROW_BYTES = JPEG_ROW_SLACK, RST0 = 0xd0 };
+enum {
+    COMPONENTS = 3,
+    TABLES = 4,
+    BATCH = JPEG_GROUP_BLOCKS,
+    ROW_BYTES = JPEG_ROW_SLACK,
+    RST0 = 0xd0
+};
 
 struct component {
     int h, v;          /* blocks of an MCU */
     int width, height; /* in samples */
     uint16_t quant[64];
-    struct jpeg_codes dc, ac;
+    const struct jpeg_codes *dc, *ac;
     int16_t *groups; /* [v, h] */
     uint8_t *plane;  /* row 0 of the current MCUs; row -1 is the last one of those above */
     size_t stride;
@@ -26,6 +32,7 @@ struct component {
 
 struct scan {
     struct component components[COMPONENTS];
+    struct jpeg_codes dc_codes[TABLES], ac_codes[TABLES]; /* both chromas mostly share theirs */
     const struct jpeg_pixels *kernel;
     struct image *out;
     int mcu_columns, mcu_rows;
@@ -55,8 +62,8 @@ static bool is_our_kind(const struct jpeg_decompress_struct *decoder)
         decoder->Ah != 0 || decoder->Al != 0)
         return false;
     for (int c = 0; c < COMPONENTS; c++)
-        if (decoder->cur_comp_info[c] != &parts[c] || parts[c].quant_tbl_no > 3 ||
-            parts[c].dc_tbl_no > 3 || parts[c].ac_tbl_no > 3 ||
+        if (decoder->cur_comp_info[c] != &parts[c] || parts[c].quant_tbl_no >= TABLES ||
+            parts[c].dc_tbl_no >= TABLES || parts[c].ac_tbl_no >= TABLES ||
             decoder->quant_tbl_ptrs[parts[c].quant_tbl_no] == NULL ||
             decoder->dc_huff_tbl_ptrs[parts[c].dc_tbl_no] == NULL ||
             decoder->ac_huff_tbl_ptrs[parts[c].ac_tbl_no] == NULL ||
@@ -67,23 +74,35 @@ static bool is_our_kind(const struct jpeg_decompress_struct *decoder)
            (parts[0].h_samp_factor == 1 || decoder->image_width > 4);
 }
 
+static bool read_codes(struct jpeg_codes codes[TABLES], JHUFF_TBL *const tables[TABLES],
+                       unsigned used, bool is_dc)
+{
+    for (unsigned t = 0; t < TABLES; t++)
+        if ((used >> t & 1) != 0 &&
+            !jpeg_codes_init(&codes[t], tables[t]->bits, tables[t]->huffval, is_dc))
+            return false;
+    return true;
+}
+
 static bool read_tables(const struct jpeg_decompress_struct *decoder, struct scan *scan)
 {
+    unsigned dc = 0, ac = 0;
+
     for (int c = 0; c < COMPONENTS; c++) {
         struct component *to = &scan->components[c];
         const jpeg_component_info *from = &decoder->comp_info[c];
-        const JHUFF_TBL *dc = decoder->dc_huff_tbl_ptrs[from->dc_tbl_no];
-        const JHUFF_TBL *ac = decoder->ac_huff_tbl_ptrs[from->ac_tbl_no];
 
         to->h = from->h_samp_factor;
         to->v = from->v_samp_factor;
         for (int i = 0; i < 64; i++)
             to->quant[i] = decoder->quant_tbl_ptrs[from->quant_tbl_no]->quantval[i];
-        if (!jpeg_codes_init(&to->dc, dc->bits, dc->huffval, true) ||
-            !jpeg_codes_init(&to->ac, ac->bits, ac->huffval, false))
-            return false;
+        to->dc = &scan->dc_codes[from->dc_tbl_no];
+        to->ac = &scan->ac_codes[from->ac_tbl_no];
+        dc |= 1u << from->dc_tbl_no;
+        ac |= 1u << from->ac_tbl_no;
     }
-    return true;
+    return read_codes(scan->dc_codes, decoder->dc_huff_tbl_ptrs, dc, true) &&
+           read_codes(scan->ac_codes, decoder->ac_huff_tbl_ptrs, ac, false);
 }
 
 static int ceil_div(int a, int b)
@@ -110,7 +129,7 @@ static void place_blocks(struct scan *scan)
                     *block++ = (struct jpeg_block){
                         part->groups + (y * part->h + x / JPEG_GROUP_BLOCKS) * JPEG_GROUP_STRIDE +
                             x % JPEG_GROUP_BLOCKS * 8,
-                        &part->dc, &part->ac, c};
+                        part->dc, part->ac, c};
         }
     scan->blocks_per_mcu = (size_t)(block - scan->blocks) / BATCH;
 }

@@ -2,8 +2,7 @@
  * block's end, so that a coefficient takes less than the time of one dependent look-up:
  *
  *     bits   0.. 7  length: bits used, 0 if one symbol and its value do not fit
- *            8..11  place of the first value behind the current one
- *           12..15  bits of the first symbol alone
+ *            8..15  place of the first value behind the current one
  *           16..23  place of the second value; one behind the first if there is none
  *           24..31  advance; with END at the end of a block
  *           32..47  first value: int16
@@ -20,15 +19,15 @@ enum {
     MAX_CODE_BITS = 16,
     END = 128,
     ZERO_RUN = 0xf0,
-    RUN_PLACES = 64 + 32, /* the last place, and two symbols' runs */
+    PLACES = 64 + 32 + END + 1, /* the last place, two symbols' runs, and END behind them */
     PAST = JPEG_GROUP_COEFFICIENTS,
 };
 
 #define AT(row, column) ((row)*JPEG_GROUP_ROW + (column))
 #define PAST_8          PAST, PAST, PAST, PAST, PAST, PAST, PAST, PAST
 
-/* Zigzag order to a place in the group. */
-static const uint16_t places[RUN_PLACES] = {
+/* Zigzag order to a place in the group; none behind the first 96 is looked up. */
+static const uint16_t places[PLACES] = {
     AT(0, 0), AT(0, 1), AT(1, 0), AT(2, 0), AT(1, 1), AT(0, 2), AT(0, 3), AT(1, 2), AT(2, 1),
     AT(3, 0), AT(4, 0), AT(3, 1), AT(2, 2), AT(1, 3), AT(0, 4), AT(0, 5), AT(1, 4), AT(2, 3),
     AT(3, 2), AT(4, 1), AT(5, 0), AT(6, 0), AT(5, 1), AT(4, 2), AT(3, 3), AT(2, 4), AT(1, 5),
@@ -71,11 +70,10 @@ static bool is_end(const struct single *single)
     return (single->symbol & 15) == 0 && single->symbol != ZERO_RUN;
 }
 
-static uint64_t entry(unsigned length, unsigned at1, unsigned length1, unsigned at2,
-                      unsigned advance, int16_t value1, int16_t value2)
+static uint64_t entry(unsigned length, unsigned at1, unsigned at2, unsigned advance, int16_t value1,
+                      int16_t value2)
 {
-    const uint8_t low[4] = {(uint8_t)length, (uint8_t)(length1 * 16 + at1), (uint8_t)at2,
-                            (uint8_t)advance};
+    const uint8_t low[4] = {(uint8_t)length, (uint8_t)at1, (uint8_t)at2, (uint8_t)advance};
     const int16_t values[2] = {value1, value2};
     uint64_t entry;
 
@@ -89,18 +87,18 @@ static uint64_t pair_of(const struct single *first, const struct single *second,
     unsigned run = first->symbol >> 4, length = first->length;
 
     if (length == 0)
-        return entry(0, first->code_length, 0, 0, 0, first->symbol, 0);
+        return entry(0, first->code_length, 0, 0, first->symbol, 0);
     if (is_dc)
-        return entry(length, 0, length, 1, 1, first->value, 0);
+        return entry(length, 0, 1, 1, first->value, 0);
     if (is_end(first))
-        return entry(length, 0, length, 1, END, 0, 0);
+        return entry(length, 0, 1, END, 0, 0);
     if (second->length == 0 || length + second->length > N)
-        return entry(length, run, length, run + 1, run + 1, first->value, 0);
+        return entry(length, run, run + 1, run + 1, first->value, 0);
     length += second->length;
     if (is_end(second))
-        return entry(length, run, first->length, run + 1, run + 1 + END, first->value, 0);
-    return entry(length, run, first->length, run + 1 + (second->symbol >> 4),
-                 run + 2 + (second->symbol >> 4), first->value, second->value);
+        return entry(length, run, run + 1, run + 1 + END, first->value, 0);
+    return entry(length, run, run + 1 + (second->symbol >> 4), run + 2 + (second->symbol >> 4),
+                 first->value, second->value);
 }
 
 bool jpeg_codes_init(struct jpeg_codes *codes, const uint8_t *counts, const uint8_t *symbols,
@@ -179,24 +177,31 @@ static ALWAYS_INLINE void take(struct jpeg_bits *bits, unsigned n)
     bits->n -= (int)n;
 }
 
-/* A symbol that the look-up `found` does not hold with its value; -1: no such code. Takes at most
- * 16 bits. */
-static ALWAYS_INLINE int long_symbol(struct jpeg_bits *bits, const struct jpeg_codes *codes,
-                                     uint64_t found)
+/* A symbol by its code of `least` bits or more; -1: no such code. */
+static ALWAYS_INLINE int symbol_by_code(struct jpeg_bits *bits, const struct jpeg_codes *codes,
+                                        unsigned least)
 {
-    unsigned length = found >> 8 & 15;
     uint32_t code = (uint32_t)(bits->buffer >> (64 - MAX_CODE_BITS));
+    unsigned length = least;
 
-    if (length != 0) {
-        take(bits, length);
-        return (int)(found >> 32 & 255);
-    }
-    for (length = N + 1; length <= MAX_CODE_BITS && code >= codes->limit[length];)
+    while (length <= MAX_CODE_BITS && code >= codes->limit[length])
         length++;
     if (length > MAX_CODE_BITS)
         return -1;
     take(bits, length);
     return codes->symbols[(int32_t)(code >> (MAX_CODE_BITS - length)) + codes->offset[length]];
+}
+
+/* The symbol that the look-up `found` does not hold with its value. */
+static ALWAYS_INLINE int long_symbol(struct jpeg_bits *bits, const struct jpeg_codes *codes,
+                                     uint64_t found)
+{
+    unsigned length = found >> 8 & 255;
+
+    if (length == 0)
+        return symbol_by_code(bits, codes, N + 1);
+    take(bits, length);
+    return (int)(found >> 32 & 255);
 }
 
 static ALWAYS_INLINE int32_t long_value(struct jpeg_bits *bits, unsigned n_bits)
@@ -229,28 +234,41 @@ static ALWAYS_INLINE bool decode_dc(struct jpeg_bits *bits, const struct jpeg_co
     return *to == *dc;
 }
 
+/* A block that is full needs no end: what a look-up took for its second symbol is of the next
+ * block. Back to `before`, and the first symbol alone. */
+static ALWAYS_INLINE void take_first(struct jpeg_bits *bits, const struct jpeg_codes *codes,
+                                     struct jpeg_bits before)
+{
+    int symbol;
+
+    *bits = before;
+    symbol = symbol_by_code(bits, codes, 1);
+    take(bits, (unsigned)symbol & 15);
+}
+
 /* One look-up of AC symbols; `before` remembers where they began. */
 #define STEP()                                                                                     \
     do {                                                                                           \
         found = codes->pairs[bits->buffer >> (64 - N)];                                            \
         if ((found & 255) == 0)                                                                    \
             goto slow;                                                                             \
-        before = bits->buffer;                                                                     \
+        before = *bits;                                                                            \
         take(bits, found & 255);                                                                   \
-        first = k + (found >> 8 & 15);                                                             \
-        to[places[first]] = (int16_t)(found >> 32);                                                \
-        to[places[k + (found >> 16 & 255)]] = (int16_t)(found >> 48);                              \
-        k += found >> 24 & 255;                                                                    \
-        if (k > 63)                                                                                \
+        to[place[found >> 8 & 255]] = (int16_t)(found >> 32);                                      \
+        to[place[found >> 16 & 255]] = (int16_t)(found >> 48);                                     \
+        place += found >> 24 & 255;                                                                \
+        if (place > last)                                                                          \
             goto end;                                                                              \
     } while (0)
 
 static ALWAYS_INLINE bool decode_ac(struct jpeg_bits *bits, const struct jpeg_codes *codes,
                                     int16_t *to)
 {
-    size_t k = 1, first;
-    uint64_t found, before;
+    const uint16_t *place = places + 1, *const last = places + 63;
+    struct jpeg_bits before;
+    uint64_t found;
     int symbol;
+    size_t k;
 
     for (;;) {
         refill(bits);
@@ -266,18 +284,17 @@ static ALWAYS_INLINE bool decode_ac(struct jpeg_bits *bits, const struct jpeg_co
             return false;
         if ((symbol & 15) == 0 && symbol != ZERO_RUN)
             return true;
-        k += (size_t)symbol >> 4;
-        if (k > 63)
+        place += symbol >> 4;
+        if (place > last)
             return false;
-        to[places[k++]] = (int16_t)long_value(bits, (unsigned)symbol & 15);
-        if (k > 63)
+        to[*place++] = (int16_t)long_value(bits, (unsigned)symbol & 15);
+        if (place > last)
             return true;
     }
 end:
-    /* A block that is full needs no end: what was read as its second symbol is of the next one. */
-    if (first == 63) {
-        bits->n += (int)(found & 255) - (int)(found >> 12 & 15);
-        bits->buffer = before << (found >> 12 & 15);
+    k = (size_t)(place - places);
+    if (k - (found >> 24 & 255) + (found >> 8 & 255) == 63) {
+        take_first(bits, codes, before);
         return true;
     }
     return (k & (END - 1)) <= 64;

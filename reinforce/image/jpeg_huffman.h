@@ -5,7 +5,7 @@
 #include "reinforce/base/bytes.h"
 
 enum {
-    JPEG_LOOKUP_BITS = 10,
+    JPEG_LOOKUP_BITS = 11,
     JPEG_MCU_BLOCKS = 6,   /* of 4:2:0; this decoder takes no more */
     JPEG_PAD_BYTES = 2048, /* zeros behind a segment: more than the longest MCU */
 

@@ -20,18 +20,17 @@ bool resample_vnni_is_there(void)
 #endif
 }
 
-/* Tap `tap` of a quad: byte `tap` of each part. */
-static bool split(int32_t k, int tap, int32_t *parts)
+/* Tap `tap` of quads: a byte of each part. False: does not fit. */
+static ALWAYS_INLINE bool split(int32_t k, int tap, int32_t *parts)
 {
-    for (int p = 0; p < PARTS; p++) {
-        int32_t byte = p < PARTS - 1 ? (int8_t)(k & 255) : k;
+    int8_t *bytes = (int8_t *)(parts + tap / RESAMPLE_QUAD * PARTS) + tap % RESAMPLE_QUAD;
+    int8_t low = (int8_t)(k & 255), middle = (int8_t)((k - low) / 256 & 255);
+    int32_t high = ((k - low) / 256 - middle) / 256;
 
-        if (byte < INT8_MIN || byte > INT8_MAX)
-            return false;
-        parts[p] = (int32_t)((uint32_t)parts[p] | (uint32_t)(uint8_t)byte << 8 * tap);
-        k = (k - byte) / 256;
-    }
-    return true;
+    bytes[0] = low;
+    bytes[sizeof *parts] = middle;
+    bytes[2 * sizeof *parts] = (int8_t)high;
+    return high >= INT8_MIN && high <= INT8_MAX;
 }
 
 enum status resample_quads_init(struct resample_quads *quads, const struct resample_axis *axis,
@@ -57,8 +56,7 @@ enum status resample_quads_init(struct resample_quads *quads, const struct resam
         quads->n[i] = (shift + axis->n[i] + RESAMPLE_QUAD - 1) / RESAMPLE_QUAD * RESAMPLE_QUAD;
         quads->max_n = MAX(quads->max_n, quads->n[i]);
         for (int j = 0; j < axis->n[i]; j++)
-            *fits &= split(k[j], (shift + j) % RESAMPLE_QUAD,
-                           parts + (size_t)((shift + j) / RESAMPLE_QUAD * PARTS));
+            *fits &= split(k[j], shift + j, parts);
     }
     return st;
 }
