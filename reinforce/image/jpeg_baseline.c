@@ -17,7 +17,8 @@ enum {
     TABLES = 4,
     BATCH = JPEG_GROUP_BLOCKS,
     ROW_BYTES = JPEG_ROW_SLACK,
-    RST0 = 0xd0
+    RST0 = 0xd0,
+    GREY = 128
 };
 
 struct component {
@@ -31,6 +32,7 @@ struct component {
 };
 
 struct scan {
+    int n_components; /* 1: grey */
     struct component components[COMPONENTS];
     struct jpeg_codes dc_codes[TABLES], ac_codes[TABLES]; /* both chromas mostly share theirs */
     const struct jpeg_pixels *kernel;
@@ -40,7 +42,7 @@ struct scan {
     size_t n_groups;
     struct jpeg_block blocks[BATCH * JPEG_MCU_BLOCKS];
     size_t blocks_per_mcu;
-    uint8_t *upsampled[COMPONENTS];
+    uint8_t *chroma[COMPONENTS]; /* a row of it, upsampled */
 
     struct jpeg_bits bits;
     uint8_t *clean;
@@ -55,13 +57,16 @@ struct scan {
 static bool is_our_kind(const struct jpeg_decompress_struct *decoder)
 {
     const jpeg_component_info *parts = decoder->comp_info;
+    int n = decoder->num_components;
 
     if (decoder->progressive_mode || decoder->arith_code || decoder->data_precision != 8 ||
-        decoder->num_components != COMPONENTS || decoder->comps_in_scan != COMPONENTS ||
-        decoder->jpeg_color_space != JCS_YCbCr || decoder->Ss != 0 || decoder->Se != 63 ||
-        decoder->Ah != 0 || decoder->Al != 0)
+        decoder->comps_in_scan != n || decoder->Ss != 0 || decoder->Se != 63 || decoder->Ah != 0 ||
+        decoder->Al != 0)
         return false;
-    for (int c = 0; c < COMPONENTS; c++)
+    if (!(n == COMPONENTS && decoder->jpeg_color_space == JCS_YCbCr) &&
+        !(n == 1 && decoder->jpeg_color_space == JCS_GRAYSCALE))
+        return false;
+    for (int c = 0; c < n; c++)
         if (decoder->cur_comp_info[c] != &parts[c] || parts[c].quant_tbl_no >= TABLES ||
             parts[c].dc_tbl_no >= TABLES || parts[c].ac_tbl_no >= TABLES ||
             decoder->quant_tbl_ptrs[parts[c].quant_tbl_no] == NULL ||
@@ -69,9 +74,10 @@ static bool is_our_kind(const struct jpeg_decompress_struct *decoder)
             decoder->ac_huff_tbl_ptrs[parts[c].ac_tbl_no] == NULL ||
             (c > 0 && (parts[c].h_samp_factor != 1 || parts[c].v_samp_factor != 1)))
             return false;
-    return parts[0].h_samp_factor <= 2 && parts[0].v_samp_factor <= parts[0].h_samp_factor &&
-           /* libjpeg repeats samples of narrower images */
-           (parts[0].h_samp_factor == 1 || decoder->image_width > 4);
+    return n == 1 ||
+           (parts[0].h_samp_factor <= 2 && parts[0].v_samp_factor <= parts[0].h_samp_factor &&
+            /* libjpeg repeats samples of narrower images */
+            (parts[0].h_samp_factor == 1 || decoder->image_width > 4));
 }
 
 static bool read_codes(struct jpeg_codes codes[TABLES], JHUFF_TBL *const tables[TABLES],
@@ -88,12 +94,14 @@ static bool read_tables(const struct jpeg_decompress_struct *decoder, struct sca
 {
     unsigned dc = 0, ac = 0;
 
-    for (int c = 0; c < COMPONENTS; c++) {
+    scan->n_components = decoder->num_components;
+    for (int c = 0; c < scan->n_components; c++) {
         struct component *to = &scan->components[c];
         const jpeg_component_info *from = &decoder->comp_info[c];
 
-        to->h = from->h_samp_factor;
-        to->v = from->v_samp_factor;
+        /* of one component alone they say nothing */
+        to->h = scan->n_components == 1 ? 1 : from->h_samp_factor;
+        to->v = scan->n_components == 1 ? 1 : from->v_samp_factor;
         for (int i = 0; i < 64; i++)
             to->quant[i] = decoder->quant_tbl_ptrs[from->quant_tbl_no]->quantval[i];
         to->dc = &scan->dc_codes[from->dc_tbl_no];
@@ -116,12 +124,12 @@ static void place_blocks(struct scan *scan)
     struct jpeg_block *block = scan->blocks;
     int16_t *groups = scan->groups;
 
-    for (int c = 0; c < COMPONENTS; c++) {
+    for (int c = 0; c < scan->n_components; c++) {
         scan->components[c].groups = groups;
         groups += scan->components[c].h * scan->components[c].v * JPEG_GROUP_STRIDE;
     }
     for (int m = 0; m < BATCH; m++)
-        for (int c = 0; c < COMPONENTS; c++) {
+        for (int c = 0; c < scan->n_components; c++) {
             const struct component *part = &scan->components[c];
 
             for (int y = 0; y < part->v; y++)
@@ -145,12 +153,14 @@ static size_t lay_out(struct scan *scan, uint8_t *memory)
 {
     size_t stride = scan->components[0].stride, used = 0;
 
-    for (int c = 0; c < COMPONENTS; c++) {
+    for (int c = 0; c < scan->n_components; c++) {
         struct component *part = &scan->components[c];
 
         part->plane = memory + used + part->stride + ROW_BYTES;
         used += part->stride * (size_t)(8 * part->v + 1);
-        scan->upsampled[c] = memory + used;
+    }
+    for (int c = 1; c < COMPONENTS; c++) {
+        scan->chroma[c] = memory + used;
         used += stride;
     }
     scan->groups = (int16_t *)(void *)(memory + used);
@@ -165,8 +175,8 @@ static void measure(struct scan *scan)
 
     scan->mcu_columns = ceil_div(scan->out->width, 8 * luma->h);
     scan->mcu_rows = ceil_div(scan->out->height, 8 * luma->v);
-    scan->n_groups = (size_t)(luma->h * luma->v) + 2;
-    for (int c = 0; c < COMPONENTS; c++) {
+    scan->n_groups = (size_t)(luma->h * luma->v + scan->n_components - 1);
+    for (int c = 0; c < scan->n_components; c++) {
         struct component *part = &scan->components[c];
 
         part->width = ceil_div(scan->out->width * part->h, luma->h);
@@ -209,7 +219,7 @@ static bool decode_mcus(struct scan *scan, int n)
 
 static bool transform(const struct scan *scan, int first_mcu)
 {
-    for (int c = 0; c < COMPONENTS; c++) {
+    for (int c = 0; c < scan->n_components; c++) {
         const struct component *part = &scan->components[c];
 
         for (int g = 0; g < part->h * part->v; g++) {
@@ -247,17 +257,18 @@ static const uint8_t *chroma_row(const struct scan *scan, int c, int mcu_row, in
     int first = mcu_row * 8; /* of chroma */
     int near = y / luma->v, far = y % 2 == 0 ? near - 1 : near + 1;
 
+    if (scan->n_components == 1)
+        return scan->chroma[c];
     if (luma->h == 1)
         return row_of(part, y - first);
     if (luma->v == 1) {
-        scan->kernel->upsample_2x1(row_of(part, y - first), (size_t)part->width,
-                                   scan->upsampled[c]);
+        scan->kernel->upsample_2x1(row_of(part, y - first), (size_t)part->width, scan->chroma[c]);
     } else {
         far = MIN(MAX(far, 0), part->height - 1);
         scan->kernel->upsample_2x2(row_of(part, near - first), row_of(part, far - first),
-                                   (size_t)part->width, scan->upsampled[c]);
+                                   (size_t)part->width, scan->chroma[c]);
     }
-    return scan->upsampled[c];
+    return scan->chroma[c];
 }
 
 /* Rows of the image that are known with this row of MCUs. The last one of 4:2:0 needs chroma of
@@ -269,13 +280,13 @@ static void write_rows(const struct scan *scan, int mcu_row)
     int begin = mcu_row == 0 ? 0 : first - late;
     int end = mcu_row == scan->mcu_rows - 1 ? scan->out->height : first + 8 * luma->v - late;
 
-    for (int c = 1; c < COMPONENTS; c++)
+    for (int c = 1; c < scan->n_components; c++)
         extend_rows(&scan->components[c]);
     for (int y = begin; y < end; y++)
         scan->kernel->to_rgb(row_of(luma, y - first), chroma_row(scan, 1, mcu_row, y),
                              chroma_row(scan, 2, mcu_row, y), (size_t)scan->out->width,
                              scan->out->pixels + (size_t)y * (size_t)scan->out->width * 3);
-    for (int c = 0; c < COMPONENTS; c++) {
+    for (int c = 0; c < scan->n_components; c++) {
         const struct component *part = &scan->components[c];
 
         memcpy(row_of(part, -1) - 1, row_of(part, 8 * part->v - 1) - 1, (size_t)part->width + 2);
@@ -319,6 +330,8 @@ bool jpeg_baseline_decode(const struct jpeg_decompress_struct *decoder,
     if (memory == NULL)
         goto out;
     (void)lay_out(scan, memory);
+    for (int c = 1; c < COMPONENTS; c++)
+        memset(scan->chroma[c], GREY, scan->components[0].stride);
     place_blocks(scan);
     ok = decode_scan(scan);
 out:

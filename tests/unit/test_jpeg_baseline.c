@@ -17,6 +17,7 @@ struct variant {
     unsigned restart_interval; /* MCUs */
     bool optimal;              /* Huffman tables of its own */
     int noise;                 /* of 256 levels */
+    bool grey;
 };
 
 struct file {
@@ -62,6 +63,8 @@ static void encode(const struct variant *v, struct philox *philox, struct file *
     encoder.input_components = 3;
     encoder.in_color_space = JCS_RGB;
     jpeg_set_defaults(&encoder);
+    if (v->grey)
+        jpeg_set_colorspace(&encoder, JCS_GRAYSCALE);
     jpeg_set_quality(&encoder, v->quality, TRUE);
     encoder.comp_info[0].h_samp_factor = v->h;
     encoder.comp_info[0].v_samp_factor = v->v;
@@ -113,7 +116,7 @@ static bool decode(struct reader *reader, const struct file *file, const struct 
         assert_ok(image_alloc(image, (int)reader->decoder.image_width,
                               (int)reader->decoder.image_height, 3, arena, &err));
     *is_ours = jpeg_baseline_decode(&reader->decoder, kernel, ours);
-    if (reader->decoder.num_components != 3)
+    if (reader->decoder.num_components == 4)
         return false;
     reader->decoder.out_color_space = JCS_RGB;
     (void)jpeg_start_decompress(&reader->decoder);
@@ -163,6 +166,7 @@ static void draw_variant(struct philox *philox, struct variant *v)
         .restart_interval = draw(philox, 3) == 0 ? 1 + draw(philox, 20) : 0,
         .optimal = draw(philox, 2) == 0,
         .noise = (int)draw(philox, draw(philox, 2) == 0 ? 16 : 256),
+        .grey = draw(philox, 8) == 0,
     };
 }
 
