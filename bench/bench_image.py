@@ -260,7 +260,7 @@ def compare_results(ours, peers):
         if peer is pillow:
             continue
         tensor = levels(pixels_of(peer.tensor(data)), pixels_of(pillow.tensor(data)))
-        decoded = levels(peer.decode(data), pillow.decode(data)) if "decode" in peer.tasks else "apart"
+        decoded = levels(peer.decode(data), pillow.decode(data)) if "decode" in peer.tasks else "at a fraction"
         print(f"{peer.name}: against Pillow and numpy, decoded {decoded}; the tensor {tensor}")
 
 
