@@ -147,26 +147,33 @@ static size_t round_up(size_t n)
     return (n + ROW_BYTES - 1) / ROW_BYTES * ROW_BYTES;
 }
 
-/* Lays the scan's buffers out from `memory` on, or, with NULL, only tells how many bytes they take.
- */
+/* The next `bytes` of `memory`, if there is any; counts them in any case. */
+static uint8_t *reserve(uint8_t *memory, size_t *used, size_t bytes)
+{
+    uint8_t *at = memory != NULL ? memory + *used : NULL;
+
+    *used += bytes;
+    return at;
+}
+
+/* Lays the scan's buffers out in `memory`, or, with NULL, only tells how many bytes they take. */
 static size_t lay_out(struct scan *scan, uint8_t *memory)
 {
-    size_t stride = scan->components[0].stride, used = 0;
+    size_t used = 0;
 
     for (int c = 0; c < scan->n_components; c++) {
         struct component *part = &scan->components[c];
 
-        part->plane = memory + used + part->stride + ROW_BYTES;
-        used += part->stride * (size_t)(8 * part->v + 1);
+        part->plane = reserve(memory, &used, part->stride * (size_t)(8 * part->v + 1));
+        if (part->plane != NULL)
+            part->plane += part->stride + ROW_BYTES;
     }
-    for (int c = 1; c < COMPONENTS; c++) {
-        scan->chroma[c] = memory + used;
-        used += stride;
-    }
-    scan->groups = (int16_t *)(void *)(memory + used);
-    used += round_up(scan->n_groups * JPEG_GROUP_STRIDE * sizeof *scan->groups);
-    scan->clean = memory + used;
-    return used + round_up((size_t)(scan->end - scan->at) + JPEG_PAD_BYTES);
+    for (int c = 1; c < COMPONENTS; c++)
+        scan->chroma[c] = reserve(memory, &used, scan->components[0].stride);
+    scan->groups = (int16_t *)(void *)reserve(
+        memory, &used, round_up(scan->n_groups * JPEG_GROUP_STRIDE * sizeof *scan->groups));
+    scan->clean = reserve(memory, &used, round_up((size_t)(scan->end - scan->at) + JPEG_PAD_BYTES));
+    return used;
 }
 
 static void measure(struct scan *scan)

@@ -53,7 +53,6 @@ static const int8_t interleave[3][3][16] = {
 #define NAME(x)          avx2_##x
 #define KERNEL           "avx2"
 #define VECTOR           __m256i
-#define COUNT            int
 #define VECTOR_BYTES     32
 #define OP(x)            _mm256_##x
 #define LOAD(p)          _mm256_loadu_si256((const __m256i_u *)(const void *)(p))
@@ -72,7 +71,6 @@ static const int8_t interleave[3][3][16] = {
 #define NAME(x)          avx512_##x
 #define KERNEL           "avx512"
 #define VECTOR           __m512i
-#define COUNT            unsigned
 #define VECTOR_BYTES     64
 #define OP(x)            _mm512_##x
 #define LOAD(p)          _mm512_loadu_si512(p)

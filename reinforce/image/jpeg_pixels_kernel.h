@@ -3,7 +3,7 @@
  *
  * TARGET       function attribute
  * NAME(x)      x with a prefix; KERNEL: its name
- * VECTOR       __m256i or __m512i; COUNT: what srai_epi32 counts in
+ * VECTOR       __m256i or __m512i
  * VECTOR_BYTES of it
  * OP(x)        the intrinsic x of that width
  * LOAD(p), STORE(p, v)  unaligned; LOAD_LANE(p): 16 bytes to every lane
@@ -45,16 +45,16 @@ TARGET static ALWAYS_INLINE struct NAME(wide) NAME(scaled)(VECTOR v)
     };
 }
 
-TARGET static ALWAYS_INLINE VECTOR NAME(descaled)(struct NAME(wide) v, COUNT shift)
+TARGET static ALWAYS_INLINE VECTOR NAME(descaled)(struct NAME(wide) v, uint8_t shift)
 {
-    VECTOR half = OP(set1_epi32)((int)(1u << (shift - 1)));
+    VECTOR half = OP(set1_epi32)(1 << (shift - 1));
 
     return OP(packs_epi32)(OP(srai_epi32)(OP(add_epi32)(v.lo, half), shift),
                            OP(srai_epi32)(OP(add_epi32)(v.hi, half), shift));
 }
 
 /* One pass of jidctint.c over the rows v[0..7], in place. */
-TARGET static ALWAYS_INLINE void NAME(pass)(VECTOR v[8], COUNT shift)
+TARGET static ALWAYS_INLINE void NAME(pass)(VECTOR v[8], uint8_t shift)
 {
     struct NAME(wide) even0 = NAME(scaled)(OP(add_epi16)(v[0], v[4]));
     struct NAME(wide) even1 = NAME(scaled)(OP(sub_epi16)(v[0], v[4]));
@@ -134,7 +134,7 @@ TARGET static ALWAYS_INLINE VECTOR NAME(column)(const uint8_t *near, const uint8
 
 /* (3 at + beside + round) >> shift for both neighbours, side by side */
 TARGET static ALWAYS_INLINE VECTOR NAME(between)(VECTOR left, VECTOR at, VECTOR right,
-                                                 int round_left, int round_right, int shift)
+                                                 int round_left, int round_right, uint8_t shift)
 {
     VECTOR three = OP(add_epi16)(at, OP(add_epi16)(at, at));
     VECTOR even = OP(add_epi16)(OP(add_epi16)(three, left), OP(set1_epi16)((int16_t)round_left));
@@ -235,7 +235,6 @@ static const struct jpeg_pixels NAME(kernel) = {
 #undef NAME
 #undef KERNEL
 #undef VECTOR
-#undef COUNT
 #undef VECTOR_BYTES
 #undef OP
 #undef LOAD
