@@ -4,11 +4,15 @@
  *
  * reads lines "TASK ROUNDS" and answers each with the seconds that TASK took on all files ROUNDS
  * times: chain   decode, 10 augmented views and the plain view, each to a float tensor of 224 x 224
+ *     crops   the same without operators
  *     tensor  decode and the plain view to a tensor
- *     decode, resize, operators, normalise: one step of the chain alone */
+ *     decode, resize, operators, normalise: one step of the chain alone
+ *
+ * "digest 1" is answered with the SHA-256 of all files' pixels and that of their tensors. */
 #include "reinforce/base/clock.h"
 #include "reinforce/base/file.h"
 #include "reinforce/base/parse.h"
+#include "reinforce/base/sha256.h"
 #include "reinforce/image/augment.h"
 #include "reinforce/image/augment_ops.h"
 #include "reinforce/image/decode.h"
@@ -46,7 +50,7 @@ static enum status plain_view(struct bench *bench, const struct image *image, st
     return st;
 }
 
-static enum status chain(struct bench *bench, size_t file, struct error *err)
+static enum status views(struct bench *bench, size_t file, bool with_operators, struct error *err)
 {
     struct image image, view;
     enum status st =
@@ -57,11 +61,23 @@ static enum status chain(struct bench *bench, size_t file, struct error *err)
 
         augment_sample(&bench->config, file, bytes_of_string("bench"), a, image.width, image.height,
                        &params);
+        if (!with_operators)
+            params.n_ops = 0;
         st = augment_apply(&bench->config, &params, &image, &bench->arena, &view, err);
         if (st == ST_OK)
             preprocess_tensor(&view, plain.mean, plain.std, bench->tensor);
     }
     return st == ST_OK ? plain_view(bench, &image, err) : st;
+}
+
+static enum status chain(struct bench *bench, size_t file, struct error *err)
+{
+    return views(bench, file, true, err);
+}
+
+static enum status crops(struct bench *bench, size_t file, struct error *err)
+{
+    return views(bench, file, false, err);
 }
 
 static enum status tensor(struct bench *bench, size_t file, struct error *err)
@@ -126,14 +142,54 @@ static const struct {
     const char *name;
     enum status (*run)(struct bench *bench, size_t file, struct error *err);
 } tasks[] = {
-    {"chain", chain},   {"tensor", tensor},       {"decode", decode},
+    {"chain", chain},   {"crops", crops},         {"tensor", tensor},       {"decode", decode},
     {"resize", resize}, {"operators", operators}, {"normalise", normalise},
 };
+
+static enum status hash_of_tensors(struct bench *bench, char hex[SHA256_HEX_LEN + 1],
+                                   struct error *err)
+{
+    struct sha256 *hash;
+    enum status st = sha256_create(&hash, err);
+
+    for (size_t file = 0; file < bench->n_files && st == ST_OK; file++) {
+        arena_reset(&bench->arena);
+        st = tensor(bench, file, err);
+        if (st == ST_OK)
+            sha256_update(hash, bench->tensor, sizeof bench->tensor);
+    }
+    if (st == ST_OK)
+        sha256_hex(hash, hex);
+    sha256_destroy(&hash);
+    return st;
+}
+
+static enum status digest(struct bench *bench, struct error *err)
+{
+    char pixels[SHA256_HEX_LEN + 1], tensors[SHA256_HEX_LEN + 1];
+    struct sha256 *hash;
+    enum status st = sha256_create(&hash, err);
+
+    for (size_t file = 0; file < bench->n_files && st == ST_OK; file++)
+        sha256_update(hash, bench->images[file].pixels, image_bytes(&bench->images[file]));
+    if (st == ST_OK) {
+        sha256_hex(hash, pixels);
+        st = hash_of_tensors(bench, tensors, err);
+    }
+    if (st == ST_OK) {
+        (void)printf("%s %s\n", pixels, tensors);
+        (void)fflush(stdout);
+    }
+    sha256_destroy(&hash);
+    return st;
+}
 
 static enum status run(struct bench *bench, const char *task, int64_t rounds, struct error *err)
 {
     int64_t start = clock_monotonic_ns();
 
+    if (strcmp(task, "digest") == 0)
+        return digest(bench, err);
     for (size_t t = 0; t < ARRAY_LEN(tasks); t++) {
         if (strcmp(tasks[t].name, task) != 0)
             continue;

@@ -1,6 +1,7 @@
 /* JPEG through libjpeg-turbo with the settings every Pillow decode has: accurate integer DCT, fancy
  * upsampling, block smoothing. */
 #include "reinforce/image/decoders.h"
+#include "reinforce/image/jpeg_baseline.h"
 
 #include <setjmp.h>
 #include <stdio.h>
@@ -92,22 +93,33 @@ static void read_header(struct jpeg_job *job)
         (long)MAX(n_pixels * MEMORY_BYTES_PER_PIXEL, (size_t)MIN_MEMORY_BYTES);
 }
 
+/* Most files by the vector code of our own; it leaves the decoder as it found it. */
+static bool read_fast(const struct jpeg_job *job)
+{
+    size_t n;
+    const struct jpeg_pixels *const *kernels = jpeg_pixels_kernels(&n);
+
+    return n > 0 && jpeg_baseline_decode(&job->decoder, kernels[0], &job->out->image);
+}
+
 static void read_pixels(struct jpeg_job *job)
 {
     struct jpeg_decompress_struct *decoder = &job->decoder;
     struct image *image = &job->out->image;
     size_t row_bytes;
 
+    job->out->mode = decoder->num_components == 4 ? IMAGE_MODE_CMYK : IMAGE_MODE_RGB;
+    job->st = image_alloc(image, (int)decoder->image_width, (int)decoder->image_height,
+                          job->out->mode == IMAGE_MODE_CMYK ? 4 : 3, job->request->arena, job->err);
+    if (job->st != ST_OK)
+        fail(job, job->st);
+    if (read_fast(job))
+        return;
     decoder->out_color_space = decoder->num_components == 4 ? JCS_CMYK : JCS_RGB;
     decoder->dct_method = JDCT_ISLOW;
     decoder->do_fancy_upsampling = TRUE;
     decoder->do_block_smoothing = TRUE;
     (void)jpeg_start_decompress(decoder);
-    job->out->mode = decoder->num_components == 4 ? IMAGE_MODE_CMYK : IMAGE_MODE_RGB;
-    job->st = image_alloc(image, (int)decoder->output_width, (int)decoder->output_height,
-                          decoder->output_components, job->request->arena, job->err);
-    if (job->st != ST_OK)
-        fail(job, job->st);
     row_bytes = (size_t)image->width * (size_t)image->channels;
     while (decoder->output_scanline < decoder->output_height) {
         JSAMPROW row = image->pixels + decoder->output_scanline * row_bytes;

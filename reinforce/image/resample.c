@@ -4,11 +4,14 @@
  *
  *     turned[column] = 64 bytes = 64, 32, 21 or 16 rows x 1, 2, 3 or 4 channels
  *
+ * RGB on processors with AVX-512 VNNI is turned by fours of columns instead (resample_vnni.h).
+ *
  * Horizontal results go to a band of rows just high enough for the vertical pass, so that
  * everything stays in the cache whatever the size of the image. */
 #include "reinforce/image/resample.h"
 
 #include "reinforce/image/resample_axis.h"
+#include "reinforce/image/resample_vnni.h"
 
 enum {
     LANES = 64,
@@ -154,6 +157,9 @@ struct turner {
     const struct image *src;
     const struct image_box *box;
     const struct resample_axis *axis;
+    bool by_quads;
+    struct resample_quads quads;
+    const int *lo, *n; /* of the axis or the quads */
     int rows_per_block;
     int columns_per_chunk;
     uint8_t *turned; /* [columns_per_chunk, LANES] */
@@ -162,16 +168,22 @@ struct turner {
 
 static enum status turner_init(struct turner *turner, const struct image *src,
                                const struct image_box *box, const struct resample_axis *axis,
-                               struct arena *arena, struct error *err)
+                               bool may_use_quads, struct arena *arena, struct error *err)
 {
-    enum status st;
+    enum status st = ST_OK;
 
-    turner->src = src;
-    turner->box = box;
-    turner->axis = axis;
+    *turner = (struct turner){.src = src, .box = box, .axis = axis, .lo = axis->lo, .n = axis->n};
     turner->rows_per_block = LANES / src->channels;
     turner->columns_per_chunk = MAX(axis->max_n, (int)TURNED_COLUMNS);
-    st = arena_calloc(arena, (size_t)turner->columns_per_chunk, LANES, &turner->turned, err);
+    if (may_use_quads && src->channels == 3)
+        st = resample_quads_init(&turner->quads, axis, true, &turner->by_quads, arena, err);
+    if (turner->by_quads) {
+        turner->lo = turner->quads.lo;
+        turner->n = turner->quads.n;
+        turner->columns_per_chunk = MAX(turner->quads.max_n, (int)TURNED_COLUMNS);
+    }
+    if (st == ST_OK)
+        st = arena_calloc(arena, (size_t)turner->columns_per_chunk, LANES, &turner->turned, err);
     if (st == ST_OK)
         st = arena_alloc(arena, (size_t)axis->count * LANES, &turner->sums, err);
     return st;
@@ -240,20 +252,26 @@ static void turner_run(const struct turner *turner, int first, int n_rows, uint8
     int begin = 0;
 
     while (begin < axis->count) {
-        int base = axis->lo[begin];
+        int base = turner->lo[begin];
         int end = begin;
         int last;
         const uint8_t *rows[LANES];
 
         while (end < axis->count &&
-               axis->lo[end] + axis->n[end] - base <= turner->columns_per_chunk)
+               turner->lo[end] + turner->n[end] - base <= turner->columns_per_chunk)
             end++;
-        last = axis->lo[end - 1] + axis->n[end - 1];
+        last = turner->lo[end - 1] + turner->n[end - 1];
         for (int r = 0; r < turner->rows_per_block; r++)
             rows[r] = pixel_at(turner->src, turner->box->top + first + MIN(r, n_rows - 1),
                                turner->box->left + base);
-        turn(turner, rows, last - base, turner->box->left + last == turner->src->width);
-        sum_columns(turner->turned, base, axis, begin, end, turner->sums);
+        if (turner->by_quads) {
+            resample_vnni_turn(rows, turner->src->width - turner->box->left - base,
+                               (last - base) / RESAMPLE_QUAD, turner->turned);
+            resample_vnni_columns(turner->turned, base, &turner->quads, begin, end, turner->sums);
+        } else {
+            turn(turner, rows, last - base, turner->box->left + last == turner->src->width);
+            sum_columns(turner->turned, base, axis, begin, end, turner->sums);
+        }
         turn_back(turner, n_rows, begin, end, to, to_stride);
         begin = end;
     }
@@ -277,22 +295,42 @@ static enum status resize_horizontally(const struct turner *turner, const struct
     return st;
 }
 
+/* The vertical axis, and its quads where they are used. */
+struct vertical {
+    struct resample_axis axis;
+    bool by_quads;
+    struct resample_quads quads;
+};
+
+/* Row y of the window from the rows at `from`, the first that it needs. */
+static void sum_row(const struct vertical *vertical, int y, const uint8_t *from, size_t stride,
+                    size_t bytes, uint8_t *to)
+{
+    const struct resample_axis *axis = &vertical->axis;
+
+    if (vertical->by_quads)
+        resample_vnni_rows(from, stride, &vertical->quads, y, axis->n[y], bytes, to);
+    else
+        sum_rows(from, stride, axis->k + (size_t)y * (size_t)axis->stride, axis->n[y], bytes, to);
+}
+
 static void resize_vertically(const struct image *src, const struct image_box *box,
-                              const struct resample_axis *axis, const struct image_box *window,
+                              const struct vertical *vertical, const struct image_box *window,
                               struct image *out)
 {
+    const struct resample_axis *axis = &vertical->axis;
     size_t row_bytes = (size_t)out->width * (size_t)out->channels;
 
     for (int y = 0; y < axis->count; y++)
-        sum_rows(pixel_at(src, box->top + axis->lo[y], box->left + window->left),
-                 (size_t)src->width * (size_t)src->channels,
-                 axis->k + (size_t)y * (size_t)axis->stride, axis->n[y], row_bytes,
-                 out->pixels + (size_t)y * row_bytes);
+        sum_row(vertical, y, pixel_at(src, box->top + axis->lo[y], box->left + window->left),
+                (size_t)src->width * (size_t)src->channels, row_bytes,
+                out->pixels + (size_t)y * row_bytes);
 }
 
-static enum status resize_both(const struct turner *turner, const struct resample_axis *vertical,
+static enum status resize_both(const struct turner *turner, const struct vertical *sums,
                                struct arena *arena, struct image *out, struct error *err)
 {
+    const struct resample_axis *vertical = &sums->axis;
     size_t row_bytes = (size_t)out->width * (size_t)out->channels;
     size_t stride = (row_bytes + LANES) / LANES * LANES; /* at least one spare byte */
     int capacity = vertical->max_n + turner->rows_per_block + BAND_SLACK_ROWS;
@@ -318,30 +356,33 @@ static enum status resize_both(const struct turner *turner, const struct resampl
             turner_run(turner, made, n_rows, band + (size_t)(made - base) * stride, stride);
             made += n_rows;
         }
-        sum_rows(band + (size_t)(lo - base) * stride, stride,
-                 vertical->k + (size_t)y * (size_t)vertical->stride, vertical->n[y], row_bytes,
-                 out->pixels + (size_t)y * row_bytes);
+        sum_row(sums, y, band + (size_t)(lo - base) * stride, stride, row_bytes,
+                out->pixels + (size_t)y * row_bytes);
     }
     return ST_OK;
 }
 
 static enum status resize_weighted(const struct image *src, const struct image_box *box,
                                    int out_height, int out_width, const struct image_box *window,
-                                   enum resample_filter filter, struct arena *arena,
+                                   enum resample_filter filter, bool by_quads, struct arena *arena,
                                    struct image *out, struct error *err)
 {
-    struct resample_axis horizontal = {0}, vertical = {0};
+    struct resample_axis horizontal = {0};
+    struct vertical vertical = {0};
     struct turner turner;
     enum status st = ST_OK;
 
     if (box->height != out_height)
-        st = resample_axis_init(&vertical, box->height, out_height, window->top, window->height,
-                                filter, arena, err);
+        st = resample_axis_init(&vertical.axis, box->height, out_height, window->top,
+                                window->height, filter, arena, err);
+    if (st == ST_OK && box->height != out_height && by_quads)
+        st = resample_quads_init(&vertical.quads, &vertical.axis, false, &vertical.by_quads, arena,
+                                 err);
     if (st == ST_OK && box->width != out_width) {
         st = resample_axis_init(&horizontal, box->width, out_width, window->left, window->width,
                                 filter, arena, err);
         if (st == ST_OK)
-            st = turner_init(&turner, src, box, &horizontal, arena, err);
+            st = turner_init(&turner, src, box, &horizontal, by_quads, arena, err);
     }
     if (st != ST_OK)
         return st;
@@ -354,10 +395,10 @@ static enum status resize_weighted(const struct image *src, const struct image_b
     return resize_both(&turner, &vertical, arena, out, err);
 }
 
-enum status image_resize_window(const struct image *src, const struct image_box *box,
-                                int out_height, int out_width, const struct image_box *window,
-                                enum resample_filter filter, struct arena *arena, struct image *out,
-                                struct error *err)
+static enum status resize_window(const struct image *src, const struct image_box *box,
+                                 int out_height, int out_width, const struct image_box *window,
+                                 enum resample_filter filter, bool by_quads, struct arena *arena,
+                                 struct image *out, struct error *err)
 {
     struct arena mark;
     enum status st = check_request(src, box, out_height, out_width, window, filter, err);
@@ -372,9 +413,27 @@ enum status image_resize_window(const struct image *src, const struct image_box 
     else if (filter == RESAMPLE_NEAREST)
         st = resize_nearest(src, box, out_height, out_width, window, arena, out, err);
     else
-        st = resize_weighted(src, box, out_height, out_width, window, filter, arena, out, err);
+        st = resize_weighted(src, box, out_height, out_width, window, filter, by_quads, arena, out,
+                             err);
     arena_rewind(arena, &mark);
     return st;
+}
+
+enum status image_resize_window(const struct image *src, const struct image_box *box,
+                                int out_height, int out_width, const struct image_box *window,
+                                enum resample_filter filter, struct arena *arena, struct image *out,
+                                struct error *err)
+{
+    return resize_window(src, box, out_height, out_width, window, filter, resample_vnni_is_there(),
+                         arena, out, err);
+}
+
+enum status image_resize_window_plain(const struct image *src, const struct image_box *box,
+                                      int out_height, int out_width, const struct image_box *window,
+                                      enum resample_filter filter, struct arena *arena,
+                                      struct image *out, struct error *err)
+{
+    return resize_window(src, box, out_height, out_width, window, filter, false, arena, out, err);
 }
 
 enum status image_resize(const struct image *src, int top, int left, int height, int width,

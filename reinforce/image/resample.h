@@ -36,6 +36,13 @@ NODISCARD enum status image_resize_window(const struct image *src, const struct 
                                           enum resample_filter filter, struct arena *arena,
                                           struct image *out, struct error *err);
 
+/** As image_resize_window() on a processor without AVX-512 VNNI. */
+NODISCARD enum status image_resize_window_plain(const struct image *src,
+                                                const struct image_box *box, int out_height,
+                                                int out_width, const struct image_box *window,
+                                                enum resample_filter filter, struct arena *arena,
+                                                struct image *out, struct error *err);
+
 /** The same as image_resize_window() in plain loops, one pass after the other over whole images:
  * what the fast one is tested against. */
 NODISCARD enum status image_resize_window_ref(const struct image *src, const struct image_box *box,

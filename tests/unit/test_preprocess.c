@@ -147,25 +147,45 @@ static void normalised_values_equal_the_published_ones_bit_for_bit(void **state)
     }
 }
 
-static void tensor_is_planar_and_every_step_is_rounded(void **state)
+static void assert_every_step_is_rounded(int height, int width, const float mean[3],
+                                         const float std[3], struct arena *arena)
 {
-    struct arena arena;
     struct error err = {0};
+    size_t n = (size_t)height * (size_t)width;
     struct image image;
     float *out;
 
+    arena_reset(arena);
+    pattern_p(height, width, 3, arena, &image);
+    assert_ok(arena_calloc(arena, 3 * n, sizeof *out, &out, &err));
+    preprocess_tensor(&image, mean, std, out);
+    for (size_t c = 0; c < 3; c++)
+        for (size_t i = 0; i < n; i++) {
+            float unit = (float)image.pixels[i * 3 + c] / 255.0f;
+            float centred = unit - mean[c];
+            float want = centred / std[c];
+
+            assert_memory_equal(&out[c * n + i], &want, sizeof want);
+        }
+}
+
+static void tensor_is_planar_and_every_step_is_rounded(void **state)
+{
+    static const float usual[][2][3] = {
+        {{0.48145466f, 0.4578275f, 0.40821073f}, {0.26862954f, 0.26130258f, 0.27577711f}},
+        {{0.485f, 0.456f, 0.406f}, {0.229f, 0.224f, 0.225f}},
+        {{0.5f, 0.5f, 0.5f}, {0.5f, 0.5f, 0.5f}},
+        {{0.0f, 0.0f, 0.0f}, {1.0f, 1.0f, 1.0f}},
+        {{0.1f, -7.0f, 1e9f}, {-3.0f, 1e-38f, 1e-45f}}, /* whose inverses do not exist */
+    };
+    struct arena arena;
+
     (void)state;
     arena_init(&arena, ARENA_BYTES);
-    pattern_p(13, 29, 3, &arena, &image);
-    assert_ok(arena_calloc(&arena, 3 * 13 * 29, sizeof *out, &out, &err));
-    preprocess_tensor(&image, openai.mean, openai.std, out);
-    for (size_t c = 0; c < 3; c++)
-        for (size_t i = 0; i < 13 * 29; i++) {
-            float unit = (float)image.pixels[i * 3 + c] / 255.0f;
-            float centred = unit - openai.mean[c];
-
-            assert_true(out[c * 13 * 29 + i] == centred / openai.std[c]);
-        }
+    for (size_t i = 0; i < ARRAY_LEN(usual); i++) {
+        assert_every_step_is_rounded(13, 29, usual[i][0], usual[i][1], &arena);
+        assert_every_step_is_rounded(83, 91, usual[i][0], usual[i][1], &arena);
+    }
     arena_release(&arena);
 }
 

@@ -1,6 +1,7 @@
 #include "reinforce/base/philox.h"
 #include "reinforce/image/resample.h"
 #include "reinforce/image/resample_axis.h"
+#include "reinforce/image/resample_vnni.h"
 #include "reinforce/image/resize_tensorflow.h"
 #include "tests/support/image_patterns.h"
 
@@ -128,6 +129,39 @@ static void bicubic_coefficients_are_the_published_integers(void **state)
     arena_release(&arena);
 }
 
+static void coefficients_are_split_to_bytes_that_make_them_up(void **state)
+{
+    static int32_t k[] = {0,        1,       -1,       127,     128,      -128, -129, 32639,
+                          -2097152, 4194304, -4194305, 8355711, -8421504, 255,  256,  2438549};
+    int lo[] = {5}, n[] = {ARRAY_LEN(k)};
+    struct resample_axis axis = {0, 1, ARRAY_LEN(k), ARRAY_LEN(k), lo, n, k};
+    struct resample_quads quads;
+    struct arena arena;
+    struct error err = {0};
+    bool fits;
+
+    (void)state;
+    arena_init(&arena, ARENA_BYTES);
+    assert_ok(resample_quads_init(&quads, &axis, true, &fits, &arena, &err));
+    assert_true(fits);
+    assert_int_equal(quads.lo[0], 4);
+    assert_int_equal(quads.n[0], 20);
+    for (int j = 0; j < quads.n[0]; j++) {
+        int32_t sum = 0;
+
+        for (int part = 2; part >= 0; part--)
+            sum = sum * 256 + (int8_t)((uint32_t)quads.k[j / 4 * 3 + part] >> 8 * (j % 4));
+        assert_int_equal(sum, j < 1 || j > n[0] ? 0 : k[j - 1]);
+    }
+    assert_ok(resample_quads_init(&quads, &axis, false, &fits, &arena, &err));
+    assert_int_equal(quads.lo[0], 5);
+    assert_int_equal(quads.n[0], 16);
+    k[3] = 8355712; /* one more than three bytes hold */
+    assert_ok(resample_quads_init(&quads, &axis, false, &fits, &arena, &err));
+    assert_false(fits);
+    arena_release(&arena);
+}
+
 struct request {
     int channels;
     int width, height; /* of the source */
@@ -137,11 +171,24 @@ struct request {
     enum resample_filter filter;
 };
 
+static void assert_same(const struct request *r, const struct image *got, const struct image *want)
+{
+    assert_int_equal(got->width, r->window.width);
+    assert_int_equal(got->height, r->window.height);
+    assert_int_equal(got->channels, r->channels);
+    if (memcmp(got->pixels, want->pixels, image_bytes(got)) != 0)
+        fail_msg("filter %d, %d channels, box %d,%d,%d,%d of %d x %d to %d x %d, window "
+                 "%d,%d,%d,%d differs",
+                 (int)r->filter, r->channels, r->box.top, r->box.left, r->box.height, r->box.width,
+                 r->width, r->height, r->out_width, r->out_height, r->window.top, r->window.left,
+                 r->window.height, r->window.width);
+}
+
 static void assert_agrees_with_plain_twin(const struct request *r, struct philox *rng,
                                           struct arena *arena)
 {
     struct error err = {0};
-    struct image image, fast, plain;
+    struct image image, fast, plain, want;
     uint8_t *edge;
 
     arena_reset(arena);
@@ -153,17 +200,12 @@ static void assert_agrees_with_plain_twin(const struct request *r, struct philox
         image.pixels[i] = (uint8_t)(philox_u32(rng) >> 24);
     assert_ok(image_resize_window(&image, &r->box, r->out_height, r->out_width, &r->window,
                                   r->filter, arena, &fast, &err));
+    assert_ok(image_resize_window_plain(&image, &r->box, r->out_height, r->out_width, &r->window,
+                                        r->filter, arena, &plain, &err));
     assert_ok(image_resize_window_ref(&image, &r->box, r->out_height, r->out_width, &r->window,
-                                      r->filter, arena, &plain, &err));
-    assert_int_equal(fast.width, r->window.width);
-    assert_int_equal(fast.height, r->window.height);
-    assert_int_equal(fast.channels, r->channels);
-    if (memcmp(fast.pixels, plain.pixels, image_bytes(&fast)) != 0)
-        fail_msg("filter %d, %d channels, box %d,%d,%d,%d of %d x %d to %d x %d, window "
-                 "%d,%d,%d,%d differs",
-                 (int)r->filter, r->channels, r->box.top, r->box.left, r->box.height, r->box.width,
-                 r->width, r->height, r->out_width, r->out_height, r->window.top, r->window.left,
-                 r->window.height, r->window.width);
+                                      r->filter, arena, &want, &err));
+    assert_same(r, &fast, &want);
+    assert_same(r, &plain, &want);
     free(edge);
 }
 
@@ -334,6 +376,7 @@ int main(void)
         cmocka_unit_test(a_row_is_resized_to_the_published_values),
         cmocka_unit_test(a_grey_image_is_resized_to_the_published_values),
         cmocka_unit_test(bicubic_coefficients_are_the_published_integers),
+        cmocka_unit_test(coefficients_are_split_to_bytes_that_make_them_up),
         cmocka_unit_test(resizing_agrees_with_the_plain_twin_on_random_shapes),
         cmocka_unit_test(resizing_agrees_with_the_plain_twin_on_extreme_shapes),
         cmocka_unit_test(impossible_requests_are_refused),
