@@ -48,7 +48,7 @@ static enum status project_cross(const struct coca *c, struct coca_image *image,
                                  struct arena *results, struct arena *scratch, struct error *err)
 {
     size_t n = c->n_image_tokens, D = c->decoder.width, layers = c->decoder.n_layers;
-    float *normed, *kv;
+    float *normed, *kv, *codes;
     enum status st =
         arena_alloc(results, layers * n * D * sizeof *image->cross_k, &image->cross_k, err);
 
@@ -58,11 +58,13 @@ static enum status project_cross(const struct coca *c, struct coca_image *image,
         st = arena_alloc(scratch, n * D * sizeof *normed, &normed, err);
     if (st == ST_OK)
         st = arena_alloc(scratch, n * 2 * D * sizeof *kv, &kv, err);
+    if (st == ST_OK)
+        st = arena_alloc(scratch, int8_rows_floats(n, D) * sizeof *codes, &codes, err);
     for (size_t i = 0; i < layers && st == ST_OK; i++) {
         const struct coca_cross_block *b = &c->cross[i];
 
         ops_layer_norm(normed, image->tokens, b->ln_1_kv.w, b->ln_1_kv.b, c->decoder.eps, n, D);
-        ops_linear(kv, normed, D, b->kv.w, b->kv.b, n, 2 * D, D);
+        block_linear_run(&b->kv, kv, normed, n, codes);
         for (size_t t = 0; t < n; t++) {
             memcpy(image->cross_k + (i * n + t) * D, kv + t * 2 * D, D * sizeof *kv);
             memcpy(image->cross_v + (i * n + t) * D, kv + t * 2 * D + D, D * sizeof *kv);
@@ -223,14 +225,14 @@ static void cross_step(const struct coca *c, size_t layer, float *x, size_t M,
                        const struct coca_image *const *image, float *scratch)
 {
     const struct coca_cross_block *b = &c->cross[layer];
-    size_t D = c->decoder.width, mlp = c->decoder.mlp_width, n = c->n_image_tokens;
-    float *normed = scratch, *mixed = normed + M * D, *wide = mixed + M * D,
-          *scores = wide + M * MAX(3 * D, mlp);
+    const struct layer_norm *ln = &b->block.ln_1;
+    size_t D = c->decoder.width, n = c->n_image_tokens;
+    const struct transformer_work work = transformer_step_work(&c->decoder, M, scratch);
 
-    ops_layer_norm(normed, x, b->ln_1.w, b->ln_1.b, c->decoder.eps, M, D);
-    ops_linear_rows(wide, normed, b->q.w, b->q.b, M, D, D);
+    ops_layer_norm(work.normed, x, ln->w, ln->b, c->decoder.eps, M, D);
+    block_linear_run(&b->q, work.wide, work.normed, M, work.codes);
     for (size_t m = 0; m < M; m++) {
-        const struct attention attention = {.q = wide + m * D,
+        const struct attention attention = {.q = work.wide + m * D,
                                             .k = image[m]->cross_k + layer * n * D,
                                             .v = image[m]->cross_v + layer * n * D,
                                             .kv_stride = D,
@@ -239,15 +241,9 @@ static void cross_step(const struct coca *c, size_t layer, float *x, size_t M,
                                             .n_heads = c->decoder.n_heads,
                                             .head_dim = D / c->decoder.n_heads};
 
-        attention_cached(&attention, mixed + m * D, scores);
+        attention_cached(&attention, work.mixed + m * D, work.scores);
     }
-    ops_linear_rows(normed, mixed, b->attn_out.w, b->attn_out.b, M, D, D);
-    ops_add(x, normed, M * D);
-    ops_layer_norm(normed, x, b->ln_2.w, b->ln_2.b, c->decoder.eps, M, D);
-    ops_linear_rows(wide, normed, b->fc.w, b->fc.b, M, mlp, D);
-    activation_apply(c->decoder.activation, wide, M * mlp);
-    ops_linear_rows(normed, wide, b->proj.w, b->proj.b, M, D, mlp);
-    ops_add(x, normed, M * D);
+    transformer_finish_block(&c->decoder, &b->block, x, M, &work);
 }
 
 void coca_decoder_step(struct coca_decoder *d, size_t M, const size_t *row, const size_t *position,
@@ -277,9 +273,10 @@ static enum status run_layer(const struct coca *c, size_t layer, const struct co
                              float *x, size_t n, struct arena *scratch, struct error *err)
 {
     const struct coca_cross_block *b = &c->cross[layer];
+    const struct layer_norm *ln = &b->block.ln_1;
     struct transformer one = c->decoder;
-    size_t D = c->decoder.width, mlp = c->decoder.mlp_width, keys = c->n_image_tokens;
-    float *normed, *mixed, *wide;
+    struct transformer_work work;
+    size_t D = c->decoder.width, keys = c->n_image_tokens;
     struct attention attention = {.k = image->cross_k + layer * keys * D,
                                   .v = image->cross_v + layer * keys * D,
                                   .q_stride = D,
@@ -288,33 +285,25 @@ static enum status run_layer(const struct coca *c, size_t layer, const struct co
                                   .Tk = keys,
                                   .n_heads = c->decoder.n_heads,
                                   .head_dim = D / c->decoder.n_heads};
+    float *floats;
     enum status st;
 
     one.n_layers = 1;
     one.blocks = &c->decoder.blocks[layer];
     st = transformer_run(&one, x, n, true, NULL, scratch, err);
     if (st == ST_OK)
-        st = arena_alloc(scratch, n * D * sizeof *normed, &normed, err);
-    if (st == ST_OK)
-        st = arena_alloc(scratch, n * D * sizeof *mixed, &mixed, err);
-    if (st == ST_OK)
-        st = arena_alloc(scratch, n * MAX(D, mlp) * sizeof *wide, &wide, err);
+        st = arena_alloc(scratch, transformer_step_scratch(&one, n, 0) * sizeof *floats, &floats,
+                         err);
     if (st != ST_OK)
         return st;
-    ops_layer_norm(normed, x, b->ln_1.w, b->ln_1.b, c->decoder.eps, n, D);
-    ops_linear(wide, normed, D, b->q.w, b->q.b, n, D, D);
-    attention.q = wide;
-    st = attention_run(&attention, mixed, scratch, err);
-    if (st != ST_OK)
-        return st;
-    ops_linear(normed, mixed, D, b->attn_out.w, b->attn_out.b, n, D, D);
-    ops_add(x, normed, n * D);
-    ops_layer_norm(normed, x, b->ln_2.w, b->ln_2.b, c->decoder.eps, n, D);
-    ops_linear(wide, normed, D, b->fc.w, b->fc.b, n, mlp, D);
-    activation_apply(c->decoder.activation, wide, n * mlp);
-    ops_linear(normed, wide, mlp, b->proj.w, b->proj.b, n, D, mlp);
-    ops_add(x, normed, n * D);
-    return ST_OK;
+    work = transformer_step_work(&one, n, floats);
+    ops_layer_norm(work.normed, x, ln->w, ln->b, c->decoder.eps, n, D);
+    block_linear_run(&b->q, work.wide, work.normed, n, work.codes);
+    attention.q = work.wide;
+    st = attention_run(&attention, work.mixed, scratch, err);
+    if (st == ST_OK)
+        transformer_finish_block(&one, &b->block, x, n, &work);
+    return st;
 }
 
 enum status coca_logits(const struct coca *c, const struct coca_image *image, const int32_t *ids,

@@ -6,10 +6,9 @@
 
 /** Attention from text to image with a norm on either side and an MLP of its own. */
 struct coca_cross_block {
-    struct layer_norm ln_1, ln_1_kv, ln_2;
-    struct linear q, kv; /* rows of one stored [3 D, D]: q; k and v together */
-    struct linear attn_out;
-    struct linear fc, proj;
+    struct transformer_block block; /* its qkv in parts: */
+    struct block_linear q, kv;
+    struct layer_norm ln_1_kv;
 };
 
 struct coca {

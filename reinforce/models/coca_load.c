@@ -8,37 +8,25 @@
 
 enum { MAX_PREFIX = 96 };
 
-static enum status load_cross(struct weights *weights, size_t i, size_t D, size_t mlp,
-                              struct coca_cross_block *c, struct error *err)
+static enum status load_cross(struct weights *weights, size_t i, enum matrix_form form,
+                              const struct transformer *decoder, struct coca_cross_block *c,
+                              struct error *err)
 {
     char prefix[MAX_PREFIX], name[MAX_PREFIX + 32];
-    const float *w, *b;
+    size_t D = decoder->width;
     enum status st;
 
     (void)snprintf(prefix, sizeof prefix, "text_decoder.cross_attn.%zu.", i);
-    (void)snprintf(name, sizeof name, "%sln_1.", prefix);
-    st = layer_norm_load(weights, name, D, &c->ln_1, err);
     (void)snprintf(name, sizeof name, "%sln_1_kv.", prefix);
+    st = layer_norm_load(weights, name, D, &c->ln_1_kv, err);
     if (st == ST_OK)
-        st = layer_norm_load(weights, name, D, &c->ln_1_kv, err);
-    if (st == ST_OK)
-        st = weights_get(weights, prefix, "attn.in_proj_weight", WEIGHTS_SHAPE(3 * D, D), &w, err);
-    if (st == ST_OK)
-        st = weights_get(weights, prefix, "attn.in_proj_bias", WEIGHTS_SHAPE(3 * D), &b, err);
+        st = transformer_block_load(weights, prefix, NAMING_OPEN_CLIP, form, decoder, &c->block,
+                                    err);
     if (st != ST_OK)
         return st;
-    c->q = (struct linear){.w = w, .b = b, .in = D, .out = D};
-    c->kv = (struct linear){.w = w + D * D, .b = b + D, .in = D, .out = 2 * D};
-    (void)snprintf(name, sizeof name, "%sattn.out_proj.", prefix);
-    st = linear_load(weights, name, D, D, &c->attn_out, err);
-    (void)snprintf(name, sizeof name, "%sln_2.", prefix);
-    if (st == ST_OK)
-        st = layer_norm_load(weights, name, D, &c->ln_2, err);
-    (void)snprintf(name, sizeof name, "%smlp.c_fc.", prefix);
-    if (st == ST_OK)
-        st = linear_load(weights, name, D, mlp, &c->fc, err);
-    (void)snprintf(name, sizeof name, "%smlp.c_proj.", prefix);
-    return st == ST_OK ? linear_load(weights, name, mlp, D, &c->proj, err) : st;
+    c->q = block_linear_rows(&c->block.qkv, 0, D);
+    c->kv = block_linear_rows(&c->block.qkv, D, 2 * D);
+    return ST_OK;
 }
 
 /* The pooler's q, k and v are stored apart, unless width equals embed_dim: then torch fuses them.
@@ -134,7 +122,7 @@ static enum status load_text(const struct snapshot *s, struct weights *weights, 
         st = weights_get(weights, "text.", "cls_emb", WEIGHTS_SHAPE(width), &c->cls_embedding, err);
     if (st == ST_OK)
         st = transformer_load(weights, "text.transformer.", NAMING_OPEN_CLIP, 0, &s->text.shape,
-                              MATRIX_FLOAT32, &c->text, err);
+                              s->text.matrices, &c->text, err);
     if (st == ST_OK)
         st = layer_norm_load(weights, "text.ln_final.", width, &c->ln_final, err);
     if (st == ST_OK)
@@ -153,15 +141,18 @@ static enum status load_decoder(const struct snapshot *s, struct weights *weight
         return error_set(err, ST_INVALID,
                          "multimodal_cfg.width %zu must equal text_cfg.width %zu and embed_dim %zu",
                          width, s->text.shape.width, c->embed_dim);
+    if (width % INT8_COLUMNS != 0) /* keys begin where queries end, in a panel of their own */
+        return error_set(err, ST_INVALID, "multimodal_cfg.width %zu is not a multiple of %d", width,
+                         INT8_COLUMNS);
     st = transformer_load(weights, "text_decoder.", NAMING_OPEN_CLIP, 0, &s->multimodal.shape,
-                          MATRIX_FLOAT32, &c->decoder, err);
+                          s->multimodal.matrices, &c->decoder, err);
     if (st != ST_OK)
         return st;
     c->cross = calloc(c->decoder.n_layers + 1, sizeof *c->cross);
     if (c->cross == NULL)
         return error_set(err, ST_NO_MEMORY, "could not allocate the decoder");
     for (size_t i = 0; i < c->decoder.n_layers && st == ST_OK; i++)
-        st = load_cross(weights, i, width, c->decoder.mlp_width, &c->cross[i], err);
+        st = load_cross(weights, i, s->multimodal.matrices, &c->decoder, &c->cross[i], err);
     if (st == ST_OK)
         st = layer_norm_load(weights, "text_decoder.ln_final.", width, &c->decoder_ln_final, err);
     if (st == ST_OK)

@@ -105,9 +105,9 @@ static enum status load_qkv(struct weights *weights, const char *prefix,
                : st;
 }
 
-static enum status load_block(struct weights *weights, const char *prefix, enum naming naming,
-                              enum matrix_form form, const struct transformer *t,
-                              struct transformer_block *block, struct error *err)
+enum status transformer_block_load(struct weights *weights, const char *prefix, enum naming naming,
+                                   enum matrix_form form, const struct transformer *t,
+                                   struct transformer_block *block, struct error *err)
 {
     const struct block_names *names = &names_of[naming];
     char name[MAX_PREFIX];
@@ -160,7 +160,7 @@ enum status transformer_load(struct weights *weights, const char *prefix, enum n
             snprintf(layer, sizeof layer, "%s%s%zu.", prefix, names_of[naming].layer, first + i);
 
         st = n < (int)sizeof layer
-                 ? load_block(weights, layer, naming, form, out, &out->blocks[i], err)
+                 ? transformer_block_load(weights, layer, naming, form, out, &out->blocks[i], err)
                  : error_set(err, ST_INVALID, "tensor prefix \"%s\" is too long", prefix);
     }
     if (st != ST_OK)
@@ -192,14 +192,6 @@ void activation_apply(enum activation activation, float *x, size_t n)
     function_of(activation)(x, n);
 }
 
-/* Activations of one sample; shared by all blocks of a run. */
-struct work {
-    float *normed; /* [T, D] */
-    float *wide;   /* [T, max(3 D, mlp)], or the MLP's quantised rows */
-    float *mixed;  /* [T, D] */
-    float *codes;  /* of quantised rows [T, D]; NULL: weights are float32 */
-};
-
 static bool is_int8(const struct transformer *t)
 {
     return t->n_layers > 0 && t->blocks[0].qkv.form == MATRIX_INT8;
@@ -217,7 +209,7 @@ static size_t wide_floats(const struct transformer *t, size_t T)
 }
 
 static enum status work_init(const struct transformer *t, size_t T, struct arena *scratch,
-                             struct work *work, struct error *err)
+                             struct transformer_work *work, struct error *err)
 {
     size_t D = t->width;
     enum status st = arena_alloc(scratch, T * D * sizeof(float), &work->normed, err);
@@ -232,10 +224,6 @@ static enum status work_init(const struct transformer *t, size_t T, struct arena
     return st;
 }
 
-static const struct epilogue plain, residual = {.add = true};
-
-/* y = x w^T + b and the rest of `then`, for rows of any samples: a row's bits never depend on the
- * others. */
 static void apply(const struct block_linear *l, float *y, const float *x, size_t T, float *codes,
                   struct epilogue then)
 {
@@ -249,10 +237,30 @@ static void apply(const struct block_linear *l, float *y, const float *x, size_t
     }
 }
 
+void block_linear_run(const struct block_linear *l, float *y, const float *x, size_t T,
+                      float *codes)
+{
+    apply(l, y, x, T, codes, (struct epilogue){.add = false});
+}
+
+struct block_linear block_linear_rows(const struct block_linear *l, size_t first, size_t n)
+{
+    struct block_linear rows = *l;
+
+    assert(first % INT8_COLUMNS == 0 && first + n <= l->out);
+    rows.out = n;
+    rows.b = l->b + first;
+    if (l->form == MATRIX_INT8)
+        rows.int8 = int8_matrix_rows(&l->int8, first, n);
+    else
+        rows.packed = packed_matrix_rows(&l->packed, first, n);
+    return rows;
+}
+
 /* x += the MLP of its normed rows. In int8 what is between its layers is never float32 as a whole.
  */
 static void add_mlp(const struct transformer *t, const struct transformer_block *b, float *x,
-                    size_t T, const struct work *work)
+                    size_t T, const struct transformer_work *work)
 {
     const struct epilogue activate = {.bias = b->fc.b, .activation = function_of(t->activation)};
     const struct epilogue add = {.bias = b->proj.b, .add = true};
@@ -271,17 +279,17 @@ static void add_mlp(const struct transformer *t, const struct transformer_block 
     }
 }
 
-/* Attention's second half and the MLP. */
-static void finish_block(const struct transformer *t, const struct transformer_block *b, float *x,
-                         size_t T, const struct work *work)
+void transformer_finish_block(const struct transformer *t, const struct transformer_block *b,
+                              float *x, size_t T, const struct transformer_work *work)
 {
-    apply(&b->attn_out, x, work->mixed, T, work->codes, residual);
+    apply(&b->attn_out, x, work->mixed, T, work->codes, (struct epilogue){.add = true});
     add_mlp(t, b, x, T, work);
 }
 
 static enum status run_block(const struct transformer *t, const struct transformer_block *b,
                              float *x, size_t T, bool causal, const bool *hide_last,
-                             const struct work *work, struct arena *scratch, struct error *err)
+                             const struct transformer_work *work, struct arena *scratch,
+                             struct error *err)
 {
     size_t D = t->width;
     struct attention attention = {.q = work->wide,
@@ -299,21 +307,22 @@ static enum status run_block(const struct transformer *t, const struct transform
     enum status st;
 
     ops_layer_norm(work->normed, x, b->ln_1.w, b->ln_1.b, t->eps, T, D);
-    apply(&b->qkv, work->wide, work->normed, T, work->codes, plain);
+    block_linear_run(&b->qkv, work->wide, work->normed, T, work->codes);
     st = b->qkv.form == MATRIX_INT8 && !causal
              ? attention_run_int8(&attention, work->mixed, scratch, err)
              : attention_run(&attention, work->mixed, scratch, err);
     arena_rewind(scratch, &mark);
     if (st == ST_OK)
-        finish_block(t, b, x, T, work);
+        transformer_finish_block(t, b, x, T, work);
     return st;
 }
 
 /* Queries, keys and values of all rows, of which strips cannot be cut where keys begin; everything
  * else of one. */
 static enum status run_block_for_row(const struct transformer *t, const struct transformer_block *b,
-                                     float *x, size_t T, size_t row, const struct work *work,
-                                     struct arena *scratch, struct error *err)
+                                     float *x, size_t T, size_t row,
+                                     const struct transformer_work *work, struct arena *scratch,
+                                     struct error *err)
 {
     size_t D = t->width;
     struct attention attention = {.q = work->wide + row * 3 * D,
@@ -329,18 +338,18 @@ static enum status run_block_for_row(const struct transformer *t, const struct t
     enum status st;
 
     ops_layer_norm(work->normed, x, b->ln_1.w, b->ln_1.b, t->eps, T, D);
-    apply(&b->qkv, work->wide, work->normed, T, work->codes, plain);
+    block_linear_run(&b->qkv, work->wide, work->normed, T, work->codes);
     st = attention_run(&attention, work->mixed, scratch, err);
     arena_rewind(scratch, &mark);
     if (st == ST_OK)
-        finish_block(t, b, x + row * D, 1, work);
+        transformer_finish_block(t, b, x + row * D, 1, work);
     return st;
 }
 
 enum status transformer_run(const struct transformer *t, float *x, size_t T, bool causal,
                             const bool *hide_last, struct arena *scratch, struct error *err)
 {
-    struct work work;
+    struct transformer_work work;
     enum status st = work_init(t, T, scratch, &work, err);
 
     for (size_t layer = 0; layer < t->n_layers && st == ST_OK; layer++)
@@ -351,7 +360,7 @@ enum status transformer_run(const struct transformer *t, float *x, size_t T, boo
 enum status transformer_run_pooled(const struct transformer *t, float *x, size_t T, size_t row,
                                    struct arena *scratch, struct error *err)
 {
-    struct work work;
+    struct transformer_work work;
     enum status st = work_init(t, T, scratch, &work, err);
 
     for (size_t layer = 0; layer + 1 < t->n_layers && st == ST_OK; layer++)
@@ -363,7 +372,8 @@ enum status transformer_run_pooled(const struct transformer *t, float *x, size_t
 
 /* Every sequence attends to itself. */
 static enum status attend_apart(const struct transformer *t, const size_t *length, size_t n,
-                                const struct work *work, struct arena *scratch, struct error *err)
+                                const struct transformer_work *work, struct arena *scratch,
+                                struct error *err)
 {
     size_t D = t->width, first = 0;
     struct arena mark = *scratch;
@@ -403,7 +413,7 @@ enum status transformer_run_last_rows(const struct transformer *t, float *x, con
                                       size_t n, struct arena *scratch, struct error *err)
 {
     size_t D = t->width, T = 0, rows;
-    struct work work;
+    struct transformer_work work;
     enum status st;
 
     for (size_t i = 0; i < n; i++)
@@ -414,7 +424,7 @@ enum status transformer_run_last_rows(const struct transformer *t, float *x, con
         const struct transformer_block *b = &t->blocks[layer];
 
         ops_layer_norm(work.normed, x, b->ln_1.w, b->ln_1.b, t->eps, T, D);
-        apply(&b->qkv, work.wide, work.normed, T, work.codes, plain);
+        block_linear_run(&b->qkv, work.wide, work.normed, T, work.codes);
         st = attend_apart(t, length, n, &work, scratch, err);
         if (layer + 1 == t->n_layers) { /* what follows is row by row */
             gather_last_rows(work.mixed, length, n, D);
@@ -422,7 +432,7 @@ enum status transformer_run_last_rows(const struct transformer *t, float *x, con
             rows = n;
         }
         if (st == ST_OK)
-            finish_block(t, b, x, rows, &work);
+            transformer_finish_block(t, b, x, rows, &work);
     }
     return st;
 }
@@ -432,20 +442,28 @@ size_t transformer_step_scratch(const struct transformer *t, size_t M, size_t ca
     return 2 * M * t->width + wide_floats(t, M) + capacity + codes_floats(t, M);
 }
 
+struct transformer_work transformer_step_work(const struct transformer *t, size_t M, float *scratch)
+{
+    size_t D = t->width;
+    float *codes = scratch + 2 * M * D + wide_floats(t, M);
+
+    return (struct transformer_work){.normed = scratch,
+                                     .mixed = scratch + M * D,
+                                     .wide = scratch + 2 * M * D,
+                                     .codes = codes,
+                                     .scores = codes + codes_floats(t, M)};
+}
+
 void transformer_step(const struct transformer *t, size_t layer, float *x, size_t M,
                       const size_t *row, const size_t *position, struct kv_cache *cache,
                       float *scratch)
 {
     const struct transformer_block *b = &t->blocks[layer];
     size_t D = t->width;
-    const struct work work = {.normed = scratch,
-                              .mixed = scratch + M * D,
-                              .wide = scratch + 2 * M * D,
-                              .codes = scratch + 2 * M * D + wide_floats(t, M)};
-    float *scores = work.codes + codes_floats(t, M);
+    const struct transformer_work work = transformer_step_work(t, M, scratch);
 
     ops_layer_norm(work.normed, x, b->ln_1.w, b->ln_1.b, t->eps, M, D);
-    apply(&b->qkv, work.wide, work.normed, M, work.codes, plain);
+    block_linear_run(&b->qkv, work.wide, work.normed, M, work.codes);
     for (size_t m = 0; m < M; m++) {
         const float *qkv = work.wide + m * 3 * D;
         struct attention attention = {.q = qkv,
@@ -456,9 +474,9 @@ void transformer_step(const struct transformer *t, size_t layer, float *x, size_
 
         kv_cache_put(cache, layer, row[m], position[m], 1, qkv + D, qkv + 2 * D);
         kv_cache_attend(cache, layer, row[m], &attention);
-        attention_cached(&attention, work.mixed + m * D, scores);
+        attention_cached(&attention, work.mixed + m * D, work.scores);
     }
-    finish_block(t, b, x, M, &work);
+    transformer_finish_block(t, b, x, M, &work);
 }
 
 size_t transformer_scratch_floats(const struct transformer *t, size_t T)

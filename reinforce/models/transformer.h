@@ -81,6 +81,33 @@ NODISCARD enum status layer_norm_load(struct weights *weights, const char *prefi
 NODISCARD enum status linear_load(struct weights *weights, const char *prefix, size_t in,
                                   size_t out_width, struct linear *out, struct error *err);
 
+/** One block alone: its tensors' names begin with `prefix`. `t` says its sizes. */
+NODISCARD enum status transformer_block_load(struct weights *weights, const char *prefix,
+                                             enum naming naming, enum matrix_form form,
+                                             const struct transformer *t,
+                                             struct transformer_block *block, struct error *err);
+
+/** y[T, l->out] = x w^T + b. A row's bits never depend on the others. codes: see struct
+ * transformer_work. */
+void block_linear_run(const struct block_linear *l, float *y, const float *x, size_t T,
+                      float *codes);
+
+/** Rows [first, first + n) of l as a matrix of its own; first: whole panels of INT8_COLUMNS. */
+struct block_linear block_linear_rows(const struct block_linear *l, size_t first, size_t n);
+
+/** Activations of T rows while they are in a block. */
+struct transformer_work {
+    float *normed; /* [T, D] */
+    float *mixed;  /* [T, D] */
+    float *wide;   /* [T, max(3 D, mlp)], or the MLP's quantised rows */
+    float *codes;  /* of quantised rows [T, D]; not looked at where weights are not int8 */
+    float *scores; /* of a step's attention */
+};
+
+/** A block's second half: x += attn_out(work->mixed), then the MLP. */
+void transformer_finish_block(const struct transformer *t, const struct transformer_block *b,
+                              float *x, size_t T, const struct transformer_work *work);
+
 /** Floats that a run of T rows takes of its scratch at most, for any of the three below. */
 size_t transformer_scratch_floats(const struct transformer *t, size_t T);
 
@@ -126,7 +153,9 @@ void transformer_step(const struct transformer *t, size_t layer, float *x, size_
                       const size_t *row, const size_t *position, struct kv_cache *cache,
                       float *scratch);
 
-/** Floats of scratch that transformer_step() needs. */
+/** Floats of scratch that transformer_step() needs, and how they are shared out. */
 size_t transformer_step_scratch(const struct transformer *t, size_t M, size_t capacity);
+struct transformer_work transformer_step_work(const struct transformer *t, size_t M,
+                                              float *scratch);
 
 #endif

@@ -166,6 +166,15 @@ size_t int8_matrix_bytes(size_t out, size_t in)
     return int8_panels(out) * (int8_panel_bytes(in) + INT8_COLUMNS * sizeof(float));
 }
 
+struct int8_matrix int8_matrix_rows(const struct int8_matrix *matrix, size_t first, size_t n)
+{
+    return (struct int8_matrix){.out = n,
+                                .in = matrix->in,
+                                .panels = matrix->panels +
+                                          first / INT8_COLUMNS * int8_panel_bytes(matrix->in),
+                                .scale = matrix->scale + first};
+}
+
 float int8_pack_row(const float *x, size_t n, uint8_t *quads)
 {
     float inverse, scale = scale_of(x, n, &inverse);

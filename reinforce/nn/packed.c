@@ -64,6 +64,16 @@ enum status packed_matrix_load(struct weights *weights, const char *prefix,
     return ST_OK;
 }
 
+struct packed_matrix packed_matrix_rows(const struct packed_matrix *matrix, size_t first, size_t n)
+{
+    struct packed_matrix rows = *matrix;
+
+    rows.out = n;
+    rows.strips =
+        (const char *)matrix->strips + first * matrix->in * tensor_dtype_size(matrix->dtype);
+    return rows;
+}
+
 void packed_product(const struct packed_matrix *w, float *y, const float *x, size_t T,
                     const struct epilogue *then)
 {

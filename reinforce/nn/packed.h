@@ -27,6 +27,9 @@ NODISCARD enum status packed_matrix_load(struct weights *weights, const char *pr
                                          enum tensor_dtype dtype, struct packed_matrix *matrix,
                                          struct error *err);
 
+/** Its rows [first, first + n); first is a multiple of 32. */
+struct packed_matrix packed_matrix_rows(const struct packed_matrix *matrix, size_t first, size_t n);
+
 /** y[T, out] = x[T, in] w^T and what `then` says, with the bits of gemm_run() on the same weights
  * in rows. y and x may not overlap. */
 void packed_product(const struct packed_matrix *w, float *y, const float *x, size_t T,

@@ -218,6 +218,54 @@ struct expected_row {
     int32_t ids[ROW];
 };
 
+/* The deviation of one from the other, as a share of what they are made of. */
+static double share_of_difference(const float *a, const float *b, size_t n)
+{
+    double difference = 0, all = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        double d = (double)a[i] - (double)b[i];
+
+        difference += d * d;
+        all += (double)b[i] * (double)b[i];
+    }
+    return sqrt(difference / all);
+}
+
+/* Image tower, text, decoder and what it sees of the image: near to float32, whole and token by
+ * token. */
+static void logits_in_int8_are_near_to_float32(void **state)
+{
+    static const int32_t ids[] = {49406, 320, 1125, 539, 320, 2368};
+    struct fixture *f = *state;
+    struct snapshot snapshot = *f->snapshot;
+    struct coca_decoder decoder;
+    const struct coca_image *images[1];
+    struct coca_image image;
+    struct coca coca;
+    struct error err = {0};
+    float *want, *whole, *stepped, *pixels = synthetic_pixels(SIDE);
+
+    snapshot.vision.matrices = snapshot.text.matrices = snapshot.multimodal.matrices = MATRIX_INT8;
+    assert_ok(coca_load(&snapshot, f->weights, &coca, &err));
+    assert_int_equal(coca.cross[0].kv.form, MATRIX_INT8);
+    assert_ok(coca_encode_image(&coca, pixels, true, &f->results, &f->scratch, NULL, &image, &err));
+    assert_ok(arena_calloc(&f->results, ARRAY_LEN(ids) * VOCAB, sizeof *want, &want, &err));
+    assert_ok(arena_calloc(&f->results, ARRAY_LEN(ids) * VOCAB, sizeof *whole, &whole, &err));
+    assert_ok(arena_calloc(&f->results, ARRAY_LEN(ids) * VOCAB, sizeof *stepped, &stepped, &err));
+    assert_ok(coca_logits(&f->coca, &f->image, ids, ARRAY_LEN(ids), &f->scratch, want, &err));
+    assert_ok(coca_logits(&coca, &image, ids, ARRAY_LEN(ids), &f->scratch, whole, &err));
+    assert_ok(coca_decoder_init(&decoder, &coca, 1, CONTEXT, &f->results, &err));
+    images[0] = &image;
+    for (size_t t = 0; t < ARRAY_LEN(ids); t++)
+        coca_decoder_step(&decoder, 1, (const size_t[]){0}, &t, ids + t, images,
+                          stepped + t * VOCAB);
+    assert_true(share_of_difference(whole, want, ARRAY_LEN(ids) * VOCAB) < 0.03);
+    assert_true(share_of_difference(stepped, want, ARRAY_LEN(ids) * VOCAB) < 0.03);
+    coca_release(&coca);
+    free(pixels);
+}
+
 static void assert_row(const struct expected_row *want, const int32_t *got, int n)
 {
     for (int i = 0; i < n && i < want->n; i++)
@@ -331,6 +379,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(latents_and_image_tokens_equal_open_clip),
         cmocka_unit_test(logits_equal_open_clip_and_their_cached_twins),
+        cmocka_unit_test(logits_in_int8_are_near_to_float32),
         cmocka_unit_test(greedy_rows_equal_open_clip),
         cmocka_unit_test(beams_on_raw_logits_equal_open_clip),
     };
