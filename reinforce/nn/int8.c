@@ -10,9 +10,8 @@
 
 enum {
     LINE = 64,
-    /* Panels that a tile of rows meets before the next: what stays in a core's second cache. */
-    BLOCK_PANELS = 16,
-    BLOCK_BYTES = 1 << 20,
+    BLOCK_BYTES = 1 << 20, /* of panels that a tile of rows meets before the next: they stay in a
+                              core's second cache */
 };
 
 KERNEL_CLONES static uint32_t largest_bits(const float *x, size_t n)
@@ -250,35 +249,6 @@ enum status int8_matrix_load(struct weights *weights, const char *prefix, const 
     return st;
 }
 
-static ALWAYS_INLINE void finish_panel(float *restrict y, const float *restrict total,
-                                       const float *restrict scale, const float *restrict bias,
-                                       const size_t columns, const bool add)
-{
-    for (size_t c = 0; c < columns; c++) {
-        float sum = total[c] * scale[c] + bias[c];
-
-        y[c] = add ? y[c] + sum : sum;
-    }
-}
-
-/* A row of y: panels' scales, biases and what is added to. A whole panel's width is a constant. */
-KERNEL_CLONES static void finish_row(float *y, const float *total, const float *scale,
-                                     const float *bias, size_t columns, bool add)
-{
-    static const float no_bias[INT8_COLUMNS];
-
-    for (size_t c = 0; c < columns; c += INT8_COLUMNS, total += INT8_TOTALS) {
-        const float *b = bias != NULL ? bias + c : no_bias;
-
-        if (columns - c < INT8_COLUMNS)
-            finish_panel(y + c, total, scale + c, b, columns - c, add);
-        else if (add)
-            finish_panel(y + c, total, scale + c, b, INT8_COLUMNS, true);
-        else
-            finish_panel(y + c, total, scale + c, b, INT8_COLUMNS, false);
-    }
-}
-
 /* A product under way. */
 struct product {
     const struct int8_kernel *kernel;
@@ -292,72 +262,64 @@ struct product {
     size_t group;
 };
 
-static void finish(const struct product *p, float *y, const float *total, size_t first, size_t end)
-{
-    finish_row(y, total, p->w->scale + first, p->then->bias != NULL ? p->then->bias + first : NULL,
-               end - first, p->then->add);
-    if (p->then->activation != NULL)
-        p->then->activation(y, end - first);
-}
+enum { BLOCK = INT8_PANELS * INT8_COLUMNS };
 
-/* Row i of a tile from row r on. */
-static void finish_codes(const struct product *p, const float *total, size_t r, size_t i,
-                         size_t rows, size_t first, size_t end)
+/* A tile times panels, the last of which may hang over the edge. */
+static void multiply_panels(const struct product *p, const struct int8_tile *tile, float *y,
+                            size_t ldy, size_t first, size_t end)
 {
-    _Alignas(LINE) float y[BLOCK_PANELS * INT8_COLUMNS];
-    int8_t *tile = p->codes + r / INT8_ROWS * tile_bytes(INT8_ROWS, p->N, p->group);
+    static const float zeros[BLOCK];
+    const uint8_t *w = p->w->panels + first / INT8_COLUMNS * int8_panel_bytes(tile->K);
+    size_t columns = end - first, over = columns % INT8_COLUMNS, whole = columns - over;
+    const float *bias = p->then->bias != NULL ? p->then->bias + first : zeros;
+    struct int8_result to = {y, ldy, p->w->scale + first, bias, p->then->add};
+    float edge[INT8_ROWS * INT8_COLUMNS] = {0}, edge_bias[INT8_COLUMNS] = {0};
 
-    finish(p, y, total, first, end);
-    quantize_row(y, end - first, p->group,
-                 tile + first / p->group * int8_group_bytes(rows, p->group), i, rows);
+    if (whole > 0)
+        p->kernel->tile(&to, tile, w, whole / INT8_COLUMNS);
+    if (over == 0)
+        return;
+    for (size_t i = 0; i < tile->rows; i++)
+        if (to.add)
+            memcpy(edge + i * INT8_COLUMNS, y + i * ldy + whole, over * sizeof *edge);
+    memcpy(edge_bias, bias + whole, over * sizeof *edge_bias);
+    to = (struct int8_result){edge, INT8_COLUMNS, to.scale + whole, edge_bias, to.add};
+    p->kernel->tile(&to, tile, w + whole * int8_whole_chunks(tile->K), 1);
+    for (size_t i = 0; i < tile->rows; i++)
+        memcpy(y + i * ldy + whole, edge + i * INT8_COLUMNS, over * sizeof *edge);
 }
 
 /* A tile of rows from `r` on times a few panels: columns [first, end). */
 static void multiply(const struct product *p, size_t r, size_t first, size_t end)
 {
-    _Alignas(LINE) float total[BLOCK_PANELS * INT8_TOTALS];
+    _Alignas(LINE) float rows[INT8_ROWS * BLOCK];
     const struct int8_tile tile = tile_at(p->x, r);
+    size_t ldy = p->codes != NULL ? BLOCK : p->ldy;
+    float *y = p->codes != NULL ? rows : p->y + r * p->ldy + first;
+    int8_t *codes = p->codes;
 
-    p->kernel->tile(total, &tile, p->w->panels + first / INT8_COLUMNS * int8_panel_bytes(tile.K),
-                    int8_panels(end - first));
-    for (size_t i = 0; i < tile.rows; i++) {
-        const float *row = total + i * INT8_COLUMNS;
-
-        if (p->codes != NULL)
-            finish_codes(p, row, r, i, tile.rows, first, end);
-        else
-            finish(p, p->y + (r + i) * p->ldy + first, row, first, end);
+    if (codes != NULL)
+        codes += r / INT8_ROWS * tile_bytes(INT8_ROWS, p->N, p->group) +
+                 first / p->group * int8_group_bytes(tile.rows, p->group);
+    multiply_panels(p, &tile, y, ldy, first, end);
+    for (size_t i = 0; i < tile.rows; i++, y += ldy) {
+        if (p->then->activation != NULL)
+            p->then->activation(y, end - first);
+        if (codes != NULL)
+            quantize_row(y, end - first, p->group, codes, i, tile.rows);
     }
-}
-
-/* The `part`-th of `parts` of panels that come next, to the second cache: reading ahead is the
- * processor's affair only along a page. */
-static void fetch_ahead(const struct product *p, size_t first, size_t end, size_t part,
-                        size_t parts)
-{
-    size_t panel_bytes = int8_panel_bytes(p->x->K);
-    const uint8_t *w = p->w->panels + first / INT8_COLUMNS * panel_bytes;
-    size_t n_lines = int8_panels(end - first) * panel_bytes / LINE;
-
-    for (size_t i = n_lines * part / parts; i < n_lines * (part + 1) / parts; i++)
-        __builtin_prefetch(w + i * LINE, 0, 2);
 }
 
 /* `block` columns after the other, each for all rows. */
 static void run(const struct product *p, size_t block)
 {
-    size_t n_tiles = (p->x->T + INT8_ROWS - 1) / INT8_ROWS;
-
     if (p->kernel->begin != NULL)
         p->kernel->begin();
     for (size_t first = 0; first < p->N; first += block) {
         size_t end = MIN(first + block, p->N);
 
-        for (size_t t = 0; t < n_tiles; t++) {
-            if (end < p->N)
-                fetch_ahead(p, end, MIN(end + block, p->N), t, n_tiles);
-            multiply(p, t * INT8_ROWS, first, end);
-        }
+        for (size_t r = 0; r < p->x->T; r += INT8_ROWS)
+            multiply(p, r, first, end);
     }
     if (p->kernel->end != NULL)
         p->kernel->end();
@@ -371,13 +333,12 @@ void int8_product_with(const struct int8_kernel *kernel, const struct int8_matri
     run(
         &(struct product){
             .kernel = kernel, .w = w, .x = x, .then = then, .N = N, .y = y, .ldy = ldy},
-        MIN(fitting, (size_t)BLOCK_PANELS) * INT8_COLUMNS);
+        MIN(fitting, (size_t)INT8_PANELS) * INT8_COLUMNS);
 }
 
 struct int8_rows int8_product_rows(const struct int8_matrix *w, size_t N, const struct int8_rows *x,
                                    const struct epilogue *then, size_t group, float *memory)
 {
-    enum { BLOCK = BLOCK_PANELS * INT8_COLUMNS };
     int8_t *codes = int8_aligned(memory);
 
     assert(group <= BLOCK && !then->add);

@@ -15,6 +15,7 @@ enum {
     TRIAL_K = 7 * INT8_CHUNK + 68, /* of the trials; the last group is not whole */
     TRIAL_GROUP = 3 * INT8_CHUNK,
     PANELS = 2,
+    COLUMNS = PANELS * INT8_COLUMNS,
     ROUNDS = 3,
     TILES = 4, /* of a round */
 };
@@ -30,13 +31,14 @@ struct trial {
     int8_t *x; /* a tile of INT8_ROWS rows; fewer read the same bytes in another way */
     uint8_t *w;
     float *got, *want;
+    float column[COLUMNS]; /* scales, and biases */
 };
 
 static bool trial_init(struct trial *trial)
 {
     size_t n_w = PANELS * int8_panel_bytes(TRIAL_K);
     size_t n_x = int8_rows_floats(INT8_ROWS, TRIAL_K) * sizeof(float);
-    size_t n_y = PANELS * (size_t)INT8_TOTALS * sizeof(float); /* whole lines, as n_w */
+    size_t n_y = PANELS * INT8_ROWS * INT8_COLUMNS * sizeof(float); /* whole lines, as n_w */
     uint8_t *memory = aligned_alloc(64, (n_w + 2 * n_y + n_x + 63) / 64 * 64);
     struct philox rng;
 
@@ -51,6 +53,8 @@ static bool trial_init(struct trial *trial)
         trial->w[i] = (uint8_t)(philox_u32(&rng) | 1);
     for (size_t i = 0; i < n_x; i++)
         trial->x[i] = (int8_t)philox_u32(&rng);
+    for (size_t c = 0; c < COLUMNS; c++)
+        trial->column[c] = 1 + (float)c / 16;
     return true;
 }
 
@@ -80,21 +84,14 @@ static struct int8_tile trial_tile(const struct trial *trial, size_t rows)
 static void run(const struct int8_kernel *kernel, const struct trial *trial,
                 const struct int8_tile *tile, float *y, int n_tiles)
 {
+    const struct int8_result to = {y, COLUMNS, trial->column, trial->column, false};
+
     if (kernel->begin != NULL)
         kernel->begin();
     for (int i = 0; i < n_tiles; i++)
-        kernel->tile(y, tile, trial->w, PANELS);
+        kernel->tile(&to, tile, trial->w, PANELS);
     if (kernel->end != NULL)
         kernel->end();
-}
-
-static bool same_totals(const struct trial *trial, size_t rows)
-{
-    for (size_t p = 0; p < PANELS; p++)
-        if (memcmp(trial->got + p * INT8_TOTALS, trial->want + p * INT8_TOTALS,
-                   rows * INT8_COLUMNS * sizeof *trial->got) != 0)
-            return false;
-    return true;
 }
 
 /* Against plain C, the last. */
@@ -107,7 +104,7 @@ static bool is_right(const struct int8_kernel *kernel, const struct int8_kernel 
 
         run(plain, trial, &tile, trial->want, 1);
         run(kernel, trial, &tile, trial->got, 1);
-        if (!same_totals(trial, rows)) {
+        if (memcmp(trial->got, trial->want, rows * COLUMNS * sizeof *trial->got) != 0) {
             log_at(LOG_WARN, "kernel_refused",
                    "kernel=%s reason=\"its int8 products of %zu rows are wrong\"", kernel->name,
                    rows);

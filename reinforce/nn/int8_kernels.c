@@ -60,14 +60,36 @@ static ALWAYS_INLINE void walk_on(struct walk *walk)
     walk->left -= walk->n_values;
 }
 
+/* A panel's columns from totals [rows][INT8_COLUMNS]. */
+KERNEL_CLONES static void finish_panel(const struct int8_result *to, size_t panel,
+                                       const float *total, size_t rows)
+{
+    const float *scale = to->scale + panel * INT8_COLUMNS, *bias = to->bias + panel * INT8_COLUMNS;
+
+    for (size_t r = 0; r < rows; r++, total += INT8_COLUMNS) {
+        float *restrict y = to->y + r * to->ldy + panel * INT8_COLUMNS;
+
+        for (size_t c = 0; c < INT8_COLUMNS; c++) {
+            float sum = total[c] * scale[c] + bias[c];
+
+            y[c] = to->add ? y[c] + sum : sum;
+        }
+    }
+}
+
+enum { TOTALS = INT8_ROWS * INT8_COLUMNS };
+
 /* A tile, panel by panel. */
-#define EACH_PANEL(one)                                                                            \
-    for (size_t p = 0; p < n_panels; p++)                                                          \
-        one(total + p * INT8_TOTALS, x, w + p * int8_panel_bytes(x->K));
 #define TILE_OF_PANELS(name, one)                                                                  \
-    static void name(float *total, const struct int8_tile *x, const uint8_t *w, size_t n_panels)   \
+    static void name(const struct int8_result *to, const struct int8_tile *x, const uint8_t *w,    \
+                     size_t n_panels)                                                              \
     {                                                                                              \
-        EACH_PANEL(one)                                                                            \
+        _Alignas(64) float total[TOTALS];                                                          \
+                                                                                                   \
+        for (size_t p = 0; p < n_panels; p++) {                                                    \
+            one(total, x, w + p * int8_panel_bytes(x->K));                                         \
+            finish_panel(to, p, total, x->rows);                                                   \
+        }                                                                                          \
     }
 
 /* Quad q of row r. */
@@ -271,8 +293,9 @@ AMX static void amx_end(void)
 /* A group of a panel whose sums are not in the totals yet. */
 struct pending {
     struct group group;
-    float *total; /* NULL: there is none */
-    bool first;   /* of the panel: totals begin with it */
+    float *total; /* NULL: there is no group */
+    size_t panel;
+    bool first, whole; /* of the panel: totals begin with it, or are finished */
 };
 
 AMX static ALWAYS_INLINE __m512 amx_scaled(const int32_t *sums, __m512i offset, __m512 scale)
@@ -281,15 +304,24 @@ AMX static ALWAYS_INLINE __m512 amx_scaled(const int32_t *sums, __m512i offset, 
                          scale);
 }
 
-/* Rows of the sums that a step adds to the totals: always as many, for branches that are foreseen,
- * though those behind the tile's rows hold nothing. */
+AMX static ALWAYS_INLINE void amx_finish(const struct int8_result *to, size_t row, size_t column,
+                                         __m512 total)
+{
+    float *y = to->y + row * to->ldy + column;
+    __m512 sum = _mm512_add_ps(_mm512_mul_ps(total, _mm512_loadu_ps(to->scale + column)),
+                               _mm512_loadu_ps(to->bias + column));
+
+    _mm512_storeu_ps(y, to->add ? _mm512_add_ps(_mm512_loadu_ps(y), sum) : sum);
+}
+
+/* Rows of the sums that a step adds to the totals. */
 enum { STEP_ROWS = 4 };
 
 /* Rows from `begin` on. */
-AMX static ALWAYS_INLINE void amx_add(const struct pending *pending, const int32_t *sums,
-                                      size_t begin)
+AMX static ALWAYS_INLINE void amx_add(const struct int8_result *to, const struct pending *pending,
+                                      const int32_t *sums, size_t begin, size_t rows)
 {
-    for (size_t r = begin; r < begin + STEP_ROWS; r++) {
+    for (size_t r = begin; r < MIN(begin + STEP_ROWS, rows); r++) {
         const __m512i offset = _mm512_set1_epi32(four_at(pending->group.offsets + 4 * r));
         const __m512 scale =
             _mm512_castsi512_ps(_mm512_set1_epi32(four_at(pending->group.scales + 4 * r)));
@@ -301,8 +333,13 @@ AMX static ALWAYS_INLINE void amx_add(const struct pending *pending, const int32
             low = _mm512_add_ps(_mm512_load_ps(total), low);
             high = _mm512_add_ps(_mm512_load_ps(total + 16), high);
         }
-        _mm512_store_ps(total, low);
-        _mm512_store_ps(total + 16, high);
+        if (pending->whole) {
+            amx_finish(to, r, pending->panel * INT8_COLUMNS, low);
+            amx_finish(to, r, pending->panel * INT8_COLUMNS + 16, high);
+        } else {
+            _mm512_store_ps(total, low);
+            _mm512_store_ps(total + 16, high);
+        }
     }
 }
 
@@ -314,7 +351,8 @@ AMX static ALWAYS_INLINE void amx_add(const struct pending *pending, const int32
  * constant when inlined. */
 AMX static ALWAYS_INLINE void amx_group(int32_t *sums, const struct group *group, size_t rows,
                                         const uint8_t *w, size_t n_values,
-                                        const struct pending *last, const bool both)
+                                        const struct int8_result *to, const struct pending *last,
+                                        const bool both)
 {
     size_t n_steps = (n_values + AMX_BYTES - 1) / AMX_BYTES, added = 0;
     size_t to_add = last->total != NULL ? rows : 0;
@@ -339,12 +377,12 @@ AMX static ALWAYS_INLINE void amx_group(int32_t *sums, const struct group *group
             _tile_dpbsud(3, 5, 7);
         }
         if (added < to_add) {
-            amx_add(last, sums, added);
+            amx_add(to, last, sums, added, rows);
             added += STEP_ROWS;
         }
     }
     for (; added < to_add; added += STEP_ROWS)
-        amx_add(last, sums, added);
+        amx_add(to, last, sums, added, rows);
     STORE(0)
     STORE(1)
     if (both) {
@@ -354,12 +392,13 @@ AMX static ALWAYS_INLINE void amx_group(int32_t *sums, const struct group *group
 }
 
 /* Slices of the rows that stay in the first cache while panels pass by. */
-AMX static ALWAYS_INLINE void amx_panels(float *total, const struct int8_tile *x, const uint8_t *w,
-                                         size_t n_panels, const bool both)
+AMX static ALWAYS_INLINE void amx_panels(const struct int8_result *to, const struct int8_tile *x,
+                                         const uint8_t *w, size_t n_panels, const bool both)
 {
     enum { SLICE = 512 };
-    _Alignas(64) int32_t sums[INT8_TOTALS];
-    struct pending last = {.group = group_at(x->data, x->rows, 0)}; /* no totals yet */
+    _Alignas(64) int32_t sums[TOTALS];
+    _Alignas(64) float total[INT8_PANELS * TOTALS];
+    struct pending last = {.total = NULL};
     struct walk end = walk_of(x, w);
 
     for (struct walk begin = end; begin.n_values > 0; begin = end)
@@ -369,20 +408,25 @@ AMX static ALWAYS_INLINE void amx_panels(float *total, const struct int8_tile *x
                 const struct group group = group_at(end.at, x->rows, end.n_values);
 
                 amx_group(sums, &group, x->rows, end.w + p * int8_panel_bytes(x->K), end.n_values,
-                          &last, both);
-                last = (struct pending){group, total + p * INT8_TOTALS, end.at == x->data};
+                          to, &last, both);
+                last = (struct pending){.group = group,
+                                        .total = total + p * TOTALS,
+                                        .panel = p,
+                                        .first = end.at == x->data,
+                                        .whole = end.left == 0};
             }
         }
     for (size_t r = 0; last.total != NULL && r < x->rows; r += STEP_ROWS)
-        amx_add(&last, sums, r);
+        amx_add(to, &last, sums, r, x->rows);
 }
 
-AMX static void amx_tile(float *total, const struct int8_tile *x, const uint8_t *w, size_t n_panels)
+AMX static void amx_tile(const struct int8_result *to, const struct int8_tile *x, const uint8_t *w,
+                         size_t n_panels)
 {
     if (x->rows > AMX_ROWS)
-        amx_panels(total, x, w, n_panels, true);
+        amx_panels(to, x, w, n_panels, true);
     else
-        amx_panels(total, x, w, n_panels, false);
+        amx_panels(to, x, w, n_panels, false);
 }
 
 /* The processor has them, and the kernel lets this process use them. */

@@ -6,6 +6,7 @@
 #include "reinforce/base/macros.h"
 #include "reinforce/nn/int8.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Of the AMX kernel's tiles: rows of x, and their bytes. */
@@ -61,13 +62,24 @@ struct int8_tile {
 
 enum { INT8_TOTALS = INT8_ROWS * INT8_COLUMNS }; /* of a tile of rows and a panel */
 
+/** Where a tile times panels goes, y [rows, 32 of each panel], and what else is done to it. */
+struct int8_result {
+    float *y; /* rows ldy apart */
+    size_t ldy;
+    const float *scale, *bias; /* of the panels' columns */
+    bool add;                  /* to what y holds */
+};
+
+/** Panels that one call multiplies at most. */
+enum { INT8_PANELS = 16 };
+
 /**
- * total float32 [n_panels][INT8_ROWS][INT8_COLUMNS], on a cache line, = x w^T but for w's scale,
- * and whatever where there are no rows; w is n_panels >= 1 panels of struct int8_matrix, one behind
- * the other. Exact sums of each group, as float32, times its scale, rounded, are added up from the
- * first group on, from 0. May read INT8_SLACK bytes behind the tile.
+ * y = (x w^T) scale + bias; w is n_panels panels of struct int8_matrix, one behind the other, 1 to
+ * INT8_PANELS. Exact sums of each group, as float32, times its scale, rounded, are added up from
+ * the first group on; then come the column's scale, the bias, and what is added to. May read
+ * INT8_SLACK bytes behind the tile.
  */
-typedef void int8_tile_fn(float *total, const struct int8_tile *x, const uint8_t *w,
+typedef void int8_tile_fn(const struct int8_result *to, const struct int8_tile *x, const uint8_t *w,
                           size_t n_panels);
 
 struct int8_kernel {

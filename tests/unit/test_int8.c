@@ -89,8 +89,9 @@ static void every_kernel_has_the_plain_sums(void **state)
                 int8_t *x = aligned_alloc(64, (n_x + 63) / 64 * 64);
                 uint8_t *w = aligned_alloc(64, n_w);
                 const struct int8_tile tile = {x, rows, K, shapes_of_rows[i][1]};
-                _Alignas(64) float got[INT8_ROWS * INT8_COLUMNS];
-                float want[INT8_ROWS * INT8_COLUMNS] = {0};
+                float got[INT8_ROWS * INT8_COLUMNS], want[INT8_ROWS * INT8_COLUMNS] = {0};
+                float column[INT8_COLUMNS];
+                struct int8_result to = {got, INT8_COLUMNS, column, column, rows % 2 == 0};
                 struct philox rng;
 
                 assert_non_null(x);
@@ -103,14 +104,25 @@ static void every_kernel_has_the_plain_sums(void **state)
                 for (size_t j = 0; j < n_w; j++)
                     w[j] = extreme > 0 ? 255 : (uint8_t)philox_u32(&rng);
                 fill_tile(&tile, x, w, want);
+                for (size_t c = 0; c < INT8_COLUMNS; c++)
+                    column[c] = 1.3f + (float)c / 16;
+                for (size_t j = 0; j < rows * INT8_COLUMNS; j++) {
+                    float sum = want[j] * column[j % INT8_COLUMNS] + column[j % INT8_COLUMNS];
+
+                    want[j] = to.add ? 7.7f + sum : sum;
+                }
                 for (size_t k = 0; k < n_kernels; k++) {
+                    for (size_t j = 0; j < ARRAY_LEN(got); j++)
+                        got[j] = 7.7f;
                     if (kernels[k].begin != NULL)
                         kernels[k].begin();
-                    kernels[k].tile(got, &tile, w, 1);
+                    kernels[k].tile(&to, &tile, w, 1);
                     if (kernels[k].end != NULL)
                         kernels[k].end();
                     if (memcmp(got, want, rows * INT8_COLUMNS * sizeof *got) != 0)
                         fail_msg("%s, %zu values, %zu rows", kernels[k].name, K, rows);
+                    for (size_t j = rows * INT8_COLUMNS; j < ARRAY_LEN(got); j++)
+                        assert_true(got[j] == 7.7f);
                 }
                 free(x);
                 free(w);
