@@ -87,6 +87,7 @@ enum { TOTALS = INT8_ROWS * INT8_COLUMNS };
         _Alignas(64) float total[TOTALS];                                                          \
                                                                                                    \
         for (size_t p = 0; p < n_panels; p++) {                                                    \
+            memset(total, 0, sizeof total);                                                        \
             one(total, x, w + p * int8_panel_bytes(x->K));                                         \
             finish_panel(to, p, total, x->rows);                                                   \
         }                                                                                          \
@@ -104,7 +105,6 @@ BYTE_KERNEL_CLONES static void plain_panel(float *total, const struct int8_tile 
 {
     size_t rows = x->rows;
 
-    memset(total, 0, rows * INT8_COLUMNS * sizeof *total);
     for (struct walk walk = walk_of(x, w); walk.n_values > 0; walk_on(&walk)) {
         const struct group group = group_at(walk.at, rows, walk.n_values);
 
@@ -142,7 +142,6 @@ AVX2 static void avx2_panel(float *total, const struct int8_tile *x, const uint8
     const __m256i low_bytes = _mm256_set1_epi16(255);
     size_t rows = x->rows;
 
-    memset(total, 0, rows * INT8_COLUMNS * sizeof *total);
     for (struct walk walk = walk_of(x, w); walk.n_values > 0; walk_on(&walk)) {
         const struct group group = group_at(walk.at, rows, walk.n_values);
 
@@ -217,7 +216,6 @@ enum { VNNI_ROWS = 14 }; /* what 32 registers hold beside a quad of a panel */
 VNNI static ALWAYS_INLINE void vnni_rows(float *total, const struct int8_tile *x, size_t first,
                                          const size_t n, const uint8_t *w)
 {
-    memset(total, 0, n * INT8_COLUMNS * sizeof *total);
     for (struct walk walk = walk_of(x, w); walk.n_values > 0; walk_on(&walk)) {
         struct group group = group_at(walk.at, x->rows, walk.n_values);
         const int8_t *chunk = group.values + first * INT8_CHUNK;
