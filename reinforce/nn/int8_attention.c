@@ -4,8 +4,6 @@
 #include "reinforce/nn/int8_kernels.h"
 #include "reinforce/nn/int8_rounding.h"
 
-#include <stdlib.h>
-
 /*
  * A probability, before it is divided by their sum, is at most 1 and is kept in 14 bits: two
  * numbers of 7, 128 high + low, in two groups of a row. One byte would not do: when a query looks
