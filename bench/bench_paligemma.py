@@ -1,10 +1,10 @@
 """Captions of PaliGemma 2 3B at 224 pixels: ours, transformers in bfloat16 and gemma.cpp in turns.
 
-    python3 bench/bench_paligemma.py build/release/bench [--rounds 3] [--threads 2] [--steps 4] [--gemma-cpp BINARY FILE]
-                                     [--engines int8,stored,torch]
+    python3 bench/bench_paligemma.py build/release/bench [--rounds 3] [--threads 2] [--steps 4] [--rows 56]
+                                     [--engines int8,stored,torch] [--gemma-cpp BINARY FILE]
 
 Random weights; packages: torch, transformers (4.49.0). Seconds for one image (tower and prefill of 260 tokens) and for a caption's share
-of 30 steps of 8 rows, medians over rounds, on the clock and of processor time divided by the threads: all threads together, one image's
+of 30 steps of ROWS rows, for ours of all threads together (a job's have 28 each), medians over rounds, on the clock and of processor time divided by the threads: all threads together, one image's
 tokens for one caption. One engine is in memory at a time, in a process of its own: ours takes 6 GB, transformers 7, gemma.cpp (see
 bench/gemma_cpp) 5.
 """
@@ -19,7 +19,7 @@ import time
 
 import machine
 
-TOKENS, BATCH, PREFIX = 30, 8, 260
+TOKENS, PREFIX = 30, 260
 
 
 def make_model():
@@ -76,22 +76,23 @@ def run_torch(args):
     def decode():
         cache = DynamicCache()
         for layer in range(26):
-            shape = (BATCH, 4, PREFIX, 256)
+            shape = (args.rows, 4, PREFIX, 256)
             cache.update(torch.rand(shape) - 0.5, torch.rand(shape) - 0.5, layer)
         for step in range(args.steps):
-            model.language_model(input_ids=torch.full((BATCH, 1), 500 + step),
+            model.language_model(input_ids=torch.full((args.rows, 1), 500 + step),
                                  past_key_values=cache, use_cache=True,
                                  cache_position=torch.tensor([PREFIX + step]),
-                                 position_ids=torch.full((BATCH, 1), PREFIX + step))
+                                 position_ids=torch.full((args.rows, 1), PREFIX + step))
 
     with torch.inference_mode():
         image()  # once before it counts
         images, decoding = timed(image), timed(decode)
-    print(json.dumps([[images[i], decoding[i] / args.steps * TOKENS / BATCH] for i in range(2)]))
+    print(json.dumps([[images[i], decoding[i] / args.steps * TOKENS / args.rows] for i in range(2)]))
 
 
 def run_ours(args, form):
-    command = [os.path.join(args.folder, "bench_paligemma"), "1", str(args.threads), form]
+    command = [os.path.join(args.folder, "bench_paligemma"), "1", str(args.threads), form,
+               str(max(args.rows // args.threads, 1))]
     out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return [[float(number) for number in re.search(rf"{what} +image ([\d.]+) s, decoding ([\d.]+)", out).groups()]
             for what in ("clock", "processor")]
@@ -100,9 +101,9 @@ def run_ours(args, form):
 def run_gemma_cpp(args):
     """It has one clock."""
     binary, weights = args.gemma_cpp
-    out = json.loads(subprocess.run([binary, "run", weights, str(args.threads), str(BATCH), str(args.steps)], check=True,
+    out = json.loads(subprocess.run([binary, "run", weights, str(args.threads), str(args.rows), str(args.steps)], check=True,
                                     stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout)
-    return [[out["tower_seconds"] + out["prefill_seconds"], TOKENS / out["tokens"][str(BATCH)]]] * 2
+    return [[out["tower_seconds"] + out["prefill_seconds"], TOKENS / out["tokens"][str(args.rows)]]] * 2
 
 
 def turn(args, name):
@@ -110,7 +111,8 @@ def turn(args, name):
         return run_gemma_cpp(args)
     if name != "torch":
         return run_ours(args, name)
-    command = [sys.executable, __file__, args.folder, "--torch", "--threads", str(args.threads), "--steps", str(args.steps)]
+    command = [sys.executable, __file__, args.folder, "--torch", "--threads", str(args.threads), "--steps", str(args.steps),
+               "--rows", str(args.rows)]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
 
 
@@ -122,6 +124,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--rows", type=int, default=56)
     parser.add_argument("--gemma-cpp", nargs=2, metavar=("BINARY", "FILE"))
     parser.add_argument("--torch", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
