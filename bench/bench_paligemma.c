@@ -1,12 +1,12 @@
 /*
  * PaliGemma 2 3B at 224 pixels with random weights, as stored (bfloat16) and in int8:
- * bench_paligemma [ROUNDS [THREADS [FORM]]]
+ * bench_paligemma [ROUNDS [THREADS [FORM [ROWS]]]]
  *
  * In each round (3), for each form in turn, THREADS (2) callers each encode an image and prefill
- * 260 tokens, and then decode 30 tokens of 8 captions. Prints medians over rounds: seconds per
- * image and per caption of all callers together, on the clock and, divided by THREADS, of processor
- * time, which is what the clock would show if nobody else used the machine. FORM is stored or int8;
- * both without it. Takes 8 GB, 6 for int8 alone.
+ * 260 tokens, and then decode 30 tokens of ROWS (28, as a job does) captions. Prints medians over
+ * rounds: seconds per image and per caption of all callers together, on the clock and, divided by
+ * THREADS, of processor time, which is what the clock would show if nobody else used the machine.
+ * FORM is stored, int8 or all (both). Takes 8 GB, 6 for int8 alone, and 2 for each caller's caches.
  */
 #include "reinforce/base/clock.h"
 #include "reinforce/base/parse.h"
@@ -20,7 +20,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { MAX_ROUNDS = 99, MAX_THREADS = 16, BATCH = 8, TOKENS = 30, PREFIX_TEXT = 4, SIDE = 224 };
+enum { MAX_ROUNDS = 99, MAX_THREADS = 16, MAX_ROWS = 64, TOKENS = 30, PREFIX_TEXT = 4, SIDE = 224 };
 
 struct form {
     const char *name;
@@ -35,6 +35,7 @@ struct form {
 struct caller {
     const struct paligemma *model;
     bool decode; /* or encode and prefill */
+    size_t rows; /* decoded together */
     struct gemma_decoder decoder;
     float *pixels, *tokens, *x, *logits;
     struct arena arena;
@@ -63,7 +64,7 @@ static enum status prepare(struct caller *c, const struct paligemma *model)
 
     c->model = model;
     arena_reset(&c->arena);
-    st = gemma_decoder_init(&c->decoder, &model->gemma, 1 + BATCH, n + PREFIX_TEXT + TOKENS,
+    st = gemma_decoder_init(&c->decoder, &model->gemma, 1 + c->rows, n + PREFIX_TEXT + TOKENS,
                             &c->arena, &c->err);
     if (st == ST_OK)
         st = arena_alloc(&c->arena, (size_t)3 * SIDE * SIDE * sizeof(float), &c->pixels, &c->err);
@@ -72,7 +73,7 @@ static enum status prepare(struct caller *c, const struct paligemma *model)
     if (st == ST_OK)
         st = arena_alloc(&c->arena, (n + PREFIX_TEXT) * D * sizeof(float), &c->x, &c->err);
     if (st == ST_OK)
-        st = arena_alloc(&c->arena, BATCH * model->gemma.config.vocab_size * sizeof(float),
+        st = arena_alloc(&c->arena, c->rows * model->gemma.config.vocab_size * sizeof(float),
                          &c->logits, &c->err);
     for (size_t i = 0; i < (size_t)3 * SIDE * SIDE && st == ST_OK; i++)
         c->pixels[i] = (float)(i * 7919 % 255) / 127.5f - 1;
@@ -96,19 +97,19 @@ static enum status encode(struct caller *c)
 static void decode(struct caller *c)
 {
     size_t S = c->model->n_image_tokens + PREFIX_TEXT, V = c->model->gemma.config.vocab_size;
-    size_t row[BATCH], position[BATCH];
-    int32_t token[BATCH];
+    size_t row[MAX_ROWS], position[MAX_ROWS];
+    int32_t token[MAX_ROWS];
 
-    for (size_t b = 0; b < BATCH; b++) {
+    for (size_t b = 0; b < c->rows; b++) {
         row[b] = 1 + b;
         token[b] = 108 + (int32_t)b;
         kv_cache_copy_row(&c->decoder.cache, 0, row[b], 0, S - 1);
     }
     for (size_t i = 0; i < TOKENS; i++) {
-        for (size_t b = 0; b < BATCH; b++)
+        for (size_t b = 0; b < c->rows; b++)
             position[b] = S - 1 + i;
-        gemma_decoder_step(&c->decoder, BATCH, row, position, token, c->logits);
-        for (size_t b = 0; b < BATCH; b++) {
+        gemma_decoder_step(&c->decoder, c->rows, row, position, token, c->logits);
+        for (size_t b = 0; b < c->rows; b++) {
             const float *logits = c->logits + b * V;
             size_t best = 0;
 
@@ -185,8 +186,8 @@ static enum status measure(struct form *form, struct caller *callers, size_t n, 
     run(callers, n, true, &form->clock.decode[round], &form->processor.decode[round]);
     form->clock.image[round] /= (double)n;
     form->processor.image[round] /= (double)n;
-    form->clock.decode[round] /= (double)(n * BATCH);
-    form->processor.decode[round] /= (double)(n * BATCH);
+    form->clock.decode[round] /= (double)(n * callers[0].rows);
+    form->processor.decode[round] /= (double)(n * callers[0].rows);
     return ST_OK;
 }
 
@@ -207,15 +208,17 @@ int main(int argc, char **argv)
     static struct caller callers[MAX_THREADS];
     static struct random_paligemma m;
     struct snapshot snapshot;
-    int64_t rounds = 3, n = 2;
-    const char *only = argc > 3 ? argv[3] : NULL;
+    int64_t rounds = 3, n = 2, rows = 28;
+    const char *only = argc > 3 && strcmp(argv[3], "all") != 0 ? argv[3] : NULL;
     double seconds[ARRAY_LEN(forms)] = {0};
     struct error err = {0};
     enum status st = ST_OK;
 
-    if (argc > 4 || (argc > 1 && parse_i64(argv[1], 1, MAX_ROUNDS, &rounds, &err) != ST_OK) ||
+    if (argc > 5 || (argc > 4 && parse_i64(argv[4], 1, MAX_ROWS, &rows, &err) != ST_OK) ||
+        (argc > 1 && parse_i64(argv[1], 1, MAX_ROUNDS, &rounds, &err) != ST_OK) ||
         (argc > 2 && parse_i64(argv[2], 1, MAX_THREADS, &n, &err) != ST_OK)) {
-        (void)fprintf(stderr, "usage: bench_paligemma [ROUNDS [THREADS [FORM]]]\n");
+        (void)fprintf(stderr,
+                      "usage: bench_paligemma [ROUNDS [THREADS [stored|int8|all [ROWS]]]]\n");
         return 2;
     }
     paligemma2_3b_snapshot(&snapshot);
@@ -224,7 +227,9 @@ int main(int argc, char **argv)
         return 1;
     }
     for (size_t i = 0; i < (size_t)n; i++)
-        arena_init(&callers[i].arena, (size_t)2 << 30);
+        arena_init(&callers[i].arena, (size_t)8 << 30);
+    for (size_t i = 0; i < (size_t)n; i++)
+        callers[i].rows = (size_t)rows;
     for (size_t f = 0; f < ARRAY_LEN(forms) && st == ST_OK; f++)
         if (only == NULL || strcmp(only, forms[f].name) == 0)
             st = load(&forms[f], &m, &err);

@@ -1,6 +1,6 @@
 #include "reinforce/models/gemma.h"
 
-#include "reinforce/nn/attention.h"
+#include "reinforce/nn/attention_step.h"
 #include "reinforce/nn/ops.h"
 
 #include <assert.h>
@@ -334,7 +334,7 @@ void gemma_head(const struct gemma *g, float *x, size_t M, float *logits, float 
 static size_t step_floats(const struct gemma_config *c, size_t M, size_t capacity)
 {
     return M * (2 * c->width + 2 * (c->n_heads + c->n_kv_heads) * c->head_dim + 2 * c->mlp_width) +
-           capacity + gemma_rows_floats(c, M);
+           c->n_heads * capacity + gemma_rows_floats(c, M);
 }
 
 static struct kv_shape cache_shape(const struct gemma_config *c, size_t n_rows, size_t capacity)
@@ -381,7 +381,7 @@ static void step_layer(struct gemma_decoder *d, size_t i, float *x, size_t M, co
     size_t wide = c->n_heads * c->head_dim, kv = c->n_kv_heads * c->head_dim;
     float *normed = scratch, *q = normed + M * c->width, *mixed = q + M * wide,
           *k = mixed + M * wide, *v = k + M * kv, *gate = v + M * kv, *up = gate + M * c->mlp_width,
-          *scores = up + M * c->mlp_width, *more = scores + d->cache.shape.capacity;
+          *scores = up + M * c->mlp_width, *more = scores + c->n_heads * d->cache.shape.capacity;
 
     ops_rms_norm(normed, x, layer->norm_attention, c->eps, M, c->width);
     matrix_product_rows(&layer->q, q, normed, M, more);
@@ -396,7 +396,7 @@ static void step_layer(struct gemma_decoder *d, size_t i, float *x, size_t M, co
         kv_cache_attend(&d->cache, i, row[m], &attention);
         attention.Tq = 1;
         attention.Tk = position[m] + 1;
-        attention_cached(&attention, mixed + m * wide, scores);
+        attention_step(&attention, mixed + m * wide, scores);
     }
     matrix_product_rows(&layer->o, normed, mixed, M, more);
     add_half(c, layer->norm_attention_post, x, normed, M);

@@ -7,13 +7,17 @@
  */
 enum { LANES = 16, FEW_ROWS = 4 };
 
+/* How far ahead of each row of w memory is asked for: a processor does not look past a page. */
+enum { FETCH_BYTES = 1024 };
+
+/* Of up to struct kernels' rows. */
 typedef void tile_fn(float *y, size_t N, const float *x, const void *w, const float *bias, size_t K,
-                     const void *ahead);
+                     const void *ahead, size_t rows);
 
 struct kernels {
     size_t rows, columns; /* of a tile */
     size_t weight_bytes;
-    tile_fn *tile, *row, *column, *single;
+    tile_fn *tile, *column; /* of all columns, of one */
 };
 
 typedef float vec4 FLOAT_VECTOR(4);
@@ -115,27 +119,33 @@ static const struct kernels *choose(bool bf16)
     return bf16 ? &base_bf16_kernels : &base_kernels;
 }
 
+/* Products of so few rows wait for memory. Measured: a Zen 4 reads one row of w faster than several
+ * at once (and widening half as many bytes waits for it with one row of x only), an Emerald Rapids
+ * four rows twice as fast as one. */
+static size_t rows_of_one_stream(const struct kernels *kernels)
+{
+#if defined(KERNEL_TARGET)
+    if (!__builtin_cpu_is("amd"))
+        return 0;
+#endif
+    return kernels->weight_bytes < sizeof(float) ? 1 : FEW_ROWS;
+}
+
 static void linear_rows(const struct kernels *kernels, float *y, const float *x, const void *w,
                         const float *bias, size_t M, size_t N, size_t K)
 {
     size_t row_bytes = K * kernels->weight_bytes;
-    /* few rows wait for memory, which delivers one row of w faster than several at once; widening
-     * half as many bytes waits for it with one row of x only */
-    size_t few = kernels->weight_bytes < sizeof(float) ? 1 : FEW_ROWS;
-    size_t columns = M <= few ? 1 : kernels->columns;
+    size_t columns = M <= rows_of_one_stream(kernels) ? 1 : kernels->columns;
 
     for (size_t n = 0; n < N;) {
-        size_t step = N - n >= columns ? columns : 1, m = 0;
+        size_t step = N - n >= columns ? columns : 1;
         const char *w_n = (const char *)w + n * row_bytes;
         const char *ahead = n + 2 * step <= N ? w_n + step * row_bytes : w_n;
-        const float *bias_n = bias != NULL ? bias + n : NULL;
-        tile_fn *many = step > 1 ? kernels->tile : kernels->column;
-        tile_fn *one = step > 1 ? kernels->row : kernels->single;
+        tile_fn *tile = step > 1 ? kernels->tile : kernels->column;
 
-        for (; m + kernels->rows <= M; m += kernels->rows)
-            many(y + m * N + n, N, x + m * K, w_n, bias_n, K, ahead);
-        for (; m < M; m++)
-            one(y + m * N + n, N, x + m * K, w_n, bias_n, K, ahead);
+        for (size_t m = 0; m < M; m += kernels->rows)
+            tile(y + m * N + n, N, x + m * K, w_n, bias != NULL ? bias + n : NULL, K, ahead,
+                 MIN(M - m, kernels->rows));
         n += step;
     }
 }

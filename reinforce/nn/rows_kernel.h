@@ -8,7 +8,7 @@
 enum { NAME(PARTS) = LANES / VECTOR_FLOATS };
 
 /* y[m, n] = x_m . w_n + bias_n for m < rows, n < columns, both constants when inlined. `ahead` is
- * where w goes on, to be fetched meanwhile. */
+ * where w goes on, to be fetched near the end. */
 TARGET static ALWAYS_INLINE void NAME(body)(float *y, size_t N, const float *x, const void *weights,
                                             const float *bias, size_t K, const void *weights_ahead,
                                             const int rows, const int columns)
@@ -17,18 +17,20 @@ TARGET static ALWAYS_INLINE void NAME(body)(float *y, size_t N, const float *x, 
     VECTOR sum[ROWS][COLUMNS][NAME(PARTS)], b[COLUMNS][NAME(PARTS)], a;
     float x_end[LANES];
     WEIGHT w_end[COLUMNS][LANES];
-    size_t whole = K - K % LANES;
+    size_t whole = K - K % LANES, far = MIN(FETCH_BYTES / sizeof *w, whole), turn = whole - far;
 
     for (int m = 0; m < rows; m++)
         for (int n = 0; n < columns; n++)
             for (int p = 0; p < NAME(PARTS); p++)
                 sum[m][n][p] = (VECTOR){0};
     for (size_t k = 0; k < whole; k += LANES) {
+        const WEIGHT *fetch = k < turn ? w + k + far : ahead + (k - turn);
+
         for (int n = 0; n < columns; n++) {
             for (int p = 0; p < NAME(PARTS); p++)
                 b[n][p] = WIDEN(w + (size_t)n * K + k + (size_t)(p * VECTOR_FLOATS));
             if (columns > 1) /* one stream alone is fetched ahead by the processor */
-                __builtin_prefetch(ahead + (size_t)n * K + k);
+                __builtin_prefetch(fetch + (size_t)n * K);
         }
         for (int m = 0; m < rows; m++)
             for (int p = 0; p < NAME(PARTS); p++) {
@@ -59,32 +61,45 @@ TARGET static ALWAYS_INLINE void NAME(body)(float *y, size_t N, const float *x, 
         }
 }
 
+#if ROWS == 2
+#define EACH_COUNT(DO) DO(1) DO(2)
+#elif ROWS == 4
+#define EACH_COUNT(DO) DO(1) DO(2) DO(3) DO(4)
+#endif
+
+#define CASE(count)                                                                                \
+    case count:                                                                                    \
+        NAME(body)(y, N, x, w, bias, K, ahead, count, COLUMNS);                                    \
+        break;
 TARGET static void NAME(tile)(float *y, size_t N, const float *x, const void *w, const float *bias,
-                              size_t K, const void *ahead)
+                              size_t K, const void *ahead, size_t rows)
 {
-    NAME(body)(y, N, x, w, bias, K, ahead, ROWS, COLUMNS);
+    switch (rows) {
+        EACH_COUNT(CASE)
+    default:
+        break;
+    }
 }
+#undef CASE
 
-TARGET static void NAME(row)(float *y, size_t N, const float *x, const void *w, const float *bias,
-                             size_t K, const void *ahead)
-{
-    NAME(body)(y, N, x, w, bias, K, ahead, 1, COLUMNS);
-}
-
+#define CASE(count)                                                                                \
+    case count:                                                                                    \
+        NAME(body)(y, N, x, w, bias, K, ahead, count, 1);                                          \
+        break;
 TARGET static void NAME(column)(float *y, size_t N, const float *x, const void *w,
-                                const float *bias, size_t K, const void *ahead)
+                                const float *bias, size_t K, const void *ahead, size_t rows)
 {
-    NAME(body)(y, N, x, w, bias, K, ahead, ROWS, 1);
+    switch (rows) {
+        EACH_COUNT(CASE)
+    default:
+        break;
+    }
 }
+#undef CASE
+#undef EACH_COUNT
 
-TARGET static void NAME(single)(float *y, size_t N, const float *x, const void *w,
-                                const float *bias, size_t K, const void *ahead)
-{
-    NAME(body)(y, N, x, w, bias, K, ahead, 1, 1);
-}
-
-static const struct kernels NAME(kernels) = {ROWS,      COLUMNS,      sizeof(WEIGHT), NAME(tile),
-                                             NAME(row), NAME(column), NAME(single)};
+static const struct kernels NAME(kernels) = {ROWS, COLUMNS, sizeof(WEIGHT), NAME(tile),
+                                             NAME(column)};
 
 #undef TARGET
 #undef NAME

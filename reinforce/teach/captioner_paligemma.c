@@ -10,7 +10,7 @@
 #include <stdlib.h>
 
 enum {
-    MAX_ROWS = 16, /* decoded together: more gain nothing on processors, and each has its cache */
+    MAX_ROWS = INT8_ROWS, /* decoded together: a tile of int8's; each has its cache */
     MAX_NEW_TOKENS = 512,
     PREFIX_TOKENS = 128, /* of text, in the estimate of memory: the most in pre-training */
 };

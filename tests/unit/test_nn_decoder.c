@@ -1,7 +1,7 @@
 /* The layers of large decoders: RMS norm, gates, caps, rotary positions, grouped queries, windows,
  * prefixes, bfloat16 weights. */
 #include "reinforce/base/philox.h"
-#include "reinforce/nn/attention.h"
+#include "reinforce/nn/attention_step.h"
 #include "reinforce/nn/gemm.h"
 #include "reinforce/nn/matrix.h"
 #include "reinforce/nn/ops.h"
@@ -196,7 +196,8 @@ static void grouped_capped_windowed_attention_agrees_with_its_plain_twin(void **
         size_t D = each->heads * each->dim, n = each->Tq * D;
         float *q = random_floats(n, 10, 6),
               *kv = random_floats(each->Tk * 2 * each->kv_heads * each->dim, 11, 4);
-        float *got = random_floats(n, 12, 1), *want = random_floats(n, 13, 1), scores[256];
+        float *got = random_floats(n, 12, 1), *want = random_floats(n, 13, 1);
+        float *scores = random_floats(each->heads * each->Tk, 14, 1);
         struct attention a = attention_of(each, q, kv);
 
         arena_reset(&scratch);
@@ -207,6 +208,9 @@ static void grouped_capped_windowed_attention_agrees_with_its_plain_twin(void **
         a.Tq = 1;
         attention_cached(&a, got, scores);
         assert_near(got, want + (each->Tq - 1) * D, D, 2e-5, "attention_cached");
+        attention_step(&a, got, scores);
+        assert_near(got, want + (each->Tq - 1) * D, D, 2e-5, "attention_step");
+        free(scores);
         free(q);
         free(kv);
         free(got);

@@ -49,7 +49,7 @@ static void check(const struct kernels *kernels, size_t M, size_t N, size_t K, b
 
 static void every_kernel_has_the_plain_twins_bits(void **state)
 {
-    static const size_t K_values[] = {1, 15, 16, 17, 33, 64, 100};
+    static const size_t K_values[] = {1, 15, 16, 17, 33, 64, 100, 531};
     const struct kernels *all[6] = {&base_kernels, &base_bf16_kernels};
     size_t n_kernels = 2;
 
