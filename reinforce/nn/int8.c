@@ -66,6 +66,7 @@ static struct int8_tile tile_at(const struct int8_rows *x, size_t first)
         .rows = MIN(x->T - first, (size_t)INT8_ROWS),
         .K = x->K,
         .group = x->group,
+        .w_is_far = first == 0,
     };
 }
 
@@ -330,6 +331,8 @@ void int8_product_with(const struct int8_kernel *kernel, const struct int8_matri
 {
     size_t fitting = MAX((size_t)BLOCK_BYTES / int8_panel_bytes(x->K), (size_t)1);
 
+    if (x->T <= INT8_ROWS) /* no other tile meets them */
+        fitting = INT8_PANELS;
     run(
         &(struct product){
             .kernel = kernel, .w = w, .x = x, .then = then, .N = N, .y = y, .ldy = ldy},

@@ -14,7 +14,7 @@ enum {
     MAX_KERNELS = 4,
     TRIAL_K = 7 * INT8_CHUNK + 68, /* of the trials; the last group is not whole */
     TRIAL_GROUP = 3 * INT8_CHUNK,
-    PANELS = 2,
+    PANELS = 5, /* more than one kernel takes at once */
     COLUMNS = PANELS * INT8_COLUMNS,
     ROUNDS = 3,
     TILES = 4, /* of a round */
@@ -78,7 +78,7 @@ static struct int8_tile trial_tile(const struct trial *trial, size_t rows)
         }
         x += int8_group_bytes(rows, n);
     }
-    return (struct int8_tile){trial->x, rows, TRIAL_K, TRIAL_GROUP};
+    return (struct int8_tile){.data = trial->x, .rows = rows, .K = TRIAL_K, .group = TRIAL_GROUP};
 }
 
 static void run(const struct int8_kernel *kernel, const struct trial *trial,

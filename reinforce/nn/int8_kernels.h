@@ -58,6 +58,7 @@ float int8_pack_row(const float *x, size_t n, uint8_t *quads);
 struct int8_tile {
     const int8_t *data;
     size_t rows, K, group;
+    bool w_is_far; /* the panels come from memory: no other tile has just met them */
 };
 
 enum { INT8_TOTALS = INT8_ROWS * INT8_COLUMNS }; /* of a tile of rows and a panel */

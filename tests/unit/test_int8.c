@@ -88,7 +88,8 @@ static void every_kernel_has_the_plain_sums(void **state)
                 size_t n_x = int8_rows_floats(rows, K) * sizeof(float);
                 int8_t *x = aligned_alloc(64, (n_x + 63) / 64 * 64);
                 uint8_t *w = aligned_alloc(64, n_w);
-                const struct int8_tile tile = {x, rows, K, shapes_of_rows[i][1]};
+                const struct int8_tile tile = {
+                    .data = x, .rows = rows, .K = K, .group = shapes_of_rows[i][1]};
                 float got[INT8_ROWS * INT8_COLUMNS], want[INT8_ROWS * INT8_COLUMNS] = {0};
                 float column[INT8_COLUMNS];
                 struct int8_result to = {got, INT8_COLUMNS, column, column, rows % 2 == 0};
@@ -129,13 +130,16 @@ static void every_kernel_has_the_plain_sums(void **state)
             }
 }
 
-static const size_t shapes[][3] = {{1, 1, 1},      {1, 33, 5},     {3, 31, 4},
-                                   {14, 32, 64},   {15, 40, 7},    {29, 65, 130},
-                                   {260, 70, 588}, {2, 300, 4304}, {28, 96, 300}};
+static const size_t shapes[][3] = {{1, 1, 1},     {1, 33, 5},    {3, 31, 4},     {14, 32, 64},
+                                   {15, 40, 7},   {29, 65, 130}, {260, 70, 588}, {2, 300, 4304},
+                                   {28, 96, 300}, {1, 200, 260}};
 
 /* Against the plain twin bit by bit, and against exact products within what rounding explains. */
 static void products_have_the_bits_of_their_plain_twin(void **state)
 {
+    size_t n_kernels;
+    const struct int8_kernel *kernels = int8_kernels(&n_kernels);
+
     (void)state;
     for (size_t s = 0; s < ARRAY_LEN(shapes); s++)
         for (int with = 0; with < 3; with++) { /* nothing, a bias, all that may follow */
@@ -155,6 +159,11 @@ static void products_have_the_bits_of_their_plain_twin(void **state)
             int8_product(&matrix, N, got, N, &rows, &then);
             int8_product_ref(&matrix, N, want, N, &rows, &then);
             assert_memory_equal(got, want, T * N * sizeof *got);
+            for (size_t k = 0; k < n_kernels && with < 2; k++) {
+                memset(got, 0, T * N * sizeof *got);
+                int8_product_with(&kernels[k], &matrix, N, got, N, &rows, &then);
+                assert_memory_equal(got, want, T * N * sizeof *got);
+            }
             for (size_t t = 0; t < T && with < 2; t++)
                 for (size_t n = 0; n < N; n++) {
                     double sum = with > 0 ? (double)bias[n] : 0, bound = 1e-6, sx = 0;
