@@ -1,20 +1,14 @@
 /*
  * PaliGemma 2 3B at 224 pixels in gemma.cpp with random weights, measured as ours is:
  *
- *   bench_gemma_cpp write FILE            writes random weights (4 GB): its 8-bit floats where it takes them, else bfloat16
- *   bench_gemma_cpp run FILE [THREADS [BATCHES [TOKENS]]]
+ *   bench_gemma_cpp write FILE            writes random weights (4 GB): its 8-bit floats where it
+ * takes them, else bfloat16 bench_gemma_cpp run FILE [THREADS [BATCHES [TOKENS]]]
  *
- * `run` prints one JSON object: seconds of the tower and of the prefill of one image with 260 tokens, tokens a second of
- * TOKENS (8) decoded for each of BATCHES (1,8,32) rows behind copies of it; the best of three, as the first chooses kernels. Built against a checkout of gemma.cpp
- * by the CMakeLists.txt beside it.
+ * `run` prints one JSON object: seconds of the tower and of the prefill of one image with 260
+ * tokens, tokens a second of TOKENS (8) decoded for each of BATCHES (1,8,32) rows behind copies of
+ * it; the best of three, as the first chooses kernels. Built against a checkout of gemma.cpp by the
+ * CMakeLists.txt beside it.
  */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <string>
-#include <vector>
-
 #include "gemma/configs.h"
 #include "gemma/gemma.h"
 #include "gemma/gemma_args.h"
@@ -22,32 +16,40 @@
 #include "gemma/model_store.h"
 #include "gemma/tensor_info.h"
 #include "gemma/weights.h"
+#include "hwy/timer.h"
 #include "io/blob_store.h"
 #include "ops/matmul.h"
 #include "paligemma/image.h"
 #include "util/mat.h"
 #include "util/threading_context.h"
-#include "hwy/timer.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <string>
+#include <vector>
 
 using namespace gcpp;
 
-namespace {
+namespace
+{
 
 constexpr size_t kPrefix = 260, kImageTokens = 256, kSide = 224;
 
 /* A file has one of several ways to say the same; these are left to gemma.cpp to make. */
-bool IsDerived(const std::string& name)
+bool IsDerived(const std::string &name)
 {
-    for (const char* start : {"att_ein", "qkv1_w", "qkv2_w", "gating1_w", "gating2_w"})
+    for (const char *start : {"att_ein", "qkv1_w", "qkv2_w", "gating1_w", "gating2_w"})
         if (name.rfind(start, 0) == 0)
             return true;
     return false;
 }
 
-void Fill(MatPtr& mat)
+void Fill(MatPtr &mat)
 {
     size_t bytes = mat.PackedBytes();
-    uint8_t* to = static_cast<uint8_t*>(const_cast<void*>(static_cast<const void*>(mat.Packed())));
+    uint8_t *to =
+        static_cast<uint8_t *>(const_cast<void *>(static_cast<const void *>(mat.Packed())));
     uint32_t seed = 7;
 
     if (mat.GetType() == Type::kSFP)
@@ -58,12 +60,13 @@ void Fill(MatPtr& mat)
             to[i] = (seed >> 24) == 0x80 ? 0 : static_cast<uint8_t>(seed >> 24);
         else { /* floats and their upper halves within 0.06 */
             size_t size = mat.ElementBytes(), at = i % size;
-            to[i] = at + 1 == size ? static_cast<uint8_t>(0x3c | (seed >> 31 << 7)) : static_cast<uint8_t>(seed >> 24);
+            to[i] = at + 1 == size ? static_cast<uint8_t>(0x3c | (seed >> 31 << 7))
+                                   : static_cast<uint8_t>(seed >> 24);
         }
     }
 }
 
-void Write(const char* path)
+void Write(const char *path)
 {
     const ModelConfig config(Model::PALIGEMMA2_3B_224, Type::kSFP, PromptWrapping::PALIGEMMA);
     ThreadingContext ctx((ThreadingArgs()));
@@ -72,7 +75,7 @@ void Write(const char* path)
     std::vector<uint32_t> serialized;
     WeightsPtrs weights(config);
 
-    weights.ForEachTensor(nullptr, nullptr, [&](const TensorArgs& t) {
+    weights.ForEachTensor(nullptr, nullptr, [&](const TensorArgs &t) {
         MatOwner owner;
 
         if (IsDerived(t.mat.Name()))
@@ -98,7 +101,7 @@ std::vector<int> Prompt()
     return prompt;
 }
 
-void Run(const char* path, size_t threads, const std::vector<size_t>& batches, size_t tokens)
+void Run(const char *path, size_t threads, const std::vector<size_t> &batches, size_t tokens)
 {
     ThreadingArgs threading;
     InferenceArgs inference;
@@ -114,8 +117,8 @@ void Run(const char* path, size_t threads, const std::vector<size_t>& batches, s
     const std::vector<int> prompt = Prompt();
     std::vector<float> pixels(3 * kSide * kSide, 0.25f);
     Image image;
-    ImageTokens image_tokens("image_tokens", Extents2D(kImageTokens, gemma.Config().model_dim), ctx.allocator,
-                             MatPadding::kOdd);
+    ImageTokens image_tokens("image_tokens", Extents2D(kImageTokens, gemma.Config().model_dim),
+                             ctx.allocator, MatPadding::kOdd);
     RuntimeConfig runtime = {};
 
     image_tokens.AllocateAndAttachRowPtrs(env.row_ptrs);
@@ -126,7 +129,9 @@ void Run(const char* path, size_t threads, const std::vector<size_t>& batches, s
     runtime.prefill_tbatch_size = kPrefix;
     runtime.image_tokens = &image_tokens;
     runtime.batch_stream_token = [](size_t, size_t, int, float) { return true; };
-    runtime.accept_token = [](int token, float) { return token != 1; }; /* nothing ends before it should */
+    runtime.accept_token = [](int token, float) {
+        return token != 1;
+    }; /* nothing ends before it should */
 
     double image_seconds = 1e9, prefill_seconds = 1e9;
     KVCache prefix(gemma.Config(), inference, ctx.allocator);
@@ -138,11 +143,12 @@ void Run(const char* path, size_t threads, const std::vector<size_t>& batches, s
     runtime.max_generated_tokens = 1;
     for (int round = 0; round < 2; round++) {
         TimingInfo timing = {};
-        gemma.Generate(runtime, PromptTokens(prompt.data(), prompt.size()), 0, kPrefix, prefix, env, timing);
+        gemma.Generate(runtime, PromptTokens(prompt.data(), prompt.size()), 0, kPrefix, prefix, env,
+                       timing);
         prefill_seconds = HWY_MIN(prefill_seconds, timing.prefill_duration);
     }
-    printf("{\"threads\": %zu, \"tower_seconds\": %.3f, \"prefill_seconds\": %.3f, \"tokens\": {", threads, image_seconds,
-           prefill_seconds);
+    printf("{\"threads\": %zu, \"tower_seconds\": %.3f, \"prefill_seconds\": %.3f, \"tokens\": {",
+           threads, image_seconds, prefill_seconds);
     runtime.max_generated_tokens = tokens;
     runtime.image_tokens = nullptr;
     for (size_t i = 0; i < batches.size(); i++) {
@@ -152,19 +158,21 @@ void Run(const char* path, size_t threads, const std::vector<size_t>& batches, s
         for (size_t b = 0; b < batches[i]; b++)
             caches.push_back(prefix.Copy());
         for (int round = 0; round < 3; round++) { /* the first chooses kernels */
-            const PromptTokens last(prompt.data() + prompt.size() - 1, 1); /* its keys are not made in the prefill */
+            const PromptTokens last(prompt.data() + prompt.size() - 1,
+                                    1); /* its keys are not made in the prefill */
             TimingInfo timing = {};
             AllQueries queries;
 
             queries.Reserve(batches[i]);
-            for (KVCache& cache : caches)
+            for (KVCache &cache : caches)
                 queries.Append(PerQuery{.prompt = last,
                                         .mutable_pos = kPrefix - 1,
                                         .initial_pos = kPrefix - 1,
                                         .prefix_end = 0,
                                         .kv_cache = cache});
             gemma.GenerateBatch(runtime, queries, env, timing);
-            best = HWY_MAX(best, static_cast<double>(timing.tokens_generated) / timing.generate_duration);
+            best = HWY_MAX(best,
+                           static_cast<double>(timing.tokens_generated) / timing.generate_duration);
         }
         printf("%s\"%zu\": %.3f", i > 0 ? ", " : "", batches[i], best);
         fflush(stdout);
@@ -174,7 +182,7 @@ void Run(const char* path, size_t threads, const std::vector<size_t>& batches, s
 
 } // namespace
 
-int main(int argc, char** argv)
+int main(int argc, char **argv)
 {
     if (argc == 3 && strcmp(argv[1], "write") == 0) {
         Write(argv[2]);
@@ -182,8 +190,8 @@ int main(int argc, char** argv)
     }
     if (argc >= 3 && argc <= 6 && strcmp(argv[1], "run") == 0) {
         std::vector<size_t> batches;
-        for (const char* at = argc > 4 ? argv[4] : "1,8,32"; *at != '\0';) {
-            char* end;
+        for (const char *at = argc > 4 ? argv[4] : "1,8,32"; *at != '\0';) {
+            char *end;
             batches.push_back(strtoul(at, &end, 10));
             at = *end == ',' ? end + 1 : end;
         }
