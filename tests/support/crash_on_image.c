@@ -8,13 +8,14 @@
 /* jpeglib.h needs FILE. */
 #include <jpeglib.h>
 
-boolean jpeg_start_decompress(j_decompress_ptr decoder)
+int jpeg_read_header(j_decompress_ptr decoder, boolean require_image)
 {
-    boolean (*next)(j_decompress_ptr);
+    int (*next)(j_decompress_ptr, boolean), status;
     const char *width = getenv("CRASH_WIDTH");
 
+    *(void **)&next = dlsym(RTLD_NEXT, "jpeg_read_header");
+    status = next(decoder, require_image);
     if (width != NULL && decoder->image_width == (unsigned)atoi(width))
         abort();
-    *(void **)&next = dlsym(RTLD_NEXT, "jpeg_start_decompress");
-    return next(decoder);
+    return status;
 }
