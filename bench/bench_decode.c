@@ -18,6 +18,7 @@
  *
  * Takes 4 GB in int8 and 7 else, and caches.
  */
+#include "bench/median.h"
 #include "bench/reading.h"
 #include "reinforce/base/clock.h"
 #include "reinforce/base/memory.h"
@@ -69,19 +70,6 @@ struct caller {
     pthread_t thread;
     struct error err;
 };
-
-static int compare(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
-}
-
-static double median(double *values, size_t n)
-{
-    qsort(values, n, sizeof *values, compare);
-    return values[n / 2];
-}
 
 static size_t matrix_bytes(const struct matrix *w)
 {

@@ -8,6 +8,7 @@
  * THREADS, of processor time, which is what the clock would show if nobody else used the machine.
  * FORM is stored, int8 or all (both). Takes 8 GB, 6 for int8 alone, and 2 for each caller's caches.
  */
+#include "bench/median.h"
 #include "reinforce/base/clock.h"
 #include "reinforce/base/parse.h"
 #include "reinforce/models/paligemma.h"
@@ -43,19 +44,6 @@ struct caller {
     enum status st;
     struct error err;
 };
-
-static int compare(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
-}
-
-static double median(double *values, size_t n)
-{
-    qsort(values, n, sizeof *values, compare);
-    return values[n / 2];
-}
 
 static enum status prepare(struct caller *c, const struct paligemma *model)
 {

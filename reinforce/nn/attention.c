@@ -1,6 +1,7 @@
 #include "reinforce/nn/attention.h"
 
 #include "reinforce/nn/gemm.h"
+#include "reinforce/nn/kv_value.h"
 #include "reinforce/nn/ops.h"
 
 #include <math.h>
@@ -138,20 +139,6 @@ void attention_ref(const struct attention *a, float *out)
     }
 }
 
-static ALWAYS_INLINE float widen(enum kv_type type, const void *data, size_t i)
-{
-    uint32_t bits;
-    float value;
-
-    if (type == KV_INT8)
-        return (float)((const int8_t *)data)[i];
-    if (type == KV_FLOAT32)
-        return ((const float *)data)[i];
-    bits = (uint32_t)((const uint16_t *)data)[i] << 16;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
 /* The same lanes in the same order, whatever the type: a constant when inlined. */
 static ALWAYS_INLINE float dot_of(enum kv_type type, const float *a, const void *b, size_t n)
 {
@@ -160,9 +147,9 @@ static ALWAYS_INLINE float dot_of(enum kv_type type, const float *a, const void 
 
     for (; i + LANES <= n; i += LANES)
         for (size_t l = 0; l < LANES; l++)
-            lane[l] += a[i + l] * widen(type, b, i + l);
+            lane[l] += a[i + l] * kv_value(type, b, i + l);
     for (size_t j = i; j < n; j++)
-        lane[j - i] += a[j] * widen(type, b, j);
+        lane[j - i] += a[j] * kv_value(type, b, j);
     for (int l = 0; l < LANES; l++)
         sum += lane[l];
     return sum;
@@ -179,7 +166,7 @@ static ALWAYS_INLINE void add_of(enum kv_type type, float *out, const void *v, f
                                  size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        out[i] += weight * widen(type, v, i);
+        out[i] += weight * kv_value(type, v, i);
 }
 
 KERNEL_CLONES static void add_scaled(enum kv_type type, float *out, const void *v, float weight,
@@ -199,9 +186,7 @@ static const void *head_at(const struct attention *a, const void *data, size_t p
 {
     size_t at = position * a->kv_stride + head * a->head_dim;
 
-    return (const char *)data + at * (a->kv_type == KV_FLOAT32    ? sizeof(float)
-                                      : a->kv_type == KV_BFLOAT16 ? sizeof(uint16_t)
-                                                                  : 1);
+    return (const char *)data + at * kv_value_bytes(a->kv_type);
 }
 
 void attention_cached(const struct attention *a, float *out, float *scores)

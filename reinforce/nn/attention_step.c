@@ -1,9 +1,9 @@
 #include "reinforce/nn/attention_step.h"
 
+#include "reinforce/nn/kv_value.h"
 #include "reinforce/nn/ops.h"
 
 #include <math.h>
-#include <stdint.h>
 #include <string.h>
 
 enum {
@@ -27,26 +27,7 @@ struct row {
     size_t first, n, kv_heads, group; /* heads that share a key */
 };
 
-static ALWAYS_INLINE size_t bytes_of(enum kv_type type)
-{
-    return type == KV_FLOAT32 ? sizeof(float) : type == KV_BFLOAT16 ? sizeof(uint16_t) : 1;
-}
-
-static ALWAYS_INLINE float widen(enum kv_type type, const void *data, size_t i)
-{
-    uint32_t bits;
-    float value;
-
-    if (type == KV_INT8)
-        return (float)((const int8_t *)data)[i];
-    if (type == KV_FLOAT32)
-        return ((const float *)data)[i];
-    bits = (uint32_t)((const uint16_t *)data)[i] << 16;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-/* LANES of them as one vector, whatever the machine's are. */
+/* LANES keys or values as one vector, whatever the machine's are. */
 static ALWAYS_INLINE void widen_lanes(enum kv_type type, const void *data, size_t i, lanes *to)
 {
     if (type == KV_INT8)
@@ -68,12 +49,12 @@ static ALWAYS_INLINE const void *head_at(enum kv_type type, const struct row *ro
 {
     size_t at = (row->first + j) * row->a->kv_stride + kv * row->a->head_dim;
 
-    return (const char *)data + at * bytes_of(type);
+    return (const char *)data + at * kv_value_bytes(type);
 }
 
 static ALWAYS_INLINE void fetch(enum kv_type type, const void *head, size_t head_dim)
 {
-    for (size_t at = 0; at < head_dim * bytes_of(type); at += LINE)
+    for (size_t at = 0; at < head_dim * kv_value_bytes(type); at += LINE)
         __builtin_prefetch((const char *)head + FETCH_BYTES + at); /* nothing, if it is not there */
 }
 
@@ -90,7 +71,7 @@ static ALWAYS_INLINE float dot(enum kv_type type, const float *a, const void *b,
     }
     memcpy(lane, &sum, sizeof lane);
     for (size_t j = i; j < n; j++)
-        lane[j - i] += a[j] * widen(type, b, j);
+        lane[j - i] += a[j] * kv_value(type, b, j);
     four = (*(const quarter *)lane + *(const quarter *)(lane + 8)) +
            (*(const quarter *)(lane + 4) + *(const quarter *)(lane + 12));
     return (four[0] + four[2]) + (four[1] + four[3]);
@@ -142,7 +123,7 @@ static ALWAYS_INLINE void add_values(enum kv_type type, const struct row *row, f
         float sum = out[d];
 
         for (size_t i = 0; i < n; i++)
-            sum += weight[i] * widen(type, value[i], d);
+            sum += weight[i] * kv_value(type, value[i], d);
         out[d] = sum;
     }
 }
