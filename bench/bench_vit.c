@@ -2,10 +2,10 @@
  * An image tower, timed round by round: bench_vit MODEL_DIR THREADS IMAGES [FORM [PIXELS]]
  *
  * CLIP, MobileCLIP and SigLIP snapshots, products in FORM: float32, bf16 or int8. Each line on
- * stdin runs one round of IMAGES images, shared out one by one among THREADS callers, and prints
- * its seconds; so that a driver (bench_vit.py) can take turns with another engine. "embed" on stdin
- * prints the embeddings, a line for each image. PIXELS is a file that holds the images, float32
- * [IMAGES, 3, S, S], normalised; without it all are the same pattern.
+ * stdin runs one round of IMAGES images, shared out a few at a time among THREADS callers, and
+ * prints its seconds; so that a driver (bench_vit.py) can take turns with another engine. "embed"
+ * on stdin prints the embeddings, a line for each image. PIXELS is a file that holds the images,
+ * float32 [IMAGES, 3, S, S], normalised; without it all are the same pattern.
  */
 #include "reinforce/base/clock.h"
 #include "reinforce/base/file.h"
@@ -28,7 +28,7 @@ enum { MAX_THREADS = 64 };
 struct model {
     struct clip *clip;
     struct siglip *siglip;
-    size_t side, dim, scratch_bytes;
+    size_t side, dim, scratch_bytes, at_once;
 };
 
 struct round {
@@ -36,6 +36,7 @@ struct round {
     const float *pixels; /* [n_images, 3, S, S] */
     float *out;          /* [n_images, dim] */
     size_t n_images;
+    size_t together; /* images of a call */
     atomic_size_t next;
 };
 
@@ -52,12 +53,12 @@ static int fail(const struct error *err)
     return 1;
 }
 
-static enum status encode(const struct model *m, const float *pixels, struct arena *scratch,
-                          float *out, struct error *err)
+static enum status encode(const struct model *m, const float *pixels, size_t n,
+                          struct arena *scratch, float *out, struct error *err)
 {
     return m->clip != NULL
-               ? clip_encode_image(m->clip, pixels, scratch, out, err)
-               : siglip_encode_image(m->siglip, pixels, m->side, m->side, scratch, out, err);
+               ? clip_encode_images(m->clip, pixels, n, scratch, out, err)
+               : siglip_encode_images(m->siglip, pixels, n, m->side, m->side, scratch, out, err);
 }
 
 static void *run(void *argument)
@@ -68,11 +69,12 @@ static void *run(void *argument)
 
     caller->st = ST_OK;
     while (caller->st == ST_OK) {
-        size_t i = atomic_fetch_add(&round->next, 1);
+        size_t i = atomic_fetch_add(&round->next, round->together);
 
         if (i >= round->n_images)
             break;
-        caller->st = encode(m, round->pixels + i * 3 * m->side * m->side, &caller->scratch,
+        caller->st = encode(m, round->pixels + i * 3 * m->side * m->side,
+                            MIN(round->together, round->n_images - i), &caller->scratch,
                             round->out + i * m->dim, &caller->err);
     }
     return NULL;
@@ -154,9 +156,11 @@ static enum status open_model(const char *dir, enum matrix_form form, struct mod
     if (st == ST_OK && snapshot.family == SNAPSHOT_SIGLIP) {
         st = siglip_create(&snapshot, &weights, &m->siglip, err);
         m->scratch_bytes = st == ST_OK ? siglip_scratch_bytes(m->siglip) : 0;
+        m->at_once = st == ST_OK ? siglip_images_at_once(m->siglip, m->side, m->side) : 0;
     } else if (st == ST_OK) {
         st = clip_create(&snapshot, &weights, &m->clip, err);
         m->scratch_bytes = st == ST_OK ? clip_scratch_bytes(m->clip) : 0;
+        m->at_once = st == ST_OK ? clip_images_at_once(m->clip) : 0;
     }
     return st;
 }
@@ -206,7 +210,8 @@ static bool form_from_text(const char *text, enum matrix_form *out)
 
 static int bench(const struct model *m, size_t n_threads, size_t n_images, const char *path)
 {
-    struct round round = {.model = m, .n_images = n_images};
+    size_t share = (n_images + n_threads - 1) / n_threads;
+    struct round round = {.model = m, .n_images = n_images, .together = MIN(m->at_once, share)};
     struct error err = {0};
     float *pixels = malloc(n_images * 3 * m->side * m->side * sizeof *pixels);
     int code = 1;

@@ -129,8 +129,24 @@ void clip_destroy(struct clip **clip)
     *clip = NULL;
 }
 
-enum status clip_encode_image(const struct clip *clip, const float *pixels, struct arena *scratch,
-                              float *out, struct error *err)
+size_t clip_images_at_once(const struct clip *clip)
+{
+    return clip->is_fastvit ? 1 : vit_images_at_once(clip->vit.n_tokens);
+}
+
+static enum status run_fastvit(const struct clip *clip, const float *pixels, size_t n,
+                               struct arena *scratch, float *out, struct error *err)
+{
+    size_t n_pixels = 3 * clip->fastvit.image_size * clip->fastvit.image_size;
+    enum status st = ST_OK;
+
+    for (size_t i = 0; i < n && st == ST_OK; i++)
+        st = fastvit_run(&clip->fastvit, pixels + i * n_pixels, scratch, out + i * clip->dim, err);
+    return st;
+}
+
+enum status clip_encode_images(const struct clip *clip, const float *pixels, size_t n,
+                               struct arena *scratch, float *out, struct error *err)
 {
     size_t D = clip->vit.width;
     struct arena mark = *scratch;
@@ -138,15 +154,15 @@ enum status clip_encode_image(const struct clip *clip, const float *pixels, stru
     enum status st;
 
     if (clip->is_fastvit)
-        return fastvit_run(&clip->fastvit, pixels, scratch, out, err);
-    st = arena_alloc(scratch, clip->vit.n_tokens * D * sizeof *tokens, &tokens, err);
+        return run_fastvit(clip, pixels, n, scratch, out, err);
+    st = arena_alloc(scratch, n * clip->vit.n_tokens * D * sizeof *tokens, &tokens, err);
     if (st == ST_OK)
-        st = vit_run(&clip->vit, pixels, true, scratch, tokens, err);
-    if (st == ST_OK && clip->ln_post.w != NULL) /* only the class token goes on */
-        ops_layer_norm(tokens, tokens, clip->ln_post.w, clip->ln_post.b, clip->vit.blocks.eps, 1,
+        st = vit_run(&clip->vit, pixels, n, true, scratch, tokens, err);
+    if (st == ST_OK && clip->ln_post.w != NULL) /* only class tokens go on */
+        ops_layer_norm(tokens, tokens, clip->ln_post.w, clip->ln_post.b, clip->vit.blocks.eps, n,
                        D);
     if (st == ST_OK)
-        ops_linear_rows(out, tokens, clip->image_projection, clip->image_bias, 1, clip->dim, D);
+        ops_linear_rows(out, tokens, clip->image_projection, clip->image_bias, n, clip->dim, D);
     arena_rewind(scratch, &mark);
     return st;
 }
@@ -204,7 +220,7 @@ static enum status encode_whole(const struct clip *clip, const int32_t *ids, siz
     size_t D = clip->text.width, T = clip->context_length;
     struct arena mark = *scratch;
     int32_t *row;
-    float *x, *end;
+    float *x;
     enum status st = arena_calloc(scratch, T, sizeof *row, &row, err);
 
     if (st == ST_OK)
@@ -216,10 +232,9 @@ static enum status encode_whole(const struct clip *clip, const int32_t *ids, siz
     if (st == ST_OK)
         st = text_tower_run_whole(&clip->text, x, T, length - 1, scratch, err);
     if (st == ST_OK) {
-        end = x + (length - 1) * D;
-        ops_layer_norm(end, end, clip->text.ln_final.w, clip->text.ln_final.b,
-                       clip->text.blocks.eps, 1, D);
-        ops_linear_rows(out, end, clip->text.projection, NULL, 1, clip->dim, D);
+        ops_layer_norm(x, x, clip->text.ln_final.w, clip->text.ln_final.b, clip->text.blocks.eps, 1,
+                       D);
+        ops_linear_rows(out, x, clip->text.projection, NULL, 1, clip->dim, D);
     }
     arena_rewind(scratch, &mark);
     return st;
@@ -255,13 +270,12 @@ enum status clip_encode_texts(const struct clip *clip, const int32_t *const *ids
 size_t clip_scratch_bytes(const struct clip *clip)
 {
     const struct vit *vit = &clip->vit;
+    size_t n = clip_images_at_once(clip), rows = n * vit->n_tokens;
     size_t stem = vit->stem.first.w != NULL ? 5 * vit->image_size * vit->image_size * 3 : 0;
-    size_t patches = vit->n_tokens * (3 * vit->patch_size * vit->patch_size + vit->width);
-    size_t image =
-        clip->is_fastvit
-            ? fastvit_scratch_floats(&clip->fastvit)
-            : stem + MAX(patches, vit->n_tokens * vit->width +
-                                      transformer_scratch_floats(&vit->blocks, vit->n_tokens));
+    size_t patches = rows * (3 * vit->patch_size * vit->patch_size + vit->width);
+    size_t image = clip->is_fastvit
+                       ? fastvit_scratch_floats(&clip->fastvit)
+                       : stem + patches + transformer_scratch_floats(&vit->blocks, rows);
     size_t n_text = MAX(clip->context_length, (size_t)PASS_TOKENS);
     size_t text =
         n_text * clip->text.width + transformer_scratch_floats(&clip->text.blocks, n_text);

@@ -32,10 +32,13 @@ NODISCARD enum status clip_create(const struct snapshot *snapshot, struct weight
                                   struct clip **out, struct error *err);
 void clip_destroy(struct clip **clip);
 
-/** pixels float32 [3, S, S], normalised; out float32 [dim], not yet of unit norm. Scratch is given
- * back. */
-NODISCARD enum status clip_encode_image(const struct clip *clip, const float *pixels,
-                                        struct arena *scratch, float *out, struct error *err);
+/** pixels float32 [n, 3, S, S], normalised; out float32 [n, dim], not yet of unit norm; a row
+ * depends on its own image alone. Scratch is given back. */
+NODISCARD enum status clip_encode_images(const struct clip *clip, const float *pixels, size_t n,
+                                         struct arena *scratch, float *out, struct error *err);
+
+/** Images of a call that are worth it: see vit_images_at_once(). */
+size_t clip_images_at_once(const struct clip *clip);
 
 /**
  * ids_b[b] int32 [n_b[b]], n_b[b] <= context_length, start and end included; padding after the end
@@ -48,7 +51,7 @@ NODISCARD enum status clip_encode_texts(const struct clip *clip, const int32_t *
                                         const size_t *n_b, size_t B, struct arena *scratch,
                                         float *out, struct error *err);
 
-/** What to give a scratch arena so that one call of either fits. */
+/** What to give a scratch arena so that one call of either fits, of so many images. */
 size_t clip_scratch_bytes(const struct clip *clip);
 
 #endif

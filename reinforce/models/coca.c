@@ -88,7 +88,7 @@ enum status coca_encode_image(const struct coca *c, const float *pixels, bool fo
         st = arena_alloc(scratch, c->vision.n_tokens * c->vision.width * sizeof *tokens, &tokens,
                          err);
     if (st == ST_OK)
-        st = vit_run(&c->vision, pixels, false, scratch, tokens, err);
+        st = vit_run(&c->vision, pixels, 1, false, scratch, tokens, err);
     if (st == ST_OK)
         st = pool(c, tokens, scratch, pooled, err);
     if (st == ST_OK && !ops_all_finite(pooled, n * D))
@@ -167,7 +167,7 @@ enum status coca_embed_text(const struct coca *c, const int32_t *ids, size_t n, 
         st = arena_calloc(scratch, n + 1, sizeof *hidden, &hidden, err);
     if (st == ST_OK) {
         T = embed_with_class(c, ids, n, pad, mask, x, hidden);
-        st = transformer_run(&c->text, x, T, true, hidden, scratch, err);
+        st = transformer_run(&c->text, x, 1, T, true, hidden, scratch, err);
     }
     if (st == ST_OK) {
         last = x + (T - 1) * D;
@@ -290,7 +290,7 @@ static enum status run_layer(const struct coca *c, size_t layer, const struct co
 
     one.n_layers = 1;
     one.blocks = &c->decoder.blocks[layer];
-    st = transformer_run(&one, x, n, true, NULL, scratch, err);
+    st = transformer_run(&one, x, 1, n, true, NULL, scratch, err);
     if (st == ST_OK)
         st = arena_alloc(scratch, transformer_step_scratch(&one, n, 0) * sizeof *floats, &floats,
                          err);
@@ -318,7 +318,7 @@ enum status coca_logits(const struct coca *c, const struct coca_image *image, co
         st = arena_alloc(scratch, n * D * sizeof *x, &x, err);
     if (st == ST_OK) {
         embed_tokens(c, ids, n, x);
-        st = transformer_run(&c->text, x, n, true, NULL, scratch, err);
+        st = transformer_run(&c->text, x, 1, n, true, NULL, scratch, err);
     }
     for (size_t layer = 0; layer < c->decoder.n_layers && st == ST_OK; layer++)
         st = run_layer(c, layer, image, x, n, scratch, err);

@@ -99,7 +99,7 @@ enum status paligemma_encode_image(const struct paligemma *p, const float *pixel
     enum status st = arena_alloc(scratch, n * projector->in * sizeof *patches, &patches, err);
 
     if (st == ST_OK)
-        st = vit_run(&p->vision, pixels, false, scratch, patches, err);
+        st = vit_run(&p->vision, pixels, 1, false, scratch, patches, err);
     if (st == ST_OK) {
         ops_linear(tokens, patches, projector->in, projector->w, projector->b, n, projector->out,
                    projector->in);

@@ -143,25 +143,26 @@ static void cut_patches(const float *pixels, size_t rows, size_t columns, size_t
                         *patches++ = pixels[ch * plane + (r * p + y) * W + c * p + x];
 }
 
-/* The image's own tokens and nothing else: what padding and masks come to. */
-static enum status run_naflex(const struct siglip *siglip, const float *pixels, size_t rows,
-                              size_t columns, struct arena *scratch, float *tokens,
+/* The images' own tokens and nothing else: what padding and masks come to. */
+static enum status run_naflex(const struct siglip *siglip, const float *pixels, size_t n,
+                              size_t rows, size_t columns, struct arena *scratch, float *tokens,
                               struct error *err)
 {
     const struct vit *vit = &siglip->vit;
-    size_t n = rows * columns, p = vit->patch_size;
+    size_t P = rows * columns, K = 3 * vit->patch_size * vit->patch_size;
     float *patches, *position;
-    enum status st = arena_alloc(scratch, n * 3 * p * p * sizeof *patches, &patches, err);
+    enum status st = arena_alloc(scratch, n * P * K * sizeof *patches, &patches, err);
 
     if (st == ST_OK)
-        st = arena_alloc(scratch, n * vit->width * sizeof *position, &position, err);
+        st = arena_alloc(scratch, P * vit->width * sizeof *position, &position, err);
     if (st == ST_OK)
         st = siglip_resample_positions(vit->position, vit->grid, rows, columns, vit->width, scratch,
                                        position, err);
     if (st != ST_OK)
         return st;
-    cut_patches(pixels, rows, columns, p, patches);
-    return vit_run_patches(vit, patches, n, position, false, scratch, tokens, err);
+    for (size_t i = 0; i < n; i++)
+        cut_patches(pixels + i * P * K, rows, columns, vit->patch_size, patches + i * P * K);
+    return vit_run_patches(vit, patches, n, P, position, false, scratch, tokens, err);
 }
 
 static enum status check_size(const struct siglip *siglip, size_t height, size_t width,
@@ -183,23 +184,30 @@ static enum status check_size(const struct siglip *siglip, size_t height, size_t
                      height, width, siglip->naflex_patches, p);
 }
 
-enum status siglip_encode_image(const struct siglip *siglip, const float *pixels, size_t height,
-                                size_t width, struct arena *scratch, float *out, struct error *err)
+size_t siglip_images_at_once(const struct siglip *siglip, size_t height, size_t width)
+{
+    return vit_images_at_once(height / siglip->vit.patch_size * (width / siglip->vit.patch_size));
+}
+
+enum status siglip_encode_images(const struct siglip *siglip, const float *pixels, size_t n,
+                                 size_t height, size_t width, struct arena *scratch, float *out,
+                                 struct error *err)
 {
     const struct vit *vit = &siglip->vit;
-    size_t rows = height / vit->patch_size, columns = width / vit->patch_size;
+    size_t rows = height / vit->patch_size, columns = width / vit->patch_size, P = rows * columns;
     struct arena mark = *scratch;
     float *tokens;
     enum status st = check_size(siglip, height, width, err);
 
     if (st == ST_OK)
-        st = arena_alloc(scratch, rows * columns * vit->width * sizeof *tokens, &tokens, err);
+        st = arena_alloc(scratch, n * P * vit->width * sizeof *tokens, &tokens, err);
     if (st == ST_OK)
         st = siglip->naflex_patches > 0
-                 ? run_naflex(siglip, pixels, rows, columns, scratch, tokens, err)
-                 : vit_run(vit, pixels, false, scratch, tokens, err);
-    if (st == ST_OK)
-        st = map_pool_run(&siglip->pool, tokens, rows * columns, scratch, out, err);
+                 ? run_naflex(siglip, pixels, n, rows, columns, scratch, tokens, err)
+                 : vit_run(vit, pixels, n, false, scratch, tokens, err);
+    for (size_t i = 0; i < n && st == ST_OK; i++)
+        st = map_pool_run(&siglip->pool, tokens + i * P * vit->width, P, scratch,
+                          out + i * siglip->dim, err);
     arena_rewind(scratch, &mark);
     return st;
 }
@@ -216,15 +224,13 @@ enum status siglip_encode_text(const struct siglip *siglip, const int32_t *ids,
     if (st == ST_OK)
         st = text_tower_embed(text, ids, T, 0, x, err);
     if (st == ST_OK) /* no mask, neither causal nor of pads */
-        st = transformer_run_pooled(&text->blocks, x, T, T - 1, scratch, err);
+        st = transformer_run_pooled(&text->blocks, x, 1, T, T - 1, scratch, err);
     if (st == ST_OK) {
-        float *last = x + (T - 1) * D;
-
-        ops_layer_norm(last, last, text->ln_final.w, text->ln_final.b, text->blocks.eps, 1, D);
+        ops_layer_norm(x, x, text->ln_final.w, text->ln_final.b, text->blocks.eps, 1, D);
         if (text->projection != NULL)
-            ops_linear_rows(out, last, text->projection, text->projection_bias, 1, siglip->dim, D);
+            ops_linear_rows(out, x, text->projection, text->projection_bias, 1, siglip->dim, D);
         else
-            memcpy(out, last, D * sizeof *out);
+            memcpy(out, x, D * sizeof *out);
     }
     arena_rewind(scratch, &mark);
     return st;
@@ -235,8 +241,9 @@ size_t siglip_scratch_bytes(const struct siglip *siglip)
     const struct vit *vit = &siglip->vit;
     size_t T = MAX(siglip->naflex_patches, vit->n_tokens), D = vit->width;
     size_t naflex = siglip->naflex_patches > 0 ? T * D + T * vit->grid * D : 0;
-    size_t patches = T * 3 * vit->patch_size * vit->patch_size;
-    size_t image = T * D + naflex + patches + T * D + transformer_scratch_floats(&vit->blocks, T);
+    size_t rows = MAX(T, vit_images_at_once(1)); /* whole images, of any number of patches */
+    size_t patches = rows * 3 * vit->patch_size * vit->patch_size;
+    size_t image = rows * D + naflex + patches + transformer_scratch_floats(&vit->blocks, rows);
     size_t text = siglip->context_length * siglip->text.width +
                   transformer_scratch_floats(&siglip->text.blocks, siglip->context_length);
 

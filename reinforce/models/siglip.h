@@ -30,13 +30,17 @@ NODISCARD enum status siglip_create(const struct snapshot *snapshot, struct weig
 void siglip_destroy(struct siglip **siglip);
 
 /**
- * pixels float32 [3, height, width], normalised; out float32 [dim], not yet of unit norm. NaFlex:
- * both sides are whole patches, at most naflex_patches in all, and no other tokens are computed;
- * else ST_INVALID unless both are vit.image_size. Scratch is given back.
+ * pixels float32 [n, 3, height, width], normalised; out float32 [n, dim], not yet of unit norm; a
+ * row depends on its own image alone. NaFlex: both sides are whole patches, at most naflex_patches
+ * in all, and no other tokens are computed; else ST_INVALID unless both are vit.image_size. Scratch
+ * is given back.
  */
-NODISCARD enum status siglip_encode_image(const struct siglip *siglip, const float *pixels,
-                                          size_t height, size_t width, struct arena *scratch,
-                                          float *out, struct error *err);
+NODISCARD enum status siglip_encode_images(const struct siglip *siglip, const float *pixels,
+                                           size_t n, size_t height, size_t width,
+                                           struct arena *scratch, float *out, struct error *err);
+
+/** Images of a call that are worth it: see vit_images_at_once(). */
+size_t siglip_images_at_once(const struct siglip *siglip, size_t height, size_t width);
 
 /**
  * ids int32 [context_length], padded: pads are attended like any token, and the text is read at the
@@ -58,7 +62,7 @@ NODISCARD enum status siglip_resample_positions(const float *table, size_t grid,
                                                 size_t columns, size_t D, struct arena *scratch,
                                                 float *out, struct error *err);
 
-/** What to give a scratch arena so that one call of either fits. */
+/** What to give a scratch arena so that one call of either fits, of so many images. */
 size_t siglip_scratch_bytes(const struct siglip *siglip);
 
 /** 1 / (1 + exp(-logit)), for any logit. */

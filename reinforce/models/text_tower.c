@@ -210,14 +210,15 @@ enum status text_tower_run_whole(const struct text_tower *tower, float *x, size_
     enum status st;
 
     if (tower->before.mixer.w == NULL) {
-        st = transformer_run_pooled(&tower->blocks, x, T, row, scratch, err);
+        st = transformer_run_pooled(&tower->blocks, x, 1, T, row, scratch, err);
     } else {
         st = run_mixer(&tower->before, x, T, scratch, err);
         if (st == ST_OK)
-            st = transformer_run(&tower->blocks, x, T, false, NULL, scratch, err);
+            st = transformer_run(&tower->blocks, x, 1, T, false, NULL, scratch, err);
         arena_rewind(scratch, &mark);
         if (st == ST_OK)
             st = run_mixer(&tower->behind, x, T, scratch, err);
+        memmove(x, x + row * tower->width, tower->width * sizeof *x);
     }
     arena_rewind(scratch, &mark);
     return st;

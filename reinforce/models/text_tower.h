@@ -44,7 +44,8 @@ NODISCARD enum status text_tower_embed(const struct text_tower *tower, const int
 
 /**
  * x float32 [T, width], in place: a text that is seen whole, from its embeddings to the last block,
- * of which only row `row` is wanted; others are undefined afterwards. Scratch is given back.
+ * of which only row `row` is wanted: it becomes row 0, the others are undefined. Scratch is given
+ * back.
  */
 NODISCARD enum status text_tower_run_whole(const struct text_tower *tower, float *x, size_t T,
                                            size_t row, struct arena *scratch, struct error *err);

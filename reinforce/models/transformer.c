@@ -286,87 +286,104 @@ void transformer_finish_block(const struct transformer *t, const struct transfor
     add_mlp(t, b, x, T, work);
 }
 
-static enum status run_block(const struct transformer *t, const struct transformer_block *b,
-                             float *x, size_t T, bool causal, const bool *hide_last,
-                             const struct transformer_work *work, struct arena *scratch,
-                             struct error *err)
+/* Samples of T rows, one behind the other, each of which attends to itself. */
+struct samples {
+    size_t n, T;
+};
+
+/* Of T rows over themselves; queries, keys and values side by side. */
+static struct attention self_attention(const struct transformer *t, const float *qkv, size_t T)
 {
     size_t D = t->width;
-    struct attention attention = {.q = work->wide,
-                                  .k = work->wide + D,
-                                  .v = work->wide + 2 * D,
-                                  .q_stride = 3 * D,
-                                  .kv_stride = 3 * D,
-                                  .Tq = T,
-                                  .Tk = T,
-                                  .n_heads = t->n_heads,
-                                  .head_dim = D / t->n_heads,
-                                  .causal = causal,
-                                  .hide_last = hide_last};
-    struct arena mark = *scratch; /* the tile of scores is given back */
-    enum status st;
 
-    ops_layer_norm(work->normed, x, b->ln_1.w, b->ln_1.b, t->eps, T, D);
-    block_linear_run(&b->qkv, work->wide, work->normed, T, work->codes);
-    st = b->qkv.form == MATRIX_INT8 && !causal
-             ? attention_run_int8(&attention, work->mixed, scratch, err)
-             : attention_run(&attention, work->mixed, scratch, err);
-    arena_rewind(scratch, &mark);
+    return (struct attention){.q = qkv,
+                              .k = qkv + D,
+                              .v = qkv + 2 * D,
+                              .q_stride = 3 * D,
+                              .kv_stride = 3 * D,
+                              .Tq = T,
+                              .Tk = T,
+                              .n_heads = t->n_heads,
+                              .head_dim = D / t->n_heads};
+}
+
+static enum status run_block(const struct transformer *t, const struct transformer_block *b,
+                             float *x, const struct samples *samples, bool causal,
+                             const bool *hide_last, const struct transformer_work *work,
+                             struct arena *scratch, struct error *err)
+{
+    size_t D = t->width, T = samples->T, rows = samples->n * T;
+    struct arena mark = *scratch; /* the tile of scores is given back */
+    enum status st = ST_OK;
+
+    ops_layer_norm(work->normed, x, b->ln_1.w, b->ln_1.b, t->eps, rows, D);
+    block_linear_run(&b->qkv, work->wide, work->normed, rows, work->codes);
+    for (size_t i = 0; i < samples->n && st == ST_OK; i++) {
+        struct attention attention = self_attention(t, work->wide + i * T * 3 * D, T);
+
+        attention.causal = causal;
+        attention.hide_last = hide_last;
+        st = b->qkv.form == MATRIX_INT8 && !causal
+                 ? attention_run_int8(&attention, work->mixed + i * T * D, scratch, err)
+                 : attention_run(&attention, work->mixed + i * T * D, scratch, err);
+        arena_rewind(scratch, &mark);
+    }
     if (st == ST_OK)
-        transformer_finish_block(t, b, x, T, work);
+        transformer_finish_block(t, b, x, rows, work);
     return st;
 }
 
 /* Queries, keys and values of all rows, of which strips cannot be cut where keys begin; everything
- * else of one. */
+ * else of one row of each sample, which becomes row i of x. */
 static enum status run_block_for_row(const struct transformer *t, const struct transformer_block *b,
-                                     float *x, size_t T, size_t row,
+                                     float *x, const struct samples *samples, size_t row,
                                      const struct transformer_work *work, struct arena *scratch,
                                      struct error *err)
 {
-    size_t D = t->width;
-    struct attention attention = {.q = work->wide + row * 3 * D,
-                                  .k = work->wide + D,
-                                  .v = work->wide + 2 * D,
-                                  .q_stride = 3 * D,
-                                  .kv_stride = 3 * D,
-                                  .Tq = 1,
-                                  .Tk = T,
-                                  .n_heads = t->n_heads,
-                                  .head_dim = D / t->n_heads};
+    size_t D = t->width, T = samples->T, rows = samples->n * T;
     struct arena mark = *scratch;
-    enum status st;
+    enum status st = ST_OK;
 
-    ops_layer_norm(work->normed, x, b->ln_1.w, b->ln_1.b, t->eps, T, D);
-    block_linear_run(&b->qkv, work->wide, work->normed, T, work->codes);
-    st = attention_run(&attention, work->mixed, scratch, err);
-    arena_rewind(scratch, &mark);
+    ops_layer_norm(work->normed, x, b->ln_1.w, b->ln_1.b, t->eps, rows, D);
+    block_linear_run(&b->qkv, work->wide, work->normed, rows, work->codes);
+    for (size_t i = 0; i < samples->n && st == ST_OK; i++) {
+        struct attention attention = self_attention(t, work->wide + i * T * 3 * D, T);
+
+        attention.q += row * 3 * D;
+        attention.Tq = 1;
+        st = attention_run(&attention, work->mixed + i * D, scratch, err);
+        arena_rewind(scratch, &mark);
+        memmove(x + i * D, x + (i * T + row) * D, D * sizeof *x);
+    }
     if (st == ST_OK)
-        transformer_finish_block(t, b, x + row * D, 1, work);
+        transformer_finish_block(t, b, x, samples->n, work);
     return st;
 }
 
-enum status transformer_run(const struct transformer *t, float *x, size_t T, bool causal,
+enum status transformer_run(const struct transformer *t, float *x, size_t n, size_t T, bool causal,
                             const bool *hide_last, struct arena *scratch, struct error *err)
 {
+    const struct samples samples = {n, T};
     struct transformer_work work;
-    enum status st = work_init(t, T, scratch, &work, err);
+    enum status st = work_init(t, n * T, scratch, &work, err);
 
     for (size_t layer = 0; layer < t->n_layers && st == ST_OK; layer++)
-        st = run_block(t, &t->blocks[layer], x, T, causal, hide_last, &work, scratch, err);
+        st = run_block(t, &t->blocks[layer], x, &samples, causal, hide_last, &work, scratch, err);
     return st;
 }
 
-enum status transformer_run_pooled(const struct transformer *t, float *x, size_t T, size_t row,
-                                   struct arena *scratch, struct error *err)
+enum status transformer_run_pooled(const struct transformer *t, float *x, size_t n, size_t T,
+                                   size_t row, struct arena *scratch, struct error *err)
 {
+    const struct samples samples = {n, T};
     struct transformer_work work;
-    enum status st = work_init(t, T, scratch, &work, err);
+    enum status st = work_init(t, n * T, scratch, &work, err);
 
     for (size_t layer = 0; layer + 1 < t->n_layers && st == ST_OK; layer++)
-        st = run_block(t, &t->blocks[layer], x, T, false, NULL, &work, scratch, err);
+        st = run_block(t, &t->blocks[layer], x, &samples, false, NULL, &work, scratch, err);
     if (st == ST_OK && t->n_layers > 0)
-        st = run_block_for_row(t, &t->blocks[t->n_layers - 1], x, T, row, &work, scratch, err);
+        st = run_block_for_row(t, &t->blocks[t->n_layers - 1], x, &samples, row, &work, scratch,
+                               err);
     return st;
 }
 
@@ -380,18 +397,9 @@ static enum status attend_apart(const struct transformer *t, const size_t *lengt
     enum status st = ST_OK;
 
     for (size_t i = 0; i < n && st == ST_OK; first += length[i], i++) {
-        const float *qkv = work->wide + first * 3 * D;
-        struct attention attention = {.q = qkv,
-                                      .k = qkv + D,
-                                      .v = qkv + 2 * D,
-                                      .q_stride = 3 * D,
-                                      .kv_stride = 3 * D,
-                                      .Tq = length[i],
-                                      .Tk = length[i],
-                                      .n_heads = t->n_heads,
-                                      .head_dim = D / t->n_heads,
-                                      .causal = true};
+        struct attention attention = self_attention(t, work->wide + first * 3 * D, length[i]);
 
+        attention.causal = true;
         st = attention_run(&attention, work->mixed + first * D, scratch, err);
         arena_rewind(scratch, &mark);
     }

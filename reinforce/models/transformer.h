@@ -114,20 +114,22 @@ size_t transformer_scratch_floats(const struct transformer *t, size_t T);
 void activation_apply(enum activation activation, float *x, size_t n);
 
 /**
- * x float32 [T, D], in place. causal: position i sees 0..i; hide_last as in struct attention. One
- * sample per call.
+ * n samples of T rows, one behind the other: x float32 [n, T, D], in place. Weights are read once
+ * for all; a sample's bits do not depend on its company. causal: position i sees 0..i; hide_last,
+ * of each sample, as in struct attention.
  */
-NODISCARD enum status transformer_run(const struct transformer *t, float *x, size_t T, bool causal,
-                                      const bool *hide_last, struct arena *scratch,
+NODISCARD enum status transformer_run(const struct transformer *t, float *x, size_t n, size_t T,
+                                      bool causal, const bool *hide_last, struct arena *scratch,
                                       struct error *err);
 
 /**
- * The same without masks, when only row `row` of the result is wanted (a pooled token): the last
- * block computes that row alone, which saves five sixths of its work. Other rows of x are undefined
- * afterwards.
+ * The same without masks, when only row `row` of each sample is wanted (a pooled token): the last
+ * block, of at least one, computes those alone, which saves five sixths of its work. Afterwards row
+ * i of x is sample i's, the others are undefined.
  */
-NODISCARD enum status transformer_run_pooled(const struct transformer *t, float *x, size_t T,
-                                             size_t row, struct arena *scratch, struct error *err);
+NODISCARD enum status transformer_run_pooled(const struct transformer *t, float *x, size_t n,
+                                             size_t T, size_t row, struct arena *scratch,
+                                             struct error *err);
 
 /**
  * Causal runs of n sequences that lie behind one another in x, of which only the last rows are

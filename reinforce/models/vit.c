@@ -173,45 +173,60 @@ static void cut_patches(const struct vit *vit, const float *pixels, float *patch
                            p * sizeof *patches);
 }
 
-enum status vit_run_patches(const struct vit *vit, const float *patches, size_t n,
+/* Rows that a product needs to run at its best. */
+enum { PASS_TOKENS = 600 };
+
+size_t vit_images_at_once(size_t n_tokens)
+{
+    return MAX(PASS_TOKENS / MAX(n_tokens, (size_t)1), (size_t)1);
+}
+
+enum status vit_run_patches(const struct vit *vit, const float *patches, size_t n, size_t P,
                             const float *position, bool class_only, struct arena *scratch,
                             float *tokens, struct error *err)
 {
     size_t D = vit->width, K = 3 * vit->patch_size * vit->patch_size;
-    size_t behind = vit->cls != NULL ? 1 : 0, T = n + behind;
+    size_t behind = vit->cls != NULL ? 1 : 0, T = P + behind;
     const struct layer_norm *pre = &vit->ln_pre, *post = &vit->ln_post;
     float eps = vit->blocks.eps;
     struct arena mark = *scratch;
     enum status st;
 
-    if (vit->cls != NULL)
-        memcpy(tokens, vit->cls, D * sizeof *tokens);
-    ops_linear(tokens + behind * D, patches, K, vit->conv, vit->conv_bias, n, D, K);
-    ops_add(tokens + vit->bare_cls * D, position, (T - vit->bare_cls) * D);
+    for (size_t i = 0; i < n; i++) {
+        float *image = tokens + i * T * D;
+
+        if (vit->cls != NULL)
+            memcpy(image, vit->cls, D * sizeof *image);
+        ops_linear(image + behind * D, patches + i * P * K, K, vit->conv, vit->conv_bias, P, D, K);
+        ops_add(image + vit->bare_cls * D, position, (T - vit->bare_cls) * D);
+    }
     if (pre->w != NULL)
-        ops_layer_norm(tokens, tokens, pre->w, pre->b, eps, T, D);
-    st = class_only ? transformer_run_pooled(&vit->blocks, tokens, T, 0, scratch, err)
-                    : transformer_run(&vit->blocks, tokens, T, false, NULL, scratch, err);
+        ops_layer_norm(tokens, tokens, pre->w, pre->b, eps, n * T, D);
+    st = class_only ? transformer_run_pooled(&vit->blocks, tokens, n, T, 0, scratch, err)
+                    : transformer_run(&vit->blocks, tokens, n, T, false, NULL, scratch, err);
     if (st == ST_OK && post->w != NULL)
-        ops_layer_norm(tokens, tokens, post->w, post->b, eps, class_only ? 1 : T, D);
+        ops_layer_norm(tokens, tokens, post->w, post->b, eps, class_only ? n : n * T, D);
     arena_rewind(scratch, &mark);
     return st;
 }
 
-enum status vit_run(const struct vit *vit, const float *pixels, bool class_only,
+enum status vit_run(const struct vit *vit, const float *pixels, size_t n, bool class_only,
                     struct arena *scratch, float *tokens, struct error *err)
 {
-    size_t n = vit->grid * vit->grid, K = 3 * vit->patch_size * vit->patch_size;
+    size_t P = vit->grid * vit->grid, K = 3 * vit->patch_size * vit->patch_size;
+    size_t n_pixels = 3 * vit->image_size * vit->image_size;
     struct arena mark = *scratch;
     float *patches;
-    enum status st = arena_alloc(scratch, n * K * sizeof *patches, &patches, err);
+    enum status st = arena_alloc(scratch, n * P * K * sizeof *patches, &patches, err);
 
-    if (st == ST_OK && vit->stem.first.w != NULL)
-        st = mci_stem_run(&vit->stem, pixels, vit->image_size, scratch, patches, err);
-    else if (st == ST_OK)
-        cut_patches(vit, pixels, patches);
+    for (size_t i = 0; i < n && st == ST_OK; i++)
+        if (vit->stem.first.w != NULL)
+            st = mci_stem_run(&vit->stem, pixels + i * n_pixels, vit->image_size, scratch,
+                              patches + i * P * K, err);
+        else
+            cut_patches(vit, pixels + i * n_pixels, patches + i * P * K);
     if (st == ST_OK)
-        st = vit_run_patches(vit, patches, n, vit->position, class_only, scratch, tokens, err);
+        st = vit_run_patches(vit, patches, n, P, vit->position, class_only, scratch, tokens, err);
     arena_rewind(scratch, &mark);
     return st;
 }

@@ -34,22 +34,27 @@ NODISCARD enum status vit_load(struct weights *weights, const char *prefix, enum
 void vit_release(struct vit *vit);
 
 /**
- * pixels float32 [3, S, S], normalised; tokens float32 [n_tokens, width] out, after the last block
- * and ln_post; patches follow row by row, behind the class token if there is one. class_only: only
- * row 0 is wanted, the others are undefined. Scratch is given back.
+ * pixels float32 [n, 3, S, S], normalised; tokens float32 [n, n_tokens, width] out, after the last
+ * block and ln_post; patches follow row by row, behind the class token if there is one. An image's
+ * bits do not depend on its company. class_only: row i is image i's class token, the others are
+ * undefined. Scratch is given back.
  */
-NODISCARD enum status vit_run(const struct vit *vit, const float *pixels, bool class_only,
+NODISCARD enum status vit_run(const struct vit *vit, const float *pixels, size_t n, bool class_only,
                               struct arena *scratch, float *tokens, struct error *err);
 
 /**
- * The same from n patches of any grid, cut already.
+ * The same from n images of P patches of any grid, cut already.
  *
- * patches   float32 [n, 3 * patch * patch], elements in the order of conv: channel, row, column;
+ * patches   float32 [n, P, 3 * patch * patch], elements in the order of conv: channel, row, column;
  *           row, column, channel where the patch embedding is a linear layer (NaFlex)
- * position  float32 [n, width], behind the class token's row if there is one
+ * position  float32 [P, width], behind the class token's row if there is one
  */
 NODISCARD enum status vit_run_patches(const struct vit *vit, const float *patches, size_t n,
-                                      const float *position, bool class_only, struct arena *scratch,
-                                      float *tokens, struct error *err);
+                                      size_t P, const float *position, bool class_only,
+                                      struct arena *scratch, float *tokens, struct error *err);
+
+/** Images of so many tokens that are worth running together: weights are read once for all, and
+ * products have enough rows. */
+size_t vit_images_at_once(size_t n_tokens);
 
 #endif

@@ -256,8 +256,8 @@ struct product {
     const struct int8_matrix *w;
     const struct int8_rows *x;
     const struct epilogue *then;
-    size_t N;
-    float *y; /* where it goes to, or */
+    size_t N, block; /* columns, and how many all rows meet before the next */
+    float *y;        /* where it goes to, or */
     size_t ldy;
     int8_t *codes; /* rows of N values in groups of `group` */
     size_t group;
@@ -290,11 +290,24 @@ static void multiply_panels(const struct product *p, const struct int8_tile *til
         memcpy(y + i * ldy + whole, edge + i * INT8_COLUMNS, over * sizeof *edge);
 }
 
+/* The tile that begins with row r asks for its part of the columns behind `end`, which come next. */
+static void ask_for_next(const struct product *p, struct int8_tile *tile, size_t r, size_t end)
+{
+    size_t n_panels = int8_panels(MIN(p->N - end, p->block));
+    size_t lines = n_panels * int8_panel_bytes(p->x->K) / LINE;
+    size_t n_tiles = (p->x->T + INT8_ROWS - 1) / INT8_ROWS, i = r / INT8_ROWS;
+    size_t from = lines * i / n_tiles;
+
+    tile->w_is_far = tile->w_is_far && end <= p->block;
+    tile->next = p->w->panels + end / INT8_COLUMNS * int8_panel_bytes(p->x->K) + LINE * from;
+    tile->next_lines = lines * (i + 1) / n_tiles - from;
+}
+
 /* A tile of rows from `r` on times a few panels: columns [first, end). */
 static void multiply(const struct product *p, size_t r, size_t first, size_t end)
 {
     _Alignas(LINE) float rows[INT8_ROWS * BLOCK];
-    const struct int8_tile tile = tile_at(p->x, r);
+    struct int8_tile tile = tile_at(p->x, r);
     size_t ldy = p->codes != NULL ? BLOCK : p->ldy;
     float *y = p->codes != NULL ? rows : p->y + r * p->ldy + first;
     int8_t *codes = p->codes;
@@ -302,6 +315,7 @@ static void multiply(const struct product *p, size_t r, size_t first, size_t end
     if (codes != NULL)
         codes += r / INT8_ROWS * tile_bytes(INT8_ROWS, p->N, p->group) +
                  first / p->group * int8_group_bytes(tile.rows, p->group);
+    ask_for_next(p, &tile, r, end);
     multiply_panels(p, &tile, y, ldy, first, end);
     for (size_t i = 0; i < tile.rows; i++, y += ldy) {
         if (p->then->activation != NULL)
@@ -311,13 +325,13 @@ static void multiply(const struct product *p, size_t r, size_t first, size_t end
     }
 }
 
-/* `block` columns after the other, each for all rows. */
-static void run(const struct product *p, size_t block)
+/* Block after block, each for all rows. */
+static void run(const struct product *p)
 {
     if (p->kernel->begin != NULL)
         p->kernel->begin();
-    for (size_t first = 0; first < p->N; first += block) {
-        size_t end = MIN(first + block, p->N);
+    for (size_t first = 0; first < p->N; first += p->block) {
+        size_t end = MIN(first + p->block, p->N);
 
         for (size_t r = 0; r < p->x->T; r += INT8_ROWS)
             multiply(p, r, first, end);
@@ -333,10 +347,14 @@ void int8_product_with(const struct int8_kernel *kernel, const struct int8_matri
 
     if (x->T <= INT8_ROWS) /* no other tile meets them */
         fitting = INT8_PANELS;
-    run(
-        &(struct product){
-            .kernel = kernel, .w = w, .x = x, .then = then, .N = N, .y = y, .ldy = ldy},
-        MIN(fitting, (size_t)INT8_PANELS) * INT8_COLUMNS);
+    run(&(struct product){.kernel = kernel,
+                          .w = w,
+                          .x = x,
+                          .then = then,
+                          .N = N,
+                          .block = MIN(fitting, (size_t)INT8_PANELS) * INT8_COLUMNS,
+                          .y = y,
+                          .ldy = ldy});
 }
 
 struct int8_rows int8_product_rows(const struct int8_matrix *w, size_t N, const struct int8_rows *x,
@@ -350,9 +368,9 @@ struct int8_rows int8_product_rows(const struct int8_matrix *w, size_t N, const 
                           .x = x,
                           .then = then,
                           .N = N,
+                          .block = BLOCK / group * group,
                           .codes = codes,
-                          .group = group},
-        BLOCK / group * group);
+                          .group = group});
     return (struct int8_rows){.T = x->T, .K = N, .group = group, .data = codes};
 }
 

@@ -415,12 +415,18 @@ AMX static ALWAYS_INLINE void amx_add(const struct int8_result *to, const struct
 /* How far ahead memory is asked for: tiles are not what a processor foresees. */
 enum { AMX_AHEAD = 6144 };
 
+/* Panels to come, asked for step by step: a little more than all of them. */
+struct asking {
+    const uint8_t *at;
+    size_t lines_per_step;
+};
+
 /* The sums of a group times a panel's part, `both` halves of the rows or the first alone: a
  * constant when inlined. */
 AMX static ALWAYS_INLINE void amx_group(int32_t *sums, const struct group *group, size_t rows,
                                         const uint8_t *w, size_t n_values,
                                         const struct int8_result *to, const struct pending *last,
-                                        bool w_is_far, const bool both)
+                                        bool w_is_far, struct asking *next, const bool both)
 {
     size_t n_steps = (n_values + AMX_BYTES - 1) / AMX_BYTES, added = 0;
     size_t to_add = last->total != NULL ? rows : 0;
@@ -436,6 +442,8 @@ AMX static ALWAYS_INLINE void amx_group(int32_t *sums, const struct group *group
 
         for (size_t i = 0; w_is_far && i < AMX_BYTES * INT8_COLUMNS; i += 64)
             __builtin_prefetch(w + AMX_AHEAD + i);
+        for (size_t i = 0; i < next->lines_per_step; i++, next->at += 64)
+            __builtin_prefetch(next->at, 0, 2);
         _tile_loadd(6, w, QUAD_BYTES);
         _tile_loadd(4, values, INT8_CHUNK);
         _tile_dpbsud(0, 4, 6);
@@ -470,6 +478,8 @@ AMX static ALWAYS_INLINE void amx_panels(const struct int8_result *to, const str
     _Alignas(64) float total[INT8_PANELS * TOTALS];
     struct pending last = {.total = NULL};
     struct walk end = walk_of(x, w);
+    size_t n_steps = n_panels * ((x->K + AMX_BYTES - 1) / AMX_BYTES);
+    struct asking next = {x->next, (x->next_lines + n_steps - 1) / n_steps};
 
     for (struct walk begin = end; begin.n_values > 0; begin = end)
         for (size_t p = 0; p < n_panels; p++) {
@@ -478,7 +488,7 @@ AMX static ALWAYS_INLINE void amx_panels(const struct int8_result *to, const str
                 const struct group group = group_at(end.at, x->rows, end.n_values);
 
                 amx_group(sums, &group, x->rows, end.w + p * int8_panel_bytes(x->K), end.n_values,
-                          to, &last, x->w_is_far, both);
+                          to, &last, x->w_is_far, &next, both);
                 last = (struct pending){.group = group,
                                         .total = total + p * TOTALS,
                                         .panel = p,

@@ -59,6 +59,8 @@ struct int8_tile {
     const int8_t *data;
     size_t rows, K, group;
     bool w_is_far; /* the panels come from memory: no other tile has just met them */
+    const uint8_t *next; /* what a kernel may ask memory for meanwhile: panels to come */
+    size_t next_lines;   /* of it, 64 bytes each */
 };
 
 enum { INT8_TOTALS = INT8_ROWS * INT8_COLUMNS }; /* of a tile of rows and a panel */

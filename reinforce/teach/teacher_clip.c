@@ -62,17 +62,21 @@ static enum status clip_embed_images(const struct teacher *teacher, const struct
 {
     const struct clip_teacher *own = (const void *)teacher;
     const struct preprocess *pre = &teacher->info.preprocess;
-    size_t n = 3 * (size_t)pre->size * (size_t)pre->size;
+    size_t n = 3 * (size_t)pre->size * (size_t)pre->size, dim = own->clip->dim;
+    size_t at_once = MIN(clip_images_at_once(own->clip), B);
     struct arena mark = *scratch;
     float *pixels;
-    enum status st = arena_alloc(scratch, n * sizeof *pixels, &pixels, err);
+    enum status st = arena_alloc(scratch, at_once * n * sizeof *pixels, &pixels, err);
 
-    for (size_t b = 0; b < B && st == ST_OK; b++) {
-        preprocess_tensor(&view_b[b], pre->mean, pre->std, pixels);
-        st = clip_encode_image(own->clip, pixels, scratch, emb + b * own->clip->dim, err);
-        if (st == ST_OK)
-            (void)ops_l2_normalize(emb + b * own->clip->dim, own->clip->dim);
+    for (size_t b = 0; b < B && st == ST_OK; b += at_once) {
+        size_t together = MIN(at_once, B - b);
+
+        for (size_t i = 0; i < together; i++)
+            preprocess_tensor(&view_b[b + i], pre->mean, pre->std, pixels + i * n);
+        st = clip_encode_images(own->clip, pixels, together, scratch, emb + b * dim, err);
     }
+    for (size_t b = 0; b < B && st == ST_OK; b++)
+        (void)ops_l2_normalize(emb + b * dim, dim);
     arena_rewind(scratch, &mark);
     return st;
 }

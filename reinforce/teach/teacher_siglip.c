@@ -65,29 +65,42 @@ static enum status siglip_open(const struct teacher_options *options, struct tea
     return ST_OK;
 }
 
+/* The first of n views and those behind it that are as large. */
+static size_t of_one_size(const struct image *views, size_t n)
+{
+    size_t same = 1;
+
+    while (same < n && views[same].height == views[0].height && views[same].width == views[0].width)
+        same++;
+    return same;
+}
+
 static enum status siglip_embed_images(const struct teacher *teacher, const struct image *view_b,
                                        size_t B, struct arena *scratch, float *emb,
                                        struct error *err)
 {
     const struct siglip_teacher *own = (const void *)teacher;
     const struct preprocess *pre = &teacher->info.preprocess;
+    size_t dim = own->siglip->dim;
     struct arena mark = *scratch;
     enum status st = ST_OK;
 
-    for (size_t b = 0; b < B && st == ST_OK; b++) {
+    for (size_t b = 0, together; b < B && st == ST_OK; b += together) {
         size_t height = (size_t)view_b[b].height, width = (size_t)view_b[b].width;
-        float *pixels, *emb_b = emb + b * own->siglip->dim;
+        size_t n = 3 * height * width, most = siglip_images_at_once(own->siglip, height, width);
+        float *pixels;
 
-        st = arena_alloc(scratch, 3 * height * width * sizeof *pixels, &pixels, err);
-        if (st != ST_OK)
-            break;
-        preprocess_tensor(&view_b[b], pre->mean, pre->std, pixels);
-        st = siglip_encode_image(own->siglip, pixels, height, width, scratch, emb_b, err);
+        together = of_one_size(view_b + b, MIN(most, B - b));
+        st = arena_alloc(scratch, together * n * sizeof *pixels, &pixels, err);
+        for (size_t i = 0; i < together && st == ST_OK; i++)
+            preprocess_tensor(&view_b[b + i], pre->mean, pre->std, pixels + i * n);
         if (st == ST_OK)
-            (void)ops_l2_normalize(emb_b, own->siglip->dim);
+            st = siglip_encode_images(own->siglip, pixels, together, height, width, scratch,
+                                      emb + b * dim, err);
         arena_rewind(scratch, &mark);
     }
-    arena_rewind(scratch, &mark);
+    for (size_t b = 0; b < B && st == ST_OK; b++)
+        (void)ops_l2_normalize(emb + b * dim, dim);
     return st;
 }
 

@@ -81,7 +81,7 @@ static void embed_image(const struct clip *clip, size_t k, struct arena *scratch
     assert_ok(arena_alloc(scratch, 3 * clip->vit.image_size * clip->vit.image_size * sizeof *pixels,
                           &pixels, &err));
     make_pixels(clip, k, pixels);
-    assert_ok(clip_encode_image(clip, pixels, scratch, out, &err));
+    assert_ok(clip_encode_images(clip, pixels, 1, scratch, out, &err));
     (void)ops_l2_normalize(out, clip->dim);
 }
 
@@ -405,7 +405,7 @@ static void scratch_is_bounded_and_given_back(void **state)
         ids[clip->context_length - 1] =
             clip->eos_id >= 0 ? clip->eos_id : (int32_t)clip->text.vocab_size - 1;
         arena_init(&scratch, clip_scratch_bytes(clip));
-        assert_ok(clip_encode_image(clip, pixels, &scratch, out, &err));
+        assert_ok(clip_encode_images(clip, pixels, 1, &scratch, out, &err));
         assert_int_equal(scratch.used_bytes, 0);
         assert_true(scratch.peak_bytes <= clip_scratch_bytes(clip));
         arena_release(&scratch);
@@ -414,7 +414,7 @@ static void scratch_is_bounded_and_given_back(void **state)
         assert_int_equal(scratch.used_bytes, 0);
         arena_release(&scratch);
         arena_init(&scratch, 1000); /* the arena's owner meant less */
-        assert_status(clip_encode_image(clip, pixels, &scratch, out, &err), ST_NO_MEMORY);
+        assert_status(clip_encode_images(clip, pixels, 1, &scratch, out, &err), ST_NO_MEMORY);
         arena_release(&scratch);
         free(pixels);
         clip_destroy(&clip);

@@ -111,7 +111,7 @@ static void check_golden(const struct golden *golden, const struct synthetic_mod
     assert_ok(clip_create(snapshot, &weights, &clip, &err));
     assert_float_equal(clip->logit_scale, 14.2848, 1e-3);
     arena_init(&scratch, clip_scratch_bytes(clip));
-    assert_ok(clip_encode_image(clip, pixels, &scratch, image, &err));
+    assert_ok(clip_encode_images(clip, pixels, 1, &scratch, image, &err));
     norm = ops_l2_normalize(image, golden->dim);
     check_vector(golden->name, "image", norm, image, golden->image_norm, golden->image);
     arena_release(&scratch);

@@ -179,7 +179,7 @@ static void check_model(const struct model_case *c)
     for (size_t k = 0; k < 2; k++) {
         float *pixels = make_pixels(&snapshot->preprocess, k == 1);
 
-        assert_ok(clip_encode_image(clip, pixels, &scratch, out, &err));
+        assert_ok(clip_encode_images(clip, pixels, 1, &scratch, out, &err));
         assert_int_equal(scratch.used_bytes, 0);
         check_row(c->name, "image", k, out, (size_t)c->dim, golden);
         free(pixels);

@@ -282,9 +282,9 @@ static void patches_have_no_order_beside_their_positions(void **state)
         memcpy(position + i * D, vit->position + (5 * i + 3) % n * D, D * sizeof *position);
     }
     arena_init(&scratch, SCRATCH_BYTES);
-    assert_ok(vit_run_patches(vit, patches, n, vit->position, false, &scratch, tokens, &err));
+    assert_ok(vit_run_patches(vit, patches, 1, n, vit->position, false, &scratch, tokens, &err));
     assert_ok(map_pool_run(&siglip->pool, tokens, n, &scratch, a, &err));
-    assert_ok(vit_run_patches(vit, turned, n, position, false, &scratch, tokens, &err));
+    assert_ok(vit_run_patches(vit, turned, 1, n, position, false, &scratch, tokens, &err));
     assert_ok(map_pool_run(&siglip->pool, tokens, n, &scratch, b, &err));
     (void)ops_l2_normalize(a, D);
     (void)ops_l2_normalize(b, D);
@@ -379,7 +379,7 @@ static void a_text_is_read_at_the_last_position(void **state)
     assert_non_null(x);
     arena_init(&scratch, SCRATCH_BYTES);
     assert_ok(text_tower_embed(text, ids, T, 0, x, &err));
-    assert_ok(transformer_run(&text->blocks, x, T, false, NULL, &scratch, &err));
+    assert_ok(transformer_run(&text->blocks, x, 1, T, false, NULL, &scratch, &err));
     memset(x, 0, (T - 1) * D * sizeof *x);
     ops_layer_norm(last, last, text->ln_final.w, text->ln_final.b, text->blocks.eps, 1, D);
     ops_linear_rows_ref(want, last, text->projection, text->projection_bias, 1, siglip->dim, D);
@@ -645,14 +645,14 @@ static void naflex_patches_are_row_column_channel(void **state)
         conv[d * K + 160] = d % 2 == 0 ? 3.0f : -2.0f;
     siglip->vit.conv = conv;
     arena_init(&scratch, SCRATCH_BYTES);
-    assert_ok(siglip_encode_image(siglip, pixels, 16, 16, &scratch, blank, &err));
+    assert_ok(siglip_encode_images(siglip, pixels, 1, 16, 16, &scratch, blank, &err));
     for (size_t i = 0; i < (size_t)3 * 16 * 16; i++)
         pixels[i] = 1;
     pixels[(1 * 16 + 3) * 16 + 5] = 0; /* c = 1, y = 3, x = 5: (3 * 16 + 5) * 3 + 1 */
-    assert_ok(siglip_encode_image(siglip, pixels, 16, 16, &scratch, got, &err));
+    assert_ok(siglip_encode_images(siglip, pixels, 1, 16, 16, &scratch, got, &err));
     assert_memory_equal(blank, got, D * sizeof *got);
     pixels[(1 * 16 + 3) * 16 + 5] = 1;
-    assert_ok(siglip_encode_image(siglip, pixels, 16, 16, &scratch, got, &err));
+    assert_ok(siglip_encode_images(siglip, pixels, 1, 16, 16, &scratch, got, &err));
     assert_true(difference(blank, got, D) > 1e-3);
     arena_release(&scratch);
     free(conv);
@@ -710,8 +710,8 @@ static void images_of_another_size_are_refused(void **state)
         struct error err = {0};
 
         arena_init(&scratch, SCRATCH_BYTES);
-        assert_status(siglip_encode_image(siglip, pixels, cases[i].height, cases[i].width, &scratch,
-                                          out, &err),
+        assert_status(siglip_encode_images(siglip, pixels, 1, cases[i].height, cases[i].width,
+                                           &scratch, out, &err),
                       ST_INVALID);
         arena_release(&scratch);
         free(pixels);
@@ -756,7 +756,7 @@ static void scratch_estimates_are_enough(void **state)
         struct error err = {0};
 
         arena_init(&scratch, siglip_scratch_bytes(siglip));
-        assert_ok(siglip_encode_image(siglip, pixels, S, S, &scratch, out, &err));
+        assert_ok(siglip_encode_images(siglip, pixels, 1, S, S, &scratch, out, &err));
         assert_ok(siglip_encode_text(siglip, ids, &scratch, out, &err));
         arena_release(&scratch);
         free(pixels);
