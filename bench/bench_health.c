@@ -53,6 +53,8 @@ static double tile_rate(void)
     const struct float_kernel *kernel = &float_kernels(&n)[0];
     _Alignas(64) float panel[TILE_K * FLOAT_MAX_ROWS + FLOAT_SLACK], strip[TILE_K * FLOAT_COLUMNS];
     _Alignas(64) float y[FLOAT_MAX_ROWS * FLOAT_COLUMNS];
+    const struct float_panel rows = {panel, kernel->rows, kernel->rows};
+    const struct float_strip columns = {strip, TILE_K};
     double work = 2.0 * TILE_ROUNDS * TILE_K * FLOAT_COLUMNS * (double)kernel->rows;
     int64_t begun;
 
@@ -62,7 +64,7 @@ static double tile_rate(void)
         strip[i] = one;
     begun = clock_cpu_ns();
     for (size_t i = 0; i < TILE_ROUNDS; i++)
-        kernel->tile(y, FLOAT_COLUMNS, panel, strip, kernel->rows, TILE_K, false);
+        kernel->tile(y, FLOAT_COLUMNS, &rows, &columns, false);
     return work / ((double)(clock_cpu_ns() - begun) * 1e-9);
 }
 

@@ -174,7 +174,7 @@ static size_t list_back_ends(struct back_end list[MAX_BACK_ENDS])
             (struct back_end){"float32", float32[i].name, run_float32, &float32[i], NULL, 1e-6};
     if (blas_init(&ignored) == ST_OK)
         list[n++] = (struct back_end){"float32", "openblas", run_blas, NULL, NULL, 1e-6};
-    list[n++] = (struct back_end){"bf16", gemm_kernel_name(), run_bf16, NULL, NULL, 0x1p-8};
+    list[n++] = (struct back_end){"bf16", gemm_bf16_kernel_name(), run_bf16, NULL, NULL, 0x1p-8};
     for (size_t i = 0; i < n_measured(n_int8); i++)
         list[n++] = (struct back_end){"int8", int8[i].name, run_int8, NULL, &int8[i], 0.02};
     return n;
@@ -266,6 +266,16 @@ static bool is_chosen(const struct back_end *back_end, size_t rows)
                                   : back_end->run != run_blas;
 }
 
+/* float32: of this round. */
+static double peak_of(const struct back_end *back_end, double float32)
+{
+    if (back_end->int8 != NULL)
+        return peaks_int8(back_end->int8);
+    return back_end->run == run_bf16 && strcmp(back_end->name, gemm_kernel_name()) != 0
+               ? peaks_bf16(float_amx())
+               : float32;
+}
+
 static json_t *back_end_json(const struct back_end *back_end, size_t rows, double rate, double peak,
                              double error)
 {
@@ -296,8 +306,7 @@ static enum status measure(const struct shape *shape, const struct back_end *bac
 
             back_ends[b].run(&back_ends[b], &o);
             timing->rate[b][round] = work / ((double)(clock_cpu_ns() - begun) * 1e-9);
-            timing->peak[b][round] =
-                back_ends[b].int8 != NULL ? peaks_int8(back_ends[b].int8) : float32;
+            timing->peak[b][round] = peak_of(&back_ends[b], float32);
         }
     }
     operands_release(&o);

@@ -306,13 +306,16 @@ static const struct job_option captioner_options[] = {
          "PaliGemma 2: apply the soft cap of logits, which changes probabilities and no order."),
     BOOL("sliding_window", CAPTIONER(sliding_window), "false", true,
          "PaliGemma 2: apply the config's attention window, without which the model was trained."),
-    ENUM("dtype", CAPTIONER(dtype), "float32", model_dtypes, true,
-         "float32 multiplies the weights as they are in the file; bf16 rounds those of the blocks "
-         "to bfloat16: half the memory, captions that may differ if the file has more digits; int8 "
-         "quantises them when they are loaded, and every token's activations on the way: about "
-         "three times as fast, a quarter of the memory, captions that may differ. auto is int8 if "
-         "it keeps `fidelity`, else float32. `reinforce model fidelity` says how much int8 "
-         "changes."),
+    ENUM(
+        "dtype", CAPTIONER(dtype), "float32", model_dtypes, true,
+        "float32 multiplies the weights as they are in the file; bf16 rounds those of the blocks "
+        "to bfloat16: half the memory, captions that may differ if the file has more digits; twice "
+        "as fast on processors with AMX, whose sums differ in their last bits from those of others "
+        "(float32 and int8 are the same everywhere); int8 "
+        "quantises them when they are loaded, and every token's activations on the way: about "
+        "three times as fast, a quarter of the memory, captions that may differ. auto is int8 if "
+        "it keeps `fidelity`, else float32. `reinforce model fidelity` says how much int8 "
+        "changes."),
     REAL("fidelity", CAPTIONER(fidelity), "0", 0, 1, true,
          "The least share of greedy captions that must be float32's word by word, of the first 32 "
          "images that can be decoded, for auto to be int8; 0: 0.9. With bf16 or int8 the share is "
@@ -350,13 +353,17 @@ static const struct job_option teacher_options[] = {
     BOOL("special_tokens_in_text", TEACHER(special_tokens_in_text), "false", true,
          "Let text that spells a special token become that token; false is right for data you did "
          "not write."),
-    ENUM("dtype", TEACHER(dtype), "float32", model_dtypes, true,
-         "float32 multiplies the weights as they are in the file; bf16 rounds those of the blocks "
-         "to bfloat16: half the memory, embeddings that differ a little; int8 quantises them when "
-         "they are loaded, and every token's activations on the way: about three times as fast, a "
-         "quarter of the memory, embeddings that differ a little more. auto is int8 if it keeps "
-         "`fidelity`, else float32. `reinforce model fidelity` says how much int8 changes. FastViT "
-         "towers have float32 only."),
+    ENUM(
+        "dtype", TEACHER(dtype), "float32", model_dtypes, true,
+        "float32 multiplies the weights as they are in the file; bf16 rounds those of the blocks "
+        "to bfloat16: half the memory, embeddings that differ a little; twice as fast on "
+        "processors "
+        "with AMX, whose sums differ in their last bits from those of others (float32 and int8 are "
+        "the same everywhere); int8 quantises them when "
+        "they are loaded, and every token's activations on the way: about three times as fast, a "
+        "quarter of the memory, embeddings that differ a little more. auto is int8 if it keeps "
+        "`fidelity`, else float32. `reinforce model fidelity` says how much int8 changes. FastViT "
+        "towers have float32 only."),
     REAL("fidelity", TEACHER(fidelity), "0", 0, 1, true,
          "The least mean cosine with float32's embeddings, of the first 32 images that can be "
          "decoded and of their captions, for auto to be int8; 0: 0.999. With bf16 or int8 it is "

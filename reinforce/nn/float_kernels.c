@@ -1,5 +1,7 @@
 #include "reinforce/nn/float_kernels.h"
 
+#include "reinforce/nn/gemm.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -9,15 +11,17 @@
 
 enum { PLAIN_ROWS = 4 };
 
-static void plain_tile(float *y, size_t ldy, const float *panel, const float *strip, size_t rows,
-                       size_t K, bool add)
+static void plain_tile(float *y, size_t ldy, const struct float_panel *panel,
+                       const struct float_strip *strip, bool add)
 {
-    for (size_t r = 0; r < rows; r++, y += ldy) {
+    const float *rows = panel->data, *columns = strip->data;
+
+    for (size_t r = 0; r < panel->rows; r++, y += ldy) {
         float sum[FLOAT_COLUMNS] = {0};
 
-        for (size_t k = 0; k < K; k++)
+        for (size_t k = 0; k < strip->K; k++)
             for (size_t c = 0; c < FLOAT_COLUMNS; c++)
-                sum[c] = fmaf(panel[k * rows + r], strip[k * FLOAT_COLUMNS + c], sum[c]);
+                sum[c] = fmaf(rows[k * panel->rows + r], columns[k * FLOAT_COLUMNS + c], sum[c]);
         for (size_t c = 0; c < FLOAT_COLUMNS; c++)
             y[c] = add ? y[c] + sum[c] : sum[c];
     }
@@ -92,14 +96,14 @@ AVX2 static ALWAYS_INLINE void avx2_rows(float *y, size_t ldy, const float *pane
     }
 }
 
-AVX2 static void avx2_tile(float *y, size_t ldy, const float *panel, const float *strip,
-                           size_t rows, size_t K, bool add)
+AVX2 static void avx2_tile(float *y, size_t ldy, const struct float_panel *panel,
+                           const struct float_strip *strip, bool add)
 {
 #define AVX2_CASE(r)                                                                               \
     case (r) + 1:                                                                                  \
-        avx2_rows(y, ldy, panel, strip, (r) + 1, K, add);                                          \
+        avx2_rows(y, ldy, panel->data, strip->data, (r) + 1, strip->K, add);                       \
         break;
-    switch (rows) {
+    switch (panel->rows) {
         EACH_OF_6(AVX2_CASE)
     default:
         break;
@@ -145,14 +149,14 @@ AVX512 static ALWAYS_INLINE void avx512_rows(float *y, size_t ldy, const float *
     EACH_OF_14(AVX512_END)
 }
 
-AVX512 static void avx512_tile(float *y, size_t ldy, const float *panel, const float *strip,
-                               size_t rows, size_t K, bool add)
+AVX512 static void avx512_tile(float *y, size_t ldy, const struct float_panel *panel,
+                               const struct float_strip *strip, bool add)
 {
 #define AVX512_CASE(r)                                                                             \
     case (r) + 1:                                                                                  \
-        avx512_rows(y, ldy, panel, strip, (r) + 1, K, add);                                        \
+        avx512_rows(y, ldy, panel->data, strip->data, (r) + 1, strip->K, add);                     \
         break;
-    switch (rows) {
+    switch (panel->rows) {
         EACH_OF_14(AVX512_CASE)
     default:
         break;
@@ -297,10 +301,12 @@ AVX512 static void avx512_pack_bf16(float *packed, size_t width, const void *x, 
 
 static const struct float_kernel kernels[] = {
 #if defined(KERNEL_TARGET)
-    {"avx512", AVX512_ROWS, avx512_tile, avx512_pack, avx512_pack_bf16},
-    {"avx2", AVX2_ROWS, avx2_tile, avx2_pack, avx2_pack_bf16},
+    {"avx512", AVX512_ROWS, FLOAT_BLOCK_ROWS, GEMM_GROUP, avx512_tile, NULL, avx512_pack,
+     avx512_pack_bf16},
+    {"avx2", AVX2_ROWS, FLOAT_BLOCK_ROWS, GEMM_GROUP, avx2_tile, NULL, avx2_pack, avx2_pack_bf16},
 #endif
-    {"plain", PLAIN_ROWS, plain_tile, plain_pack, plain_pack_bf16},
+    {"plain", PLAIN_ROWS, FLOAT_BLOCK_ROWS, GEMM_GROUP, plain_tile, NULL, plain_pack,
+     plain_pack_bf16},
 };
 
 const struct float_kernel *float_kernels(size_t *n)

@@ -12,17 +12,22 @@
 #include <string.h>
 
 /* Rows of a are packed in blocks that stay in a core's second cache while strips of b pass by. A
- * strip is packed for each block: one element of b for BLOCK_ROWS products. */
+ * strip is packed for each block: one element of b for as many products as it has rows. Parts of
+ * bfloat16 are 6 bytes of a value, and rows that fill up a panel take their place. */
 enum {
-    BLOCK_ROWS = 280,
-    MAX_PANELS = BLOCK_ROWS,
-    PANEL_FLOATS = BLOCK_ROWS * GEMM_GROUP + FLOAT_SLACK,
     CACHE_LINE = 64,
+    PANEL_BYTES = FLOAT_MAX_ROWS * FLOAT_AMX_GROUP * 2 * FLOAT_PARTS,
+    BLOCK_BYTES = FLOAT_AMX_PANELS * PANEL_BYTES,
+    STRIP_FLOATS = FLOAT_AMX_GROUP * FLOAT_COLUMNS + FLOAT_SLACK,
+    STRIP_TILES_BYTES = FLOAT_AMX_GROUP * FLOAT_COLUMNS * 2,
 };
+_Static_assert((FLOAT_BLOCK_ROWS * GEMM_GROUP + FLOAT_SLACK) * sizeof(float) <= BLOCK_BYTES,
+               "there is room for a block of any kernel");
 
 /* Written once, under `once`; read-only afterwards. */
 static struct {
     const struct float_kernel *kernel;
+    const struct float_kernel *amx; /* NULL: none that is right */
     enum status status;
     struct error error;
 } gemm_state;
@@ -30,7 +35,7 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 /* A block of rows in panels of nearly the same height. */
 struct block {
-    float *packed;
+    char *packed;
     size_t first, rows, n_panels;
 };
 
@@ -39,19 +44,51 @@ static size_t panel_rows(const struct block *block, size_t panel)
     return block->rows / block->n_panels + (panel < block->rows % block->n_panels);
 }
 
+/* What the panel's n_k values of k take. */
+static size_t panel_bytes(const struct float_kernel *kernel, const struct float_panel *panel,
+                          size_t n_k)
+{
+    if (kernel->parts == NULL)
+        return panel->rows * n_k * sizeof(float);
+    return PANEL_BYTES;
+}
+
+/* The panel that begins at `data`. */
+static struct float_panel panel_at(const struct block *block, size_t panel, const char *data)
+{
+    return (struct float_panel){
+        .data = data, .rows = panel_rows(block, panel), .tallest = panel_rows(block, 0)};
+}
+
 static void pack_block(const struct float_kernel *kernel, const struct gemm *g,
                        const struct block *block, size_t k, size_t n_k)
 {
-    size_t row = block->first;
-    float *packed = block->packed;
+    const float *a = g->a + block->first * g->lda + k;
+    char *packed = block->packed;
 
     for (size_t p = 0; p < block->n_panels; p++) {
-        size_t rows = panel_rows(block, p);
+        const struct float_panel panel = panel_at(block, p, packed);
 
-        kernel->pack(packed, rows, g->a + row * g->lda + k, g->lda, rows, n_k);
-        packed += rows * n_k;
-        row += rows;
+        if (kernel->parts != NULL)
+            kernel->parts->rows(packed, a, g->lda, panel.rows, panel.tallest, n_k);
+        else
+            kernel->pack((float *)(void *)packed, panel.rows, a, g->lda, panel.rows, n_k);
+        packed += panel_bytes(kernel, &panel, n_k);
+        a += panel.rows * g->lda;
     }
+}
+
+static bool is_bf16(enum gemm_layout layout)
+{
+    return layout == GEMM_ROWS_BF16 || layout == GEMM_STRIPS_BF16;
+}
+
+/* What packs strips in float32 for it. */
+static const struct float_kernel *packer(const struct float_kernel *kernel)
+{
+    size_t n;
+
+    return kernel->parts == NULL ? kernel : float_kernels(&n);
 }
 
 /* Columns [n, n + 32) of n_k values of k: where they are packed, or in `strip`. */
@@ -92,7 +129,7 @@ static const float *strip_of(const struct float_kernel *kernel, const struct gem
 static void fetch_ahead(const struct gemm *g, size_t n, size_t k, size_t n_k, size_t part,
                         size_t parts)
 {
-    bool bf16 = g->layout == GEMM_ROWS_BF16 || g->layout == GEMM_STRIPS_BF16;
+    bool bf16 = is_bf16(g->layout);
     bool rows = g->layout == GEMM_ROWS || g->layout == GEMM_ROWS_BF16;
     size_t size = bf16 ? sizeof(uint16_t) : sizeof(float);
     /* of FLOAT_COLUMNS pieces: parts of rows, or of a strip */
@@ -125,17 +162,17 @@ static void finish(const struct gemm *g, float *c, size_t rows, size_t n, size_t
 
 /* A tile whose strip hangs over the edge is multiplied elsewhere. */
 static void multiply(const struct float_kernel *kernel, const struct gemm *g, float *c,
-                     const float *panel, size_t rows, const float *strip, size_t columns,
-                     size_t n_k, bool add)
+                     const struct float_panel *panel, const struct float_strip *strip,
+                     size_t columns, bool add)
 {
     float tile[FLOAT_MAX_ROWS * FLOAT_COLUMNS];
 
     if (columns == FLOAT_COLUMNS) {
-        kernel->tile(c, g->ldc, panel, strip, rows, n_k, add);
+        kernel->tile(c, g->ldc, panel, strip, add);
         return;
     }
-    kernel->tile(tile, FLOAT_COLUMNS, panel, strip, rows, n_k, false);
-    for (size_t r = 0; r < rows; r++)
+    kernel->tile(tile, FLOAT_COLUMNS, panel, strip, false);
+    for (size_t r = 0; r < panel->rows; r++)
         for (size_t i = 0; i < columns; i++) {
             float sum = tile[r * FLOAT_COLUMNS + i], *to = &c[r * g->ldc + i];
 
@@ -143,49 +180,74 @@ static void multiply(const struct float_kernel *kernel, const struct gemm *g, fl
         }
 }
 
-static void run_block(const struct float_kernel *kernel, const struct gemm *g,
-                      const struct block *block, size_t k, float *strip)
+/* A strip in float32, and as tiles of bfloat16. */
+struct strip_memory {
+    _Alignas(CACHE_LINE) float packed[STRIP_FLOATS];
+    _Alignas(CACHE_LINE) char tiles[STRIP_TILES_BYTES];
+};
+
+static struct float_strip make_strip(const struct float_kernel *kernel, const struct gemm *g,
+                                     size_t n, size_t k, size_t n_k, struct strip_memory *memory)
 {
-    size_t n_k = MIN(g->K - k, (size_t)GEMM_GROUP);
+    struct float_strip strip = {strip_of(packer(kernel), g, n, k, n_k, memory->packed), n_k};
+
+    if (kernel->parts != NULL) {
+        kernel->parts->strip(memory->tiles, strip.data, n_k);
+        strip.data = memory->tiles;
+    }
+    return strip;
+}
+
+static void run_block(const struct float_kernel *kernel, const struct gemm *g,
+                      const struct block *block, size_t k, struct strip_memory *memory)
+{
+    size_t n_k = MIN(g->K - k, kernel->group);
     bool last = k + n_k == g->K;
 
     pack_block(kernel, g, block, k, n_k);
     for (size_t n = 0; n < g->N; n += FLOAT_COLUMNS) {
         size_t columns = MIN(g->N - n, (size_t)FLOAT_COLUMNS);
-        const float *panel = block->packed, *columns_of_b = strip_of(kernel, g, n, k, n_k, strip);
+        const struct float_strip strip = make_strip(kernel, g, n, k, n_k, memory);
+        const char *at = block->packed;
         float *c = g->c + block->first * g->ldc + n;
 
         for (size_t p = 0; p < block->n_panels; p++) {
-            size_t rows = panel_rows(block, p);
+            const struct float_panel panel = panel_at(block, p, at);
 
             fetch_ahead(g, n + FLOAT_COLUMNS, k, n_k, p, block->n_panels);
-            multiply(kernel, g, c, panel, rows, columns_of_b, columns, n_k, g->then.add || k > 0);
+            multiply(kernel, g, c, &panel, &strip, columns, g->then.add || k > 0);
             if (last)
-                finish(g, c, rows, n, columns);
-            panel += rows * n_k;
-            c += rows * g->ldc;
+                finish(g, c, panel.rows, n, columns);
+            at += panel_bytes(kernel, &panel, n_k);
+            c += panel.rows * g->ldc;
         }
     }
 }
 
 void gemm_run_with(const struct float_kernel *kernel, const struct gemm *g)
 {
-    _Alignas(CACHE_LINE) float packed[PANEL_FLOATS];
-    _Alignas(CACHE_LINE) float strip[GEMM_GROUP * FLOAT_COLUMNS];
-    size_t n_blocks = (g->M + BLOCK_ROWS - 1) / BLOCK_ROWS;
+    _Alignas(CACHE_LINE) char packed[BLOCK_BYTES];
+    struct strip_memory strip;
+    size_t n_blocks = (g->M + kernel->block_rows - 1) / kernel->block_rows;
     struct block block = {.packed = packed};
 
     for (size_t i = 0; i < n_blocks; i++, block.first += block.rows) {
         block.rows = g->M / n_blocks + (i < g->M % n_blocks);
         block.n_panels = (block.rows + kernel->rows - 1) / kernel->rows;
-        for (size_t k = 0; k < g->K; k += GEMM_GROUP)
-            run_block(kernel, g, &block, k, strip);
+        if (kernel->parts != NULL)
+            kernel->parts->begin(panel_rows(&block, 0));
+        for (size_t k = 0; k < g->K; k += kernel->group)
+            run_block(kernel, g, &block, k, &strip);
+        if (kernel->parts != NULL)
+            kernel->parts->end();
     }
 }
 
 void gemm_run(const struct gemm *g)
 {
-    gemm_run_with(gemm_state.kernel, g);
+    bool amx = g->any_order && gemm_state.amx != NULL && is_bf16(g->layout);
+
+    gemm_run_with(amx ? gemm_state.amx : gemm_state.kernel, g);
 }
 
 static float element_of_b(const struct gemm *g, size_t k, size_t n)
@@ -221,13 +283,13 @@ void gemm_run_ref(const struct gemm *g)
 /* Of M x K, N x K and M x N random values, with a guard behind the result. */
 struct trial {
     struct gemm g;
-    float *memory, *want;
+    float *memory, *want, *half; /* `half` is room for b in bfloat16 */
 };
 
 static enum status trial_init(struct trial *trial, size_t M, size_t N, size_t K, bool add,
                               struct error *err)
 {
-    size_t n = M * K + N * K + N + 2 * (M * N + 1);
+    size_t n = M * K + 2 * N * K + N + 2 * (M * N + 1);
     float *memory = malloc(n * sizeof *memory), *bias;
     struct philox rng;
 
@@ -236,8 +298,9 @@ static enum status trial_init(struct trial *trial, size_t M, size_t N, size_t K,
     philox_init(&rng, 1, bytes_view_of("gemm", 4), PHILOX_STAGE_SELECT, (uint32_t)(M * 31 + N));
     for (size_t i = 0; i < n; i++)
         memory[i] = philox_f32(&rng) - 0.5f;
-    bias = memory + M * K + N * K;
-    *trial = (struct trial){.memory = memory, .want = bias + N + M * N + 1};
+    bias = memory + M * K + 2 * N * K;
+    *trial = (struct trial){
+        .memory = memory, .want = bias + N + M * N + 1, .half = memory + M * K + N * K};
     trial->g = (struct gemm){.M = M,
                              .N = N,
                              .K = K,
@@ -264,6 +327,10 @@ static enum status check_shape(const struct float_kernel *kernel, const size_t s
         return st;
     trial.g.layout = layout;
     trial.g.ldb = layout == GEMM_COLUMNS ? shape[1] : shape[2];
+    if (layout == GEMM_ROWS_BF16) {
+        convert_to_bf16(trial.g.b, shape[1] * shape[2], (uint16_t *)(void *)trial.half);
+        trial.g.b = trial.half;
+    }
     for (size_t i = 0; i < n; i++)
         trial.g.c[i] = trial.want[i] = add ? 1 : NAN;
     trial.g.c[n] = guard;
@@ -287,12 +354,13 @@ static enum status self_test(const struct float_kernel *kernel, struct error *er
 {
     static const size_t shapes[][3] = {{1, 1, 1},     {1, 64, 77},   {5, 3, 9},
                                        {17, 33, 129}, {15, 40, 257}, {29, 9, 512}};
+    bool bf16 = kernel->parts != NULL;
     enum status st = ST_OK;
 
     for (size_t i = 0; i < ARRAY_LEN(shapes) && st == ST_OK; i++)
         for (int add = 0; add < 2 && st == ST_OK; add++) {
-            st = check_shape(kernel, shapes[i], GEMM_ROWS, add, err);
-            if (st == ST_OK)
+            st = check_shape(kernel, shapes[i], bf16 ? GEMM_ROWS_BF16 : GEMM_ROWS, add, err);
+            if (st == ST_OK && !bf16)
                 st = check_shape(kernel, shapes[i], GEMM_COLUMNS, add, err);
         }
     return st;
@@ -326,6 +394,11 @@ static enum status choose(const struct float_kernel *const *kernels, size_t n, s
     return ST_OK;
 }
 
+static void log_refused(const struct float_kernel *kernel, const struct error *err)
+{
+    log_at(LOG_WARN, "kernel_refused", "kernel=%s reason=\"%s\"", kernel->name, err->message);
+}
+
 /* A kernel that computes wrong results is left out, with a word in the log; plain C, the last, is
  * what is left when nothing else is. */
 static void take_best(const struct float_kernel *kernels, size_t n)
@@ -338,11 +411,24 @@ static void take_best(const struct float_kernel *kernels, size_t n)
         if (gemm_state.status == ST_OK)
             right[n_right++] = &kernels[i];
         else
-            log_at(LOG_WARN, "kernel_refused", "kernel=%s reason=\"%s\"", kernels[i].name,
-                   gemm_state.error.message);
+            log_refused(&kernels[i], &gemm_state.error);
     }
     if (n_right > 0)
         gemm_state.status = choose(right, n_right, &gemm_state.error);
+}
+
+/* It is not timed: what it adds up in its own order is to depend on the processor alone. */
+static void take_amx(void)
+{
+    const struct float_kernel *amx = float_amx();
+    struct error err = {0};
+
+    if (amx == NULL)
+        return;
+    if (self_test(amx, &err) == ST_OK)
+        gemm_state.amx = amx;
+    else
+        log_refused(amx, &err);
 }
 
 static void init(void)
@@ -351,6 +437,7 @@ static void init(void)
     const struct float_kernel *kernels = float_kernels(&n);
 
     take_best(kernels, n);
+    take_amx();
 }
 
 enum status gemm_init(struct error *err)
@@ -364,4 +451,9 @@ enum status gemm_init(struct error *err)
 const char *gemm_kernel_name(void)
 {
     return gemm_state.kernel != NULL ? gemm_state.kernel->name : "";
+}
+
+const char *gemm_bf16_kernel_name(void)
+{
+    return gemm_state.amx != NULL ? gemm_state.amx->name : gemm_kernel_name();
 }

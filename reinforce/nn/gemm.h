@@ -1,4 +1,4 @@
-/* Float32 matrix products in one order of sums: the same bits from every kernel. */
+/* Float32 matrix products, each element in one order of sums. */
 #ifndef REINFORCE_NN_GEMM_H
 #define REINFORCE_NN_GEMM_H
 
@@ -25,6 +25,12 @@ enum { GEMM_GROUP = 256 }; /* values of k that are one chain of sums */
  * fused multiply-adds from 0, added up from 0 or, with then.add, from what c holds; bias and
  * activation come last. So its bits depend on its row and its column alone: not on M, N, threads,
  * the kernel or the machine. A NaN or an infinity stays in its row. c may not overlap a or b.
+ *
+ * any_order allows the processor's own order in place of the chains where b is bfloat16 and there is
+ * AMX: bits then depend on row, column and the type of processor. A row's value is three bfloat16
+ * whose sum it is, so nothing is rounded but sums. An element is within n 2^-24 of the magnitudes of
+ * its products, added up: n = GEMM_GROUP + K / GEMM_GROUP with chains, 3 (512 + K / 512) with AMX. On
+ * random values both err equally.
  */
 struct gemm {
     size_t M, N, K; /* K >= 1 */
@@ -33,6 +39,7 @@ struct gemm {
     float *c;       /* rows ldc apart */
     size_t lda, ldb, ldc;
     enum gemm_layout layout;
+    bool any_order;
     struct epilogue then;
 };
 
@@ -46,7 +53,10 @@ NODISCARD enum status gemm_init(struct error *err);
 /** "avx512": the kernel in use; "" before gemm_init(). */
 const char *gemm_kernel_name(void);
 
-/** On the calling thread, with 320 KiB of its stack. gemm_init() must have succeeded. */
+/** "amx": that of any_order. */
+const char *gemm_bf16_kernel_name(void);
+
+/** On the calling thread, with 1 MiB of its stack. gemm_init() must have succeeded. */
 void gemm_run(const struct gemm *g);
 
 /** The same with a kernel of float_kernels(), for tests and benchmarks. */

@@ -290,17 +290,19 @@ static void multiply_panels(const struct product *p, const struct int8_tile *til
         memcpy(y + i * ldy + whole, edge + i * INT8_COLUMNS, over * sizeof *edge);
 }
 
-/* The tile that begins with row r asks for its part of the columns behind `end`, which come next. */
+/* The tile that begins with row r asks for its part of the block behind `end`. Alone it would wait
+ * for all of it. */
 static void ask_for_next(const struct product *p, struct int8_tile *tile, size_t r, size_t end)
 {
-    size_t n_panels = int8_panels(MIN(p->N - end, p->block));
-    size_t lines = n_panels * int8_panel_bytes(p->x->K) / LINE;
-    size_t n_tiles = (p->x->T + INT8_ROWS - 1) / INT8_ROWS, i = r / INT8_ROWS;
-    size_t from = lines * i / n_tiles;
+    size_t panel = int8_panel_bytes(p->x->K), n_tiles = (p->x->T + INT8_ROWS - 1) / INT8_ROWS;
+    size_t lines = int8_panels(MIN(p->N - end, p->block)) * panel / LINE;
+    size_t from = lines * (r / INT8_ROWS) / n_tiles;
 
+    if (n_tiles == 1)
+        return;
     tile->w_is_far = tile->w_is_far && end <= p->block;
-    tile->next = p->w->panels + end / INT8_COLUMNS * int8_panel_bytes(p->x->K) + LINE * from;
-    tile->next_lines = lines * (i + 1) / n_tiles - from;
+    tile->next = p->w->panels + end / INT8_COLUMNS * panel + LINE * from;
+    tile->next_lines = lines * (r / INT8_ROWS + 1) / n_tiles - from;
 }
 
 /* A tile of rows from `r` on times a few panels: columns [first, end). */

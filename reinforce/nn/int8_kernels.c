@@ -1,15 +1,13 @@
 #include "reinforce/nn/int8_kernels.h"
 
+#include "reinforce/nn/amx.h"
 #include "reinforce/nn/int8.h"
 
 #include <pthread.h>
 #include <string.h>
 
 #if defined(KERNEL_TARGET)
-#include <cpuid.h>
 #include <immintrin.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 #endif
 
 enum { QUAD_BYTES = INT8_QUAD * INT8_COLUMNS, CHUNK_QUADS = INT8_CHUNK / INT8_QUAD };
@@ -508,16 +506,6 @@ AMX static void amx_tile(const struct int8_result *to, const struct int8_tile *x
     else
         amx_panels(to, x, w, n_panels, false);
 }
-
-/* The processor has them, and the kernel lets this process use them. */
-static bool amx_is_there(void)
-{
-    enum { REQUEST = 0x1023, TILE_DATA = 18, AMX_INT8 = 1 << 25 };
-    unsigned a, b, c, d;
-
-    return __builtin_cpu_supports("avx512bw") && __get_cpuid_count(7, 0, &a, &b, &c, &d) &&
-           (d & AMX_INT8) != 0 && syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
-}
 #endif
 
 static const struct int8_kernel kernels[] = {
@@ -534,7 +522,7 @@ static size_t first_kernel;
 static void find_first(void)
 {
 #if defined(KERNEL_TARGET)
-    if (amx_is_there())
+    if (amx_is_there(AMX_INT8))
         first_kernel = 0;
     else if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw"))
         first_kernel = 1;

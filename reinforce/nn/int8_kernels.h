@@ -58,7 +58,7 @@ float int8_pack_row(const float *x, size_t n, uint8_t *quads);
 struct int8_tile {
     const int8_t *data;
     size_t rows, K, group;
-    bool w_is_far; /* the panels come from memory: no other tile has just met them */
+    bool w_is_far;       /* the panels come from memory: no other tile has just met them */
     const uint8_t *next; /* what a kernel may ask memory for meanwhile: panels to come */
     size_t next_lines;   /* of it, 64 bytes each */
 };

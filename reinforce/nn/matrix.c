@@ -105,6 +105,7 @@ enum status matrix_product(const struct matrix *w, float *y, const float *x, siz
                             .b = w->data,
                             .ldb = w->in,
                             .layout = w->dtype == TENSOR_BF16 ? GEMM_ROWS_BF16 : GEMM_ROWS,
+                            .any_order = w->form == MATRIX_BF16,
                             .c = y,
                             .ldc = w->out});
     return ST_OK;

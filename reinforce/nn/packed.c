@@ -84,6 +84,7 @@ void packed_product(const struct packed_matrix *w, float *y, const float *x, siz
                             .lda = w->in,
                             .b = w->strips,
                             .layout = w->dtype == TENSOR_F32 ? GEMM_STRIPS : GEMM_STRIPS_BF16,
+                            .any_order = w->dtype == TENSOR_BF16,
                             .c = y,
                             .ldc = w->out,
                             .then = *then});

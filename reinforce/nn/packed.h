@@ -31,7 +31,7 @@ NODISCARD enum status packed_matrix_load(struct weights *weights, const char *pr
 struct packed_matrix packed_matrix_rows(const struct packed_matrix *matrix, size_t first, size_t n);
 
 /** y[T, out] = x[T, in] w^T and what `then` says, with the bits of gemm_run() on the same weights
- * in rows. y and x may not overlap. */
+ * in rows; in any order of sums where they are bfloat16. y and x may not overlap. */
 void packed_product(const struct packed_matrix *w, float *y, const float *x, size_t T,
                     const struct epilogue *then);
 

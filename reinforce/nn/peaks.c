@@ -1,6 +1,7 @@
 #include "reinforce/nn/peaks.h"
 
 #include "reinforce/base/clock.h"
+#include "reinforce/nn/float_kernels.h"
 #include "reinforce/nn/int8_kernels.h"
 
 #include <string.h>
@@ -37,11 +38,11 @@ RATE_OF(avx2_float32, "avx2,fma", "vfmadd231ps", "ymm", 2.0 * 8)
 RATE_OF(avx512_float32, "avx512f", "vfmadd231ps", "zmm", 2.0 * 16)
 RATE_OF(avx512_int8, "avx512f,avx512vnni", "vpdpbusd", "zmm", 2.0 * 64)
 
-/* The same of tiles that are zero: four sums, as the kernel has them. */
+/* The same of tiles that are zero: four sums, as the kernels have them. */
+enum { TILES = 4, AMX_LOOPS = 200000 };
+
 KERNEL_TARGET("amx-tile,amx-int8") static double amx_int8(const struct int8_kernel *kernel)
 {
-    enum { TILES = 4, AMX_LOOPS = 200000 };
-    const double operations = 2.0 * AMX_ROWS * AMX_BYTES * 16 * TILES * AMX_LOOPS;
     int64_t begun;
 
     kernel->begin();
@@ -54,7 +55,25 @@ KERNEL_TARGET("amx-tile,amx-int8") static double amx_int8(const struct int8_kern
     }
     begun = clock_cpu_ns() - begun;
     kernel->end();
-    return operations / ((double)begun * 1e-9);
+    return 2.0 * AMX_ROWS * AMX_BYTES * 16 * TILES * AMX_LOOPS / ((double)begun * 1e-9);
+}
+
+KERNEL_TARGET("amx-tile,amx-bf16") double peaks_bf16(const struct float_kernel *amx)
+{
+    const double products = 16.0 * 16 * 32 / FLOAT_PARTS; /* of float32 */
+    int64_t begun;
+
+    amx->parts->begin(FLOAT_MAX_ROWS);
+    begun = clock_cpu_ns();
+    for (int i = 0; i < AMX_LOOPS; i++) {
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+    }
+    begun = clock_cpu_ns() - begun;
+    amx->parts->end();
+    return 2 * products * TILES * AMX_LOOPS / ((double)begun * 1e-9);
 }
 
 double peaks_float32(void)
@@ -75,6 +94,12 @@ double peaks_int8(const struct int8_kernel *kernel)
 
 double peaks_float32(void)
 {
+    return 0;
+}
+
+double peaks_bf16(const struct float_kernel *amx)
+{
+    (void)amx;
     return 0;
 }
 

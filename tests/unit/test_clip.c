@@ -396,16 +396,19 @@ static void scratch_is_bounded_and_given_back(void **state)
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(models); i++) {
         struct clip *clip = open_model(models[i], NULL);
-        size_t S = clip->vit.image_size;
-        float *pixels = malloc(3 * S * S * sizeof *pixels), out[64];
+        size_t n_pixels = 3 * clip->vit.image_size * clip->vit.image_size;
+        size_t n = clip_images_at_once(clip);
+        float *pixels = malloc(n * n_pixels * sizeof *pixels);
+        float *out = malloc(n * clip->dim * sizeof *out);
         int32_t ids[77] = {0};
         struct arena scratch;
 
-        make_pixels(clip, 1, pixels);
+        for (size_t k = 0; k < n; k++)
+            make_pixels(clip, k % N_IMAGES, pixels + k * n_pixels);
         ids[clip->context_length - 1] =
             clip->eos_id >= 0 ? clip->eos_id : (int32_t)clip->text.vocab_size - 1;
         arena_init(&scratch, clip_scratch_bytes(clip));
-        assert_ok(clip_encode_images(clip, pixels, 1, &scratch, out, &err));
+        assert_ok(clip_encode_images(clip, pixels, n, &scratch, out, &err));
         assert_int_equal(scratch.used_bytes, 0);
         assert_true(scratch.peak_bytes <= clip_scratch_bytes(clip));
         arena_release(&scratch);
@@ -415,6 +418,35 @@ static void scratch_is_bounded_and_given_back(void **state)
         arena_release(&scratch);
         arena_init(&scratch, 1000); /* the arena's owner meant less */
         assert_status(clip_encode_images(clip, pixels, 1, &scratch, out, &err), ST_NO_MEMORY);
+        arena_release(&scratch);
+        free(out);
+        free(pixels);
+        clip_destroy(&clip);
+    }
+}
+
+/* README, promise 2 */
+static void an_image_does_not_depend_on_its_company(void **state)
+{
+    enum { N = 3 };
+    struct error err = {0};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(models); i++) {
+        struct clip *clip = open_model(models[i], NULL);
+        size_t n_pixels = 3 * clip->vit.image_size * clip->vit.image_size, D = clip->dim;
+        float *pixels = malloc(N * n_pixels * sizeof *pixels);
+        float together[N * 64], alone[64];
+        struct arena scratch;
+
+        arena_init(&scratch, SCRATCH_BYTES);
+        for (size_t k = 0; k < N; k++)
+            make_pixels(clip, k, pixels + k * n_pixels);
+        assert_ok(clip_encode_images(clip, pixels, N, &scratch, together, &err));
+        for (size_t k = 0; k < N; k++) {
+            assert_ok(clip_encode_images(clip, pixels + k * n_pixels, 1, &scratch, alone, &err));
+            assert_memory_equal(together + k * D, alone, D * sizeof *alone);
+        }
         arena_release(&scratch);
         free(pixels);
         clip_destroy(&clip);
@@ -431,6 +463,7 @@ int main(void)
         cmocka_unit_test(padding_behind_the_end_changes_nothing),
         cmocka_unit_test(rows_that_cannot_be_texts_are_refused),
         cmocka_unit_test(results_do_not_depend_on_threads_or_order),
+        cmocka_unit_test(an_image_does_not_depend_on_its_company),
         cmocka_unit_test(scratch_is_bounded_and_given_back),
     };
 

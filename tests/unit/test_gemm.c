@@ -101,25 +101,64 @@ static void every_kernel_gives_the_bits_of_the_promised_order(void **state)
 static void products_are_within_the_bound_of_the_double_ones(void **state)
 {
     enum { M = 20, N = 50, K = 1000 };
+    static const enum gemm_layout layouts[] = {GEMM_ROWS, GEMM_ROWS_BF16, GEMM_STRIPS_BF16};
     float *memory[4], want[M * N];
-    struct gemm g = make(M, N, K, GEMM_ROWS, memory), plain;
 
     (void)state;
-    gemm_run(&g);
-    plain = g;
-    plain.c = want;
-    plain.ldc = N;
-    gemm_run_ref(&plain);
-    for (size_t m = 0; m < M; m++)
-        for (size_t n = 0; n < N; n++) {
-            double magnitude = 0;
+    for (size_t i = 0; i < ARRAY_LEN(layouts); i++) {
+        struct gemm g = make(M, N, K, layouts[i], memory), plain;
+        double parts = i > 0 ? FLOAT_PARTS : 1, group = i > 0 ? FLOAT_AMX_GROUP : GEMM_GROUP;
+        double squares = 0, all_squares = 0;
 
-            for (size_t k = 0; k < K; k++)
-                magnitude += fabs((double)g.a[m * g.lda + k] * (double)element_of_b(&g, k, n));
-            assert_true(fabs((double)g.c[m * g.ldc + n] - (double)want[m * N + n]) <=
-                        (GEMM_GROUP + 4) * 0x1p-24 * magnitude);
+        g.any_order = true;
+        gemm_run(&g);
+        plain = g;
+        plain.c = want;
+        plain.ldc = N;
+        gemm_run_ref(&plain);
+        for (size_t m = 0; m < M; m++)
+            for (size_t n = 0; n < N; n++) {
+                double magnitude = 0;
+                double error = (double)g.c[m * g.ldc + n] - (double)want[m * N + n];
+
+                for (size_t k = 0; k < K; k++)
+                    magnitude += fabs((double)g.a[m * g.lda + k] * (double)element_of_b(&g, k, n));
+                assert_true(fabs(error) <= parts * (group + 4) * 0x1p-24 * magnitude);
+                squares += error * error;
+                all_squares += magnitude * magnitude;
+            }
+        assert_true(sqrt(squares / all_squares) < 2e-8);
+        release(memory);
+    }
+}
+
+/* Rows of panels of any height, edges of strips, and a last group that is not whole. */
+static void amx_is_within_its_bound_for_awkward_shapes(void **state)
+{
+    static const size_t shapes[][3] = {{1, 1, 1},    {1, 33, 300}, {2, 32, 256},   {16, 7, 31},
+                                       {17, 64, 33}, {31, 40, 97}, {545, 36, 600}, {33, 100, 2}};
+    const struct float_kernel *amx = float_amx();
+
+    (void)state;
+    for (size_t s = 0; amx != NULL && s < ARRAY_LEN(shapes); s++)
+        for (int finished = 0; finished < 2; finished++) {
+            float *memory[4];
+            struct gemm g =
+                make(shapes[s][0], shapes[s][1], shapes[s][2], GEMM_STRIPS_BF16, memory);
+            float *want = random_floats(g.M * g.ldc, 3, 2);
+            struct gemm plain = g;
+
+            if (finished)
+                g.then = (struct epilogue){.bias = memory[3], .add = true, .activation = ops_gelu};
+            plain.then = g.then;
+            plain.c = want;
+            gemm_run_with(amx, &g);
+            gemm_run_ref(&plain);
+            for (size_t i = 0; i < g.M * g.ldc; i++)
+                assert_true(fabsf(g.c[i] - want[i]) <= 1e-6f * (float)(g.K + 4));
+            free(want);
+            release(memory);
         }
-    release(memory);
 }
 
 /* README, promise 2 */
@@ -127,19 +166,23 @@ static void a_rows_bits_do_not_depend_on_the_others(void **state)
 {
     enum { M = 300, N = 65, K = 270 };
     float *memory[4], one[N];
-    struct gemm g = make(M, N, K, GEMM_ROWS, memory), row;
 
     (void)state;
-    gemm_run(&g);
-    row = g;
-    row.M = 1;
-    row.c = one;
-    for (size_t m = 0; m < M; m += 23) {
-        row.a = g.a + m * g.lda;
-        gemm_run(&row);
-        assert_memory_equal(one, g.c + m * g.ldc, sizeof one);
+    for (int bf16 = 0; bf16 < 2; bf16++) {
+        struct gemm g = make(M, N, K, bf16 ? GEMM_STRIPS_BF16 : GEMM_ROWS, memory), row;
+
+        g.any_order = bf16;
+        gemm_run(&g);
+        row = g;
+        row.M = 1;
+        row.c = one;
+        for (size_t m = 0; m < M; m += 23) {
+            row.a = g.a + m * g.lda;
+            gemm_run(&row);
+            assert_memory_equal(one, g.c + m * g.ldc, sizeof one);
+        }
+        release(memory);
     }
-    release(memory);
 }
 
 static void a_row_that_is_not_finite_spoils_no_other(void **state)
@@ -147,9 +190,9 @@ static void a_row_that_is_not_finite_spoils_no_other(void **state)
     enum { M = 30, N = 40, K = 50 };
     static const float bad[] = {NAN, INFINITY, -INFINITY};
     float *memory[4], *want;
-    struct gemm g = make(M, N, K, GEMM_ROWS, memory);
+    struct gemm g = make(M, N, K, *state != NULL ? GEMM_STRIPS_BF16 : GEMM_ROWS, memory);
 
-    (void)state;
+    g.any_order = true;
     gemm_run(&g);
     want = random_floats(M * g.ldc, 3, 2);
     memcpy(want, g.c, M * g.ldc * sizeof *want);
@@ -168,14 +211,14 @@ static void a_row_that_is_not_finite_spoils_no_other(void **state)
     release(memory);
 }
 
-static void wrong_tile(float *y, size_t ldy, const float *panel, const float *strip, size_t rows,
-                       size_t K, bool add)
+static void wrong_tile(float *y, size_t ldy, const struct float_panel *panel,
+                       const struct float_strip *strip, bool add)
 {
     size_t n;
     const struct float_kernel *kernels = float_kernels(&n);
 
-    kernels[n - 1].tile(y, ldy, panel, strip, rows, K, add);
-    if (K > 100)
+    kernels[n - 1].tile(y, ldy, panel, strip, add);
+    if (strip->K > 100)
         y[0] += 1;
 }
 
@@ -234,6 +277,7 @@ static void packed_tensors_multiply_as_their_rows(void **state)
                                 .b = bf16 ? (const void *)half : w,
                                 .ldb = IN,
                                 .layout = bf16 ? GEMM_ROWS_BF16 : GEMM_ROWS,
+                                .any_order = bf16,
                                 .c = want,
                                 .ldc = 3 * OUT});
         assert_memory_equal(got, want, sizeof got);
@@ -262,7 +306,9 @@ int main(void)
         cmocka_unit_test(every_kernel_gives_the_bits_of_the_promised_order),
         cmocka_unit_test_setup(products_are_within_the_bound_of_the_double_ones, choose_kernel),
         cmocka_unit_test_setup(a_rows_bits_do_not_depend_on_the_others, choose_kernel),
+        cmocka_unit_test_setup(amx_is_within_its_bound_for_awkward_shapes, choose_kernel),
         cmocka_unit_test_setup(a_row_that_is_not_finite_spoils_no_other, choose_kernel),
+        cmocka_unit_test_prestate(a_row_that_is_not_finite_spoils_no_other, (void *)&"bf16"),
         cmocka_unit_test_setup(packed_tensors_multiply_as_their_rows, choose_kernel),
     };
 

@@ -750,15 +750,18 @@ static void scratch_estimates_are_enough(void **state)
     for (size_t m = 0; m < ARRAY_LEN(models); m++) {
         struct siglip *siglip = open_model(models[m]);
         size_t S = siglip->naflex_patches > 0 ? 256 : siglip->vit.image_size;
-        float *pixels = random_floats(3 * S * S, 3), out[MAX_DIM];
+        size_t n = siglip_images_at_once(siglip, S, S);
+        float *pixels = random_floats(n * 3 * S * S, 3);
+        float *out = malloc(n * siglip->dim * sizeof *out);
         int32_t ids[64] = {1};
         struct arena scratch;
         struct error err = {0};
 
         arena_init(&scratch, siglip_scratch_bytes(siglip));
-        assert_ok(siglip_encode_images(siglip, pixels, 1, S, S, &scratch, out, &err));
+        assert_ok(siglip_encode_images(siglip, pixels, n, S, S, &scratch, out, &err));
         assert_ok(siglip_encode_text(siglip, ids, &scratch, out, &err));
         arena_release(&scratch);
+        free(out);
         free(pixels);
         siglip_destroy(&siglip);
     }
