@@ -2,7 +2,7 @@
 shard, views, samples in flight.
 
     python3 bench/bench_growth.py build/release/reinforce [--model deploy/models/clip-a] [--images 2000] [--rounds 3]
-                                  [--largest 100000]
+                                  [--groups cores,images,shards,views,flight] [--largest 100000]
 
 Needs Pillow in the interpreter that runs it. The corpus is made of JPEGs of noise and gradients, 224 pixels wide, in WebDataset
 shards; one teacher embeds two views and the caption of each. Variants of a group take turns, so ratios within one mean most. Each
@@ -90,6 +90,7 @@ def main():
     parser.add_argument("--model", default="deploy/models/clip-a")
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--groups", default="cores,images,shards,views,flight")
     parser.add_argument("--largest", type=int, default=0)
     args = parser.parse_args()
     images = list(jpegs())
@@ -97,16 +98,17 @@ def main():
         def variant(name, **what):
             return Variant(name, args, pathlib.Path(temporary), images, **what)
 
-        groups = [
-            [variant("1 thread", threads=1), variant("2 threads", threads=2), variant("2 workers", count=2, threads=1)],
-            [variant("half of the images", n=args.images // 2), variant("all images")],
-            [variant("shards of 100", shard_samples=100), variant("shards of 2000", shard_samples=2000)],
-            [variant("1 view", views=1), variant("5 views", views=5), variant("10 views", views=10)],
-            [variant("8 in flight", queue_items=8), variant("256 in flight", queue_items=256)],
-        ]
+        groups = {
+            "cores": [("1 thread", {"threads": 1}), ("2 threads", {"threads": 2}), ("2 workers", {"count": 2, "threads": 1})],
+            "images": [("half of the images", {"n": args.images // 2}), ("all images", {})],
+            "shards": [("shards of 100", {"shard_samples": 100}), ("shards of 2000", {"shard_samples": 2000})],
+            "views": [("1 view", {"views": 1}), ("5 views", {"views": 5}), ("10 views", {"views": 10})],
+            "flight": [("8 in flight", {"queue_items": 8}), ("256 in flight", {"queue_items": 256})],
+        }
         print(f"{os.cpu_count()} cores, {args.images} images, medians of {args.rounds} rounds in turns")
         print(f"{'':28} images/s     to the first       peak")
-        for group in groups:
+        for name in filter(None, args.groups.split(",")):
+            group = [variant(label, **what) for label, what in groups[name]]
             for _ in range(args.rounds):
                 for v in group:
                     v.round()

@@ -212,27 +212,45 @@ enum status siglip_encode_images(const struct siglip *siglip, const float *pixel
     return st;
 }
 
-enum status siglip_encode_text(const struct siglip *siglip, const int32_t *ids,
+/* Texts that are worth running together. */
+static size_t texts_at_once(const struct siglip *siglip)
+{
+    return vit_images_at_once(siglip->context_length);
+}
+
+static enum status encode_pass(const struct siglip *siglip, const int32_t *const *ids, size_t n,
                                struct arena *scratch, float *out, struct error *err)
 {
     const struct text_tower *text = &siglip->text;
     size_t T = siglip->context_length, D = text->width;
     struct arena mark = *scratch;
     float *x;
-    enum status st = arena_alloc(scratch, T * D * sizeof *x, &x, err);
+    enum status st = arena_alloc(scratch, n * T * D * sizeof *x, &x, err);
 
-    if (st == ST_OK)
-        st = text_tower_embed(text, ids, T, 0, x, err);
+    for (size_t i = 0; i < n && st == ST_OK; i++)
+        st = text_tower_embed(text, ids[i], T, 0, x + i * T * D, err);
     if (st == ST_OK) /* no mask, neither causal nor of pads */
-        st = transformer_run_pooled(&text->blocks, x, 1, T, T - 1, scratch, err);
+        st = transformer_run_pooled(&text->blocks, x, n, T, T - 1, scratch, err);
     if (st == ST_OK) {
-        ops_layer_norm(x, x, text->ln_final.w, text->ln_final.b, text->blocks.eps, 1, D);
+        ops_layer_norm(x, x, text->ln_final.w, text->ln_final.b, text->blocks.eps, n, D);
         if (text->projection != NULL)
-            ops_linear_rows(out, x, text->projection, text->projection_bias, 1, siglip->dim, D);
+            ops_linear_rows(out, x, text->projection, text->projection_bias, n, siglip->dim, D);
         else
-            memcpy(out, x, D * sizeof *out);
+            memcpy(out, x, n * D * sizeof *out);
     }
     arena_rewind(scratch, &mark);
+    return st;
+}
+
+enum status siglip_encode_texts(const struct siglip *siglip, const int32_t *const *ids_b, size_t B,
+                                struct arena *scratch, float *out, struct error *err)
+{
+    size_t at_once = texts_at_once(siglip);
+    enum status st = ST_OK;
+
+    for (size_t b = 0; b < B && st == ST_OK; b += at_once)
+        st = encode_pass(siglip, ids_b + b, MIN(at_once, B - b), scratch, out + b * siglip->dim,
+                         err);
     return st;
 }
 
@@ -244,8 +262,9 @@ size_t siglip_scratch_bytes(const struct siglip *siglip)
     size_t rows = MAX(T, vit_images_at_once(1)); /* whole images, of any number of patches */
     size_t patches = rows * 3 * vit->patch_size * vit->patch_size;
     size_t image = rows * D + naflex + patches + transformer_scratch_floats(&vit->blocks, rows);
-    size_t text = siglip->context_length * siglip->text.width +
-                  transformer_scratch_floats(&siglip->text.blocks, siglip->context_length);
+    size_t n_text = texts_at_once(siglip) * siglip->context_length;
+    size_t text =
+        n_text * siglip->text.width + transformer_scratch_floats(&siglip->text.blocks, n_text);
 
     /* an arena's chunk may stay unused up to the size of the allocation that did not fit */
     return 2 * MAX(image, text) * sizeof(float) + (128 << 10);

@@ -43,12 +43,13 @@ NODISCARD enum status siglip_encode_images(const struct siglip *siglip, const fl
 size_t siglip_images_at_once(const struct siglip *siglip, size_t height, size_t width);
 
 /**
- * ids int32 [context_length], padded: pads are attended like any token, and the text is read at the
- * last position, whatever is there. out float32 [dim], not yet of unit norm. ST_INVALID: an id
- * outside the vocabulary. Scratch is given back.
+ * ids_b[b] int32 [context_length], padded: pads are attended like any token, and a text is read at
+ * the last position, whatever is there. out float32 [B, dim], not yet of unit norm; a row depends
+ * on its own text alone. ST_INVALID: an id outside the vocabulary. Scratch is given back.
  */
-NODISCARD enum status siglip_encode_text(const struct siglip *siglip, const int32_t *ids,
-                                         struct arena *scratch, float *out, struct error *err);
+NODISCARD enum status siglip_encode_texts(const struct siglip *siglip, const int32_t *const *ids_b,
+                                          size_t B, struct arena *scratch, float *out,
+                                          struct error *err);
 
 /**
  * The stored grid of positions for rows x columns patches: bilinear between patch centres, and

@@ -109,20 +109,22 @@ static enum status siglip_embed_texts(const struct teacher *teacher,
                                       struct arena *scratch, float *emb, struct error *err)
 {
     const struct siglip_teacher *own = (const void *)teacher;
+    size_t dim = own->siglip->dim;
     struct arena mark = *scratch;
-    enum status st = ST_OK;
+    const int32_t **ids_b;
+    enum status st = arena_calloc(scratch, B, sizeof *ids_b, &ids_b, err);
 
     for (size_t b = 0; b < B && st == ST_OK; b++) {
-        float *emb_b = emb + b * own->siglip->dim;
         int32_t *row = NULL;
 
         st = siglip_text_row(&own->text, text_b[b], scratch, &row, err);
-        if (st == ST_OK)
-            st = siglip_encode_text(own->siglip, row, scratch, emb_b, err);
-        if (st == ST_OK)
-            (void)ops_l2_normalize(emb_b, own->siglip->dim);
-        arena_rewind(scratch, &mark);
+        ids_b[b] = row;
     }
+    if (st == ST_OK)
+        st = siglip_encode_texts(own->siglip, ids_b, B, scratch, emb, err);
+    for (size_t b = 0; b < B && st == ST_OK; b++)
+        (void)ops_l2_normalize(emb + b * dim, dim);
+    arena_rewind(scratch, &mark);
     return st;
 }
 

@@ -336,7 +336,7 @@ static void encode_ids(const struct siglip *siglip, const int32_t *ids, float *o
     struct error err = {0};
 
     arena_init(&scratch, siglip_scratch_bytes(siglip));
-    assert_ok(siglip_encode_text(siglip, ids, &scratch, out, &err));
+    assert_ok(siglip_encode_texts(siglip, &(const int32_t *){ids}, 1, &scratch, out, &err));
     (void)ops_l2_normalize(out, siglip->dim);
     arena_release(&scratch);
 }
@@ -691,6 +691,33 @@ static void ragged_batches_do_not_mix(void **state)
     teacher_close(&teacher);
 }
 
+/* More than run together. */
+static void texts_do_not_mix(void **state)
+{
+    enum { N = 23 };
+    struct teacher *teacher = open_teacher(MODELS "siglip2_naflex_8", TEACHER_CLEAN_AUTO);
+    size_t dim = teacher_info(teacher)->dim;
+    float together[N * MAX_DIM], alone[MAX_DIM];
+    struct bytes_view text_b[N];
+    char words[N][8];
+    struct arena scratch;
+    struct error err = {0};
+
+    (void)state;
+    arena_init(&scratch, SCRATCH_BYTES);
+    for (size_t b = 0; b < N; b++) {
+        (void)snprintf(words[b], sizeof words[b], "%zu cats", b);
+        text_b[b] = bytes_of_string(words[b]);
+    }
+    assert_ok(teacher_embed_texts(teacher, text_b, N, &scratch, together, &err));
+    for (size_t b = 0; b < N; b++) {
+        assert_ok(teacher_embed_texts(teacher, &text_b[b], 1, &scratch, alone, &err));
+        assert_memory_equal(alone, together + b * dim, dim * sizeof *alone);
+    }
+    arena_release(&scratch);
+    teacher_close(&teacher);
+}
+
 static void images_of_another_size_are_refused(void **state)
 {
     static const struct {
@@ -754,12 +781,16 @@ static void scratch_estimates_are_enough(void **state)
         float *pixels = random_floats(n * 3 * S * S, 3);
         float *out = malloc(n * siglip->dim * sizeof *out);
         int32_t ids[64] = {1};
+        const int32_t *ids_b[64];
+        size_t n_texts = MIN(n, ARRAY_LEN(ids_b));
         struct arena scratch;
         struct error err = {0};
 
         arena_init(&scratch, siglip_scratch_bytes(siglip));
         assert_ok(siglip_encode_images(siglip, pixels, n, S, S, &scratch, out, &err));
-        assert_ok(siglip_encode_text(siglip, ids, &scratch, out, &err));
+        for (size_t b = 0; b < n_texts; b++)
+            ids_b[b] = ids;
+        assert_ok(siglip_encode_texts(siglip, ids_b, n_texts, &scratch, out, &err));
         arena_release(&scratch);
         free(out);
         free(pixels);
@@ -809,6 +840,7 @@ int main(void)
         cmocka_unit_test(positions_are_resampled_with_antialiasing),
         cmocka_unit_test(naflex_patches_are_row_column_channel),
         cmocka_unit_test(ragged_batches_do_not_mix),
+        cmocka_unit_test(texts_do_not_mix),
         cmocka_unit_test(images_of_another_size_are_refused),
         cmocka_unit_test(probabilities_do_not_overflow),
         cmocka_unit_test(a_text_head_may_be_wider_than_its_tower),
