@@ -1,6 +1,6 @@
 #include "reinforce/models/coca.h"
 
-#include "reinforce/nn/attention.h"
+#include "reinforce/nn/attention_step.h"
 #include "reinforce/nn/ops.h"
 
 #include <stdlib.h>
@@ -241,7 +241,7 @@ static void cross_step(const struct coca *c, size_t layer, float *x, size_t M,
                                             .n_heads = c->decoder.n_heads,
                                             .head_dim = D / c->decoder.n_heads};
 
-        attention_cached(&attention, work.mixed + m * D, work.scores);
+        attention_step(&attention, work.mixed + m * D, work.scores);
     }
     transformer_finish_block(&c->decoder, &b->block, x, M, &work);
 }

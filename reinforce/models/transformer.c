@@ -1,6 +1,6 @@
 #include "reinforce/models/transformer.h"
 
-#include "reinforce/nn/attention.h"
+#include "reinforce/nn/attention_step.h"
 #include "reinforce/nn/gemm.h"
 #include "reinforce/nn/ops.h"
 
@@ -447,7 +447,7 @@ enum status transformer_run_last_rows(const struct transformer *t, float *x, con
 
 size_t transformer_step_scratch(const struct transformer *t, size_t M, size_t capacity)
 {
-    return 2 * M * t->width + wide_floats(t, M) + capacity + codes_floats(t, M);
+    return 2 * M * t->width + wide_floats(t, M) + t->n_heads * capacity + codes_floats(t, M);
 }
 
 struct transformer_work transformer_step_work(const struct transformer *t, size_t M, float *scratch)
@@ -482,7 +482,7 @@ void transformer_step(const struct transformer *t, size_t layer, float *x, size_
 
         kv_cache_put(cache, layer, row[m], position[m], 1, qkv + D, qkv + 2 * D);
         kv_cache_attend(cache, layer, row[m], &attention);
-        attention_cached(&attention, work.mixed + m * D, work.scores);
+        attention_step(&attention, work.mixed + m * D, work.scores);
     }
     transformer_finish_block(t, b, x, M, &work);
 }

@@ -1,12 +1,9 @@
 #include "reinforce/nn/attention.h"
 
 #include "reinforce/nn/gemm.h"
-#include "reinforce/nn/kv_value.h"
 #include "reinforce/nn/ops.h"
 
 #include <math.h>
-
-enum { LANES = 16 };
 
 static size_t n_kv_heads(const struct attention *a)
 {
@@ -135,86 +132,6 @@ void attention_ref(const struct attention *a, float *out)
                     }
                 }
             }
-        }
-    }
-}
-
-/* The same lanes in the same order, whatever the type: a constant when inlined. */
-static ALWAYS_INLINE float dot_of(enum kv_type type, const float *a, const void *b, size_t n)
-{
-    float lane[LANES] = {0}, sum = 0;
-    size_t i = 0;
-
-    for (; i + LANES <= n; i += LANES)
-        for (size_t l = 0; l < LANES; l++)
-            lane[l] += a[i + l] * kv_value(type, b, i + l);
-    for (size_t j = i; j < n; j++)
-        lane[j - i] += a[j] * kv_value(type, b, j);
-    for (int l = 0; l < LANES; l++)
-        sum += lane[l];
-    return sum;
-}
-
-KERNEL_CLONES static float dot(enum kv_type type, const float *a, const void *b, size_t n)
-{
-    return type == KV_FLOAT32    ? dot_of(KV_FLOAT32, a, b, n)
-           : type == KV_BFLOAT16 ? dot_of(KV_BFLOAT16, a, b, n)
-                                 : dot_of(KV_INT8, a, b, n);
-}
-
-static ALWAYS_INLINE void add_of(enum kv_type type, float *out, const void *v, float weight,
-                                 size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        out[i] += weight * kv_value(type, v, i);
-}
-
-KERNEL_CLONES static void add_scaled(enum kv_type type, float *out, const void *v, float weight,
-                                     size_t n)
-{
-    if (type == KV_FLOAT32)
-        add_of(KV_FLOAT32, out, v, weight, n);
-    else if (type == KV_BFLOAT16)
-        add_of(KV_BFLOAT16, out, v, weight, n);
-    else
-        add_of(KV_INT8, out, v, weight, n);
-}
-
-/* The head of a position. */
-static const void *head_at(const struct attention *a, const void *data, size_t position,
-                           size_t head)
-{
-    size_t at = position * a->kv_stride + head * a->head_dim;
-
-    return (const char *)data + at * kv_value_bytes(a->kv_type);
-}
-
-void attention_cached(const struct attention *a, float *out, float *scores)
-{
-    struct span keys = visible_keys(a, a->Tk - 1);
-    size_t n = keys.end - keys.first, kv_heads = n_kv_heads(a);
-    float scale = attention_scale(a);
-
-    for (size_t h = 0; h < a->n_heads; h++) {
-        size_t kv = h / (a->n_heads / kv_heads);
-        const float *q = a->q + h * a->head_dim;
-        float *to = out + h * a->head_dim;
-
-        for (size_t j = 0; j < n; j++) {
-            scores[j] = dot(a->kv_type, q, head_at(a, a->k, keys.first + j, kv), a->head_dim);
-            if (a->kv_type == KV_INT8)
-                scores[j] *= a->k_scale[(keys.first + j) * kv_heads + kv];
-        }
-        if (a->soft_cap > 0)
-            ops_soft_cap(scores, n, scale, a->soft_cap);
-        ops_softmax(scores, n, a->soft_cap > 0 ? 1 : scale);
-        memset(to, 0, a->head_dim * sizeof *to);
-        for (size_t j = 0; j < n; j++) {
-            float weight = scores[j];
-
-            if (a->kv_type == KV_INT8)
-                weight *= a->v_scale[(keys.first + j) * kv_heads + kv];
-            add_scaled(a->kv_type, to, head_at(a, a->v, keys.first + j, kv), weight, a->head_dim);
         }
     }
 }

@@ -1,5 +1,4 @@
-/* Multi-head attention: whole sequences in tiles of queries, and single queries over cached keys.
- */
+/* Multi-head attention: whole sequences in tiles of queries. */
 #ifndef REINFORCE_NN_ATTENTION_H
 #define REINFORCE_NN_ATTENTION_H
 
@@ -33,7 +32,7 @@ struct attention {
     size_t window;                  /* the query at i sees key j only if i - j < window */
     float scale;                    /* of scores; 0: 1 / sqrt(head_dim) */
     float soft_cap;                 /* scores become cap * tanh(score / cap) */
-    enum kv_type kv_type;           /* of k and v, for attention_cached() alone */
+    enum kv_type kv_type;           /* of k and v, for attention_step() alone */
     const float *k_scale, *v_scale; /* KV_INT8: [Tk, n_kv_heads] */
 };
 
@@ -61,12 +60,5 @@ size_t attention_int8_floats(size_t Tk, size_t head_dim);
 
 /** The same in plain loops and double. */
 void attention_ref(const struct attention *a, float *out);
-
-/**
- * The same for one query (Tq = 1) over cached keys in a fixed order of sums: depends on this row
- * alone. Keys and values of any kv_type are widened on the way. hide_last is not looked at. scores:
- * scratch [Tk]. Cannot fail.
- */
-void attention_cached(const struct attention *a, float *out, float *scores);
 
 #endif

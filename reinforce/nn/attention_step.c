@@ -1,9 +1,8 @@
 #include "reinforce/nn/attention_step.h"
 
-#include "reinforce/nn/kv_value.h"
 #include "reinforce/nn/ops.h"
 
-#include <math.h>
+#include <stdint.h>
 #include <string.h>
 
 enum {
@@ -26,6 +25,26 @@ struct row {
     const struct attention *a;
     size_t first, n, kv_heads, group; /* heads that share a key */
 };
+
+static ALWAYS_INLINE size_t kv_value_bytes(enum kv_type type)
+{
+    return type == KV_FLOAT32 ? sizeof(float) : type == KV_BFLOAT16 ? sizeof(uint16_t) : 1;
+}
+
+/* The i-th of a key or a value; of KV_INT8 without its scale. */
+static ALWAYS_INLINE float kv_value(enum kv_type type, const void *data, size_t i)
+{
+    uint32_t bits;
+    float value;
+
+    if (type == KV_INT8)
+        return (float)((const int8_t *)data)[i];
+    if (type == KV_FLOAT32)
+        return ((const float *)data)[i];
+    bits = (uint32_t)((const uint16_t *)data)[i] << 16;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
 
 /* LANES keys or values as one vector, whatever the machine's are. */
 static ALWAYS_INLINE void widen_lanes(enum kv_type type, const void *data, size_t i, lanes *to)
@@ -190,7 +209,7 @@ void attention_step(const struct attention *a, float *out, float *scores)
                             .n = a->Tk - first,
                             .kv_heads = kv_heads,
                             .group = a->n_heads / kv_heads};
-    float scale = a->scale > 0 ? a->scale : 1.0f / sqrtf((float)a->head_dim);
+    float scale = attention_scale(a);
 
     score_any(&row, scores);
     for (size_t h = 0; h < a->n_heads; h++) {

@@ -5,9 +5,10 @@
 #include "reinforce/nn/attention.h"
 
 /**
- * As attention_cached(), with sums in another order: keys and values of a position are read
- * together, for all heads, so memory is read from one end to the other, and once for the heads that
- * share them. scores: scratch [n_heads, Tk]. Depends on this row alone. Cannot fail.
+ * attention_run() of one query (Tq = 1) over cached keys in a fixed order of sums: depends on this
+ * row alone. Keys and values of any kv_type are widened on the way, those of a position together
+ * for all heads, so memory is read from one end to the other, and once for the heads that share
+ * them. hide_last is not looked at. scores: scratch [n_heads, Tk]. Cannot fail.
  */
 void attention_step(const struct attention *a, float *out, float *scores);
 
