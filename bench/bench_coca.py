@@ -1,4 +1,4 @@
-"""CoCa ViT-L/14 captions, float32 and int8: this engine against open_clip's generate() on PyTorch in float32 and bfloat16, taking
+"""CoCa ViT-L/14 captions, float32, bf16 and int8: this engine against open_clip's generate() on PyTorch in float32 and bfloat16, taking
 turns in one run.
 
     python3 bench/bench_coca.py build/release/bench/bench_coca [--threads 2] [--images 8] [--captions 5] [--rounds 3]
@@ -117,22 +117,22 @@ def main():
         if not os.path.exists(os.path.join(folder, "open_clip_model.safetensors")):
             os.makedirs(folder, exist_ok=True)
             write_snapshot(model, args.model, folder)
-        engines = [Engine("float32", folder, args), Engine("int8", folder, args),
-                   Generate(model, torch.float32, args), Generate(model, torch.bfloat16, args)]
+        ours = [Engine(form, folder, args) for form in ("float32", "bf16", "int8")]
+        theirs = [Generate(model, dtype, args) for dtype in (torch.float32, torch.bfloat16)]
         print(f"torch {torch.__version__}, open_clip {open_clip.__version__}, {args.model}, {args.threads} threads; ours: "
               f"{args.captions} captions of {args.images} images a call; generate(): {args.torch_images} images")
-        rates = {e.name: [] for e in engines}
-        for e in engines[:2]:
+        rates = {e.name: [] for e in ours + theirs}
+        for e in ours:
             e.rate()
         for _ in range(args.rounds):
-            for e in engines:
+            for e in ours + theirs:
                 rates[e.name].append(e.rate())
             print("captions/s: " + ", ".join(f"{name} {r[-1]:.3f}" for name, r in rates.items()), flush=True)
-        for ours in engines[:2]:
-            for theirs in engines[2:]:
-                ratio = statistics.median(a / b for a, b in zip(rates[ours.name], rates[theirs.name]))
-                print(f"{ours.name} to {theirs.name}: median ratio {ratio:.1f}")
-        for e in engines:
+        for mine in ours:
+            for peer in theirs:
+                ratio = statistics.median(a / b for a, b in zip(rates[mine.name], rates[peer.name]))
+                print(f"{mine.name} to {peer.name}: median ratio {ratio:.1f}")
+        for e in ours + theirs:
             e.close()
 
 
