@@ -26,11 +26,11 @@ enum { GEMM_GROUP = 256 }; /* values of k that are one chain of sums */
  * activation come last. So its bits depend on its row and its column alone: not on M, N, threads,
  * the kernel or the machine. A NaN or an infinity stays in its row. c may not overlap a or b.
  *
- * any_order allows the processor's own order in place of the chains where b is bfloat16 and there is
- * AMX: bits then depend on row, column and the type of processor. A row's value is three bfloat16
- * whose sum it is, so nothing is rounded but sums. An element is within n 2^-24 of the magnitudes of
- * its products, added up: n = GEMM_GROUP + K / GEMM_GROUP with chains, 3 (512 + K / 512) with AMX. On
- * random values both err equally.
+ * any_order allows the processor's own order in place of the chains where b is bfloat16 and there
+ * is AMX: bits then depend on row, column and the type of processor. A row's value is three
+ * bfloat16 whose sum it is, so nothing is rounded but sums. An element is within n 2^-24 of the
+ * magnitudes of its products, added up: n = GEMM_GROUP + K / GEMM_GROUP with chains, 3 (512 + K /
+ * 512) with AMX, which on random values errs half as much.
  */
 struct gemm {
     size_t M, N, K; /* K >= 1 */
