@@ -46,7 +46,7 @@ VECTORS static ALWAYS_INLINE __m512i take_part(__m512 *low, __m512 *high)
 /* Lanes below n of 16. */
 static ALWAYS_INLINE __mmask16 lanes_below(size_t n)
 {
-    return n >= HALF ? (__mmask16)0xffff : (__mmask16)((1u << n) - 1);
+    return (__mmask16)(n >= HALF ? 0xffffu : (1u << n) - 1);
 }
 
 /* Part after part of a step, tile after tile of it; rows that fill up are zeros. */
@@ -61,7 +61,7 @@ VECTORS static void amx_rows(void *panel, const float *x, size_t ldx, size_t row
         for (size_t k = 0; k < K; k += STEP) {
             size_t n = r < rows ? K - k : 0;
             __m512 low = _mm512_maskz_loadu_ps(lanes_below(n), x + k);
-            __m512 high = _mm512_maskz_loadu_ps(n > HALF ? lanes_below(n - HALF) : 0, x + k + HALF);
+            __m512 high = _mm512_maskz_loadu_ps(lanes_below(n > HALF ? n - HALF : 0), x + k + HALF);
 
             for (int part = 0; part < PARTS; part++, to += tiles * TILE_BYTES)
                 _mm512_store_si512(to, take_part(&low, &high));
