@@ -1,5 +1,5 @@
-"""CoCa ViT-L/14 captions, float32, bf16 and int8: this engine against open_clip's generate() on PyTorch in float32 and bfloat16, taking
-turns in one run.
+"""CoCa ViT-L/14 captions, float32, bf16 and int8: this engine against open_clip's generate() on PyTorch in float32 and
+bfloat16, taking turns in one run.
 
     python3 bench/bench_coca.py build/release/bench/bench_coca [--threads 2] [--images 8] [--captions 5] [--rounds 3]
                                 [--model coca_ViT-L-14] [--torch-images 4] [--keep DIR]

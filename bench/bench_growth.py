@@ -105,9 +105,12 @@ def main():
             "views": [("1 view", {"views": 1}), ("5 views", {"views": 5}), ("10 views", {"views": 10})],
             "flight": [("8 in flight", {"queue_items": 8}), ("256 in flight", {"queue_items": 256})],
         }
+        chosen = [name for name in args.groups.split(",") if name]
+        if not set(chosen) <= set(groups):
+            parser.error(f"--groups: {args.groups} is not of {', '.join(groups)}")
         print(f"{os.cpu_count()} cores, {args.images} images, medians of {args.rounds} rounds in turns")
         print(f"{'':28} images/s     to the first       peak")
-        for name in filter(None, args.groups.split(",")):
+        for name in chosen:
             group = [variant(label, **what) for label, what in groups[name]]
             for _ in range(args.rounds):
                 for v in group:

@@ -131,7 +131,7 @@ void clip_destroy(struct clip **clip)
 
 size_t clip_images_at_once(const struct clip *clip)
 {
-    return clip->is_fastvit ? 1 : vit_images_at_once(clip->vit.n_tokens);
+    return clip->is_fastvit ? 1 : transformer_samples_at_once(clip->vit.n_tokens);
 }
 
 static enum status run_fastvit(const struct clip *clip, const float *pixels, size_t n,

@@ -37,7 +37,7 @@ void clip_destroy(struct clip **clip);
 NODISCARD enum status clip_encode_images(const struct clip *clip, const float *pixels, size_t n,
                                          struct arena *scratch, float *out, struct error *err);
 
-/** Images of a call that are worth it: see vit_images_at_once(). */
+/** Images of a call that are worth it: see transformer_samples_at_once(). */
 size_t clip_images_at_once(const struct clip *clip);
 
 /**

@@ -186,7 +186,8 @@ static enum status check_size(const struct siglip *siglip, size_t height, size_t
 
 size_t siglip_images_at_once(const struct siglip *siglip, size_t height, size_t width)
 {
-    return vit_images_at_once(height / siglip->vit.patch_size * (width / siglip->vit.patch_size));
+    return transformer_samples_at_once(height / siglip->vit.patch_size *
+                                       (width / siglip->vit.patch_size));
 }
 
 enum status siglip_encode_images(const struct siglip *siglip, const float *pixels, size_t n,
@@ -215,7 +216,7 @@ enum status siglip_encode_images(const struct siglip *siglip, const float *pixel
 /* Texts that are worth running together. */
 static size_t texts_at_once(const struct siglip *siglip)
 {
-    return vit_images_at_once(siglip->context_length);
+    return transformer_samples_at_once(siglip->context_length);
 }
 
 static enum status encode_pass(const struct siglip *siglip, const int32_t *const *ids, size_t n,
@@ -259,7 +260,8 @@ size_t siglip_scratch_bytes(const struct siglip *siglip)
     const struct vit *vit = &siglip->vit;
     size_t T = MAX(siglip->naflex_patches, vit->n_tokens), D = vit->width;
     size_t naflex = siglip->naflex_patches > 0 ? T * D + T * vit->grid * D : 0;
-    size_t rows = MAX(T, vit_images_at_once(1)); /* whole images, of any number of patches */
+    size_t rows =
+        MAX(T, transformer_samples_at_once(1)); /* whole images, of any number of patches */
     size_t patches = rows * 3 * vit->patch_size * vit->patch_size;
     size_t image = rows * D + naflex + patches + transformer_scratch_floats(&vit->blocks, rows);
     size_t n_text = texts_at_once(siglip) * siglip->context_length;

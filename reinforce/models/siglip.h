@@ -39,7 +39,7 @@ NODISCARD enum status siglip_encode_images(const struct siglip *siglip, const fl
                                            size_t n, size_t height, size_t width,
                                            struct arena *scratch, float *out, struct error *err);
 
-/** Images of a call that are worth it: see vit_images_at_once(). */
+/** Images of a call that are worth it: see transformer_samples_at_once(). */
 size_t siglip_images_at_once(const struct siglip *siglip, size_t height, size_t width);
 
 /**

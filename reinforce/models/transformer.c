@@ -360,6 +360,14 @@ static enum status run_block_for_row(const struct transformer *t, const struct t
     return st;
 }
 
+/* Rows that are enough for a product to run at its best. */
+enum { ROWS_AT_ONCE = 600 };
+
+size_t transformer_samples_at_once(size_t T)
+{
+    return MAX(ROWS_AT_ONCE / MAX(T, (size_t)1), (size_t)1);
+}
+
 enum status transformer_run(const struct transformer *t, float *x, size_t n, size_t T, bool causal,
                             const bool *hide_last, struct arena *scratch, struct error *err)
 {

@@ -122,6 +122,10 @@ NODISCARD enum status transformer_run(const struct transformer *t, float *x, siz
                                       bool causal, const bool *hide_last, struct arena *scratch,
                                       struct error *err);
 
+/** Samples of T rows that are worth running together: weights are read once for all, products have
+ * enough rows, and activations stay in a core's second cache. At least 1. */
+size_t transformer_samples_at_once(size_t T);
+
 /**
  * The same without masks, when only row `row` of each sample is wanted (a pooled token): the last
  * block, of at least one, computes those alone, which saves five sixths of its work. Afterwards row

@@ -173,14 +173,6 @@ static void cut_patches(const struct vit *vit, const float *pixels, float *patch
                            p * sizeof *patches);
 }
 
-/* Rows that a product needs to run at its best. */
-enum { PASS_TOKENS = 600 };
-
-size_t vit_images_at_once(size_t n_tokens)
-{
-    return MAX(PASS_TOKENS / MAX(n_tokens, (size_t)1), (size_t)1);
-}
-
 enum status vit_run_patches(const struct vit *vit, const float *patches, size_t n, size_t P,
                             const float *position, bool class_only, struct arena *scratch,
                             float *tokens, struct error *err)

@@ -53,8 +53,4 @@ NODISCARD enum status vit_run_patches(const struct vit *vit, const float *patche
                                       size_t P, const float *position, bool class_only,
                                       struct arena *scratch, float *tokens, struct error *err);
 
-/** Images of so many tokens that are worth running together: weights are read once for all, and
- * products have enough rows. */
-size_t vit_images_at_once(size_t n_tokens);
-
 #endif

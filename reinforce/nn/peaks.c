@@ -40,6 +40,11 @@ RATE_OF(avx512_int8, "avx512f,avx512vnni", "vpdpbusd", "zmm", 2.0 * 64)
 
 /* The same of tiles that are zero: four sums, as the kernels have them. */
 enum { TILES = 4, AMX_LOOPS = 200000 };
+#define EACH_TILE(multiply)                                                                        \
+    multiply(0, 4, 6);                                                                             \
+    multiply(1, 4, 7);                                                                             \
+    multiply(2, 5, 6);                                                                             \
+    multiply(3, 5, 7);
 
 KERNEL_TARGET("amx-tile,amx-int8") static double amx_int8(const struct int8_kernel *kernel)
 {
@@ -48,10 +53,7 @@ KERNEL_TARGET("amx-tile,amx-int8") static double amx_int8(const struct int8_kern
     kernel->begin();
     begun = clock_cpu_ns();
     for (int i = 0; i < AMX_LOOPS; i++) {
-        _tile_dpbsud(0, 4, 6);
-        _tile_dpbsud(1, 4, 7);
-        _tile_dpbsud(2, 5, 6);
-        _tile_dpbsud(3, 5, 7);
+        EACH_TILE(_tile_dpbsud)
     }
     begun = clock_cpu_ns() - begun;
     kernel->end();
@@ -66,10 +68,7 @@ KERNEL_TARGET("amx-tile,amx-bf16") double peaks_bf16(const struct float_kernel *
     amx->parts->begin(FLOAT_MAX_ROWS);
     begun = clock_cpu_ns();
     for (int i = 0; i < AMX_LOOPS; i++) {
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_dpbf16ps(1, 4, 7);
-        _tile_dpbf16ps(2, 5, 6);
-        _tile_dpbf16ps(3, 5, 7);
+        EACH_TILE(_tile_dpbf16ps)
     }
     begun = clock_cpu_ns() - begun;
     amx->parts->end();
