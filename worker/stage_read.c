@@ -26,23 +26,35 @@ static bool send(struct stage_read *stage, struct sample *sample)
     return queue_push(stage->out, sample, sample->record.image.len) == ST_OK;
 }
 
-static void end_with(struct sample *sample, enum wire_outcome end, const struct error *err)
+/* A shard that is being read. */
+struct reading {
+    struct shard_work *work;       /* NULL once its end is sent */
+    struct dataset_reader *reader; /* NULL: not opened yet */
+    struct dataset_position begin; /* where the lease began */
+    int64_t index;                 /* of the next sample */
+    uint64_t total;                /* samples of the input, once that is known; else 0 */
+};
+
+/* Sends on that no more samples come. Whoever takes it may free the lease: from here on it is not
+ * ours. */
+static bool send_end(struct stage_read *stage, struct reading *reading, struct sample *sample,
+                     enum wire_outcome end, const struct error *err)
 {
     sample->ends_shard = true;
     sample->end = end;
     if (end == WIRE_OUTCOME_FAILED)
         sample_fail(sample, STAGE_READ, "read_failed", err);
+    atomic_store(&reading->work->samples_left, 0);
+    reading->work = NULL;
+    return send(stage, sample);
 }
 
-static bool end_shard(struct stage_read *stage, struct shard_work *work, enum wire_outcome end,
+static bool end_shard(struct stage_read *stage, struct reading *reading, enum wire_outcome end,
                       const struct error *err)
 {
-    struct sample *sample = take_slot(stage, work);
+    struct sample *sample = take_slot(stage, reading->work);
 
-    if (sample == NULL)
-        return false;
-    end_with(sample, end, err);
-    return send(stage, sample);
+    return sample != NULL && send_end(stage, reading, sample, end, err);
 }
 
 static enum status open_reader(struct stage_read *stage, const struct shard_work *work,
@@ -69,16 +81,6 @@ static enum status begin_probe(struct stage_read *stage, const struct shard_work
 
     return st == ST_OK ? catalog_lease_probe(stage->catalog, &work->lease, err) : st;
 }
-
-/* A shard that is being read. */
-struct reading {
-    struct shard_work *work;
-    struct dataset_reader *reader; /* NULL: not opened yet */
-    struct dataset_position begin; /* where the lease began */
-    int64_t index;                 /* of the next sample */
-    uint64_t total;                /* samples of the input, once that is known; else 0 */
-    bool more;
-};
 
 static enum status open_if_new(struct stage_read *stage, struct reading *reading, struct error *err)
 {
@@ -169,17 +171,16 @@ static bool read_one(struct stage_read *stage, struct reading *reading)
     sample->is_inside = st == ST_OK;
     if (st != ST_OK) {
         isolation_leave(isolation, work);
-        end_with(sample,
-                 is_lost              ? WIRE_OUTCOME_LOST
-                 : st == ST_END       ? WIRE_OUTCOME_DONE
-                 : st == ST_CANCELLED ? WIRE_OUTCOME_RELEASED
-                                      : WIRE_OUTCOME_FAILED,
-                 &err);
-        reading->more = false;
+        return send_end(stage, reading, sample,
+                        is_lost              ? WIRE_OUTCOME_LOST
+                        : st == ST_END       ? WIRE_OUTCOME_DONE
+                        : st == ST_CANCELLED ? WIRE_OUTCOME_RELEASED
+                                             : WIRE_OUTCOME_FAILED,
+                        &err);
     }
     if (!send(stage, sample))
         return false;
-    if (st == ST_OK && shard_work_ends_probe(work, index))
+    if (shard_work_ends_probe(work, index))
         isolation_wait(isolation, work);
     return true;
 }
@@ -241,8 +242,7 @@ static bool read_shard(struct stage_read *stage, struct shard_work *work)
     struct reading reading = {
         .work = work,
         .begin = {.offset = work->lease.next_offset, .index = work->lease.next_index},
-        .index = (int64_t)work->lease.next_index,
-        .more = true};
+        .index = (int64_t)work->lease.next_index};
     struct error err = {0};
     uint64_t known = work->grant.u.lease_grant.input_samples;
     bool up = true;
@@ -250,24 +250,19 @@ static bool read_shard(struct stage_read *stage, struct shard_work *work)
     /* A previous output that is committed to its end may have been overwritten by its successor
      * already. */
     if (known > 0 && work->lease.next_index >= known)
-        return end_shard(stage, work, WIRE_OUTCOME_DONE, &err);
-    while (up && reading.more) {
-        if (atomic_load(&work->abandoned)) {
-            up = end_shard(stage, work, WIRE_OUTCOME_LOST, &err);
-            reading.more = false;
-        } else if (atomic_load(stage->drain)) {
-            up = end_shard(stage, work, WIRE_OUTCOME_RELEASED, &err);
-            reading.more = false;
-        } else if (is_read(&reading)) {
-            up = end_shard(stage, work, WIRE_OUTCOME_DONE, &err);
-            reading.more = false;
-        } else if (atomic_exchange(&work->split, false)) {
+        return end_shard(stage, &reading, WIRE_OUTCOME_DONE, &err);
+    while (up && reading.work != NULL) {
+        if (atomic_load(&work->abandoned))
+            up = end_shard(stage, &reading, WIRE_OUTCOME_LOST, &err);
+        else if (atomic_load(stage->drain))
+            up = end_shard(stage, &reading, WIRE_OUTCOME_RELEASED, &err);
+        else if (is_read(&reading))
+            up = end_shard(stage, &reading, WIRE_OUTCOME_DONE, &err);
+        else if (atomic_exchange(&work->split, false))
             split_rest(stage, &reading);
-        } else {
+        else
             up = read_one(stage, &reading);
-        }
     }
-    atomic_store(&work->samples_left, 0);
     dataset_reader_close(&reading.reader);
     return up;
 }
