@@ -78,18 +78,15 @@ size_t int8_rows_floats(size_t T, size_t K)
     return (LINE + bytes + INT8_SLACK) / sizeof(float);
 }
 
-/* A row while it is quantised; loops over whole chunks have no rest. */
-struct row {
-    const float *x; /* [K] */
-    size_t K;
-    float filled[INT8_CHUNK]; /* the last chunk, zeros behind it */
-};
-
-static ALWAYS_INLINE const float *chunk_at(struct row *row, size_t k)
+/* The chunk of x [K] that begins at k; the last is filled up with zeros, so that loops have no
+ * rest. */
+static ALWAYS_INLINE const float *chunk_at(const float *x, size_t K, size_t k,
+                                           float filled[INT8_CHUNK])
 {
-    if (row->K - k >= INT8_CHUNK)
-        return row->x + k;
-    return memcpy(row->filled, row->x + k, (row->K - k) * sizeof *row->filled);
+    if (K - k >= INT8_CHUNK)
+        return x + k;
+    memset(filled + (K - k), 0, (INT8_CHUNK - (K - k)) * sizeof *filled);
+    return memcpy(filled, x + k, (K - k) * sizeof *filled);
 }
 
 static ALWAYS_INLINE uint32_t largest_of_chunk(const float *x)
@@ -102,43 +99,43 @@ static ALWAYS_INLINE uint32_t largest_of_chunk(const float *x)
 }
 
 /* Returns the sum. */
-static ALWAYS_INLINE int32_t quantize_chunk(const float *restrict x, float inverse,
-                                            int8_t *restrict q)
+static ALWAYS_INLINE uint32_t quantize_chunk(const float *restrict x, float inverse,
+                                             int8_t *restrict q)
 {
-    int32_t sum = 0;
+    uint32_t sum = 0;
 
     for (size_t i = 0; i < INT8_CHUNK; i++) {
-        int32_t value = int8_nearest(x[i] * inverse);
+        uint32_t bits = int8_nearest_bits(x[i] * inverse);
 
-        q[i] = (int8_t)value;
-        sum += value;
+        q[i] = (int8_t)bits;
+        sum += bits;
     }
-    return sum;
+    return sum - INT8_CHUNK * INT8_NEAREST_ZERO;
 }
 
 /* The r-th of a tile's `rows` rows. */
 BYTE_KERNEL_CLONES static void quantize_row(const float *x, size_t K, size_t group, int8_t *tile,
                                             size_t r, size_t rows)
 {
-    struct row row = {.x = x, .K = K};
+    float filled[INT8_CHUNK];
 
     for (size_t first = 0; first < K; first += group) {
         size_t end = MIN(first + group, K);
         int8_t *q = tile + int8_head_bytes(rows) + r * INT8_CHUNK;
         uint32_t largest = 0;
-        int32_t offset = 0;
+        uint32_t offset = 0;
         float inverse, scale;
 
         for (size_t k = first; k < end; k += INT8_CHUNK)
-            largest = MAX(largest, largest_of_chunk(chunk_at(&row, k)));
+            largest = MAX(largest, largest_of_chunk(chunk_at(x, K, k, filled)));
         scale = int8_scale_from(largest, &inverse);
         for (size_t k = first; k < end; k += INT8_CHUNK, q += rows * INT8_CHUNK) {
             if (inverse > 0)
-                offset += quantize_chunk(chunk_at(&row, k), inverse, q);
+                offset += quantize_chunk(chunk_at(x, K, k, filled), inverse, q);
             else
                 memset(q, 0, INT8_CHUNK);
         }
-        offset *= -INT8_ZERO;
+        offset *= 0 - (uint32_t)INT8_ZERO;
         memcpy(tile + 4 * r, &scale, sizeof scale);
         memcpy(tile + 4 * (rows + r), &offset, sizeof offset);
         tile += int8_group_bytes(rows, end - first);
@@ -184,8 +181,10 @@ float int8_pack_row(const float *x, size_t n, uint8_t *quads)
 
         quantize(x + k, MIN(n - k, (size_t)INT8_CHUNK), inverse, q);
         for (size_t i = 0; i < INT8_CHUNK; i += INT8_QUAD, quads += INT8_QUAD * INT8_COLUMNS) {
-            uint32_t quad = int8_quad(q[i], q[i + 1], q[i + 2], q[i + 3]);
+            uint32_t quad;
 
+            memcpy(&quad, q + i, sizeof quad);
+            quad ^= INT8_ZERO_QUAD;
             memcpy(quads, &quad, sizeof quad);
         }
     }

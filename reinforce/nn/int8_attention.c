@@ -183,6 +183,7 @@ static ALWAYS_INLINE void put_head(int8_t *group, size_t r, size_t rows, float s
 KERNEL_CLONES static void put_probabilities(const float *scores, size_t n, float scale,
                                             int8_t *tile, size_t r, size_t rows)
 {
+    const float log2_e = 1.44269504088896341f;
     size_t group_bytes = int8_group_bytes(rows, n);
     float top = largest_of(scores, n), one;
     uint32x16 all = {0}, all_low = {0}, all_bits = {0};
@@ -197,9 +198,9 @@ KERNEL_CLONES static void put_probabilities(const float *scores, size_t n, float
             float32x16 p;
 
             get_lanes(scores, j, n, &p);
-            p = (p - top) * scale;
-            exp_lanes(&p);
-            t = (uint32x16)(p * (float)ONE + 0x1.8p23f) - 0x4b400000u; /* int8_nearest() */
+            p = (p - top) * (scale * log2_e);
+            exp2_lanes(&p);
+            t = (uint32x16)(p * (float)ONE + 0x1.8p23f) - INT8_NEAREST_ZERO;
         }
         *(int8x16 *)to = CONVERT_VECTOR(t >> LOW_BITS, int8x16);
         *(int8x16 *)(to + group_bytes) = CONVERT_VECTOR(t & LOW_MASK, int8x16);

@@ -367,43 +367,80 @@ AMX static ALWAYS_INLINE __m512 amx_scaled(const int32_t *sums, __m512i offset, 
                          scale);
 }
 
-AMX static ALWAYS_INLINE void amx_finish(const struct int8_result *to, size_t row, size_t column,
-                                         __m512 total)
-{
-    float *y = to->y + row * to->ldy + column;
-    __m512 sum = _mm512_add_ps(_mm512_mul_ps(total, _mm512_loadu_ps(to->scale + column)),
-                               _mm512_loadu_ps(to->bias + column));
-
-    _mm512_storeu_ps(y, to->add ? _mm512_add_ps(_mm512_loadu_ps(y), sum) : sum);
-}
-
 /* Rows of the sums that a step adds to the totals. */
 enum { STEP_ROWS = 4 };
 
-/* Rows from `begin` on. */
-AMX static ALWAYS_INLINE void amx_add(const struct int8_result *to, const struct pending *pending,
-                                      const int32_t *sums, size_t begin, size_t rows)
+/* 16 columns, what they are multiplied by and what is added. */
+struct amx_columns {
+    __m512 scale, bias;
+};
+
+AMX static ALWAYS_INLINE struct amx_columns amx_columns_at(const struct int8_result *to,
+                                                           size_t column)
 {
-    for (size_t r = begin; r < MIN(begin + STEP_ROWS, rows); r++) {
-        const __m512i offset = _mm512_set1_epi32(four_at(pending->group.offsets + 4 * r));
-        const __m512 scale =
-            _mm512_castsi512_ps(_mm512_set1_epi32(four_at(pending->group.scales + 4 * r)));
-        float *total = pending->total + r * INT8_COLUMNS;
+    return (struct amx_columns){_mm512_loadu_ps(to->scale + column),
+                                _mm512_loadu_ps(to->bias + column)};
+}
+
+AMX static ALWAYS_INLINE void amx_finish(float *y, __m512 total, const struct amx_columns *columns,
+                                         const bool add)
+{
+    __m512 sum = _mm512_add_ps(_mm512_mul_ps(total, columns->scale), columns->bias);
+
+    _mm512_storeu_ps(y, add ? _mm512_add_ps(_mm512_loadu_ps(y), sum) : sum);
+}
+
+/* Rows [begin, end) of the sums, added to the totals or, with the `whole` panel, finished. */
+AMX static ALWAYS_INLINE void amx_add_as(const struct int8_result *to,
+                                         const struct pending *pending, const int32_t *sums,
+                                         size_t begin, size_t end, const bool first,
+                                         const bool whole, const bool add)
+{
+    const struct group *group = &pending->group;
+    size_t column = pending->panel * INT8_COLUMNS, ldy = to->ldy;
+    float *totals = pending->total, *y = to->y + column;
+    const struct amx_columns left = amx_columns_at(to, column),
+                             right = amx_columns_at(to, column + 16);
+
+    for (size_t r = begin; r < end; r++) {
+        const __m512i offset = _mm512_set1_epi32(four_at(group->offsets + 4 * r));
+        const __m512 scale = _mm512_castsi512_ps(_mm512_set1_epi32(four_at(group->scales + 4 * r)));
+        float *total = totals + r * INT8_COLUMNS;
         __m512 low = amx_scaled(sums + r * INT8_COLUMNS, offset, scale);
         __m512 high = amx_scaled(sums + r * INT8_COLUMNS + 16, offset, scale);
 
-        if (!pending->first) {
+        if (!first) {
             low = _mm512_add_ps(_mm512_load_ps(total), low);
             high = _mm512_add_ps(_mm512_load_ps(total + 16), high);
         }
-        if (pending->whole) {
-            amx_finish(to, r, pending->panel * INT8_COLUMNS, low);
-            amx_finish(to, r, pending->panel * INT8_COLUMNS + 16, high);
+        if (whole) {
+            amx_finish(y + r * ldy, low, &left, add);
+            amx_finish(y + r * ldy + 16, high, &right, add);
         } else {
             _mm512_store_ps(total, low);
             _mm512_store_ps(total + 16, high);
         }
     }
+}
+
+/* Rows from `begin` on. */
+AMX static ALWAYS_INLINE void amx_add(const struct int8_result *to, const struct pending *pending,
+                                      const int32_t *sums, size_t begin, size_t rows)
+{
+    size_t end = MIN(begin + STEP_ROWS, rows);
+
+    if (!pending->whole && pending->first)
+        amx_add_as(to, pending, sums, begin, end, true, false, false);
+    else if (!pending->whole)
+        amx_add_as(to, pending, sums, begin, end, false, false, false);
+    else if (pending->first && to->add)
+        amx_add_as(to, pending, sums, begin, end, true, true, true);
+    else if (pending->first)
+        amx_add_as(to, pending, sums, begin, end, true, true, false);
+    else if (to->add)
+        amx_add_as(to, pending, sums, begin, end, false, true, true);
+    else
+        amx_add_as(to, pending, sums, begin, end, false, true, false);
 }
 
 #define STORE(tile)                                                                                \
@@ -442,13 +479,15 @@ AMX static ALWAYS_INLINE void amx_group(int32_t *sums, const struct group *group
             __builtin_prefetch(w + AMX_AHEAD + i);
         for (size_t i = 0; i < next->lines_per_step; i++, next->at += 64)
             __builtin_prefetch(next->at, 0, 2);
+        /* loads first: where a neighbour uses the core they and products take turns */
         _tile_loadd(6, w, QUAD_BYTES);
         _tile_loadd(4, values, INT8_CHUNK);
-        _tile_dpbsud(0, 4, 6);
         _tile_loadd(7, w + 64, QUAD_BYTES);
+        if (both)
+            _tile_loadd(5, values + AMX_ROWS * INT8_CHUNK, INT8_CHUNK);
+        _tile_dpbsud(0, 4, 6);
         _tile_dpbsud(1, 4, 7);
         if (both) {
-            _tile_loadd(5, values + AMX_ROWS * INT8_CHUNK, INT8_CHUNK);
             _tile_dpbsud(2, 5, 6);
             _tile_dpbsud(3, 5, 7);
         }

@@ -22,15 +22,21 @@ static ALWAYS_INLINE uint32_t int8_magnitude_bits(float x)
     return bits & 0x7fffffffu;
 }
 
-/* The nearest integer of a small number, ties to even: adding 1.5 * 2^23 leaves it in the low bits.
- */
-static ALWAYS_INLINE int32_t int8_nearest(float x)
+/* The nearest integer of a small number, ties to even: adding 1.5 * 2^23 leaves it in the low bits,
+ * above those of zero. */
+#define INT8_NEAREST_ZERO 0x4b400000u
+static ALWAYS_INLINE uint32_t int8_nearest_bits(float x)
 {
     float shifted = x + 0x1.8p23f;
-    int32_t bits;
+    uint32_t bits;
 
     memcpy(&bits, &shifted, sizeof bits);
-    return bits - 0x4b400000;
+    return bits;
+}
+
+static ALWAYS_INLINE int32_t int8_nearest(float x)
+{
+    return (int32_t)(int8_nearest_bits(x) - INT8_NEAREST_ZERO);
 }
 
 /* Of a row whose largest magnitude has these bits, and what its values are multiplied by: 127 /
@@ -50,11 +56,12 @@ static ALWAYS_INLINE float int8_scale_from(uint32_t bits, float *inverse)
 }
 
 /* Four values as a matrix holds them: 128 is added to each. */
+#define INT8_ZERO_QUAD 0x80808080u
 static ALWAYS_INLINE uint32_t int8_quad(int32_t a, int32_t b, int32_t c, int32_t d)
 {
     return (((uint32_t)a & 255) | ((uint32_t)b & 255) << 8 | ((uint32_t)c & 255) << 16 |
             (uint32_t)d << 24) ^
-           0x80808080u;
+           INT8_ZERO_QUAD;
 }
 
 #endif

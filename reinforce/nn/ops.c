@@ -171,6 +171,56 @@ void ops_quick_gelu_ref(float *x, size_t n)
         x[i] = (float)((double)x[i] / (1 + exp(-1.702 * (double)x[i])));
 }
 
+/* Both forms of GELU: x (1/2 + g(x)), an odd g by a minimax polynomial up to |x| = 4, behind which
+ * it hardly changes any more. p: coefficients of x, x^3... */
+static ALWAYS_INLINE float gelu_by(const float p[8], float x)
+{
+    float v = x > 4.0f ? 4.0f : x, t, g = p[7];
+
+    v = v < -4.0f ? -4.0f : v;
+    t = v * v;
+    for (int i = 6; i >= 0; i--)
+        g = g * t + p[i];
+    return x * (0.5f + v * g);
+}
+
+KERNEL_CLONES void ops_gelu_coarse(float *x, size_t n)
+{
+    static const float p[] = {0.398673385f,    -0.0658878461f,   0.00950540043f,  -0.0010064909f,
+                              7.48551174e-05f, -3.65713822e-06f, 1.04196253e-07f, -1.30129774e-09f};
+
+    for (size_t i = 0; i < n; i++)
+        x[i] = gelu_by(p, x[i]);
+}
+
+KERNEL_CLONES void ops_gelu_tanh_coarse(float *x, size_t n)
+{
+    static const float p[] = {0.398616999f,    -0.0660984144f,  0.00965433381f,  -0.00104332494f,
+                              7.94259686e-05f, -3.9660822e-06f, 1.15093144e-07f, -1.45869117e-09f};
+
+    for (size_t i = 0; i < n; i++)
+        x[i] = gelu_by(p, x[i]);
+}
+
+/* 1 / (1 + e): a division takes as long as all else, so from 12 % by three of Newton's steps. */
+KERNEL_CLONES void ops_quick_gelu_coarse(float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        float v = x[i], z = -2.45546696f * v, d, r; /* 1.702 log2(e) */
+        uint32_t bits;
+
+        z = z > 60.0f ? 60.0f : z;
+        d = 1.0f + exp2_coarse(z);
+        memcpy(&bits, &d, sizeof bits);
+        bits = 0x7ef311c3u - bits;
+        memcpy(&r, &bits, sizeof r);
+        r = r * (2.0f - d * r);
+        r = r * (2.0f - d * r);
+        r = r * (2.0f - d * r);
+        x[i] = v * r;
+    }
+}
+
 /* tanh(x) = 1 - 2 / (e^2x + 1). */
 static inline float tanh_f32(float x)
 {

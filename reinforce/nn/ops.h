@@ -57,6 +57,12 @@ void ops_gelu_tanh_ref(float *x, size_t n);
 void ops_quick_gelu(float *x, size_t n);
 void ops_quick_gelu_ref(float *x, size_t n);
 
+/** The same three within 5e-5 of max(|x|, 1), for results that become int8: no step of theirs is
+ * finer than a hundred times that. */
+void ops_gelu_coarse(float *x, size_t n);
+void ops_gelu_tanh_coarse(float *x, size_t n);
+void ops_quick_gelu_coarse(float *x, size_t n);
+
 /** gate = gelu_tanh(gate) * up, n elements, where gelu_tanh(x) = x / 2 (1 + tanh(sqrt(2 / pi) (x +
  * 0.044715 x^3))): the gated unit of Gemma. */
 void ops_gelu_tanh_gate(float *gate, const float *up, size_t n);

@@ -447,9 +447,9 @@ static void int8_attention_ref(const struct attention *a, float *out)
                 max = MAX(max, scores[j]);
             }
             for (size_t j = 0; j < a->Tk; j++) {
-                float z = (scores[j] - max) * attention_scale(a);
+                float z = (scores[j] - max) * (attention_scale(a) * 1.44269504088896341f);
 
-                scores[j] = rintf(exp_f32(z) * 16256);
+                scores[j] = rintf(exp2_coarse(z) * 16256);
                 all += (int32_t)scores[j];
             }
             for (size_t d = 0; d < dim; d++) {

@@ -1,5 +1,6 @@
 #include "reinforce/base/philox.h"
 #include "reinforce/nn/attention_step.h"
+#include "reinforce/nn/exp_f32.h"
 #include "reinforce/nn/gemm.h"
 #include "reinforce/nn/ops.h"
 #include "tests/support/floats.h"
@@ -117,6 +118,53 @@ static void activations_agree_with_their_plain_twins(void **state)
         assert_true(fabsf(a[i] - b[i]) <= 1e-6f * fmaxf(1, fabsf(b[i])));
     free(a);
     free(b);
+}
+
+/* Also far out, where what they are multiplied by is 0 or 1. */
+static void coarse_activations_keep_their_bound(void **state)
+{
+    static const struct {
+        void (*coarse)(float *x, size_t n), (*exact)(float *x, size_t n);
+    } pairs[] = {{ops_gelu_coarse, ops_gelu_ref},
+                 {ops_gelu_tanh_coarse, ops_gelu_tanh_ref},
+                 {ops_quick_gelu_coarse, ops_quick_gelu_ref}};
+    enum { N = 40001 };
+    float *a = malloc(N * sizeof *a), *b = malloc(N * sizeof *b);
+
+    (void)state;
+    assert_true(a != NULL && b != NULL);
+    for (size_t p = 0; p < ARRAY_LEN(pairs); p++)
+        for (int far = 0; far < 2; far++) {
+            for (int i = 0; i < N; i++)
+                a[i] = b[i] = (float)(i - N / 2) * (far ? 0.02f : 0.0004f);
+            pairs[p].coarse(a, N);
+            pairs[p].exact(b, N);
+            for (int i = 0; i < N; i++) {
+                float x = (float)(i - N / 2) * (far ? 0.02f : 0.0004f);
+
+                if (!(fabsf(a[i] - b[i]) <= 5e-5f * fmaxf(1, fabsf(x))))
+                    fail_msg("function %zu at %g is %g", p, (double)x, (double)a[i]);
+            }
+            a[0] = NAN;
+            pairs[p].coarse(a, 1);
+            assert_true(isnan(a[0]));
+        }
+    free(a);
+    free(b);
+}
+
+static void coarse_powers_of_two_keep_their_bound(void **state)
+{
+    (void)state;
+    for (float x = -100; x <= 100; x += 0.0137f) {
+        float32x16 lanes = {0, x, NAN, -1e9f};
+        double want = exp2((double)x);
+
+        assert_true(fabs((double)exp2_coarse(x) - want) <= 3e-6 * want);
+        exp2_lanes(&lanes);
+        assert_true(lanes[1] == exp2_coarse(x) && isnan(lanes[2]));
+        assert_true(lanes[3] > 0 && lanes[3] < 1e-30f);
+    }
 }
 
 /* The specs' scalars: GELU with erf, its tanh form, and QuickGELU. CLIP A.1, SIGLIP 5 */
@@ -251,6 +299,8 @@ int main(void)
         cmocka_unit_test(layer_norm_agrees_with_its_plain_twin),
         cmocka_unit_test(layer_norm_adds_eps_to_the_variance),
         cmocka_unit_test(activations_agree_with_their_plain_twins),
+        cmocka_unit_test(coarse_activations_keep_their_bound),
+        cmocka_unit_test(coarse_powers_of_two_keep_their_bound),
         cmocka_unit_test(activations_match_the_published_scalars),
         cmocka_unit_test(softmax_agrees_with_its_plain_twin),
         cmocka_unit_test(attention_agrees_with_its_plain_twin),
