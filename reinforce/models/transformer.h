@@ -8,7 +8,7 @@
 #include "reinforce/nn/packed.h"
 
 /** Values of a row that share a scale when it is quantised: 0011-int8.md says why so many. */
-enum { TRANSFORMER_INT8_GROUP = 512 };
+enum { TRANSFORMER_INT8_GROUP = 1024 };
 
 enum activation {
     ACTIVATION_GELU = 1,

@@ -262,13 +262,16 @@ struct product {
     size_t group;
 };
 
-enum { BLOCK = INT8_PANELS * INT8_COLUMNS };
+enum {
+    AT_ONCE = INT8_PANELS * INT8_COLUMNS,
+    BLOCK = 2 * AT_ONCE, /* of columns whose results become rows of int8 */
+};
 
-/* A tile times panels, the last of which may hang over the edge. */
+/* A tile times at most INT8_PANELS panels, the last of which may hang over the edge. */
 static void multiply_panels(const struct product *p, const struct int8_tile *tile, float *y,
                             size_t ldy, size_t first, size_t end)
 {
-    static const float zeros[BLOCK];
+    static const float zeros[AT_ONCE];
     const uint8_t *w = p->w->panels + first / INT8_COLUMNS * int8_panel_bytes(tile->K);
     size_t columns = end - first, over = columns % INT8_COLUMNS, whole = columns - over;
     const float *bias = p->then->bias != NULL ? p->then->bias + first : zeros;
@@ -317,7 +320,10 @@ static void multiply(const struct product *p, size_t r, size_t first, size_t end
         codes += r / INT8_ROWS * tile_bytes(INT8_ROWS, p->N, p->group) +
                  first / p->group * int8_group_bytes(tile.rows, p->group);
     ask_for_next(p, &tile, r, end);
-    multiply_panels(p, &tile, y, ldy, first, end);
+    for (size_t at = first; at < end; at += AT_ONCE) {
+        multiply_panels(p, &tile, y + (at - first), ldy, at, MIN(at + AT_ONCE, end));
+        tile.next_lines = 0; /* asked for by the first */
+    }
     for (size_t i = 0; i < tile.rows; i++, y += ldy) {
         if (p->then->activation != NULL)
             p->then->activation(y, end - first);

@@ -85,7 +85,7 @@ void int8_product(const struct int8_matrix *w, size_t N, float *y, size_t ldy,
 
 /**
  * The rows that int8_quantize() would make of int8_product()'s y, without it: in `memory` of
- * int8_rows_floats(x->T, N) floats, which is not x's. group: whole chunks, at most 512; then->add
+ * int8_rows_floats(x->T, N) floats, which is not x's. group: whole chunks, at most 1,024; then->add
  * is false.
  */
 struct int8_rows int8_product_rows(const struct int8_matrix *w, size_t N, const struct int8_rows *x,

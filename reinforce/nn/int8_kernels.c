@@ -480,9 +480,9 @@ AMX static ALWAYS_INLINE void amx_group(int32_t *sums, const struct group *group
         for (size_t i = 0; i < next->lines_per_step; i++, next->at += 64)
             __builtin_prefetch(next->at, 0, 2);
         /* loads first: where a neighbour uses the core they and products take turns */
-        _tile_loadd(6, w, QUAD_BYTES);
+        _tile_stream_loadd(6, w, QUAD_BYTES);
         _tile_loadd(4, values, INT8_CHUNK);
-        _tile_loadd(7, w + 64, QUAD_BYTES);
+        _tile_stream_loadd(7, w + 64, QUAD_BYTES);
         if (both)
             _tile_loadd(5, values + AMX_ROWS * INT8_CHUNK, INT8_CHUNK);
         _tile_dpbsud(0, 4, 6);
@@ -506,11 +506,11 @@ AMX static ALWAYS_INLINE void amx_group(int32_t *sums, const struct group *group
     }
 }
 
-/* Slices of the rows that stay in the first cache while panels pass by. */
+/* Slices of the rows that stay in the first cache while panels stream by. */
 AMX static ALWAYS_INLINE void amx_panels(const struct int8_result *to, const struct int8_tile *x,
                                          const uint8_t *w, size_t n_panels, const bool both)
 {
-    enum { SLICE = 512 };
+    enum { SLICE = 1024 };
     _Alignas(64) int32_t sums[TOTALS];
     _Alignas(64) float total[INT8_PANELS * TOTALS];
     struct pending last = {.total = NULL};

@@ -197,7 +197,8 @@ static void products_that_are_quantised_at_once_have_the_same_rows(void **state)
     static const size_t sizes[][4] = {/* T, N, K, group */ {1, 1, 5, 128},
                                       {30, 513, 130, 512},
                                       {57, 1200, 64, 256},
-                                      {28, 300, 700, 128}};
+                                      {28, 300, 700, 128},
+                                      {29, 2100, 260, 1024}};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
