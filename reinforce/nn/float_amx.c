@@ -113,11 +113,11 @@ AMX static void amx_end(void)
     _tile_release();
 }
 
-/* Of a part of the rows. */
+/* Of a part of the rows, which stream past the first cache: the strip of columns stays there. */
 #define LOAD(part)                                                                                 \
-    _tile_loadd(4, rows + (part)*tiles * TILE_BYTES, ROW_BYTES);                                   \
+    _tile_stream_loadd(4, rows + (part)*tiles * TILE_BYTES, ROW_BYTES);                            \
     if (tiles == 2)                                                                                \
-        _tile_loadd(5, rows + (part)*tiles * TILE_BYTES + TILE_BYTES, ROW_BYTES);
+        _tile_stream_loadd(5, rows + (part)*tiles * TILE_BYTES + TILE_BYTES, ROW_BYTES);
 #define MULTIPLY                                                                                   \
     _tile_dpbf16ps(0, 4, 6);                                                                       \
     _tile_dpbf16ps(1, 4, 7);                                                                       \
