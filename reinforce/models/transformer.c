@@ -174,36 +174,18 @@ void transformer_release(struct transformer *t)
     memset(t, 0, sizeof *t);
 }
 
-static epilogue_fn *function_of(enum activation activation)
-{
-    switch (activation) {
-    case ACTIVATION_QUICK_GELU:
-        return ops_quick_gelu;
-    case ACTIVATION_GELU_TANH:
-        return ops_gelu_tanh;
-    case ACTIVATION_GELU:
-        break;
-    }
-    return ops_gelu;
-}
-
-/* What becomes int8 next. */
-static epilogue_fn *coarse_function_of(enum activation activation)
-{
-    switch (activation) {
-    case ACTIVATION_QUICK_GELU:
-        return ops_quick_gelu_coarse;
-    case ACTIVATION_GELU_TANH:
-        return ops_gelu_tanh_coarse;
-    case ACTIVATION_GELU:
-        break;
-    }
-    return ops_gelu_coarse;
-}
+/* coarse: for what becomes int8 next. */
+static const struct {
+    epilogue_fn *exact, *coarse;
+} functions[] = {
+    [ACTIVATION_GELU] = {ops_gelu, ops_gelu_coarse},
+    [ACTIVATION_QUICK_GELU] = {ops_quick_gelu, ops_quick_gelu_coarse},
+    [ACTIVATION_GELU_TANH] = {ops_gelu_tanh, ops_gelu_tanh_coarse},
+};
 
 void activation_apply(enum activation activation, float *x, size_t n)
 {
-    function_of(activation)(x, n);
+    functions[activation].exact(x, n);
 }
 
 static bool is_int8(const struct transformer *t)
@@ -276,7 +258,7 @@ struct block_linear block_linear_rows(const struct block_linear *l, size_t first
 static void add_mlp(const struct transformer *t, const struct transformer_block *b, float *x,
                     size_t T, const struct transformer_work *work)
 {
-    struct epilogue activate = {.bias = b->fc.b, .activation = function_of(t->activation)};
+    struct epilogue activate = {.bias = b->fc.b, .activation = functions[t->activation].exact};
     const struct epilogue add = {.bias = b->proj.b, .add = true};
 
     ops_layer_norm(work->normed, x, b->ln_2.w, b->ln_2.b, t->eps, T, t->width);
@@ -284,7 +266,7 @@ static void add_mlp(const struct transformer *t, const struct transformer_block 
         struct int8_rows rows =
             int8_quantize(work->normed, t->width, T, t->width, TRANSFORMER_INT8_GROUP, work->codes);
 
-        activate.activation = coarse_function_of(t->activation);
+        activate.activation = functions[t->activation].coarse;
         rows = int8_product_rows(&b->fc.int8, b->fc.out, &rows, &activate, TRANSFORMER_INT8_GROUP,
                                  work->wide);
         int8_product(&b->proj.int8, b->proj.out, x, b->proj.out, &rows, &add);
