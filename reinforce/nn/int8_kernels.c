@@ -329,8 +329,8 @@ VNNI static void vnni_tile(const struct int8_result *to, const struct int8_tile 
  * AMX multiplies a tile of up to 16 rows of 64 bytes, a step, by one of 16 quads of 16 columns.
  * Tiles 0 to 3 are sums: of the low and the high columns times the first half of the rows, then the
  * second. Tiles 4 and 5 hold a step of the halves of the rows, 6 and 7 of the halves of the
- * columns. A group's sums are stored when it is multiplied and scaled during the next group's
- * steps, also of another panel.
+ * columns. A group's sums are stored when it is multiplied; those of a few groups are scaled and
+ * added up together, during the steps of the next few, also of another panel.
  */
 #define AMX KERNEL_TARGET("amx-tile,amx-int8,avx512f,avx512bw")
 _Static_assert(INT8_ROWS == 2 * AMX_ROWS, "a tile of rows is two of AMX's");
@@ -353,18 +353,37 @@ AMX static void amx_end(void)
     _tile_release();
 }
 
-/* A group of a panel whose sums are not in the totals yet. */
+/* Values of a row that stay in the first cache while panels stream by, and how many groups of them
+ * are added up together. */
+enum { SLICE = 512, ADDED_AT_ONCE = SLICE / INT8_CHUNK };
+
+/* Groups of a panel whose sums are not in the totals yet. */
 struct pending {
-    struct group group;
-    float *total; /* NULL: there is no group */
+    struct group groups[ADDED_AT_ONCE];
+    size_t n;            /* 0: there are none */
+    const int32_t *sums; /* [n][TOTALS] */
+    float *total;
     size_t panel;
-    bool first, whole; /* of the panel: totals begin with it, or are finished */
+    bool first, whole; /* of the panel: totals begin with them, or are finished */
 };
 
-AMX static ALWAYS_INLINE __m512 amx_scaled(const int32_t *sums, __m512i offset, __m512 scale)
+/* 32 columns of row r, one group's. */
+struct amx_row {
+    __m512 low, high;
+};
+
+AMX static ALWAYS_INLINE struct amx_row amx_scaled(const struct pending *pending, size_t g,
+                                                   size_t r)
 {
-    return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_load_si512(sums), offset)),
-                         scale);
+    const struct group *group = &pending->groups[g];
+    const int32_t *sums = pending->sums + g * TOTALS + r * INT8_COLUMNS;
+    const __m512i offset = _mm512_set1_epi32(four_at(group->offsets + 4 * r));
+    const __m512 scale = _mm512_castsi512_ps(_mm512_set1_epi32(four_at(group->scales + 4 * r)));
+    __m512i low = _mm512_add_epi32(_mm512_load_si512(sums), offset);
+    __m512i high = _mm512_add_epi32(_mm512_load_si512(sums + 16), offset);
+
+    return (struct amx_row){_mm512_mul_ps(_mm512_cvtepi32_ps(low), scale),
+                            _mm512_mul_ps(_mm512_cvtepi32_ps(high), scale)};
 }
 
 /* Rows of the sums that a step adds to the totals. */
@@ -392,55 +411,56 @@ AMX static ALWAYS_INLINE void amx_finish(float *y, __m512 total, const struct am
 
 /* Rows [begin, end) of the sums, added to the totals or, with the `whole` panel, finished. */
 AMX static ALWAYS_INLINE void amx_add_as(const struct int8_result *to,
-                                         const struct pending *pending, const int32_t *sums,
-                                         size_t begin, size_t end, const bool first,
-                                         const bool whole, const bool add)
+                                         const struct pending *pending, size_t begin, size_t end,
+                                         const bool several, const bool first, const bool whole,
+                                         const bool add)
 {
-    const struct group *group = &pending->group;
-    size_t column = pending->panel * INT8_COLUMNS, ldy = to->ldy;
+    size_t column = pending->panel * INT8_COLUMNS, ldy = to->ldy, n = several ? pending->n : 1;
     float *totals = pending->total, *y = to->y + column;
     const struct amx_columns left = amx_columns_at(to, column),
                              right = amx_columns_at(to, column + 16);
 
     for (size_t r = begin; r < end; r++) {
-        const __m512i offset = _mm512_set1_epi32(four_at(group->offsets + 4 * r));
-        const __m512 scale = _mm512_castsi512_ps(_mm512_set1_epi32(four_at(group->scales + 4 * r)));
         float *total = totals + r * INT8_COLUMNS;
-        __m512 low = amx_scaled(sums + r * INT8_COLUMNS, offset, scale);
-        __m512 high = amx_scaled(sums + r * INT8_COLUMNS + 16, offset, scale);
+        struct amx_row sum =
+            first ? amx_scaled(pending, 0, r)
+                  : (struct amx_row){_mm512_load_ps(total), _mm512_load_ps(total + 16)};
 
-        if (!first) {
-            low = _mm512_add_ps(_mm512_load_ps(total), low);
-            high = _mm512_add_ps(_mm512_load_ps(total + 16), high);
+        for (size_t g = first ? 1 : 0; g < n; g++) {
+            const struct amx_row scaled = amx_scaled(pending, g, r);
+
+            sum.low = _mm512_add_ps(sum.low, scaled.low);
+            sum.high = _mm512_add_ps(sum.high, scaled.high);
         }
         if (whole) {
-            amx_finish(y + r * ldy, low, &left, add);
-            amx_finish(y + r * ldy + 16, high, &right, add);
+            amx_finish(y + r * ldy, sum.low, &left, add);
+            amx_finish(y + r * ldy + 16, sum.high, &right, add);
         } else {
-            _mm512_store_ps(total, low);
-            _mm512_store_ps(total + 16, high);
+            _mm512_store_ps(total, sum.low);
+            _mm512_store_ps(total + 16, sum.high);
         }
     }
 }
 
-/* Rows from `begin` on. */
+/* Rows from *added on, as many as a step takes. */
 AMX static ALWAYS_INLINE void amx_add(const struct int8_result *to, const struct pending *pending,
-                                      const int32_t *sums, size_t begin, size_t rows)
+                                      size_t *added, size_t rows, const bool several)
 {
-    size_t end = MIN(begin + STEP_ROWS, rows);
+    size_t begin = *added, end = MIN(begin + STEP_ROWS, rows);
 
     if (!pending->whole && pending->first)
-        amx_add_as(to, pending, sums, begin, end, true, false, false);
+        amx_add_as(to, pending, begin, end, several, true, false, false);
     else if (!pending->whole)
-        amx_add_as(to, pending, sums, begin, end, false, false, false);
+        amx_add_as(to, pending, begin, end, several, false, false, false);
     else if (pending->first && to->add)
-        amx_add_as(to, pending, sums, begin, end, true, true, true);
+        amx_add_as(to, pending, begin, end, several, true, true, true);
     else if (pending->first)
-        amx_add_as(to, pending, sums, begin, end, true, true, false);
+        amx_add_as(to, pending, begin, end, several, true, true, false);
     else if (to->add)
-        amx_add_as(to, pending, sums, begin, end, false, true, true);
+        amx_add_as(to, pending, begin, end, several, false, true, true);
     else
-        amx_add_as(to, pending, sums, begin, end, false, true, false);
+        amx_add_as(to, pending, begin, end, several, false, true, false);
+    *added = end;
 }
 
 #define STORE(tile)                                                                                \
@@ -456,15 +476,14 @@ struct asking {
     size_t lines_per_step;
 };
 
-/* The sums of a group times a panel's part, `both` halves of the rows or the first alone: a
- * constant when inlined. */
+/* The sums of a group times a panel's part, `both` halves of the rows or the first alone. Meanwhile
+ * those of the last group, or of `several`, are added up. Both are constants when inlined. */
 AMX static ALWAYS_INLINE void amx_group(int32_t *sums, const struct group *group, size_t rows,
-                                        const uint8_t *w, size_t n_values,
-                                        const struct int8_result *to, const struct pending *last,
-                                        bool w_is_far, struct asking *next, const bool both)
+                                        const uint8_t *w, const struct int8_result *to,
+                                        const struct pending *last, size_t *added, bool w_is_far,
+                                        struct asking *next, const bool both, const bool several)
 {
-    size_t n_steps = (n_values + AMX_BYTES - 1) / AMX_BYTES, added = 0;
-    size_t to_add = last->total != NULL ? rows : 0;
+    size_t n_steps = (group->n_quads * INT8_QUAD + AMX_BYTES - 1) / AMX_BYTES;
 
     _tile_zero(0);
     _tile_zero(1);
@@ -491,13 +510,11 @@ AMX static ALWAYS_INLINE void amx_group(int32_t *sums, const struct group *group
             _tile_dpbsud(2, 5, 6);
             _tile_dpbsud(3, 5, 7);
         }
-        if (added < to_add) {
-            amx_add(to, last, sums, added, rows);
-            added += STEP_ROWS;
-        }
+        if (last->n > 0 && *added < rows)
+            amx_add(to, last, added, rows, several);
     }
-    for (; added < to_add; added += STEP_ROWS)
-        amx_add(to, last, sums, added, rows);
+    while (last->n > 0 && last->sums == sums && *added < rows) /* before they are overwritten */
+        amx_add(to, last, added, rows, several);
     STORE(0)
     STORE(1)
     if (both) {
@@ -506,44 +523,64 @@ AMX static ALWAYS_INLINE void amx_group(int32_t *sums, const struct group *group
     }
 }
 
-/* Slices of the rows that stay in the first cache while panels stream by. */
+/* Slices of the rows stay in the first cache while panels stream by. What comes from memory wants
+ * long pieces of a panel, and few instructions between what is asked for. */
 AMX static ALWAYS_INLINE void amx_panels(const struct int8_result *to, const struct int8_tile *x,
-                                         const uint8_t *w, size_t n_panels, const bool both)
+                                         const uint8_t *w, size_t n_panels, const bool both,
+                                         const bool several)
 {
-    enum { SLICE = 1024 };
-    _Alignas(64) int32_t sums[TOTALS];
+    _Alignas(64) int32_t sums[2][ADDED_AT_ONCE * TOTALS];
     _Alignas(64) float total[INT8_PANELS * TOTALS];
-    struct pending last = {.total = NULL};
+    struct pending last = {.n = 0};
     struct walk end = walk_of(x, w);
-    size_t n_steps = n_panels * ((x->K + AMX_BYTES - 1) / AMX_BYTES);
+    size_t n_steps = n_panels * ((x->K + AMX_BYTES - 1) / AMX_BYTES), turn = 0, added = 0;
     struct asking next = {x->next, (x->next_lines + n_steps - 1) / n_steps};
+    size_t slice = x->w_is_far ? 2 * SLICE : SLICE;
+    size_t at_once = several ? SLICE / x->group : 1;
 
     for (struct walk begin = end; begin.n_values > 0; begin = end)
         for (size_t p = 0; p < n_panels; p++) {
             end = begin;
-            for (size_t k = 0; k < SLICE && end.n_values > 0; k += x->group, walk_on(&end)) {
-                const struct group group = group_at(end.at, x->rows, end.n_values);
+            for (size_t k = 0; k < slice && end.n_values > 0;) {
+                struct pending now = {.sums = sums[turn],
+                                      .total = total + p * TOTALS,
+                                      .panel = p,
+                                      .first = end.at == x->data};
 
-                amx_group(sums, &group, x->rows, end.w + p * int8_panel_bytes(x->K), end.n_values,
-                          to, &last, x->w_is_far, &next, both);
-                last = (struct pending){.group = group,
-                                        .total = total + p * TOTALS,
-                                        .panel = p,
-                                        .first = end.at == x->data,
-                                        .whole = end.left == 0};
+                for (added = 0; now.n < at_once && end.n_values > 0; k += x->group) {
+                    now.groups[now.n] = group_at(end.at, x->rows, end.n_values);
+                    now.whole = end.left == 0;
+                    amx_group(sums[turn] + now.n * TOTALS, &now.groups[now.n], x->rows,
+                              end.w + p * int8_panel_bytes(x->K), to, &last, &added, x->w_is_far,
+                              &next, both, several);
+                    now.n++;
+                    walk_on(&end);
+                }
+                while (last.n > 0 && added < x->rows)
+                    amx_add(to, &last, &added, x->rows, several);
+                last = now;
+                if (several) /* else rows are added before sums are overwritten */
+                    turn ^= 1;
             }
         }
-    for (size_t r = 0; last.total != NULL && r < x->rows; r += STEP_ROWS)
-        amx_add(to, &last, sums, r, x->rows);
+    added = 0;
+    while (last.n > 0 && added < x->rows)
+        amx_add(to, &last, &added, x->rows, several);
 }
 
 AMX static void amx_tile(const struct int8_result *to, const struct int8_tile *x, const uint8_t *w,
                          size_t n_panels)
 {
-    if (x->rows > AMX_ROWS)
-        amx_panels(to, x, w, n_panels, true);
+    bool both = x->rows > AMX_ROWS, several = !x->w_is_far && x->group < SLICE;
+
+    if (both && several)
+        amx_panels(to, x, w, n_panels, true, true);
+    else if (both)
+        amx_panels(to, x, w, n_panels, true, false);
+    else if (several)
+        amx_panels(to, x, w, n_panels, false, true);
     else
-        amx_panels(to, x, w, n_panels, false);
+        amx_panels(to, x, w, n_panels, false, false);
 }
 #endif
 

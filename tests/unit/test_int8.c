@@ -75,7 +75,7 @@ static void every_kernel_has_the_plain_sums(void **state)
 {
     static const size_t shapes_of_rows[][2] = {{1, 128},   {4, 128},   {10, 128},  {128, 128},
                                                {129, 128}, {444, 128}, {129, 256}, {600, 384},
-                                               {700, 512}, {72, 1024}};
+                                               {700, 512}, {72, 1024}, {1300, 128}};
     size_t n_kernels;
     const struct int8_kernel *kernels = int8_kernels(&n_kernels);
 
