@@ -34,7 +34,7 @@ static inline float exp_f32(float x)
 }
 
 /* 2^x for -100 <= x <= 127, of less 2^-100, within 3e-6 of itself: for what becomes a few bits
- * next. Plain arithmetic on numbers that are not denormal, which take a hundred times as long. */
+ * next. Plain arithmetic, never on denormal numbers, with which processors are slow. */
 static inline float exp2_coarse(float x)
 {
     float n, f, p;

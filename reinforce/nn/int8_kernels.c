@@ -367,6 +367,21 @@ struct pending {
     bool first, whole; /* of the panel: totals begin with them, or are finished */
 };
 
+/* Panels to come, asked for step by step: a little more than all of them. */
+struct asking {
+    const uint8_t *at;
+    size_t lines_per_step;
+};
+
+/* A tile of rows while panels pass by. */
+struct amx_run {
+    const struct int8_result *to;
+    const struct int8_tile *x;
+    struct pending last;
+    size_t added; /* rows of `last` that are in the totals */
+    struct asking next;
+};
+
 /* 32 columns of row r, one group's. */
 struct amx_row {
     __m512 low, high;
@@ -442,25 +457,32 @@ AMX static ALWAYS_INLINE void amx_add_as(const struct int8_result *to,
     }
 }
 
-/* Rows from *added on, as many as a step takes. */
-AMX static ALWAYS_INLINE void amx_add(const struct int8_result *to, const struct pending *pending,
-                                      size_t *added, size_t rows, const bool several)
+/* As many rows of the last groups as a step takes. */
+AMX static ALWAYS_INLINE void amx_add(struct amx_run *run, const bool several)
 {
-    size_t begin = *added, end = MIN(begin + STEP_ROWS, rows);
+    const struct int8_result *to = run->to;
+    const struct pending *last = &run->last;
+    size_t begin = run->added, end = MIN(begin + STEP_ROWS, run->x->rows);
 
-    if (!pending->whole && pending->first)
-        amx_add_as(to, pending, begin, end, several, true, false, false);
-    else if (!pending->whole)
-        amx_add_as(to, pending, begin, end, several, false, false, false);
-    else if (pending->first && to->add)
-        amx_add_as(to, pending, begin, end, several, true, true, true);
-    else if (pending->first)
-        amx_add_as(to, pending, begin, end, several, true, true, false);
+    if (!last->whole && last->first)
+        amx_add_as(to, last, begin, end, several, true, false, false);
+    else if (!last->whole)
+        amx_add_as(to, last, begin, end, several, false, false, false);
+    else if (last->first && to->add)
+        amx_add_as(to, last, begin, end, several, true, true, true);
+    else if (last->first)
+        amx_add_as(to, last, begin, end, several, true, true, false);
     else if (to->add)
-        amx_add_as(to, pending, begin, end, several, false, true, true);
+        amx_add_as(to, last, begin, end, several, false, true, true);
     else
-        amx_add_as(to, pending, begin, end, several, false, true, false);
-    *added = end;
+        amx_add_as(to, last, begin, end, several, false, true, false);
+    run->added = end;
+}
+
+AMX static ALWAYS_INLINE void amx_add_rest(struct amx_run *run, const bool several)
+{
+    while (run->last.n > 0 && run->added < run->x->rows)
+        amx_add(run, several);
 }
 
 #define STORE(tile)                                                                                \
@@ -470,20 +492,14 @@ AMX static ALWAYS_INLINE void amx_add(const struct int8_result *to, const struct
 /* How far ahead memory is asked for: tiles are not what a processor foresees. */
 enum { AMX_AHEAD = 6144 };
 
-/* Panels to come, asked for step by step: a little more than all of them. */
-struct asking {
-    const uint8_t *at;
-    size_t lines_per_step;
-};
-
 /* The sums of a group times a panel's part, `both` halves of the rows or the first alone. Meanwhile
  * those of the last group, or of `several`, are added up. Both are constants when inlined. */
-AMX static ALWAYS_INLINE void amx_group(int32_t *sums, const struct group *group, size_t rows,
-                                        const uint8_t *w, const struct int8_result *to,
-                                        const struct pending *last, size_t *added, bool w_is_far,
-                                        struct asking *next, const bool both, const bool several)
+AMX static ALWAYS_INLINE void amx_group(struct amx_run *run, int32_t *sums,
+                                        const struct group *group, const uint8_t *w,
+                                        const bool both, const bool several)
 {
     size_t n_steps = (group->n_quads * INT8_QUAD + AMX_BYTES - 1) / AMX_BYTES;
+    size_t rows = run->x->rows;
 
     _tile_zero(0);
     _tile_zero(1);
@@ -494,10 +510,10 @@ AMX static ALWAYS_INLINE void amx_group(int32_t *sums, const struct group *group
     for (size_t step = 0; step < n_steps; step++, w += AMX_BYTES * INT8_COLUMNS) {
         const int8_t *values = quad_at(group, rows, 0, step * AMX_BYTES / INT8_QUAD);
 
-        for (size_t i = 0; w_is_far && i < AMX_BYTES * INT8_COLUMNS; i += 64)
+        for (size_t i = 0; run->x->w_is_far && i < AMX_BYTES * INT8_COLUMNS; i += 64)
             __builtin_prefetch(w + AMX_AHEAD + i);
-        for (size_t i = 0; i < next->lines_per_step; i++, next->at += 64)
-            __builtin_prefetch(next->at, 0, 2);
+        for (size_t i = 0; i < run->next.lines_per_step; i++, run->next.at += 64)
+            __builtin_prefetch(run->next.at, 0, 2);
         /* loads first: where a neighbour uses the core they and products take turns */
         _tile_stream_loadd(6, w, QUAD_BYTES);
         _tile_loadd(4, values, INT8_CHUNK);
@@ -510,11 +526,11 @@ AMX static ALWAYS_INLINE void amx_group(int32_t *sums, const struct group *group
             _tile_dpbsud(2, 5, 6);
             _tile_dpbsud(3, 5, 7);
         }
-        if (last->n > 0 && *added < rows)
-            amx_add(to, last, added, rows, several);
+        if (run->last.n > 0 && run->added < rows)
+            amx_add(run, several);
     }
-    while (last->n > 0 && last->sums == sums && *added < rows) /* before they are overwritten */
-        amx_add(to, last, added, rows, several);
+    if (run->last.sums == sums) /* before they are overwritten */
+        amx_add_rest(run, several);
     STORE(0)
     STORE(1)
     if (both) {
@@ -531,12 +547,12 @@ AMX static ALWAYS_INLINE void amx_panels(const struct int8_result *to, const str
 {
     _Alignas(64) int32_t sums[2][ADDED_AT_ONCE * TOTALS];
     _Alignas(64) float total[INT8_PANELS * TOTALS];
-    struct pending last = {.n = 0};
     struct walk end = walk_of(x, w);
-    size_t n_steps = n_panels * ((x->K + AMX_BYTES - 1) / AMX_BYTES), turn = 0, added = 0;
-    struct asking next = {x->next, (x->next_lines + n_steps - 1) / n_steps};
+    size_t n_steps = n_panels * ((x->K + AMX_BYTES - 1) / AMX_BYTES), turn = 0;
     size_t slice = x->w_is_far ? 2 * SLICE : SLICE;
     size_t at_once = several ? SLICE / x->group : 1;
+    struct amx_run run = {
+        .to = to, .x = x, .next = {x->next, (x->next_lines + n_steps - 1) / n_steps}};
 
     for (struct walk begin = end; begin.n_values > 0; begin = end)
         for (size_t p = 0; p < n_panels; p++) {
@@ -547,25 +563,22 @@ AMX static ALWAYS_INLINE void amx_panels(const struct int8_result *to, const str
                                       .panel = p,
                                       .first = end.at == x->data};
 
-                for (added = 0; now.n < at_once && end.n_values > 0; k += x->group) {
+                for (run.added = 0; now.n < at_once && end.n_values > 0; now.n++) {
                     now.groups[now.n] = group_at(end.at, x->rows, end.n_values);
                     now.whole = end.left == 0;
-                    amx_group(sums[turn] + now.n * TOTALS, &now.groups[now.n], x->rows,
-                              end.w + p * int8_panel_bytes(x->K), to, &last, &added, x->w_is_far,
-                              &next, both, several);
-                    now.n++;
+                    amx_group(&run, sums[turn] + now.n * TOTALS, &now.groups[now.n],
+                              end.w + p * int8_panel_bytes(x->K), both, several);
+                    k += x->group;
                     walk_on(&end);
                 }
-                while (last.n > 0 && added < x->rows)
-                    amx_add(to, &last, &added, x->rows, several);
-                last = now;
+                amx_add_rest(&run, several);
+                run.last = now;
                 if (several) /* else rows are added before sums are overwritten */
                     turn ^= 1;
             }
         }
-    added = 0;
-    while (last.n > 0 && added < x->rows)
-        amx_add(to, &last, &added, x->rows, several);
+    run.added = 0;
+    amx_add_rest(&run, several);
 }
 
 AMX static void amx_tile(const struct int8_result *to, const struct int8_tile *x, const uint8_t *w,

@@ -57,8 +57,8 @@ void ops_gelu_tanh_ref(float *x, size_t n);
 void ops_quick_gelu(float *x, size_t n);
 void ops_quick_gelu_ref(float *x, size_t n);
 
-/** The same three within 5e-5 of max(|x|, 1), for results that become int8: no step of theirs is
- * finer than a hundred times that. */
+/** The same three, in place, within 5e-5 of max(|x|, 1): for results that become int8, in steps of
+ * 1/127 of the largest. NaN stays NaN. */
 void ops_gelu_coarse(float *x, size_t n);
 void ops_gelu_tanh_coarse(float *x, size_t n);
 void ops_quick_gelu_coarse(float *x, size_t n);
