@@ -208,10 +208,18 @@ static bool form_from_text(const char *text, enum matrix_form *out)
     return false;
 }
 
+/* Images of a call, at most at_once, such that all threads get as many calls of one size. */
+static size_t together(size_t n_images, size_t n_threads, size_t at_once)
+{
+    size_t share = (n_images + n_threads - 1) / n_threads, calls = (share + at_once - 1) / at_once;
+
+    return (share + calls - 1) / calls;
+}
+
 static int bench(const struct model *m, size_t n_threads, size_t n_images, const char *path)
 {
-    size_t share = (n_images + n_threads - 1) / n_threads;
-    struct round round = {.model = m, .n_images = n_images, .together = MIN(m->at_once, share)};
+    struct round round = {
+        .model = m, .n_images = n_images, .together = together(n_images, n_threads, m->at_once)};
     struct error err = {0};
     float *pixels = malloc(n_images * 3 * m->side * m->side * sizeof *pixels);
     int code = 1;

@@ -23,7 +23,7 @@ void dots_pack(float *packed, size_t width, size_t r, const float *row, float sc
 void dots_product(float *y, size_t ldy, const float *panel, const float *strip, size_t K)
 {
     const struct float_panel rows = {panel, kernel()->rows, kernel()->rows};
-    const struct float_strip columns = {strip, K};
+    const struct float_strip columns = {strip, K, (const char *)strip, 0};
 
     kernel()->tile(y, ldy, &rows, &columns, false);
 }

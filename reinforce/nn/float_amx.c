@@ -17,7 +17,7 @@ enum {
     PARTS = FLOAT_PARTS,
     HALF = 16,         /* of a strip: columns of a tile */
     TILE_BYTES = 1024, /* 16 rows of 32 bfloat16 */
-    ROW_BYTES = 64,
+    ROW_BYTES = 64,    /* a cache line */
 };
 
 /* A panel is one tile of rows or two, of this height. */
@@ -128,15 +128,20 @@ AMX static void amx_end(void)
 
 /* sums [32, 32] of `tiles` tiles of rows, a constant when inlined. */
 AMX static ALWAYS_INLINE void multiply(float *sums, size_t height, const char *rows,
-                                       const char *columns, size_t K, const size_t tiles)
+                                       const struct float_strip *strip, const size_t tiles)
 {
+    const char *columns = strip->data, *ahead = strip->ahead;
+    size_t ahead_bytes = STEP * strip->ahead_step;
+
     _tile_zero(0);
     _tile_zero(1);
     if (tiles == 2) {
         _tile_zero(2);
         _tile_zero(3);
     }
-    for (size_t k = 0; k < K; k += STEP) {
+    for (size_t k = 0; k < strip->K; k += STEP, ahead += ahead_bytes) {
+        for (size_t i = 0; i < ahead_bytes; i += ROW_BYTES)
+            __builtin_prefetch(ahead + i, 0, 2);
         _tile_loadd(6, columns, ROW_BYTES);
         _tile_loadd(7, columns + TILE_BYTES, ROW_BYTES);
         LOAD(2)
@@ -163,9 +168,9 @@ AMX static void amx_tile(float *y, size_t ldy, const struct float_panel *panel,
     size_t height = tile_rows(panel->tallest);
 
     if (n_tiles(panel->tallest) == 2)
-        multiply(sums, height, panel->data, strip->data, strip->K, 2);
+        multiply(sums, height, panel->data, strip, 2);
     else
-        multiply(sums, height, panel->data, strip->data, strip->K, 1);
+        multiply(sums, height, panel->data, strip, 1);
     for (size_t r = 0; r < panel->rows; r++, y += ldy)
         for (size_t c = 0; c < FLOAT_COLUMNS; c += HALF) {
             __m512 sum = _mm512_load_ps(sums + r * FLOAT_COLUMNS + c);

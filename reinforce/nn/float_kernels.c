@@ -81,14 +81,18 @@ AVX2 static ALWAYS_INLINE void avx2_store(float *y, __m256 sum, bool add)
 }
 
 AVX2 static ALWAYS_INLINE void avx2_rows(float *y, size_t ldy, const float *panel,
-                                         const float *strip, const size_t rows, size_t K, bool add)
+                                         const struct float_strip *strip, const size_t rows,
+                                         bool add)
 {
-    for (const float *end = strip + FLOAT_COLUMNS; strip < end; strip += 2 * AVX2_LANES) {
-        EACH_OF_6(AVX2_BEGIN)
-        for (size_t k = 0; k < K; k++) {
-            const __m256 w_low = _mm256_loadu_ps(strip + k * FLOAT_COLUMNS);
-            const __m256 w_high = _mm256_loadu_ps(strip + k * FLOAT_COLUMNS + AVX2_LANES);
+    const float *columns = strip->data;
 
+    for (const float *end = columns + FLOAT_COLUMNS; columns < end; columns += 2 * AVX2_LANES) {
+        EACH_OF_6(AVX2_BEGIN)
+        for (size_t k = 0; k < strip->K; k++) {
+            const __m256 w_low = _mm256_loadu_ps(columns + k * FLOAT_COLUMNS);
+            const __m256 w_high = _mm256_loadu_ps(columns + k * FLOAT_COLUMNS + AVX2_LANES);
+
+            __builtin_prefetch(strip->ahead + k * strip->ahead_step, 0, 2);
             EACH_OF_6(AVX2_MULTIPLY)
         }
         EACH_OF_6(AVX2_END)
@@ -101,7 +105,7 @@ AVX2 static void avx2_tile(float *y, size_t ldy, const struct float_panel *panel
 {
 #define AVX2_CASE(r)                                                                               \
     case (r) + 1:                                                                                  \
-        avx2_rows(y, ldy, panel->data, strip->data, (r) + 1, strip->K, add);                       \
+        avx2_rows(y, ldy, panel->data, strip, (r) + 1, add);                                       \
         break;
     switch (panel->rows) {
         EACH_OF_6(AVX2_CASE)
@@ -111,7 +115,8 @@ AVX2 static void avx2_tile(float *y, size_t ldy, const struct float_panel *panel
 }
 
 /* Fourteen rows and a whole strip: 28 of 32 registers, two loads for every twenty-eight products.
- */
+ * The rows come from the second cache: asked for this many bytes before their turn. */
+enum { AVX512_AHEAD = 1024 };
 #define AVX512_BEGIN(r)                                                                            \
     __m512 low##r = _mm512_setzero_ps(), high##r = low##r;                                         \
     if ((r) < rows) {                                                                              \
@@ -136,13 +141,18 @@ AVX512 static ALWAYS_INLINE void avx512_store(float *y, __m512 sum, bool add)
 }
 
 AVX512 static ALWAYS_INLINE void avx512_rows(float *y, size_t ldy, const float *panel,
-                                             const float *strip, const size_t rows, size_t K,
+                                             const struct float_strip *strip, const size_t rows,
                                              bool add)
 {
-    EACH_OF_14(AVX512_BEGIN)
-    for (const float *end = strip + K * FLOAT_COLUMNS; strip < end; strip += FLOAT_COLUMNS) {
-        const __m512 w_low = _mm512_loadu_ps(strip), w_high = _mm512_loadu_ps(strip + AVX512_LANES);
+    const float *at = strip->data, *end = at + strip->K * FLOAT_COLUMNS;
+    const char *ahead = strip->ahead;
 
+    EACH_OF_14(AVX512_BEGIN)
+    for (; at < end; at += FLOAT_COLUMNS, ahead += strip->ahead_step) {
+        const __m512 w_low = _mm512_loadu_ps(at), w_high = _mm512_loadu_ps(at + AVX512_LANES);
+
+        __builtin_prefetch(ahead, 0, 2);
+        __builtin_prefetch((const char *)panel + AVX512_AHEAD, 0, 3);
         EACH_OF_14(AVX512_MULTIPLY)
         panel += rows;
     }
@@ -154,7 +164,7 @@ AVX512 static void avx512_tile(float *y, size_t ldy, const struct float_panel *p
 {
 #define AVX512_CASE(r)                                                                             \
     case (r) + 1:                                                                                  \
-        avx512_rows(y, ldy, panel->data, strip->data, (r) + 1, strip->K, add);                     \
+        avx512_rows(y, ldy, panel->data, strip, (r) + 1, add);                                     \
         break;
     switch (panel->rows) {
         EACH_OF_14(AVX512_CASE)

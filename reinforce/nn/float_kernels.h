@@ -29,6 +29,10 @@ struct float_panel {
 struct float_strip {
     const void *data;
     size_t K;
+    /* What a tile fetches meanwhile for those that follow: with each k a cache line, this many
+     * bytes further on. All at once they would have to wait for each other. */
+    const char *ahead;
+    size_t ahead_step;
 };
 
 /** y[rows, 32], rows ldy apart, = panel strip, or that added to y. */

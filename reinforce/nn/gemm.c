@@ -83,6 +83,11 @@ static bool is_bf16(enum gemm_layout layout)
     return layout == GEMM_ROWS_BF16 || layout == GEMM_STRIPS_BF16;
 }
 
+static bool is_packed(enum gemm_layout layout)
+{
+    return layout == GEMM_STRIPS || layout == GEMM_STRIPS_BF16;
+}
+
 /* What packs strips in float32 for it. */
 static const struct float_kernel *packer(const struct float_kernel *kernel)
 {
@@ -124,24 +129,27 @@ static const float *strip_of(const struct float_kernel *kernel, const struct gem
     return strip;
 }
 
-/* A part of the next strip's weights, fetched while a tile is multiplied: reading ahead is the
- * processor's affair only along a row or a strip. */
-static void fetch_ahead(const struct gemm *g, size_t n, size_t k, size_t n_k, size_t part,
-                        size_t parts)
+/* A part of the next strip's weights is fetched with each tile: reading ahead is the processor's
+ * affair only along a row or a strip. Of a strip the tile fetches it while it multiplies. */
+static void fetch_ahead(const struct gemm *g, size_t n, size_t k, size_t part, size_t parts,
+                        struct float_strip *strip)
 {
-    bool bf16 = is_bf16(g->layout);
-    bool rows = g->layout == GEMM_ROWS || g->layout == GEMM_ROWS_BF16;
-    size_t size = bf16 ? sizeof(uint16_t) : sizeof(float);
-    /* of FLOAT_COLUMNS pieces: parts of rows, or of a strip */
-    size_t stride = (rows ? g->ldb : n_k) * size, bytes = n_k * size;
-    const char *b =
-        (const char *)g->b + (rows ? n * g->ldb + k : n * g->K + k * FLOAT_COLUMNS) * size;
+    size_t size = is_bf16(g->layout) ? sizeof(uint16_t) : sizeof(float), n_k = strip->K;
+    size_t bytes = n_k * FLOAT_COLUMNS * size, share = (bytes + parts - 1) / parts;
+    const char *b = g->b;
 
+    strip->ahead = strip->data;
+    strip->ahead_step = 0;
     if (g->layout == GEMM_COLUMNS || n + FLOAT_COLUMNS > g->N)
         return;
+    if (is_packed(g->layout)) {
+        strip->ahead = b + (n * g->K + k * FLOAT_COLUMNS) * size + part * share;
+        strip->ahead_step = (share + n_k - 1) / n_k;
+        return;
+    }
     for (size_t i = FLOAT_COLUMNS * part / parts; i < FLOAT_COLUMNS * (part + 1) / parts; i++)
-        for (size_t at = 0; at < bytes; at += CACHE_LINE)
-            __builtin_prefetch(b + i * stride + at, 0, 2);
+        for (size_t at = 0; at < n_k * size; at += CACHE_LINE)
+            __builtin_prefetch(b + ((n + i) * g->ldb + k) * size + at, 0, 2);
 }
 
 KERNEL_CLONES static void add_bias(float *c, size_t ldc, size_t rows, const float *bias,
@@ -189,7 +197,8 @@ struct strip_memory {
 static struct float_strip make_strip(const struct float_kernel *kernel, const struct gemm *g,
                                      size_t n, size_t k, size_t n_k, struct strip_memory *memory)
 {
-    struct float_strip strip = {strip_of(packer(kernel), g, n, k, n_k, memory->packed), n_k};
+    struct float_strip strip = {.data = strip_of(packer(kernel), g, n, k, n_k, memory->packed),
+                                .K = n_k};
 
     if (kernel->parts != NULL) {
         kernel->parts->strip(memory->tiles, strip.data, n_k);
@@ -207,14 +216,14 @@ static void run_block(const struct float_kernel *kernel, const struct gemm *g,
     pack_block(kernel, g, block, k, n_k);
     for (size_t n = 0; n < g->N; n += FLOAT_COLUMNS) {
         size_t columns = MIN(g->N - n, (size_t)FLOAT_COLUMNS);
-        const struct float_strip strip = make_strip(kernel, g, n, k, n_k, memory);
+        struct float_strip strip = make_strip(kernel, g, n, k, n_k, memory);
         const char *at = block->packed;
         float *c = g->c + block->first * g->ldc + n;
 
         for (size_t p = 0; p < block->n_panels; p++) {
             const struct float_panel panel = panel_at(block, p, at);
 
-            fetch_ahead(g, n + FLOAT_COLUMNS, k, n_k, p, block->n_panels);
+            fetch_ahead(g, n + FLOAT_COLUMNS, k, p, block->n_panels, &strip);
             multiply(kernel, g, c, &panel, &strip, columns, g->then.add || k > 0);
             if (last)
                 finish(g, c, panel.rows, n, columns);
@@ -253,8 +262,7 @@ void gemm_run(const struct gemm *g)
 static float element_of_b(const struct gemm *g, size_t k, size_t n)
 {
     size_t in_strip = (n / FLOAT_COLUMNS * g->K + k) * FLOAT_COLUMNS + n % FLOAT_COLUMNS;
-    bool strips = g->layout == GEMM_STRIPS || g->layout == GEMM_STRIPS_BF16;
-    size_t at = strips ? in_strip : n * g->ldb + k;
+    size_t at = is_packed(g->layout) ? in_strip : n * g->ldb + k;
     float value;
 
     if (g->layout == GEMM_COLUMNS)
