@@ -43,10 +43,10 @@ static void add_tower(struct shapes *shapes, const char *name, size_t rows, size
 {
     if (rows == 0 || width == 0)
         return;
-    add_shape(shapes, name, "qkv", rows, width, 3 * width, TRANSFORMER_INT8_GROUP);
-    add_shape(shapes, name, "out", rows, width, width, TRANSFORMER_INT8_GROUP);
-    add_shape(shapes, name, "fc", rows, width, mlp_width, TRANSFORMER_INT8_GROUP);
-    add_shape(shapes, name, "proj", rows, mlp_width, width, TRANSFORMER_INT8_GROUP);
+    add_shape(shapes, name, "qkv", rows, width, 3 * width, BLOCK_LINEAR_INT8_GROUP);
+    add_shape(shapes, name, "out", rows, width, width, BLOCK_LINEAR_INT8_GROUP);
+    add_shape(shapes, name, "fc", rows, width, mlp_width, BLOCK_LINEAR_INT8_GROUP);
+    add_shape(shapes, name, "proj", rows, mlp_width, width, BLOCK_LINEAR_INT8_GROUP);
 }
 
 static void add_gemma(struct shapes *shapes, size_t rows, const struct gemma_config *c)

@@ -1,6 +1,5 @@
 #include "worker/model_open.h"
 
-#include "reinforce/models/snapshot.h"
 #include "storage/hub/hub.h"
 #include "worker/remote/remote.h"
 
@@ -42,20 +41,4 @@ enum status model_open_captioner(const struct job_captioner *spec, enum matrix_f
         return remote_captioner_open(spec, stop, out, err);
     st = hub_resolve(&hub, spec->model, dir, err);
     return st == ST_OK ? captioner_open(&options, out, err) : st;
-}
-
-enum status model_has_forms(const char *model, const char *activation, const atomic_bool *stop,
-                            bool *has, struct error *err)
-{
-    const struct hub_options hub = {.stop = stop};
-    struct snapshot snapshot;
-    char dir[PATH_MAX];
-    enum status st = hub_resolve(&hub, model, dir, err);
-
-    *has = false;
-    if (st == ST_OK)
-        st = snapshot_read(dir, activation, &snapshot, err);
-    if (st == ST_OK)
-        *has = snapshot_has_forms(&snapshot);
-    return st;
 }

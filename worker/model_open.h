@@ -19,9 +19,4 @@ NODISCARD enum status model_open_captioner(const struct job_captioner *spec, enu
                                            const atomic_bool *stop, struct captioner **out,
                                            struct error *err);
 
-/** Whether a model that runs here has another form than float32. `model` and `activation` as in the
- * job. */
-NODISCARD enum status model_has_forms(const char *model, const char *activation,
-                                      const atomic_bool *stop, bool *has, struct error *err);
-
 #endif

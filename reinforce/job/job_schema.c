@@ -362,8 +362,8 @@ static const struct job_option teacher_options[] = {
         "the same everywhere); int8 quantises them when "
         "they are loaded, and every token's activations on the way: about three times as fast, a "
         "quarter of the memory, embeddings that differ a little more. auto is int8 if it keeps "
-        "`fidelity`, else float32. `reinforce model fidelity` says how much int8 changes. FastViT "
-        "towers have float32 only."),
+        "`fidelity`, else float32. `reinforce model fidelity` says how much int8 changes. "
+        "Convolutions, as FastViT has them, are always float32."),
     REAL("fidelity", TEACHER(fidelity), "0", 0, 1, true,
          "The least mean cosine with float32's embeddings, of the first 32 images that can be "
          "decoded and of their captions, for auto to be int8; 0: 0.999. With bf16 or int8 it is "

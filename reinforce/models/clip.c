@@ -51,13 +51,9 @@ static enum status load_image_tower(struct weights *weights, enum naming naming,
     enum status st;
 
     clip->is_fastvit = config->fastvit != NULL;
-    if (clip->is_fastvit && config->matrices != MATRIX_FLOAT32)
-        return error_set(err, ST_INVALID,
-                         "bf16 and int8 are for transformers, and this model's image tower is a "
-                         "FastViT; say dtype: float32");
     if (clip->is_fastvit)
         return fastvit_load(weights, naming, config->fastvit, (size_t)config->image_size, clip->dim,
-                            &clip->fastvit, err);
+                            config->matrices, &clip->fastvit, err);
     st = vit_load(weights, "", naming, config, &clip->vit, err);
     return st == ST_OK ? load_image_head(weights, naming, config, clip, err) : st;
 }
@@ -131,18 +127,8 @@ void clip_destroy(struct clip **clip)
 
 size_t clip_images_at_once(const struct clip *clip)
 {
-    return clip->is_fastvit ? 1 : transformer_samples_at_once(clip->vit.n_tokens);
-}
-
-static enum status run_fastvit(const struct clip *clip, const float *pixels, size_t n,
-                               struct arena *scratch, float *out, struct error *err)
-{
-    size_t n_pixels = 3 * clip->fastvit.image_size * clip->fastvit.image_size;
-    enum status st = ST_OK;
-
-    for (size_t i = 0; i < n && st == ST_OK; i++)
-        st = fastvit_run(&clip->fastvit, pixels + i * n_pixels, scratch, out + i * clip->dim, err);
-    return st;
+    return clip->is_fastvit ? FASTVIT_IMAGES_AT_ONCE
+                            : transformer_samples_at_once(clip->vit.n_tokens);
 }
 
 enum status clip_encode_images(const struct clip *clip, const float *pixels, size_t n,
@@ -154,7 +140,7 @@ enum status clip_encode_images(const struct clip *clip, const float *pixels, siz
     enum status st;
 
     if (clip->is_fastvit)
-        return run_fastvit(clip, pixels, n, scratch, out, err);
+        return fastvit_run(&clip->fastvit, pixels, n, scratch, out, err);
     st = arena_alloc(scratch, n * clip->vit.n_tokens * D * sizeof *tokens, &tokens, err);
     if (st == ST_OK)
         st = vit_run(&clip->vit, pixels, n, true, scratch, tokens, err);

@@ -54,6 +54,19 @@ enum status conv_fold_get_pointwise(struct conv_fold *fold, const char *at, size
     return st == ST_OK ? conv_fold_get(fold, WEIGHTS_SHAPE(out_width), &out->b, "%sbias", at) : st;
 }
 
+enum status conv_fold_load_matrix(struct conv_fold *fold, const char *at, size_t in,
+                                  size_t out_width, struct block_linear *out)
+{
+    static const char *const weight[] = {"weight"};
+    char prefix[CONV_FOLD_MAX_NAME];
+    enum status st;
+
+    (void)snprintf(prefix, sizeof prefix, "%s%s", fold->prefix, at);
+    st = block_linear_load(fold->weights, prefix, weight, 1, fold->form, in, out_width, out,
+                           fold->err);
+    return st == ST_OK ? conv_fold_get(fold, WEIGHTS_SHAPE(out_width), &out->b, "%sbias", at) : st;
+}
+
 enum status conv_fold_begin(struct conv_fold *fold, struct conv_kernel *k, size_t out, size_t in,
                             size_t rows, size_t columns)
 {
@@ -188,22 +201,50 @@ enum status conv_fold_to_depthwise(struct conv_fold *fold, const struct conv_ker
     return st;
 }
 
-enum status conv_fold_to_linear(struct conv_fold *fold, const struct conv_kernel *k,
-                                struct linear *out)
+/* Row after row over (row, column, channel). */
+static void write_rows(const struct conv_kernel *k, float *w, float *b)
 {
     size_t taps = k->rows * k->columns, n = taps * k->in;
-    float *w, *b;
-    enum status st = floats(fold, k->out * n, &w);
 
-    if (st == ST_OK)
-        st = floats(fold, k->out, &b);
-    for (size_t o = 0; o < k->out && st == ST_OK; o++) {
+    for (size_t o = 0; o < k->out; o++) {
         for (size_t i = 0; i < k->in; i++)
             for (size_t t = 0; t < taps; t++)
                 w[o * n + t * k->in + i] = (float)k->w[(o * k->in + i) * taps + t];
         b[o] = (float)k->b[o];
     }
+}
+
+enum status conv_fold_to_linear(struct conv_fold *fold, const struct conv_kernel *k,
+                                struct linear *out)
+{
+    size_t n = k->rows * k->columns * k->in;
+    float *w, *b;
+    enum status st = floats(fold, k->out * n, &w);
+
     if (st == ST_OK)
-        *out = (struct linear){.w = w, .b = b, .in = n, .out = k->out};
+        st = floats(fold, k->out, &b);
+    if (st != ST_OK)
+        return st;
+    write_rows(k, w, b);
+    *out = (struct linear){.w = w, .b = b, .in = n, .out = k->out};
+    return ST_OK;
+}
+
+enum status conv_fold_to_matrix(struct conv_fold *fold, const struct conv_kernel *k, const char *at,
+                                enum matrix_form form, struct block_linear *out)
+{
+    size_t n = k->rows * k->columns * k->in;
+    struct arena mark = fold->scratch;
+    float *w, *b;
+    enum status st = arena_alloc(&fold->scratch, k->out * n * sizeof *w, &w, fold->err);
+
+    if (st == ST_OK)
+        st = floats(fold, k->out, &b);
+    if (st == ST_OK) {
+        write_rows(k, w, b);
+        st = block_linear_pack(fold->weights, at, w, form, n, k->out, out, fold->err);
+        out->b = b;
+    }
+    arena_rewind(&fold->scratch, &mark);
     return st;
 }

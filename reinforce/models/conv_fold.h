@@ -23,8 +23,9 @@ struct conv_fold {
     struct weights *weights;
     const struct conv_fold_names *names;
     const char *prefix;
-    struct arena *arena;  /* where folded weights go */
-    struct arena scratch; /* kernels while they are folded */
+    enum matrix_form form; /* of matrices; convolutions are float32 */
+    struct arena *arena;   /* where folded weights go */
+    struct arena scratch;  /* kernels while they are folded */
     struct error *err;
 };
 
@@ -42,6 +43,10 @@ NODISCARD PRINTF_LIKE(4, 5) enum status conv_fold_get(struct conv_fold *fold, co
 /** A 1 x 1 convolution with bias, used where it is stored. */
 NODISCARD enum status conv_fold_get_pointwise(struct conv_fold *fold, const char *at, size_t in,
                                               size_t out_width, struct linear *out);
+
+/** The same as a matrix of `form`. */
+NODISCARD enum status conv_fold_load_matrix(struct conv_fold *fold, const char *at, size_t in,
+                                            size_t out_width, struct block_linear *out);
 
 /** All zeros, to be added to. */
 NODISCARD enum status conv_fold_begin(struct conv_fold *fold, struct conv_kernel *k, size_t out,
@@ -71,5 +76,9 @@ NODISCARD enum status conv_fold_to_depthwise(struct conv_fold *fold, const struc
 /** The same as a product over (row, column, channel): see conv_gather(). */
 NODISCARD enum status conv_fold_to_linear(struct conv_fold *fold, const struct conv_kernel *k,
                                           struct linear *out);
+/** And as a matrix of `form`, which errors call `at`. */
+NODISCARD enum status conv_fold_to_matrix(struct conv_fold *fold, const struct conv_kernel *k,
+                                          const char *at, enum matrix_form form,
+                                          struct block_linear *out);
 
 #endif

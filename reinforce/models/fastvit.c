@@ -7,15 +7,15 @@
 
 enum { HEAD_DIM = 32, STEM_TAPS = 3 * 3 * 3 };
 
-/* A picture on its way through the tower, and room for what each step makes of it. */
-struct picture {
-    size_t side, width; /* side * side pixels of `width` channels */
-    float *x, *other;   /* what it is; where the next step puts it */
-    float *wide;        /* an MLP's hidden units, or q, k and v */
+/* Pictures on their way through the tower, and room for what each step makes of them. */
+struct pictures {
+    size_t n, side, width; /* n times side * side pixels of `width` channels */
+    float *x, *other;      /* what they are; where the next step puts them */
+    float *wide, *codes;   /* an MLP's hidden units, or q, k and v; quantised rows */
     struct arena *scratch;
 };
 
-static void swap(struct picture *p)
+static void swap(struct pictures *p)
 {
     float *x = p->x;
 
@@ -23,53 +23,61 @@ static void swap(struct picture *p)
     p->other = x;
 }
 
-static size_t n_pixels(const struct picture *p)
+/* Of one of them. */
+static size_t n_pixels(const struct pictures *p)
 {
     return p->side * p->side;
 }
 
-/* A product over channels, with GELU behind it. */
-static void mix(struct picture *p, const struct linear *linear)
+static size_t n_rows(const struct pictures *p)
 {
-    ops_linear(p->other, p->x, p->width, linear->w, linear->b, n_pixels(p), linear->out,
-               linear->in);
-    ops_gelu(p->other, n_pixels(p) * linear->out);
+    return p->n * n_pixels(p);
+}
+
+/* A product over channels, with GELU behind it. */
+static void mix(struct pictures *p, const struct block_linear *linear)
+{
+    block_linear_apply(linear, p->other, p->x, n_rows(p), p->codes,
+                       (struct epilogue){.activation = ops_gelu});
     p->width = linear->out;
     swap(p);
 }
 
-static void convolve(struct picture *p, const struct conv_depthwise *conv)
+static void convolve(struct pictures *p, const struct conv_depthwise *conv)
 {
-    conv_depthwise_run(conv, p->x, p->side, p->side, p->other);
-    p->side = conv_side(p->side, conv->stride);
+    size_t side = conv_side(p->side, conv->stride);
+
+    for (size_t i = 0; i < p->n; i++)
+        conv_depthwise_run(conv, p->x + i * n_pixels(p) * p->width, p->side, p->side,
+                           p->other + i * side * side * p->width);
+    p->side = side;
     swap(p);
 }
 
 /* Channel c becomes channels 2c and 2c + 1: what a grouped convolution with two outputs sees. */
-static void double_channels(struct picture *p)
+static void double_channels(struct pictures *p)
 {
-    for (size_t i = 0; i < n_pixels(p) * p->width; i++)
+    for (size_t i = 0; i < n_rows(p) * p->width; i++)
         p->other[2 * i] = p->other[2 * i + 1] = p->x[i];
     p->width *= 2;
     swap(p);
 }
 
-static void mean_over_pixels(const struct picture *p, float *mean)
+static void mean_over_pixels(const struct pictures *p, const float *x, float *mean)
 {
     memset(mean, 0, p->width * sizeof *mean);
     for (size_t i = 0; i < n_pixels(p); i++)
-        ops_add(mean, p->x + i * p->width, p->width);
+        ops_add(mean, x + i * p->width, p->width);
     for (size_t c = 0; c < p->width; c++)
         mean[c] /= (float)n_pixels(p);
 }
 
-static void squeeze_and_excite(struct picture *p, const struct squeeze_excite *se)
+static void squeeze_and_excite_one(const struct pictures *p, const struct squeeze_excite *se,
+                                   float *x)
 {
     float *mean = p->wide, *few = mean + p->width, *gate = few + se->reduce.out;
 
-    if (se->reduce.w == NULL)
-        return;
-    mean_over_pixels(p, mean);
+    mean_over_pixels(p, x, mean);
     ops_linear_rows(few, mean, se->reduce.w, se->reduce.b, 1, se->reduce.out, p->width);
     for (size_t i = 0; i < se->reduce.out; i++)
         few[i] = MAX(few[i], 0.0f);
@@ -78,41 +86,61 @@ static void squeeze_and_excite(struct picture *p, const struct squeeze_excite *s
         gate[c] = 1 / (1 + expf(-gate[c]));
     for (size_t i = 0; i < n_pixels(p); i++)
         for (size_t c = 0; c < p->width; c++)
-            p->x[i * p->width + c] *= gate[c];
+            x[i * p->width + c] *= gate[c];
 }
 
-/* x += attn_out(attention(qkv(norm(x)))) */
-static enum status attend(struct picture *p, const struct fastvit_block *block, struct error *err)
+static void squeeze_and_excite(const struct pictures *p, const struct squeeze_excite *se)
+{
+    for (size_t i = 0; i < p->n && se->reduce.w != NULL; i++)
+        squeeze_and_excite_one(p, se, p->x + i * n_pixels(p) * p->width);
+}
+
+/* Every picture attends to itself. */
+static enum status attend_apart(const struct pictures *p, struct error *err)
 {
     size_t C = p->width, T = n_pixels(p);
     struct arena mark = *p->scratch;
-    const struct attention attention = {.q = p->wide,
-                                        .k = p->wide + C,
-                                        .v = p->wide + 2 * C,
-                                        .q_stride = 3 * C,
-                                        .kv_stride = 3 * C,
-                                        .Tq = T,
-                                        .Tk = T,
-                                        .n_heads = C / HEAD_DIM,
-                                        .head_dim = HEAD_DIM};
-    const float *normed = p->x;
-    enum status st;
+    enum status st = ST_OK;
 
-    if (block->norm.w != NULL) {
-        ops_layer_norm(p->other, p->x, block->norm.w, block->norm.b, 1e-5f, T, C);
-        normed = p->other;
-    }
-    ops_linear(p->wide, normed, C, block->qkv.w, block->qkv.b, T, 3 * C, C);
-    st = attention_run(&attention, p->other, p->scratch, err);
-    arena_rewind(p->scratch, &mark);
-    if (st == ST_OK) {
-        ops_linear(p->wide, p->other, C, block->attn_out.w, block->attn_out.b, T, C, C);
-        ops_add_scaled(p->x, p->wide, block->attn_scale, T, C);
+    for (size_t i = 0; i < p->n && st == ST_OK; i++) {
+        const float *qkv = p->wide + i * T * 3 * C;
+        const struct attention attention = {.q = qkv,
+                                            .k = qkv + C,
+                                            .v = qkv + 2 * C,
+                                            .q_stride = 3 * C,
+                                            .kv_stride = 3 * C,
+                                            .Tq = T,
+                                            .Tk = T,
+                                            .n_heads = C / HEAD_DIM,
+                                            .head_dim = HEAD_DIM};
+
+        st = attention_run(&attention, p->other + i * T * C, p->scratch, err);
+        arena_rewind(p->scratch, &mark);
     }
     return st;
 }
 
-static enum status run_block(struct picture *p, const struct fastvit_block *block,
+/* x += attn_out(attention(qkv(norm(x)))) */
+static enum status attend(struct pictures *p, const struct fastvit_block *block, struct error *err)
+{
+    size_t C = p->width, rows = n_rows(p);
+    const float *normed = p->x;
+    enum status st;
+
+    if (block->norm.w != NULL) {
+        ops_layer_norm(p->other, p->x, block->norm.w, block->norm.b, 1e-5f, rows, C);
+        normed = p->other;
+    }
+    block_linear_run(&block->qkv, p->wide, normed, rows, p->codes);
+    st = attend_apart(p, err);
+    if (st == ST_OK) {
+        block_linear_run(&block->attn_out, p->wide, p->other, rows, p->codes);
+        ops_add_scaled(p->x, p->wide, block->attn_scale, rows, C);
+    }
+    return st;
+}
+
+static enum status run_block(struct pictures *p, const struct fastvit_block *block,
                              struct error *err)
 {
     enum status st = ST_OK;
@@ -122,11 +150,11 @@ static enum status run_block(struct picture *p, const struct fastvit_block *bloc
     else
         st = attend(p, block, err);
     if (st == ST_OK)
-        conv_mlp_run(&block->mix.mlp, p->x, p->side, p->side, p->other, p->wide);
+        conv_mlp_run(&block->mix.mlp, p->x, p->n, p->side, p->side, p->other, p->codes, p->wide);
     return st;
 }
 
-static enum status run_stage(struct picture *p, const struct fastvit_stage *stage,
+static enum status run_stage(struct pictures *p, const struct fastvit_stage *stage,
                              struct error *err)
 {
     enum status st = ST_OK;
@@ -135,7 +163,7 @@ static enum status run_stage(struct picture *p, const struct fastvit_stage *stag
         double_channels(p);
         convolve(p, &stage->down);
         squeeze_and_excite(p, &stage->squeeze);
-        ops_gelu(p->x, n_pixels(p) * p->width);
+        ops_gelu(p->x, n_rows(p) * p->width);
         mix(p, &stage->down_mix);
     }
     if (stage->position.w != NULL)
@@ -146,80 +174,155 @@ static enum status run_stage(struct picture *p, const struct fastvit_stage *stag
 }
 
 /* Pixels from planes to rows, then three convolutions to a quarter of the side. */
-static void run_stem(const struct fastvit *f, const float *pixels, struct picture *p)
+static void run_stem(const struct fastvit *f, const float *pixels, struct pictures *p)
 {
-    size_t S = f->image_size, width = f->stem.out;
+    size_t S = f->image_size;
 
     conv_rows_from_planes(pixels, S * S, 3, p->other);
     p->side = conv_side(S, 2);
     conv_gather(p->other, S, S, 3, 3, 2, p->wide);
-    ops_linear(p->x, p->wide, STEM_TAPS, f->stem.w, f->stem.b, n_pixels(p), width, STEM_TAPS);
-    p->width = width;
-    ops_gelu(p->x, n_pixels(p) * width);
+    block_linear_apply(&f->stem, p->x, p->wide, n_pixels(p), p->codes,
+                       (struct epilogue){.activation = ops_gelu});
+    p->width = f->stem.out;
     convolve(p, &f->stem_depthwise);
-    ops_gelu(p->x, n_pixels(p) * width);
+    ops_gelu(p->x, n_pixels(p) * p->width);
     mix(p, &f->stem_mix);
 }
 
-/* Most floats that x or other, and wide, hold at any step. */
-static void find_room(const struct fastvit *f, size_t *narrow, size_t *wide)
+/* The most floats of anything at any step: of one picture while they go alone, and of each while
+ * they go together. */
+struct room {
+    size_t alone, together; /* x, or other */
+    size_t wide, codes;
+};
+
+static void room_for_matrix(struct room *room, const struct block_linear *l, size_t rows)
+{
+    room->codes = MAX(room->codes, block_linear_codes_floats(l, rows));
+}
+
+static void room_for_stage(struct room *room, const struct fastvit_stage *stage, size_t n,
+                           size_t side)
+{
+    size_t rows = n * side * side, few = MIN(rows, (size_t)CONV_MLP_PIXELS);
+
+    for (size_t i = 0; i < stage->n_blocks; i++) {
+        const struct fastvit_block *block = &stage->blocks[i];
+        const struct block_mlp *mlp = &block->mix.mlp.mlp;
+
+        room_for_matrix(room, &mlp->fc, few);
+        room->wide = MAX(room->wide, block_mlp_wide_floats(mlp, few));
+        if (block->mix.mixer.w == NULL) {
+            room_for_matrix(room, &block->qkv, rows);
+            room_for_matrix(room, &block->attn_out, rows);
+            room->wide = MAX(room->wide, rows * block->qkv.out);
+        }
+    }
+}
+
+static struct room find_room(const struct fastvit *f, size_t n)
 {
     size_t side = conv_side(f->image_size, 2);
+    struct room room = {.alone = MAX(f->image_size * f->image_size * 3, side * side * f->stem.out),
+                        .wide = side * side * STEM_TAPS};
 
-    *narrow = MAX(f->image_size * f->image_size * 3, side * side * f->stem.out);
-    *wide = side * side * STEM_TAPS;
     side = conv_side(side, 2);
     for (size_t s = 0; s < f->n_stages; s++) {
         const struct fastvit_stage *stage = &f->stages[s];
+        size_t *narrow = s < f->n_alone ? &room.alone : &room.together;
 
         /* channels are doubled before the side is halved */
         *narrow = MAX(*narrow, side * side * stage->width);
         side = stage->down.w != NULL ? conv_side(side, 2) : side;
-        for (size_t i = 0; i < stage->n_blocks; i++)
-            *wide =
-                MAX(*wide, side * side * MAX(stage->blocks[i].mix.mlp.fc.out, 3 * stage->width));
+        room_for_stage(&room, stage, s < f->n_alone ? 1 : n, side);
     }
-    *narrow = MAX(*narrow, side * side * f->final_conv.C);
-    *wide = MAX(*wide, 3 * f->final_conv.C);
+    room.together = MAX(room.together, side * side * f->final_conv.C);
+    room.wide = MAX(room.wide, 3 * f->final_conv.C);
+    return room;
 }
 
 size_t fastvit_scratch_floats(const struct fastvit *f)
 {
-    size_t narrow, wide, last = f->image_size / 4;
+    const struct room room = find_room(f, FASTVIT_IMAGES_AT_ONCE);
+    size_t last = f->image_size / 4;
 
-    find_room(f, &narrow, &wide);
     for (size_t s = 0; s < f->n_stages; s++)
         last = f->stages[s].blocks[0].mix.mixer.w != NULL ? last / 2 : last;
-    return 2 * narrow + wide + (size_t)ATTENTION_TILE * last * last * 4;
+    return 2 * room.alone + 2 * FASTVIT_IMAGES_AT_ONCE * room.together + room.wide + room.codes +
+           (size_t)ATTENTION_TILE * last * last * 4;
 }
 
-enum status fastvit_run(const struct fastvit *f, const float *pixels, struct arena *scratch,
-                        float *out, struct error *err)
+/* What comes behind the last stage. */
+static void run_head(const struct fastvit *f, struct pictures *p, float *out)
 {
-    struct arena mark = *scratch;
-    struct picture p = {.scratch = scratch};
-    size_t narrow, wide;
-    enum status st;
-
-    find_room(f, &narrow, &wide);
-    st = arena_alloc(scratch, narrow * sizeof *p.x, &p.x, err);
-    if (st == ST_OK)
-        st = arena_alloc(scratch, narrow * sizeof *p.other, &p.other, err);
-    if (st == ST_OK)
-        st = arena_alloc(scratch, wide * sizeof *p.wide, &p.wide, err);
-    if (st == ST_OK)
-        run_stem(f, pixels, &p);
-    for (size_t s = 0; s < f->n_stages && st == ST_OK; s++)
-        st = run_stage(&p, &f->stages[s], err);
-    if (st == ST_OK) {
-        double_channels(&p);
-        convolve(&p, &f->final_conv);
-        squeeze_and_excite(&p, &f->final_squeeze);
-        ops_gelu(p.x, n_pixels(&p) * p.width);
-        mean_over_pixels(&p, p.wide);
-        ops_linear_rows(out, p.wide, f->head.w, f->head.b, 1, f->dim, p.width);
+    double_channels(p);
+    convolve(p, &f->final_conv);
+    squeeze_and_excite(p, &f->final_squeeze);
+    ops_gelu(p->x, n_rows(p) * p->width);
+    for (size_t i = 0; i < p->n; i++) {
+        mean_over_pixels(p, p->x + i * n_pixels(p) * p->width, p->wide);
+        ops_linear_rows(out + i * f->dim, p->wide, f->head.w, f->head.b, 1, f->dim, p->width);
     }
+}
+
+/* The first stages of one image. */
+static enum status run_alone(const struct fastvit *f, const float *pixels, struct pictures *p,
+                             struct error *err)
+{
+    enum status st = ST_OK;
+
+    run_stem(f, pixels, p);
+    for (size_t s = 0; s < f->n_alone && st == ST_OK; s++)
+        st = run_stage(p, &f->stages[s], err);
+    return st;
+}
+
+static enum status run_some(const struct fastvit *f, const float *pixels, size_t n,
+                            struct arena *scratch, float *out, struct error *err)
+{
+    const struct room room = find_room(f, n);
+    struct arena mark = *scratch;
+    struct pictures alone = {.n = 1, .scratch = scratch}, all;
+    float *together, *other;
+    enum status st = arena_alloc(scratch, room.alone * sizeof(float), &alone.x, err);
+
+    if (st == ST_OK)
+        st = arena_alloc(scratch, room.alone * sizeof(float), &alone.other, err);
+    if (st == ST_OK)
+        st = arena_alloc(scratch, n * room.together * sizeof(float), &together, err);
+    if (st == ST_OK)
+        st = arena_alloc(scratch, n * room.together * sizeof(float), &other, err);
+    if (st == ST_OK)
+        st = arena_alloc(scratch, room.wide * sizeof(float), &alone.wide, err);
+    if (st == ST_OK)
+        st = arena_alloc(scratch, room.codes * sizeof(float), &alone.codes, err);
+    for (size_t i = 0; i < n && st == ST_OK; i++) {
+        st = run_alone(f, pixels + i * 3 * f->image_size * f->image_size, &alone, err);
+        if (st == ST_OK)
+            memcpy(together + i * n_pixels(&alone) * alone.width, alone.x,
+                   n_pixels(&alone) * alone.width * sizeof *together);
+    }
+    all = alone;
+    all.n = n;
+    all.x = together;
+    all.other = other;
+    for (size_t s = f->n_alone; s < f->n_stages && st == ST_OK; s++)
+        st = run_stage(&all, &f->stages[s], err);
+    if (st == ST_OK)
+        run_head(f, &all, out);
     arena_rewind(scratch, &mark);
+    return st;
+}
+
+enum status fastvit_run(const struct fastvit *f, const float *pixels, size_t n,
+                        struct arena *scratch, float *out, struct error *err)
+{
+    size_t image = 3 * f->image_size * f->image_size;
+    enum status st = ST_OK;
+
+    for (size_t i = 0; i < n && st == ST_OK; i += FASTVIT_IMAGES_AT_ONCE)
+        st = run_some(f, pixels + i * image, MIN(n - i, (size_t)FASTVIT_IMAGES_AT_ONCE), scratch,
+                      out + i * f->dim, err);
     return st;
 }
 

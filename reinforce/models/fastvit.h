@@ -36,7 +36,7 @@ struct squeeze_excite {
 struct fastvit_block {
     struct rep_mixer_block mix; /* mixer.w NULL: attention, and of `mix` the MLP alone */
     struct layer_norm norm;     /* w NULL: a batch norm, in qkv */
-    struct linear qkv, attn_out;
+    struct block_linear qkv, attn_out;
     const float *attn_scale; /* [C] */
 };
 
@@ -44,7 +44,7 @@ struct fastvit_stage {
     size_t width, n_blocks;
     struct conv_depthwise down; /* 7 x 7, stride 2, of channels doubled; w NULL: stage 0 */
     struct squeeze_excite squeeze;
-    struct linear down_mix;
+    struct block_linear down_mix;
     struct conv_depthwise position; /* 7 x 7, the identity inside; w NULL: none */
     struct fastvit_block *blocks;
 };
@@ -52,9 +52,10 @@ struct fastvit_stage {
 /** Immutable after loading; all in `arena` or pointers into the model's weights. */
 struct fastvit {
     size_t image_size, dim, n_stages;
-    struct linear stem; /* 3 x 3, stride 2 */
+    size_t n_alone; /* stages that run image by image; later ones see too few pixels of one */
+    struct block_linear stem; /* 3 x 3, stride 2 */
     struct conv_depthwise stem_depthwise;
-    struct linear stem_mix;
+    struct block_linear stem_mix;
     struct fastvit_stage stages[FASTVIT_MAX_STAGES];
     struct conv_depthwise final_conv; /* 3 x 3 of channels doubled */
     struct squeeze_excite final_squeeze;
@@ -62,19 +63,23 @@ struct fastvit {
     struct arena arena;
 };
 
+/** Images of a call that are worth it. */
+enum { FASTVIT_IMAGES_AT_ONCE = 8 };
+
 /** Loads the tower "visual.trunk." (timm) or "image_encoder.model." (Apple), in its training form
- * or folded. Errors name the tensor. Released by fastvit_release(), also after an error. */
+ * or folded. Matrices of blocks are of `form`; convolutions and what is between the blocks are
+ * always float32. Errors name the tensor. Released by fastvit_release(), also after an error. */
 NODISCARD enum status fastvit_load(struct weights *weights, enum naming naming,
                                    const struct fastvit_shape *shape, size_t image_size, size_t dim,
-                                   struct fastvit *out, struct error *err);
+                                   enum matrix_form form, struct fastvit *out, struct error *err);
 void fastvit_release(struct fastvit *fastvit);
 
-/** pixels float32 [3, S, S], normalised; out float32 [dim], not yet of unit norm. Scratch is given
- * back. */
-NODISCARD enum status fastvit_run(const struct fastvit *fastvit, const float *pixels,
+/** pixels float32 [n, 3, S, S], normalised; out float32 [n, dim], not yet of unit norm. An image's
+ * bits do not depend on its company. Scratch is given back. */
+NODISCARD enum status fastvit_run(const struct fastvit *fastvit, const float *pixels, size_t n,
                                   struct arena *scratch, float *out, struct error *err);
 
-/** Floats of scratch that fastvit_run() needs. */
+/** Floats of scratch that fastvit_run() needs for any n. */
 size_t fastvit_scratch_floats(const struct fastvit *fastvit);
 
 #endif

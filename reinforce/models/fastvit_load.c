@@ -84,8 +84,9 @@ static enum status load_depthwise(struct conv_fold *fold, const char *at, size_t
     return st;
 }
 
+/* What is between the blocks, where int8 would cost a hundred times as much as in them. */
 static enum status load_dense(struct conv_fold *fold, const char *at, size_t in, size_t out_width,
-                              size_t side, struct linear *out)
+                              size_t side, struct block_linear *out)
 {
     struct arena mark = fold->scratch;
     struct conv_kernel k;
@@ -94,7 +95,7 @@ static enum status load_dense(struct conv_fold *fold, const char *at, size_t in,
     if (st == ST_OK)
         st = conv_fold_add_mobile_one(fold, &k, at);
     if (st == ST_OK)
-        st = conv_fold_to_linear(fold, &k, out);
+        st = conv_fold_to_matrix(fold, &k, at, MATRIX_FLOAT32, out);
     arena_rewind(&fold->scratch, &mark);
     return st;
 }
@@ -113,8 +114,8 @@ static enum status load_squeeze(struct conv_fold *fold, const char *at, const ch
 }
 
 /* qkv of a batch norm's output: the norm becomes part of the product. */
-static enum status load_qkv(struct conv_fold *fold, const char *at, size_t C, bool layer_norm,
-                            struct fastvit_block *block)
+static enum status load_normed_qkv(struct conv_fold *fold, const char *at, size_t C,
+                                   struct block_linear *qkv)
 {
     struct arena mark = fold->scratch;
     struct conv_kernel k;
@@ -124,15 +125,9 @@ static enum status load_qkv(struct conv_fold *fold, const char *at, size_t C, bo
     enum status st =
         conv_fold_get(fold, WEIGHTS_SHAPE(3 * C, C), &w, "%stoken_mixer.qkv.weight", at);
 
-    if (st != ST_OK)
-        return st;
-    if (layer_norm) {
-        block->qkv = (struct linear){.w = w, .in = C, .out = 3 * C};
-        (void)snprintf(name, sizeof name, "%s%snorm.", fold->prefix, at);
-        return layer_norm_load(fold->weights, name, C, &block->norm, fold->err);
-    }
     (void)snprintf(name, sizeof name, "%snorm.", at);
-    st = conv_fold_begin(fold, &k, 3 * C, C, 1, 1);
+    if (st == ST_OK)
+        st = conv_fold_begin(fold, &k, 3 * C, C, 1, 1);
     if (st == ST_OK)
         st = conv_fold_norm(fold, name, C, &scale, &shift);
     for (size_t o = 0; o < 3 * C && st == ST_OK; o++)
@@ -140,27 +135,40 @@ static enum status load_qkv(struct conv_fold *fold, const char *at, size_t C, bo
             k.w[o * C + i] = (double)w[o * C + i] * scale[i];
             k.b[o] += (double)w[o * C + i] * shift[i];
         }
+    (void)snprintf(name, sizeof name, "%stoken_mixer.qkv.", at);
     if (st == ST_OK)
-        st = conv_fold_to_linear(fold, &k, &block->qkv);
+        st = conv_fold_to_matrix(fold, &k, name, fold->form, qkv);
     arena_rewind(&fold->scratch, &mark);
     return st;
+}
+
+static enum status load_qkv(struct conv_fold *fold, const char *at, size_t C, bool layer_norm,
+                            struct fastvit_block *block)
+{
+    static const char *const weight[] = {"token_mixer.qkv.weight"};
+    char name[CONV_FOLD_MAX_NAME];
+    enum status st;
+
+    if (!layer_norm)
+        return load_normed_qkv(fold, at, C, &block->qkv);
+    (void)snprintf(name, sizeof name, "%s%s", fold->prefix, at);
+    st = block_linear_load(fold->weights, name, weight, 1, fold->form, C, 3 * C, &block->qkv,
+                           fold->err);
+    (void)snprintf(name, sizeof name, "%s%snorm.", fold->prefix, at);
+    return st == ST_OK ? layer_norm_load(fold->weights, name, C, &block->norm, fold->err) : st;
 }
 
 static enum status load_attention(struct conv_fold *fold, const char *at, size_t C, bool layer_norm,
                                   struct fastvit_block *block)
 {
+    char name[CONV_FOLD_MAX_NAME];
     enum status st = load_qkv(fold, at, C, layer_norm, block);
 
-    block->attn_out = (struct linear){.in = C, .out = C};
     if (st == ST_OK)
         st = conv_fold_get(fold, WEIGHTS_SHAPE(C, 1, 1), &block->attn_scale, "%slayer_scale_1%s",
                            at, fold->names->gamma);
-    if (st == ST_OK)
-        st = conv_fold_get(fold, WEIGHTS_SHAPE(C, C), &block->attn_out.w,
-                           "%stoken_mixer.proj.weight", at);
-    return st == ST_OK ? conv_fold_get(fold, WEIGHTS_SHAPE(C), &block->attn_out.b,
-                                       "%stoken_mixer.proj.bias", at)
-                       : st;
+    (void)snprintf(name, sizeof name, "%stoken_mixer.proj.", at);
+    return st == ST_OK ? conv_fold_load_matrix(fold, name, C, C, &block->attn_out) : st;
 }
 
 static enum status load_downsample(struct conv_fold *fold, const struct fastvit_names *names,
@@ -283,14 +291,24 @@ static enum status load_stem(struct conv_fold *fold, const struct fastvit_names 
     return st == ST_OK ? load_dense(fold, at[2], C, C, 1, &f->stem_mix) : st;
 }
 
+/* Pixels along a side that are enough for products to run at their best. */
+enum { ALONE_SIDE = 16 };
+
+/* Pixels along a side of stage s. */
+static size_t side_of(size_t image_size, size_t s)
+{
+    return image_size / 4 >> s;
+}
+
 enum status fastvit_load(struct weights *weights, enum naming naming,
                          const struct fastvit_shape *shape, size_t image_size, size_t dim,
-                         struct fastvit *out, struct error *err)
+                         enum matrix_form form, struct fastvit *out, struct error *err)
 {
     const struct fastvit_names *names = naming == NAMING_APPLE ? &apple_names : &timm_names;
     struct conv_fold fold = {.weights = weights,
                              .names = names->parts,
                              .prefix = names->prefix,
+                             .form = form,
                              .arena = &out->arena,
                              .err = err};
     enum status st;
@@ -298,6 +316,8 @@ enum status fastvit_load(struct weights *weights, enum naming naming,
     *out = (struct fastvit){.image_size = image_size, .dim = dim, .n_stages = shape->n_stages};
     arena_init(&out->arena, ARENA_BYTES);
     arena_init(&fold.scratch, ARENA_BYTES);
+    while (out->n_alone < shape->n_stages && side_of(image_size, out->n_alone) >= ALONE_SIDE)
+        out->n_alone++;
     st = load_stem(&fold, names, shape->width, out);
     for (size_t s = 0; s < shape->n_stages && st == ST_OK; s++)
         st = load_stage(&fold, names, shape, s, &out->stages[s]);

@@ -14,6 +14,7 @@ enum status conv_mlp_load(struct conv_fold *fold, const char *at, const char *sc
     char name[CONV_FOLD_MAX_NAME];
     enum status st = conv_fold_begin(fold, &k, C, 1, rows, columns);
 
+    out->mlp.activation = ACTIVATION_GELU;
     (void)snprintf(name, sizeof name, "%s%sconv.", at, names->mlp);
     if (st == ST_OK)
         st = conv_fold_add_conv(fold, &k, rows, columns, name);
@@ -25,21 +26,25 @@ enum status conv_mlp_load(struct conv_fold *fold, const char *at, const char *sc
                            names->gamma);
     (void)snprintf(name, sizeof name, "%s%sfc1.", at, names->mlp);
     if (st == ST_OK)
-        st = conv_fold_get_pointwise(fold, name, C, hidden, &out->fc);
+        st = conv_fold_load_matrix(fold, name, C, hidden, &out->mlp.fc);
     (void)snprintf(name, sizeof name, "%s%sfc2.", at, names->mlp);
-    return st == ST_OK ? conv_fold_get_pointwise(fold, name, hidden, C, &out->proj) : st;
+    return st == ST_OK ? conv_fold_load_matrix(fold, name, hidden, C, &out->mlp.proj) : st;
 }
 
-void conv_mlp_run(const struct conv_mlp *mlp, float *x, size_t H, size_t W, float *other,
-                  float *wide)
+void conv_mlp_run(const struct conv_mlp *mlp, float *x, size_t n, size_t H, size_t W, float *other,
+                  float *codes, float *wide)
 {
-    size_t n = H * W, C = mlp->conv.C, hidden = mlp->fc.out;
+    size_t C = mlp->conv.C, image = H * W * C, pixels = n * H * W;
 
-    conv_depthwise_run(&mlp->conv, x, H, W, other);
-    ops_linear(wide, other, C, mlp->fc.w, mlp->fc.b, n, hidden, C);
-    ops_gelu(wide, n * hidden);
-    ops_linear(other, wide, hidden, mlp->proj.w, mlp->proj.b, n, C, hidden);
-    ops_add_scaled(x, other, mlp->scale, n, C);
+    for (size_t i = 0; i < n; i++)
+        conv_depthwise_run(&mlp->conv, x + i * image, H, W, other + i * image);
+    for (size_t first = 0; first < pixels; first += CONV_MLP_PIXELS) {
+        size_t T = MIN(pixels - first, (size_t)CONV_MLP_PIXELS);
+        float *rows = other + first * C;
+
+        block_mlp_run(&mlp->mlp, rows, rows, T, false, codes, wide);
+        ops_add_scaled(x + first * C, rows, mlp->scale, T, C);
+    }
 }
 
 /* identity + gamma * (mixer - norm) */

@@ -12,9 +12,13 @@ struct conv_fold;
 /** x + scale * MLP(conv(x)) */
 struct conv_mlp {
     struct conv_depthwise conv;
-    struct linear fc, proj;
+    struct block_mlp mlp;
     const float *scale; /* [C] */
 };
+
+/** Pixels that go through an MLP together, so that its hidden units stay in a core's second cache.
+ */
+enum { CONV_MLP_PIXELS = 512 };
 
 struct rep_mixer_block {
     struct conv_depthwise mixer; /* the identity inside; w NULL: there is no block */
@@ -26,9 +30,10 @@ struct rep_mixer_block {
 NODISCARD enum status conv_mlp_load(struct conv_fold *fold, const char *at, const char *scale,
                                     size_t C, size_t hidden, size_t rows, size_t columns,
                                     struct conv_mlp *out);
-/** x float32 [H * W, C], in place; other [H * W, C] and wide [H * W, hidden] are scratch. */
-void conv_mlp_run(const struct conv_mlp *mlp, float *x, size_t H, size_t W, float *other,
-                  float *wide);
+/** n images x float32 [n, H * W, C], in place. Scratch: other [n, H * W, C], codes and wide as
+ * block_mlp_run() takes them for CONV_MLP_PIXELS. An image's bits do not depend on its company. */
+void conv_mlp_run(const struct conv_mlp *mlp, float *x, size_t n, size_t H, size_t W, float *other,
+                  float *codes, float *wide);
 
 /** Loads the token mixer of block `at`. */
 NODISCARD enum status rep_mixer_load(struct conv_fold *fold, const char *at, size_t C, size_t rows,

@@ -262,11 +262,6 @@ enum status snapshot_read(const char *dir, const char *activation, struct snapsh
     return st;
 }
 
-bool snapshot_has_forms(const struct snapshot *s)
-{
-    return s->vision.fastvit == NULL;
-}
-
 const char *snapshot_describe(const struct snapshot *s, char out[SNAPSHOT_DESCRIBE_LEN])
 {
     const struct vision_config *v = &s->vision;

@@ -97,8 +97,6 @@ bool snapshot_is_weights(const char *name);
 /** "clip", "coca", "siglip", "siglip2", "mobileclip", "paligemma" */
 const char *snapshot_family_name(enum snapshot_family family);
 const char *snapshot_activation_name(enum activation activation);
-/** Whether its matrices can be kept in another form than MATRIX_FLOAT32: all but FastViT's. */
-bool snapshot_has_forms(const struct snapshot *s);
 
 /** Its towers in a few words, "vit 24 x 1024, patch 14, 224 px; text 12 x 768"; returns `out`. */
 const char *snapshot_describe(const struct snapshot *snapshot, char out[SNAPSHOT_DESCRIBE_LEN]);

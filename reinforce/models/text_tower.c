@@ -102,11 +102,12 @@ static enum status load_mixer(struct conv_fold *fold, size_t number, size_t D,
 }
 
 static enum status load_mixers(struct weights *weights, const char *prefix, size_t n_layers,
-                               struct text_tower *tower, struct error *err)
+                               enum matrix_form form, struct text_tower *tower, struct error *err)
 {
     struct conv_fold fold = {.weights = weights,
                              .names = &conv_fold_apple,
                              .prefix = prefix,
+                             .form = form,
                              .arena = &tower->arena,
                              .err = err};
     enum status st;
@@ -139,7 +140,7 @@ enum status text_tower_load(struct weights *weights, enum naming naming, const c
                                                 : WEIGHTS_SHAPE(n_positions, D),
                          &out->position, err);
     if (st == ST_OK && config->mixers)
-        st = load_mixers(weights, prefix, config->shape.n_layers, out, err);
+        st = load_mixers(weights, prefix, config->shape.n_layers, config->matrices, out, err);
     if (st == ST_OK) {
         (void)snprintf(full, sizeof full, "%s%s", prefix, names->blocks);
         st = transformer_load(weights, full, naming, config->mixers ? 1 : 0, &config->shape,
@@ -187,16 +188,20 @@ enum status text_tower_embed(const struct text_tower *tower, const int32_t *ids,
 static enum status run_mixer(const struct rep_mixer_block *block, float *x, size_t T,
                              struct arena *scratch, struct error *err)
 {
-    size_t D = block->mixer.C, hidden = block->mlp.fc.out;
+    const struct block_mlp *mlp = &block->mlp.mlp;
+    size_t D = block->mixer.C, pixels = MIN(T, (size_t)CONV_MLP_PIXELS);
     struct arena mark = *scratch;
-    float *mixed, *wide;
+    float *mixed, *codes, *wide;
     enum status st = arena_alloc(scratch, T * D * sizeof *mixed, &mixed, err);
 
     if (st == ST_OK)
-        st = arena_alloc(scratch, T * hidden * sizeof *wide, &wide, err);
+        st = arena_alloc(scratch, block_linear_codes_floats(&mlp->fc, pixels) * sizeof *codes,
+                         &codes, err);
+    if (st == ST_OK)
+        st = arena_alloc(scratch, block_mlp_wide_floats(mlp, pixels) * sizeof *wide, &wide, err);
     if (st == ST_OK) {
         conv_depthwise_run(&block->mixer, x, 1, T, mixed);
-        conv_mlp_run(&block->mlp, mixed, 1, T, x, wide);
+        conv_mlp_run(&block->mlp, mixed, 1, 1, T, x, codes, wide);
         memcpy(x, mixed, T * D * sizeof *x);
     }
     arena_rewind(scratch, &mark);

@@ -58,24 +58,12 @@ enum status linear_load(struct weights *weights, const char *prefix, size_t in, 
                : st;
 }
 
-/* `n` tensors named `prefix` + names[i], each [out, in], as one matrix. */
-static enum status load_matrix(struct weights *weights, const char *prefix,
-                               const char *const *names, size_t n, enum matrix_form form, size_t in,
-                               size_t out_width, struct block_linear *out, struct error *err)
-{
-    *out = (struct block_linear){.form = form, .in = in, .out = n * out_width};
-    if (form == MATRIX_INT8)
-        return int8_matrix_load(weights, prefix, names, n, out_width, in, &out->int8, err);
-    return packed_matrix_load(weights, prefix, names, n, out_width, in, matrix_form_dtype(form),
-                              &out->packed, err);
-}
-
 static enum status load_linear(struct weights *weights, const char *prefix, enum matrix_form form,
                                size_t in, size_t out_width, struct block_linear *out,
                                struct error *err)
 {
     static const char *const w_name[] = {"weight"};
-    enum status st = load_matrix(weights, prefix, w_name, 1, form, in, out_width, out, err);
+    enum status st = block_linear_load(weights, prefix, w_name, 1, form, in, out_width, out, err);
 
     return st == ST_OK
                ? weights_get(weights, prefix, "bias", WEIGHTS_SHAPE(out_width), &out->b, err)
@@ -94,12 +82,12 @@ static enum status load_qkv(struct weights *weights, const char *prefix,
     enum status st;
 
     if (names->qkv_weight != NULL) {
-        st = load_matrix(weights, prefix, &names->qkv_weight, 1, form, D, 3 * D, out, err);
+        st = block_linear_load(weights, prefix, &names->qkv_weight, 1, form, D, 3 * D, out, err);
         return st == ST_OK ? weights_get(weights, prefix, names->qkv_bias, WEIGHTS_SHAPE(3 * D),
                                          &out->b, err)
                            : st;
     }
-    st = load_matrix(weights, prefix, w_names, 3, form, D, D, out, err);
+    st = block_linear_load(weights, prefix, w_names, 3, form, D, D, out, err);
     return st == ST_OK
                ? weights_get_stacked(weights, prefix, b_names, 3, WEIGHTS_SHAPE(D), &out->b, err)
                : st;
@@ -113,6 +101,7 @@ enum status transformer_block_load(struct weights *weights, const char *prefix, 
     char name[MAX_PREFIX];
     enum status st = join(name, prefix, names->ln_1, err);
 
+    block->mlp.activation = t->activation;
     if (st == ST_OK)
         st = layer_norm_load(weights, name, t->width, &block->ln_1, err);
     if (st == ST_OK)
@@ -128,11 +117,11 @@ enum status transformer_block_load(struct weights *weights, const char *prefix, 
     if (st == ST_OK)
         st = join(name, prefix, names->fc, err);
     if (st == ST_OK)
-        st = load_linear(weights, name, form, t->width, t->mlp_width, &block->fc, err);
+        st = load_linear(weights, name, form, t->width, t->mlp_width, &block->mlp.fc, err);
     if (st == ST_OK)
         st = join(name, prefix, names->proj, err);
     if (st == ST_OK)
-        st = load_linear(weights, name, form, t->mlp_width, t->width, &block->proj, err);
+        st = load_linear(weights, name, form, t->mlp_width, t->width, &block->mlp.proj, err);
     return st;
 }
 
@@ -174,20 +163,6 @@ void transformer_release(struct transformer *t)
     memset(t, 0, sizeof *t);
 }
 
-/* coarse: for what becomes int8 next. */
-static const struct {
-    epilogue_fn *exact, *coarse;
-} functions[] = {
-    [ACTIVATION_GELU] = {ops_gelu, ops_gelu_coarse},
-    [ACTIVATION_QUICK_GELU] = {ops_quick_gelu, ops_quick_gelu_coarse},
-    [ACTIVATION_GELU_TANH] = {ops_gelu_tanh, ops_gelu_tanh_coarse},
-};
-
-void activation_apply(enum activation activation, float *x, size_t n)
-{
-    functions[activation].exact(x, n);
-}
-
 static bool is_int8(const struct transformer *t)
 {
     return t->n_layers > 0 && t->blocks[0].qkv.form == MATRIX_INT8;
@@ -220,67 +195,13 @@ static enum status work_init(const struct transformer *t, size_t T, struct arena
     return st;
 }
 
-static void apply(const struct block_linear *l, float *y, const float *x, size_t T, float *codes,
-                  struct epilogue then)
-{
-    then.bias = l->b;
-    if (l->form == MATRIX_INT8) {
-        struct int8_rows rows = int8_quantize(x, l->in, T, l->in, TRANSFORMER_INT8_GROUP, codes);
-
-        int8_product(&l->int8, l->out, y, l->out, &rows, &then);
-    } else {
-        packed_product(&l->packed, y, x, T, &then);
-    }
-}
-
-void block_linear_run(const struct block_linear *l, float *y, const float *x, size_t T,
-                      float *codes)
-{
-    apply(l, y, x, T, codes, (struct epilogue){.add = false});
-}
-
-struct block_linear block_linear_rows(const struct block_linear *l, size_t first, size_t n)
-{
-    struct block_linear rows = *l;
-
-    assert(first % INT8_COLUMNS == 0 && first + n <= l->out);
-    rows.out = n;
-    rows.b = l->b + first;
-    if (l->form == MATRIX_INT8)
-        rows.int8 = int8_matrix_rows(&l->int8, first, n);
-    else
-        rows.packed = packed_matrix_rows(&l->packed, first, n);
-    return rows;
-}
-
-/* x += the MLP of its normed rows. In int8 what is between its layers is never float32 as a whole.
- */
-static void add_mlp(const struct transformer *t, const struct transformer_block *b, float *x,
-                    size_t T, const struct transformer_work *work)
-{
-    struct epilogue activate = {.bias = b->fc.b, .activation = functions[t->activation].exact};
-    const struct epilogue add = {.bias = b->proj.b, .add = true};
-
-    ops_layer_norm(work->normed, x, b->ln_2.w, b->ln_2.b, t->eps, T, t->width);
-    if (b->fc.form == MATRIX_INT8) {
-        struct int8_rows rows =
-            int8_quantize(work->normed, t->width, T, t->width, TRANSFORMER_INT8_GROUP, work->codes);
-
-        activate.activation = functions[t->activation].coarse;
-        rows = int8_product_rows(&b->fc.int8, b->fc.out, &rows, &activate, TRANSFORMER_INT8_GROUP,
-                                 work->wide);
-        int8_product(&b->proj.int8, b->proj.out, x, b->proj.out, &rows, &add);
-    } else {
-        packed_product(&b->fc.packed, work->wide, work->normed, T, &activate);
-        packed_product(&b->proj.packed, x, work->wide, T, &add);
-    }
-}
-
 void transformer_finish_block(const struct transformer *t, const struct transformer_block *b,
                               float *x, size_t T, const struct transformer_work *work)
 {
-    apply(&b->attn_out, x, work->mixed, T, work->codes, (struct epilogue){.add = true});
-    add_mlp(t, b, x, T, work);
+    block_linear_apply(&b->attn_out, x, work->mixed, T, work->codes,
+                       (struct epilogue){.add = true});
+    ops_layer_norm(work->normed, x, b->ln_2.w, b->ln_2.b, t->eps, T, t->width);
+    block_mlp_run(&b->mlp, x, work->normed, T, true, work->codes, work->wide);
 }
 
 /* Samples of T rows, one behind the other, each of which attends to itself. */

@@ -3,18 +3,8 @@
 #ifndef REINFORCE_MODELS_TRANSFORMER_H
 #define REINFORCE_MODELS_TRANSFORMER_H
 
+#include "reinforce/models/block_linear.h"
 #include "reinforce/nn/kv_cache.h"
-#include "reinforce/nn/matrix.h"
-#include "reinforce/nn/packed.h"
-
-/** Values of a row that share a scale when it is quantised: 0011-int8.md says why so many. */
-enum { TRANSFORMER_INT8_GROUP = 1024 };
-
-enum activation {
-    ACTIVATION_GELU = 1,
-    ACTIVATION_QUICK_GELU = 2,
-    ACTIVATION_GELU_TANH = 3,
-};
 
 /** How a snapshot names its tensors. */
 enum naming {
@@ -30,15 +20,6 @@ struct linear {
     size_t in, out;
 };
 
-/** The same of a block, its matrix packed for products or quantised. */
-struct block_linear {
-    enum matrix_form form;
-    struct packed_matrix packed; /* MATRIX_FLOAT32, MATRIX_BF16 */
-    struct int8_matrix int8;     /* MATRIX_INT8 */
-    const float *b;
-    size_t in, out;
-};
-
 struct layer_norm {
     const float *w, *b; /* [D] */
 };
@@ -47,7 +28,7 @@ struct transformer_block {
     struct layer_norm ln_1, ln_2;
     struct block_linear qkv; /* [3 D, D]: q, k, v */
     struct block_linear attn_out;
-    struct block_linear fc, proj;
+    struct block_mlp mlp;
 };
 
 struct transformer {
@@ -87,14 +68,6 @@ NODISCARD enum status transformer_block_load(struct weights *weights, const char
                                              const struct transformer *t,
                                              struct transformer_block *block, struct error *err);
 
-/** y[T, l->out] = x w^T + b. A row's bits never depend on the others. codes: see struct
- * transformer_work. */
-void block_linear_run(const struct block_linear *l, float *y, const float *x, size_t T,
-                      float *codes);
-
-/** Rows [first, first + n) of l as a matrix of its own; first: whole panels of INT8_COLUMNS. */
-struct block_linear block_linear_rows(const struct block_linear *l, size_t first, size_t n);
-
 /** Activations of T rows while they are in a block. */
 struct transformer_work {
     float *normed; /* [T, D] */
@@ -110,8 +83,6 @@ void transformer_finish_block(const struct transformer *t, const struct transfor
 
 /** Floats that a run of T rows takes of its scratch at most, for any of the three below. */
 size_t transformer_scratch_floats(const struct transformer *t, size_t T);
-
-void activation_apply(enum activation activation, float *x, size_t n);
 
 /**
  * n samples of T rows, one behind the other: x float32 [n, T, D], in place. Weights are read once

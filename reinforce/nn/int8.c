@@ -196,22 +196,32 @@ struct writing {
     uint8_t *panels;
     float *scale;
     size_t in;
-    float *row; /* [in] */
 };
 
-static enum status pack_tensor(const struct writing *w, const struct tensor *tensor, size_t first,
-                               struct error *err)
+static enum status begin(struct weights *weights, size_t out, size_t in, struct writing *w,
+                         struct error *err)
 {
-    for (size_t r = 0; r < tensor->shape[0]; r++) {
-        size_t n = first + r;
+    size_t whole = out / INT8_COLUMNS;
+    enum status st = weights_alloc(weights, int8_matrix_bytes(out, in), &w->panels, err);
 
-        tensor_row(tensor, r, w->row);
-        w->scale[n] = int8_pack_row(w->row, w->in, int8_quads_at(w->panels, w->in, n));
-        if (isnan(w->scale[n]))
-            return error_set(err, ST_CORRUPT, "tensor \"%s\" holds a NaN or an infinity",
-                             tensor->name);
+    if (st != ST_OK)
+        return st;
+    w->in = in;
+    w->scale = (float *)(void *)(w->panels + int8_panels(out) * int8_panel_bytes(in));
+    if (out % INT8_COLUMNS != 0) { /* columns that fill up */
+        memset(w->panels + whole * int8_panel_bytes(in), 0, int8_panel_bytes(in));
+        memset(w->scale + whole * INT8_COLUMNS, 0, INT8_COLUMNS * sizeof *w->scale);
     }
     return ST_OK;
+}
+
+static enum status write_row(const struct writing *w, size_t n, const float *row, const char *name,
+                             struct error *err)
+{
+    w->scale[n] = int8_pack_row(row, w->in, int8_quads_at(w->panels, w->in, n));
+    return !isnan(w->scale[n])
+               ? ST_OK
+               : error_set(err, ST_CORRUPT, "tensor \"%s\" holds a NaN or an infinity", name);
 }
 
 enum status int8_matrix_load(struct weights *weights, const char *prefix, const char *const *names,
@@ -220,32 +230,43 @@ enum status int8_matrix_load(struct weights *weights, const char *prefix, const 
 {
     struct writing w = {.in = in};
     const struct tensor *tensor;
+    float *row;
     enum status st = ST_OK;
 
     *matrix = (struct int8_matrix){.out = n * out, .in = in};
     for (size_t i = 0; i < n && st == ST_OK; i++) /* the size is right before it is allocated */
         st = weights_get_stored(weights, prefix, names[i], WEIGHTS_SHAPE(out, in), &tensor, err);
     if (st == ST_OK)
-        st = weights_alloc(weights, int8_matrix_bytes(n * out, in), &w.panels, err);
+        st = begin(weights, n * out, in, &w, err);
     if (st != ST_OK)
         return st;
-    w.scale = (float *)(void *)(w.panels + int8_panels(n * out) * int8_panel_bytes(in));
-    if (n * out % INT8_COLUMNS != 0) { /* columns that fill up */
-        memset(w.panels + n * out / INT8_COLUMNS * int8_panel_bytes(in), 0, int8_panel_bytes(in));
-        memset(w.scale + n * out / INT8_COLUMNS * INT8_COLUMNS, 0, INT8_COLUMNS * sizeof *w.scale);
-    }
-    w.row = malloc(MAX(in, (size_t)1) * sizeof *w.row);
-    if (w.row == NULL)
+    row = malloc(MAX(in, (size_t)1) * sizeof *row);
+    if (row == NULL)
         return error_set(err, ST_NO_MEMORY, "could not allocate a row of weights");
     for (size_t i = 0; i < n && st == ST_OK; i++) {
         st = weights_get_stored(weights, prefix, names[i], WEIGHTS_SHAPE(out, in), &tensor, err);
-        if (st == ST_OK)
-            st = pack_tensor(&w, tensor, i * out, err);
+        for (size_t r = 0; r < out && st == ST_OK; r++) {
+            tensor_row(tensor, r, row);
+            st = write_row(&w, i * out + r, row, tensor->name, err);
+        }
         weights_drop_pages(weights);
     }
-    free(w.row);
+    free(row);
     matrix->panels = w.panels;
     matrix->scale = w.scale;
+    return st;
+}
+
+enum status int8_matrix_pack(struct weights *weights, const char *name, const float *w, size_t out,
+                             size_t in, struct int8_matrix *matrix, struct error *err)
+{
+    struct writing writing = {.in = in};
+    enum status st = begin(weights, out, in, &writing, err);
+
+    for (size_t r = 0; r < out && st == ST_OK; r++)
+        st = write_row(&writing, r, w + r * in, name, err);
+    *matrix = (struct int8_matrix){
+        .out = out, .in = in, .panels = writing.panels, .scale = writing.scale};
     return st;
 }
 

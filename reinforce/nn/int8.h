@@ -59,6 +59,11 @@ NODISCARD enum status int8_matrix_load(struct weights *weights, const char *pref
                                        const char *const *names, size_t n, size_t out, size_t in,
                                        struct int8_matrix *matrix, struct error *err);
 
+/** The same of w float32 [out, in], which errors call `name`. */
+NODISCARD enum status int8_matrix_pack(struct weights *weights, const char *name, const float *w,
+                                       size_t out, size_t in, struct int8_matrix *matrix,
+                                       struct error *err);
+
 /** Its rows [first, first + n); first is a multiple of INT8_COLUMNS. */
 struct int8_matrix int8_matrix_rows(const struct int8_matrix *matrix, size_t first, size_t n);
 

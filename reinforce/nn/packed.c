@@ -11,17 +11,40 @@ static size_t strip_floats(size_t in)
     return in * FLOAT_COLUMNS;
 }
 
-/* Rows [first, first + FLOAT_COLUMNS) of all tensors together, as far as there are; rows float32
- * [FLOAT_COLUMNS, in] becomes strip [in, FLOAT_COLUMNS]. */
-static void pack_strip(const struct tensor *const *tensors, size_t out, size_t end, size_t first,
-                       float *rows, float *strip)
-{
-    size_t n_kernels, n = MIN(end - first, (size_t)FLOAT_COLUMNS), in = tensors[0]->shape[1];
+/* A matrix while it is written. */
+struct writing {
+    size_t in;
+    enum tensor_dtype dtype;
+    char *strips;
+    float *strip; /* [in, FLOAT_COLUMNS], of bfloat16; NULL: strips are packed where they go */
+};
 
-    assert(out > 0);
-    for (size_t r = 0; r < n; r++)
-        tensor_row(tensors[(first + r) / out], (first + r) % out, rows + r * in);
-    float_kernels(&n_kernels)->pack(strip, FLOAT_COLUMNS, rows, in, n, in);
+static enum status begin(struct weights *weights, size_t out, size_t in, enum tensor_dtype dtype,
+                         struct writing *w, struct error *err)
+{
+    size_t n_strips = (out + FLOAT_COLUMNS - 1) / FLOAT_COLUMNS;
+    enum status st;
+
+    *w = (struct writing){.in = in, .dtype = dtype};
+    st = weights_alloc(weights, n_strips * strip_floats(in) * tensor_dtype_size(dtype), &w->strips,
+                       err);
+    if (st != ST_OK || dtype == TENSOR_F32)
+        return st;
+    w->strip = malloc(strip_floats(in) * sizeof *w->strip);
+    return w->strip != NULL ? ST_OK
+                            : error_set(err, ST_NO_MEMORY, "could not allocate a strip of weights");
+}
+
+/* Strip s from n <= FLOAT_COLUMNS rows float32 [n, in]. */
+static void write_strip(const struct writing *w, size_t s, const float *rows, size_t n)
+{
+    char *to = w->strips + s * strip_floats(w->in) * tensor_dtype_size(w->dtype);
+    float *strip = w->strip != NULL ? w->strip : (float *)(void *)to;
+    size_t n_kernels;
+
+    float_kernels(&n_kernels)->pack(strip, FLOAT_COLUMNS, rows, w->in, n, w->in);
+    if (w->strip != NULL)
+        convert_to_bf16(strip, strip_floats(w->in), (uint16_t *)(void *)to);
 }
 
 enum { MAX_TENSORS = 3 }; /* q, k and v */
@@ -31,37 +54,52 @@ enum status packed_matrix_load(struct weights *weights, const char *prefix,
                                enum tensor_dtype dtype, struct packed_matrix *matrix,
                                struct error *err)
 {
-    size_t strip = strip_floats(in), n_strips = (n * out + FLOAT_COLUMNS - 1) / FLOAT_COLUMNS;
     const struct tensor *tensors[MAX_TENSORS] = {NULL};
+    struct writing w = {.strip = NULL};
     float *rows = NULL;
-    char *strips;
     enum status st = ST_OK;
 
     *matrix = (struct packed_matrix){.out = n * out, .in = in, .dtype = dtype};
+    assert(out > 0 && n <= MAX_TENSORS);
     for (size_t i = 0; i < n && st == ST_OK; i++) /* the size is right before it is allocated */
         st =
             weights_get_stored(weights, prefix, names[i], WEIGHTS_SHAPE(out, in), &tensors[i], err);
     if (st == ST_OK)
-        st = weights_alloc(weights, n_strips * strip * tensor_dtype_size(dtype), &strips, err);
-    if (st != ST_OK)
-        return st;
-    matrix->strips = strips;
-    rows = malloc(2 * strip * sizeof *rows);
-    if (rows == NULL)
-        return error_set(err, ST_NO_MEMORY, "could not allocate %d rows of weights", FLOAT_COLUMNS);
-    for (size_t s = 0; s < n_strips; s++) {
-        char *to = strips + s * strip * tensor_dtype_size(dtype);
+        st = begin(weights, n * out, in, dtype, &w, err);
+    if (st == ST_OK) {
+        rows = malloc(strip_floats(in) * sizeof *rows);
+        if (rows == NULL)
+            st = error_set(err, ST_NO_MEMORY, "could not allocate %d rows of weights",
+                           FLOAT_COLUMNS);
+    }
+    for (size_t first = 0; first < n * out && st == ST_OK; first += FLOAT_COLUMNS) {
+        size_t n_rows = MIN(n * out - first, (size_t)FLOAT_COLUMNS);
 
-        if (dtype == TENSOR_F32) {
-            pack_strip(tensors, out, n * out, s * FLOAT_COLUMNS, rows, (float *)(void *)to);
-        } else {
-            pack_strip(tensors, out, n * out, s * FLOAT_COLUMNS, rows, rows + strip);
-            convert_to_bf16(rows + strip, strip, (uint16_t *)(void *)to);
-        }
+        for (size_t r = 0; r < n_rows; r++)
+            tensor_row(tensors[(first + r) / out], (first + r) % out, rows + r * in);
+        write_strip(&w, first / FLOAT_COLUMNS, rows, n_rows);
     }
     weights_drop_pages(weights);
     free(rows);
-    return ST_OK;
+    free(w.strip);
+    matrix->strips = w.strips;
+    return st;
+}
+
+enum status packed_matrix_pack(struct weights *weights, const float *w, size_t out, size_t in,
+                               enum tensor_dtype dtype, struct packed_matrix *matrix,
+                               struct error *err)
+{
+    struct writing writing;
+    enum status st = begin(weights, out, in, dtype, &writing, err);
+
+    for (size_t first = 0; first < out && st == ST_OK; first += FLOAT_COLUMNS)
+        write_strip(&writing, first / FLOAT_COLUMNS, w + first * in,
+                    MIN(out - first, (size_t)FLOAT_COLUMNS));
+    free(writing.strip);
+    *matrix =
+        (struct packed_matrix){.out = out, .in = in, .strips = writing.strips, .dtype = dtype};
+    return st;
 }
 
 struct packed_matrix packed_matrix_rows(const struct packed_matrix *matrix, size_t first, size_t n)

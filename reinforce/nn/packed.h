@@ -27,6 +27,11 @@ NODISCARD enum status packed_matrix_load(struct weights *weights, const char *pr
                                          enum tensor_dtype dtype, struct packed_matrix *matrix,
                                          struct error *err);
 
+/** Packs w float32 [out, in]. */
+NODISCARD enum status packed_matrix_pack(struct weights *weights, const float *w, size_t out,
+                                         size_t in, enum tensor_dtype dtype,
+                                         struct packed_matrix *matrix, struct error *err);
+
 /** Its rows [first, first + n); first is a multiple of 32. */
 struct packed_matrix packed_matrix_rows(const struct packed_matrix *matrix, size_t first, size_t n);
 

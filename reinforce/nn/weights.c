@@ -163,6 +163,9 @@ static enum status check_tensor(const struct tensor *tensor, const size_t *shape
         same = tensor->shape[i] == shape[i];
     /* a scalar is stored as () or (1), depending on the writer */
     same = same || (rank == 0 && tensor->rank == 1 && tensor->shape[0] == 1);
+    /* a matrix may be a 1 x 1 convolution */
+    same = same || (rank == 2 && tensor->rank == 4 && tensor->shape[0] == shape[0] &&
+                    tensor->shape[1] == shape[1] && tensor->shape[2] * tensor->shape[3] == 1);
     if (!same)
         return error_set(err, ST_INVALID, "tensor \"%s\" has shape %s, expected %s", tensor->name,
                          tensor_shape_text(tensor->shape, tensor->rank, found, sizeof found),

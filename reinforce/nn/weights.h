@@ -37,8 +37,8 @@ const struct tensor *weights_view(const struct weights *weights, size_t *n);
 /**
  * Tensor `prefix` + `name` as float32 of exactly `shape`. F32 that is aligned is used where it is
  * mapped; F16, BF16 and unaligned F32 are converted into memory of `weights` (every F16 and BF16
- * value is exact in float32). ST_NOT_FOUND: missing; ST_INVALID: mis-shaped or not floating point.
- * The message names tensor, expected and found.
+ * value is exact in float32). A matrix may be stored as a 1 x 1 convolution. ST_NOT_FOUND: missing;
+ * ST_INVALID: mis-shaped or not floating point. The message names tensor, expected and found.
  */
 NODISCARD enum status weights_get(struct weights *weights, const char *prefix, const char *name,
                                   const size_t *shape, const float **out, struct error *err);

@@ -87,20 +87,6 @@ static void auto_takes_int8_where_it_keeps_the_fidelity_and_says_so_in_the_recor
     small_run_release(&run);
 }
 
-/* The body of the last object that is listed. */
-struct reading {
-    struct small_run *run;
-    struct bytes_view *body;
-};
-
-static enum status read_verdict(void *ctx, const struct object_info *info, struct error *err)
-{
-    const struct reading *reading = ctx;
-
-    return object_store_get(reading->run->output, info->key, MAX_BYTES, &reading->run->arena,
-                            reading->body, err);
-}
-
 static enum status overturn(void *ctx, const struct object_info *info, struct error *err)
 {
     static const char text[] = "{\"dtype\": \"auto\", \"least\": 0, \"chosen\": \"float32\"}";
@@ -213,49 +199,6 @@ static void without_an_image_auto_is_float32(void **state)
     small_run_release(&run);
 }
 
-/* Apple's config of a MobileCLIP-S2, and no weights to speak of. */
-static void make_fastvit(const struct temp_folder *folder)
-{
-    static const char config[] =
-        "{\"embed_dim\": 512, \"image_cfg\": {\"image_size\": 256, \"model_name\": \"mci2\"}, "
-        "\"text_cfg\": {\"context_length\": 77, \"vocab_size\": 49408, \"dim\": 512, "
-        "\"ffn_multiplier_per_layer\": 4.0, \"n_heads_per_layer\": 8, \"norm_layer\": "
-        "\"layer_norm_fp32\", \"n_transformer_layers\": 12, \"causal_masking\": false, "
-        "\"model_name\": \"base\"}}";
-    struct error err = {0};
-    char path[128];
-
-    temp_folder_name(folder, "config.json", path, sizeof path);
-    assert_ok(file_write_atomic(path, bytes_of_string(config), &err));
-    temp_folder_name(folder, "open_clip_model.safetensors", path, sizeof path);
-    assert_ok(file_write_atomic(path, bytes_of_string(""), &err));
-}
-
-static void a_family_without_int8_is_float32_unseen(void **state)
-{
-    struct temp_folder folder;
-    struct small_run run;
-    struct engine *engine;
-    struct bytes_view body = {0};
-    struct error err = {0};
-    char model[128];
-    const char *const sets[] = {model, "teachers[0].dtype=auto", NULL};
-
-    (void)state;
-    temp_folder_init(&folder);
-    make_fastvit(&folder);
-    (void)snprintf(model, sizeof model, "teachers[0].model=%s", folder.path);
-    small_run_init(&run, sets);
-    assert_int_not_equal(open_engine(&run, 1, &engine, &err), ST_OK); /* for want of weights */
-    assert_null(strstr(err.context, "comparing"));
-    assert_ok(object_store_list(run.output, "_reinforce/fidelity/teacher-0-", read_verdict,
-                                &(struct reading){&run, &body}, &err));
-    assert_non_null(strstr((const char *)body.data, "\"chosen\": \"float32\""));
-    assert_non_null(strstr((const char *)body.data, "its family has float32 alone"));
-    small_run_release(&run);
-    temp_folder_release(&folder);
-}
-
 static void before_the_first_shard_is_planned_nothing_is_decided(void **state)
 {
     struct small_run run;
@@ -321,7 +264,6 @@ int main(void)
         cmocka_unit_test(threads_and_batches_change_no_figure),
         cmocka_unit_test(only_samples_that_the_job_takes_are_compared_and_only_of_the_first_shard),
         cmocka_unit_test(without_an_image_auto_is_float32),
-        cmocka_unit_test(a_family_without_int8_is_float32_unseen),
         cmocka_unit_test(before_the_first_shard_is_planned_nothing_is_decided),
         cmocka_unit_test(a_stop_ends_the_comparing),
         cmocka_unit_test(without_a_run_auto_is_refused_and_a_dtype_is_not_compared),

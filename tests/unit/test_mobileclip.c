@@ -6,6 +6,7 @@
 #include "reinforce/models/clip.h"
 #include "reinforce/models/fastvit_load.c" /* its folding, module by module */
 #include "reinforce/models/snapshot_config.h"
+#include "reinforce/nn/gemm.h"
 #include "reinforce/nn/ops.h"
 #include "tests/support/oom.h"
 #include "tests/support/synthetic_weights.h"
@@ -239,25 +240,97 @@ static void apples_tensors_tell_what_their_config_says(void **state)
     free(said);
 }
 
-static void a_fastvit_is_not_quantised(void **state)
+/* Mean of the dot products of rows that have unit norm afterwards. */
+static double mean_cosine(float *a, float *b, size_t n, size_t dim)
 {
-    const struct model_case *c = &cases[0];
+    double sum = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        (void)ops_l2_normalize(a + i * dim, dim);
+        (void)ops_l2_normalize(b + i * dim, dim);
+        for (size_t d = 0; d < dim; d++)
+            sum += (double)a[i * dim + d] * (double)b[i * dim + d];
+    }
+    return sum / (double)n;
+}
+
+enum { N_IMAGES = FASTVIT_IMAGES_AT_ONCE + 1 };
+
+/* N_IMAGES that differ, one behind the other. */
+static float *make_images(const struct preprocess *pre)
+{
+    size_t n = (size_t)3 * (size_t)pre->size * (size_t)pre->size;
+    float *images = malloc(N_IMAGES * n * sizeof *images), *first = make_pixels(pre, false);
+
+    assert_non_null(images);
+    for (size_t i = 0; i < N_IMAGES; i++)
+        for (size_t k = 0; k < n; k++)
+            images[i * n + k] = first[(k + i * n / N_IMAGES) % n] * (1 + 0.1f * (float)i);
+    free(first);
+    return images;
+}
+
+/* out [N_IMAGES, dim]; `together` at most in a call. */
+static void encode_images(const struct model_case *c, enum matrix_form form, size_t together,
+                          float *out)
+{
     struct snapshot *snapshot = malloc(sizeof *snapshot);
     struct synthetic_model *model = make_model(c->name);
-    struct weights *weights = NULL;
-    struct clip *clip = NULL;
+    size_t n = (size_t)3 * (size_t)c->side * (size_t)c->side;
+    struct arena scratch;
+    struct clip *clip;
     struct error err = {0};
+    float *images;
 
-    (void)state;
     read_config(c, snapshot);
-    assert_false(snapshot_has_forms(snapshot));
-    snapshot->vision.matrices = snapshot->text.matrices = MATRIX_INT8;
-    assert_ok(weights_create(model->tensors, model->n, &weights, &err));
-    assert_status(clip_create(snapshot, &weights, &clip, &err), ST_INVALID);
-    assert_non_null(strstr(err.message, "FastViT"));
-    assert_null(clip);
+    snapshot->vision.matrices = snapshot->text.matrices = form;
+    clip = build(snapshot, model);
+    images = make_images(&snapshot->preprocess);
+    arena_init(&scratch, clip_scratch_bytes(clip));
+    for (size_t i = 0; i < N_IMAGES; i += together)
+        assert_ok(clip_encode_images(clip, images + i * n, MIN(together, N_IMAGES - i), &scratch,
+                                     out + i * (size_t)c->dim, &err));
+    assert_int_equal(scratch.used_bytes, 0);
+    arena_release(&scratch);
+    clip_destroy(&clip);
+    free(images);
     synthetic_destroy(&model);
     free(snapshot);
+}
+
+/* A FastViT's matrices in every form: near float32, and the same bits in any company. */
+static void forms_of_a_fastvit_are_near_float32(void **state)
+{
+    static const size_t some[] = {0, 2, 4}; /* S0, S2; S4, with layer norms and five stages */
+    static const struct {
+        enum matrix_form form;
+        double cosine;
+    } forms[] = {{MATRIX_BF16, 0.9999}, {MATRIX_INT8, 0.9999}};
+    float *alone = malloc(sizeof *alone * N_IMAGES * MAX_DIM);
+    float *together = malloc(sizeof *together * N_IMAGES * MAX_DIM);
+    float *exact = malloc(sizeof *exact * N_IMAGES * MAX_DIM);
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(some); i++) {
+        const struct model_case *c = &cases[some[i]];
+        size_t n = N_IMAGES * (size_t)c->dim;
+
+        encode_images(c, MATRIX_FLOAT32, N_IMAGES, exact);
+        for (size_t f = 0; f < ARRAY_LEN(forms); f++) {
+            double cosine;
+
+            encode_images(c, forms[f].form, 1, alone);
+            encode_images(c, forms[f].form, N_IMAGES, together);
+            assert_memory_equal(alone, together, n * sizeof *alone);
+            cosine = mean_cosine(together, exact, N_IMAGES, (size_t)c->dim);
+            if (!(cosine >= forms[f].cosine))
+                fail_msg("%s: form %d has a mean cosine of %.6f", c->name, (int)forms[f].form,
+                         cosine);
+        }
+    }
+    free(exact);
+    free(together);
+    free(alone);
 }
 
 /* Loading and one text of S0 under Apple's names: both towers fold into arenas of their own. */
@@ -434,12 +507,13 @@ static void folded_modules_equal_the_sum_of_their_branches(void **state)
     struct conv_fold l = {
         .names = &conv_fold_timm, .prefix = "visual.trunk.", .arena = &arena, .err = &err};
     struct conv_depthwise depthwise;
-    struct linear dense;
+    struct block_linear dense;
     float x[SIDE * SIDE * C2], doubled[SIDE * SIDE * C2], got[SIDE * SIDE * C2];
     double want[SIDE * SIDE * C2], mixed[SIDE * SIDE * C2];
     const float *gamma;
 
     (void)state;
+    assert_ok(gemm_init(&err));
     assert_ok(weights_create(model->tensors, model->n, &weights, &err));
     l.weights = weights;
     arena_init(&arena, 1 << 28);
@@ -464,7 +538,7 @@ static void folded_modules_equal_the_sum_of_their_branches(void **state)
     BRANCH(V("stem.2.conv_kxk.0.conv.weight"), "stem.2.conv_kxk.0.bn.", 1, C, C, 1, C, 1);
     BRANCH(NULL, "stem.2.identity.", 1, C, 1, 1, C, 1);
     assert_ok(load_dense(&l, "stem.2.", C, C, 1, &dense));
-    ops_linear_rows_ref(got, x, dense.w, dense.b, (size_t)SIDE * SIDE, C, C);
+    block_linear_run(&dense, got, x, (size_t)SIDE * SIDE, NULL);
     assert_close("stem.2", got, want, (size_t)SIDE * SIDE * C);
 
     /* token mixer: x + gamma * (mixer(x) - norm(x)) */
@@ -596,7 +670,7 @@ int main(void)
         cmocka_unit_test(a_folded_text_mixer_equals_the_sum_of_its_branches),
         cmocka_unit_test(apples_tensors_tell_what_their_config_says),
         cmocka_unit_test(apples_logit_scale_is_at_most_100),
-        cmocka_unit_test(a_fastvit_is_not_quantised),
+        cmocka_unit_test(forms_of_a_fastvit_are_near_float32),
         cmocka_unit_test(every_failed_allocation_is_reported),
         cmocka_unit_test(every_size_equals_timm_and_open_clip),
         cmocka_unit_test(every_size_equals_apples_own_code),

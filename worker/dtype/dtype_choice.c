@@ -4,7 +4,6 @@
 #include "worker/dtype/comparison.h"
 #include "worker/model_open.h"
 
-#define NO_FORMS  "its family has float32 alone"
 #define NO_IMAGES "no image of the first shard could be compared"
 
 enum { ROWS_BYTES = 64 << 20, CAPTIONS_BYTES = 1 << 20 };
@@ -12,7 +11,6 @@ enum { ROWS_BYTES = 64 << 20, CAPTIONS_BYTES = 1 << 20 };
 /* A model that is asked about: one of the two specs, and what is open of it now. */
 struct subject {
     struct verdict_question question;
-    const char *activation;
     const struct job_teacher *teacher_spec;
     const struct job_captioner *captioner_spec;
     struct teacher *teacher;
@@ -108,12 +106,12 @@ static enum status judge_captioner(const struct dtype_choice *choice, struct sub
 }
 
 /* Without a look at any image. */
-static enum status judge_unseen(const struct subject *subject, const char *why,
-                                struct verdict *verdict, struct error *err)
+static enum status judge_unseen(const struct subject *subject, struct verdict *verdict,
+                                struct error *err)
 {
     const struct fidelity_cosines nothing = {.n = 0};
 
-    return verdict_of_cosines(&subject->question, &nothing, &nothing, why, verdict, err);
+    return verdict_of_cosines(&subject->question, &nothing, &nothing, NO_IMAGES, verdict, err);
 }
 
 static enum status judge(struct dtype_choice *choice, struct subject *subject,
@@ -123,18 +121,14 @@ static enum status judge(struct dtype_choice *choice, struct subject *subject,
                                           .first = &choice->first,
                                           .threads = choice->threads,
                                           .stop = choice->stop};
-    bool has_forms;
-    enum status st = model_has_forms(subject->question.model, subject->activation, choice->stop,
-                                     &has_forms, err);
+    enum status st = ST_OK;
 
-    if (st == ST_OK && !has_forms)
-        return judge_unseen(subject, NO_FORMS, verdict, err);
-    if (st == ST_OK && !choice->has_first) {
+    if (!choice->has_first) {
         st = first_images_read(choice->job, choice->place, choice->stop, &choice->first, err);
         choice->has_first = st == ST_OK;
     }
     if (st == ST_OK && choice->first.n == 0)
-        return judge_unseen(subject, NO_IMAGES, verdict, err);
+        return judge_unseen(subject, verdict, err);
     if (st != ST_OK)
         return st;
     return subject->teacher_spec != NULL
@@ -214,7 +208,6 @@ enum status dtype_choice_teacher(struct dtype_choice *choice, const struct job_t
                                            .input = choice->job->input.url,
                                            .dtype = spec->dtype,
                                            .least = spec->fidelity},
-                              .activation = spec->activation,
                               .teacher_spec = spec};
     enum status st = open_or_close(choice, &subject, verdict, err);
 
@@ -233,7 +226,6 @@ enum status dtype_choice_captioner(struct dtype_choice *choice, const struct job
                                            .input = choice->job->input.url,
                                            .dtype = spec->dtype,
                                            .least = spec->fidelity},
-                              .activation = spec->activation,
                               .captioner_spec = spec};
     enum status st = open_or_close(choice, &subject, verdict, err);
 

@@ -1,0 +1,110 @@
+#include "reinforce/models/block_linear.h"
+
+#include "reinforce/nn/ops.h"
+
+#include <assert.h>
+
+/* coarse: for what becomes int8 next. */
+static const struct {
+    epilogue_fn *exact, *coarse;
+} functions[] = {
+    [ACTIVATION_GELU] = {ops_gelu, ops_gelu_coarse},
+    [ACTIVATION_QUICK_GELU] = {ops_quick_gelu, ops_quick_gelu_coarse},
+    [ACTIVATION_GELU_TANH] = {ops_gelu_tanh, ops_gelu_tanh_coarse},
+};
+
+void activation_apply(enum activation activation, float *x, size_t n)
+{
+    functions[activation].exact(x, n);
+}
+
+enum status block_linear_load(struct weights *weights, const char *prefix, const char *const *names,
+                              size_t n, enum matrix_form form, size_t in, size_t out_width,
+                              struct block_linear *out, struct error *err)
+{
+    *out = (struct block_linear){.form = form, .in = in, .out = n * out_width};
+    if (form == MATRIX_INT8)
+        return int8_matrix_load(weights, prefix, names, n, out_width, in, &out->int8, err);
+    return packed_matrix_load(weights, prefix, names, n, out_width, in, matrix_form_dtype(form),
+                              &out->packed, err);
+}
+
+enum status block_linear_pack(struct weights *weights, const char *name, const float *w,
+                              enum matrix_form form, size_t in, size_t out_width,
+                              struct block_linear *out, struct error *err)
+{
+    *out = (struct block_linear){.form = form, .in = in, .out = out_width};
+    if (form == MATRIX_INT8)
+        return int8_matrix_pack(weights, name, w, out_width, in, &out->int8, err);
+    return packed_matrix_pack(weights, w, out_width, in, matrix_form_dtype(form), &out->packed,
+                              err);
+}
+
+static struct int8_rows quantize(const struct block_linear *l, const float *x, size_t T,
+                                 float *codes)
+{
+    return int8_quantize(x, l->in, T, l->in, BLOCK_LINEAR_INT8_GROUP, codes);
+}
+
+void block_linear_apply(const struct block_linear *l, float *y, const float *x, size_t T,
+                        float *codes, struct epilogue then)
+{
+    then.bias = l->b;
+    if (l->form == MATRIX_INT8) {
+        struct int8_rows rows = quantize(l, x, T, codes);
+
+        int8_product(&l->int8, l->out, y, l->out, &rows, &then);
+    } else {
+        packed_product(&l->packed, y, x, T, &then);
+    }
+}
+
+void block_linear_run(const struct block_linear *l, float *y, const float *x, size_t T,
+                      float *codes)
+{
+    block_linear_apply(l, y, x, T, codes, (struct epilogue){.add = false});
+}
+
+size_t block_linear_codes_floats(const struct block_linear *l, size_t T)
+{
+    return l->form == MATRIX_INT8 ? int8_rows_floats(T, l->in) : 0;
+}
+
+struct block_linear block_linear_rows(const struct block_linear *l, size_t first, size_t n)
+{
+    struct block_linear rows = *l;
+
+    assert(first % INT8_COLUMNS == 0 && first + n <= l->out);
+    rows.out = n;
+    rows.b = l->b + first;
+    if (l->form == MATRIX_INT8)
+        rows.int8 = int8_matrix_rows(&l->int8, first, n);
+    else
+        rows.packed = packed_matrix_rows(&l->packed, first, n);
+    return rows;
+}
+
+void block_mlp_run(const struct block_mlp *mlp, float *y, const float *x, size_t T, bool add,
+                   float *codes, float *wide)
+{
+    const struct block_linear *fc = &mlp->fc, *proj = &mlp->proj;
+    struct epilogue activate = {.bias = fc->b, .activation = functions[mlp->activation].exact};
+    const struct epilogue then = {.bias = proj->b, .add = add};
+
+    if (fc->form == MATRIX_INT8) {
+        struct int8_rows rows = quantize(fc, x, T, codes);
+
+        activate.activation = functions[mlp->activation].coarse;
+        rows =
+            int8_product_rows(&fc->int8, fc->out, &rows, &activate, BLOCK_LINEAR_INT8_GROUP, wide);
+        int8_product(&proj->int8, proj->out, y, proj->out, &rows, &then);
+    } else {
+        packed_product(&fc->packed, wide, x, T, &activate);
+        packed_product(&proj->packed, y, wide, T, &then);
+    }
+}
+
+size_t block_mlp_wide_floats(const struct block_mlp *mlp, size_t T)
+{
+    return mlp->fc.form == MATRIX_INT8 ? int8_rows_floats(T, mlp->fc.out) : T * mlp->fc.out;
+}
