@@ -14,6 +14,14 @@
 #define CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 #define ALWAYS_INLINE inline __attribute__((always_inline))
+
+/* Before a loop of a constant number of rounds, at most 32: its arrays can be registers. */
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#endif
+
 /* typedef float vec8 FLOAT_VECTOR(8): arithmetic lane by lane, loadable from any float's address */
 #define FLOAT_VECTOR(n)                                                                            \
     __attribute__((vector_size((n) * sizeof(float)), aligned(sizeof(float)), may_alias))

@@ -23,8 +23,12 @@ struct conv_depthwise {
 size_t conv_side(size_t side, size_t stride);
 
 /**
- * y float32 [conv_side(H) * conv_side(W), C] = x [H * W, C] * conv. Taps are added row by row, so
- * that a pixel's bits depend on its neighbourhood alone. y must not overlap x. Cannot fail.
+ * y float32 [conv_side(H) * conv_side(W), C] = x [H * W, C] * conv. y must not overlap x. Cannot
+ * fail.
+ *
+ * An output is one chain of fused multiply-adds that begins with its bias: over the kernel's rows
+ * that lie in the picture, in each over all columns of the kernel. Pixels left and right of the
+ * picture take part as zeros. So a pixel's bits depend on its neighbourhood alone.
  */
 void conv_depthwise_run(const struct conv_depthwise *conv, const float *x, size_t H, size_t W,
                         float *y);
