@@ -160,12 +160,18 @@ KERNEL_CLONES static void add_bias(float *c, size_t ldc, size_t rows, const floa
             c[i] += bias[i];
 }
 
-static void finish(const struct gemm *g, float *c, size_t rows, size_t n, size_t columns)
+/* Columns that are finished together: long enough for vectors, still in the second cache. */
+enum { LONG_ROW = 8 * FLOAT_COLUMNS };
+
+/* Columns [n, end) of a block. */
+static void finish(const struct gemm *g, const struct block *block, size_t n, size_t end)
 {
+    float *c = g->c + block->first * g->ldc + n;
+
     if (g->then.bias != NULL)
-        add_bias(c, g->ldc, rows, g->then.bias + n, columns);
-    for (size_t r = 0; r < rows && g->then.activation != NULL; r++)
-        g->then.activation(c + r * g->ldc, columns);
+        add_bias(c, g->ldc, block->rows, g->then.bias + n, end - n);
+    for (size_t r = 0; r < block->rows && g->then.activation != NULL; r++)
+        g->then.activation(c + r * g->ldc, end - n);
 }
 
 /* A tile whose strip hangs over the edge is multiplied elsewhere. */
@@ -211,7 +217,7 @@ static void run_block(const struct float_kernel *kernel, const struct gemm *g,
                       const struct block *block, size_t k, struct strip_memory *memory)
 {
     size_t n_k = MIN(g->K - k, kernel->group);
-    bool last = k + n_k == g->K;
+    size_t finished = 0;
 
     pack_block(kernel, g, block, k, n_k);
     for (size_t n = 0; n < g->N; n += FLOAT_COLUMNS) {
@@ -225,10 +231,12 @@ static void run_block(const struct float_kernel *kernel, const struct gemm *g,
 
             fetch_ahead(g, n + FLOAT_COLUMNS, k, p, block->n_panels, &strip);
             multiply(kernel, g, c, &panel, &strip, columns, g->then.add || k > 0);
-            if (last)
-                finish(g, c, panel.rows, n, columns);
             at += panel_bytes(kernel, &panel, n_k);
             c += panel.rows * g->ldc;
+        }
+        if (k + n_k == g->K && (n + columns == g->N || n + columns - finished == LONG_ROW)) {
+            finish(g, block, finished, n + columns);
+            finished = n + columns;
         }
     }
 }
