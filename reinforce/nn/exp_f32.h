@@ -4,6 +4,7 @@
 
 #include "reinforce/base/macros.h"
 
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -17,17 +18,17 @@ static inline float exp_f32(float x)
     float scale;
 
     x = x < -87.0f ? -87.0f : x;
-    n = x * 1.44269504088896341f;
-    n = n + 12582912.0f - 12582912.0f; /* to the nearest integer: the sum's ulp is 1 */
-    r = x - n * 0.693359375f;
-    r = r - n * -2.12194440e-4f;
+    n = fmaf(x, 1.44269504088896341f, 12582912.0f);
+    n = n - 12582912.0f; /* to the nearest integer: the sum's ulp is 1 */
+    r = fmaf(n, -0.693359375f, x);
+    r = fmaf(n, 2.12194440e-4f, r);
     p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
+    p = fmaf(p, r, 1.3981999507e-3f);
+    p = fmaf(p, r, 8.3334519073e-3f);
+    p = fmaf(p, r, 4.1665795894e-2f);
+    p = fmaf(p, r, 1.6666665459e-1f);
+    p = fmaf(p, r, 5.0000001201e-1f);
+    p = fmaf(p * r, r, r) + 1.0f;
     bits = ((int32_t)n + 127) << 23;
     memcpy(&scale, &bits, sizeof scale);
     return p * scale;

@@ -120,10 +120,11 @@ KERNEL_CLONES void ops_gelu(float *x, size_t n)
         float v = x[i], a = fabsf(v) * 0.70710678118654752f;
         float t = 1.0f / (1.0f + 0.3275911f * a), p = 1.061405429f, tail;
 
-        p = p * t - 1.453152027f;
-        p = p * t + 1.421413741f;
-        p = p * t - 0.284496736f;
-        p = p * t + 0.254829592f;
+        a = a > 9.0f ? 9.0f : a; /* further on it would be denormal, and slow */
+        p = fmaf(p, t, -1.453152027f);
+        p = fmaf(p, t, 1.421413741f);
+        p = fmaf(p, t, -0.284496736f);
+        p = fmaf(p, t, 0.254829592f);
         tail = p * t * exp_f32(-a * a); /* 1 - erf(a) */
         x[i] = 0.5f * v * (v < 0 ? tail : 2.0f - tail);
     }
@@ -180,8 +181,8 @@ static ALWAYS_INLINE float gelu_by(const float p[8], float x)
     v = v < -4.0f ? -4.0f : v;
     t = v * v;
     for (int i = 6; i >= 0; i--)
-        g = g * t + p[i];
-    return x * (0.5f + v * g);
+        g = fmaf(g, t, p[i]);
+    return x * fmaf(v, g, 0.5f);
 }
 
 KERNEL_CLONES void ops_gelu_coarse(float *x, size_t n)
