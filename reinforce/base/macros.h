@@ -40,7 +40,8 @@
 #if defined(__x86_64__) && !defined(REINFORCE_SANITIZED)
 #define KERNEL_CLONES __attribute__((target_clones("avx512f", "arch=x86-64-v3", "default")))
 /* The same for kernels over bytes, whose 512-bit instructions are not in AVX-512F. */
-#define BYTE_KERNEL_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#define BYTE_KERNEL_CLONES                                                                         \
+    __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define KERNEL_CLONES
 #define BYTE_KERNEL_CLONES

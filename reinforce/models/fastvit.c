@@ -277,21 +277,40 @@ static enum status run_alone(const struct fastvit *f, const float *pixels, struc
     return st;
 }
 
+/* Room for n pictures of `narrow` floats at most. */
+static enum status pictures_init(struct pictures *p, size_t n, size_t narrow, struct arena *scratch,
+                                 struct error *err)
+{
+    enum status st = arena_alloc(scratch, n * narrow * sizeof *p->x, &p->x, err);
+
+    p->n = n;
+    p->scratch = scratch;
+    return st == ST_OK ? arena_alloc(scratch, n * narrow * sizeof *p->other, &p->other, err) : st;
+}
+
+/* The last stages of all, whose pictures are in p->x. */
+static enum status run_together(const struct fastvit *f, struct pictures *p, float *out,
+                                struct error *err)
+{
+    enum status st = ST_OK;
+
+    for (size_t s = f->n_alone; s < f->n_stages && st == ST_OK; s++)
+        st = run_stage(p, &f->stages[s], err);
+    if (st == ST_OK)
+        run_head(f, p, out);
+    return st;
+}
+
 static enum status run_some(const struct fastvit *f, const float *pixels, size_t n,
                             struct arena *scratch, float *out, struct error *err)
 {
     const struct room room = find_room(f, n);
     struct arena mark = *scratch;
-    struct pictures alone = {.n = 1, .scratch = scratch}, all;
-    float *together, *other;
-    enum status st = arena_alloc(scratch, room.alone * sizeof(float), &alone.x, err);
+    struct pictures alone = {0}, all = {0};
+    enum status st = pictures_init(&alone, 1, room.alone, scratch, err);
 
     if (st == ST_OK)
-        st = arena_alloc(scratch, room.alone * sizeof(float), &alone.other, err);
-    if (st == ST_OK)
-        st = arena_alloc(scratch, n * room.together * sizeof(float), &together, err);
-    if (st == ST_OK)
-        st = arena_alloc(scratch, n * room.together * sizeof(float), &other, err);
+        st = pictures_init(&all, n, room.together, scratch, err);
     if (st == ST_OK)
         st = arena_alloc(scratch, room.wide * sizeof(float), &alone.wide, err);
     if (st == ST_OK)
@@ -299,17 +318,15 @@ static enum status run_some(const struct fastvit *f, const float *pixels, size_t
     for (size_t i = 0; i < n && st == ST_OK; i++) {
         st = run_alone(f, pixels + i * 3 * f->image_size * f->image_size, &alone, err);
         if (st == ST_OK)
-            memcpy(together + i * n_pixels(&alone) * alone.width, alone.x,
-                   n_pixels(&alone) * alone.width * sizeof *together);
+            memcpy(all.x + i * n_pixels(&alone) * alone.width, alone.x,
+                   n_pixels(&alone) * alone.width * sizeof *all.x);
     }
-    all = alone;
-    all.n = n;
-    all.x = together;
-    all.other = other;
-    for (size_t s = f->n_alone; s < f->n_stages && st == ST_OK; s++)
-        st = run_stage(&all, &f->stages[s], err);
+    all.side = alone.side;
+    all.width = alone.width;
+    all.wide = alone.wide;
+    all.codes = alone.codes;
     if (st == ST_OK)
-        run_head(f, &all, out);
+        st = run_together(f, &all, out, err);
     arena_rewind(scratch, &mark);
     return st;
 }
