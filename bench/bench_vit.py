@@ -34,6 +34,7 @@ from bench_image import MEAN, STD, photograph
 
 MODELS = "ViT-L-14,ViT-B-16,ViT-SO400M-14-SigLIP,MobileCLIP2-S2,MobileCLIP2-S4"
 FORMS = ("float32", "bf16", "int8")
+LAYER_SCALE = 0.3
 PAUSE = 0.1  # seconds between turns, in which the last engine's threads stop to spin
 
 
@@ -55,13 +56,29 @@ class Tower:
             raise ValueError(f"open_clip {open_clip.__version__} does not know {name}")
         config["text_cfg"]["layers"] = 1
         model = self.build(dict(config))
-        write_snapshot(model, config, folder)
-        self.module = self.fold(model.visual)
         side = config["vision_cfg"]["image_size"]
         images = torch.stack([torch.from_numpy(np.array(photograph(side, side, seed))) for seed in range(n_images)])
         self.pixels = ((images.float() / 255 - torch.tensor(MEAN)) / torch.tensor(STD)).permute(0, 3, 1, 2).contiguous()
         self.pixels_path = os.path.join(folder, "pixels")
         self.pixels.numpy().tofile(self.pixels_path)
+        self.settle(model.visual)
+        write_snapshot(model, config, folder)
+        self.module = self.fold(model.visual)
+
+    def settle(self, module):
+        """Batch norms with the statistics of the images, and layer scales at which blocks count: as they are initialised,
+        a FastViT hardly sees its image, and every form of it computes the same."""
+        norms = [m for m in module.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+        for name, parameter in module.named_parameters():
+            if "layer_scale" in name:
+                parameter.fill_(LAYER_SCALE)
+        for norm in norms:
+            norm.train()
+            norm.momentum = 1.0
+        if norms:
+            with torch.no_grad():
+                module(self.pixels)
+        module.eval()
 
     @staticmethod
     def build(config):

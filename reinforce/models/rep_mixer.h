@@ -18,7 +18,7 @@ struct conv_mlp {
 
 /** Pixels that go through an MLP together, so that its hidden units stay in a core's second cache.
  */
-enum { CONV_MLP_PIXELS = 512 };
+enum { CONV_MLP_PIXELS = 560 };
 
 struct rep_mixer_block {
     struct conv_depthwise mixer; /* the identity inside; w NULL: there is no block */
