@@ -3,6 +3,7 @@
 #include "cli/tool_io.h"
 #include "reinforce/base/clock.h"
 #include "reinforce/base/philox.h"
+#include "reinforce/models/fastvit.h"
 #include "reinforce/models/snapshot.h"
 #include "reinforce/nn/blas.h"
 #include "reinforce/nn/float_kernels.h"
@@ -49,6 +50,22 @@ static void add_tower(struct shapes *shapes, const char *name, size_t rows, size
     add_shape(shapes, name, "proj", rows, mlp_width, width, BLOCK_LINEAR_INT8_GROUP);
 }
 
+/* The MLPs, which are nearly all of it. */
+static void add_fastvit(struct shapes *shapes, const struct fastvit_shape *fastvit, size_t side)
+{
+    char name[NAME_LEN];
+
+    for (size_t s = 0; s < fastvit->n_stages; s++, side /= 2) {
+        size_t images = side >= FASTVIT_ALONE_SIDE ? 1 : FASTVIT_IMAGES_AT_ONCE;
+        size_t rows = MIN(images * side * side, (size_t)CONV_MLP_PIXELS);
+        size_t width = fastvit->width << s, wide = width * fastvit->mlp_ratio;
+
+        (void)snprintf(name, sizeof name, "image %zu", s + 1);
+        add_shape(shapes, name, "fc", rows, width, wide, BLOCK_LINEAR_INT8_GROUP);
+        add_shape(shapes, name, "proj", rows, wide, width, BLOCK_LINEAR_INT8_GROUP);
+    }
+}
+
 static void add_gemma(struct shapes *shapes, size_t rows, const struct gemma_config *c)
 {
     if (c->width == 0)
@@ -78,13 +95,15 @@ static enum status shapes_of(const char *dir, struct shapes *shapes, struct erro
         return error_set(err, ST_NO_MEMORY, "could not allocate the snapshot's description");
     st = snapshot_read(dir, NULL, s, err);
     if (st == ST_OK) {
-        size_t side = s->vision.fastvit == NULL && s->vision.patch_size > 0
-                          ? (size_t)(s->vision.image_size / s->vision.patch_size)
-                          : 0;
+        size_t side =
+            s->vision.patch_size > 0 ? (size_t)(s->vision.image_size / s->vision.patch_size) : 0;
         size_t patches = s->vision.naflex_patches > 0 ? s->vision.naflex_patches : side * side;
         size_t tokens = patches + (patches > 0 && s->vision.form != VIT_SIGLIP);
 
-        add_tower(shapes, "image", tokens, s->vision.shape.width, s->vision.shape.mlp_width);
+        if (s->vision.fastvit != NULL)
+            add_fastvit(shapes, s->vision.fastvit, (size_t)s->vision.image_size / 4);
+        else
+            add_tower(shapes, "image", tokens, s->vision.shape.width, s->vision.shape.mlp_width);
         add_tower(shapes, "text", s->text.context_length, s->text.shape.width,
                   s->text.shape.mlp_width);
         add_tower(shapes, "decoder", s->text.context_length, s->multimodal.shape.width,

@@ -52,7 +52,7 @@ struct fastvit_stage {
 /** Immutable after loading; all in `arena` or pointers into the model's weights. */
 struct fastvit {
     size_t image_size, dim, n_stages;
-    size_t n_alone; /* stages that run image by image; later ones see too few pixels of one */
+    size_t n_alone; /* of these run image by image; later ones see too few pixels of one */
     struct block_linear stem; /* 3 x 3, stride 2 */
     struct conv_depthwise stem_depthwise;
     struct block_linear stem_mix;
@@ -63,8 +63,10 @@ struct fastvit {
     struct arena arena;
 };
 
-/** Images of a call that are worth it. */
-enum { FASTVIT_IMAGES_AT_ONCE = 8 };
+enum {
+    FASTVIT_IMAGES_AT_ONCE = 8, /* of a call that are worth it */
+    FASTVIT_ALONE_SIDE = 16,    /* pixels along a side that are enough for products at their best */
+};
 
 /** Loads the tower "visual.trunk." (timm) or "image_encoder.model." (Apple), in its training form
  * or folded. Matrices of blocks are of `form`; convolutions and what is between the blocks are

@@ -291,9 +291,6 @@ static enum status load_stem(struct conv_fold *fold, const struct fastvit_names 
     return st == ST_OK ? load_dense(fold, at[2], C, C, 1, &f->stem_mix) : st;
 }
 
-/* Pixels along a side that are enough for products to run at their best. */
-enum { ALONE_SIDE = 16 };
-
 /* Pixels along a side of stage s. */
 static size_t side_of(size_t image_size, size_t s)
 {
@@ -316,7 +313,8 @@ enum status fastvit_load(struct weights *weights, enum naming naming,
     *out = (struct fastvit){.image_size = image_size, .dim = dim, .n_stages = shape->n_stages};
     arena_init(&out->arena, ARENA_BYTES);
     arena_init(&fold.scratch, ARENA_BYTES);
-    while (out->n_alone < shape->n_stages && side_of(image_size, out->n_alone) >= ALONE_SIDE)
+    while (out->n_alone < shape->n_stages &&
+           side_of(image_size, out->n_alone) >= FASTVIT_ALONE_SIDE)
         out->n_alone++;
     st = load_stem(&fold, names, shape->width, out);
     for (size_t s = 0; s < shape->n_stages && st == ST_OK; s++)
