@@ -2,7 +2,7 @@
 bfloat16, taking turns in one run.
 
     python3 bench/bench_coca.py build/release/bench/bench_coca [--threads 2] [--images 8] [--captions 5] [--rounds 3]
-                                [--model coca_ViT-L-14] [--torch-images 4] [--keep DIR]
+                                [--model coca_ViT-L-14] [--torch-images 4] [--peers float32,bfloat16] [--keep DIR]
 
 Needs pip packages torch, open_clip_torch 2.31.0 and transformers 4.49.0 in the interpreter that runs it. Weights are
 random and go to a temporary folder (--keep DIR: to DIR, and are taken from there the next time). Nucleus 0.9, rows of 30
@@ -25,6 +25,8 @@ import open_clip
 import torch
 from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import save_file
+
+import machine
 
 
 def tokenizer_json():
@@ -107,6 +109,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", default="coca_ViT-L-14")
     parser.add_argument("--torch-images", type=int, default=4, help="images of one generate()")
+    parser.add_argument("--peers", default="float32,bfloat16", help="dtypes of generate(); bfloat16 takes minutes a call")
     parser.add_argument("--keep")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -118,16 +121,22 @@ def main():
             os.makedirs(folder, exist_ok=True)
             write_snapshot(model, args.model, folder)
         ours = [Engine(form, folder, args) for form in ("float32", "bf16", "int8")]
-        theirs = [Generate(model, dtype, args) for dtype in (torch.float32, torch.bfloat16)]
-        print(f"torch {torch.__version__}, open_clip {open_clip.__version__}, {args.model}, {args.threads} threads; ours: "
+        theirs = [Generate(model, dtype, args) for dtype in map(torch.__dict__.get, args.peers.split(","))]
+        print(machine.processor())
+        print(machine.versions("torch", "open_clip_torch", "transformers"))
+        print(f"{args.model}, {args.threads} threads; ours: "
               f"{args.captions} captions of {args.images} images a call; generate(): {args.torch_images} images")
         rates = {e.name: [] for e in ours + theirs}
         for e in ours:
             e.rate()
+        health = machine.Health(os.path.dirname(args.binary), args.threads)
+        health.measure("before")
         for _ in range(args.rounds):
             for e in ours + theirs:
                 rates[e.name].append(e.rate())
             print("captions/s: " + ", ".join(f"{name} {r[-1]:.3f}" for name, r in rates.items()), flush=True)
+        health.measure("after")
+        health.verdict()
         for mine in ours:
             for peer in theirs:
                 ratio = statistics.median(a / b for a, b in zip(rates[mine.name], rates[peer.name]))
