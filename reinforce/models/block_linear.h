@@ -37,10 +37,12 @@ NODISCARD enum status block_linear_pack(struct weights *weights, const char *nam
                                         enum matrix_form form, size_t in, size_t out_width,
                                         struct block_linear *out, struct error *err);
 
-/** y[T, l->out] = x w^T + b and what `then` says, whose bias is not looked at. A row's bits never
- * depend on the others. codes: of block_linear_codes_floats(). */
+/** y[T, l->out] = x[T, l->in] w^T + b and what `then` says, whose bias is not looked at. A row's
+ * bits never depend on the others. y and x may not overlap. codes: of block_linear_codes_floats().
+ * Cannot fail. */
 void block_linear_apply(const struct block_linear *l, float *y, const float *x, size_t T,
                         float *codes, struct epilogue then);
+/** The same with nothing behind it. */
 void block_linear_run(const struct block_linear *l, float *y, const float *x, size_t T,
                       float *codes);
 
@@ -57,9 +59,11 @@ struct block_mlp {
 };
 
 /**
- * y[T, D] = proj(activation(fc(x))), or that added to y; x may be y if it is not added. In int8
- * what is between the layers is never float32 as a whole. codes  for T rows of fc; wide: of
- * block_mlp_wide_floats()
+ * y[T, proj.out] = proj(activation(fc(x[T, fc.in]))), or that added to y; x may be y if it is not
+ * added. In int8 what is between the layers is never float32 as a whole. Cannot fail.
+ *
+ * codes  of block_linear_codes_floats() of fc
+ * wide   of block_mlp_wide_floats()
  */
 void block_mlp_run(const struct block_mlp *mlp, float *y, const float *x, size_t T, bool add,
                    float *codes, float *wide);

@@ -103,16 +103,8 @@ static enum status attend_apart(const struct pictures *p, struct error *err)
     enum status st = ST_OK;
 
     for (size_t i = 0; i < p->n && st == ST_OK; i++) {
-        const float *qkv = p->wide + i * T * 3 * C;
-        const struct attention attention = {.q = qkv,
-                                            .k = qkv + C,
-                                            .v = qkv + 2 * C,
-                                            .q_stride = 3 * C,
-                                            .kv_stride = 3 * C,
-                                            .Tq = T,
-                                            .Tk = T,
-                                            .n_heads = C / HEAD_DIM,
-                                            .head_dim = HEAD_DIM};
+        const struct attention attention =
+            attention_of_qkv(p->wide + i * T * 3 * C, T, C, C / HEAD_DIM);
 
         st = attention_run(&attention, p->other + i * T * C, p->scratch, err);
         arena_rewind(p->scratch, &mark);

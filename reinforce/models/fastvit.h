@@ -4,7 +4,7 @@
  *
  * Pictures are rows of pixels, channels together. Every branch and batch norm of the published
  * training form is folded into the convolution or product it belongs to when the tower is loaded,
- * in double; what needs no folding is used where it is stored.
+ * in double. Matrices of blocks are packed or quantised then.
  */
 #ifndef REINFORCE_MODELS_FASTVIT_H
 #define REINFORCE_MODELS_FASTVIT_H
@@ -52,7 +52,7 @@ struct fastvit_stage {
 /** Immutable after loading; all in `arena` or pointers into the model's weights. */
 struct fastvit {
     size_t image_size, dim, n_stages;
-    size_t n_alone; /* of these run image by image; later ones see too few pixels of one */
+    size_t n_alone;           /* stages that run image by image; others see too few pixels of one */
     struct block_linear stem; /* 3 x 3, stride 2 */
     struct conv_depthwise stem_depthwise;
     struct block_linear stem_mix;

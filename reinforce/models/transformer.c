@@ -163,20 +163,14 @@ void transformer_release(struct transformer *t)
     memset(t, 0, sizeof *t);
 }
 
-static bool is_int8(const struct transformer *t)
-{
-    return t->n_layers > 0 && t->blocks[0].qkv.form == MATRIX_INT8;
-}
-
 static size_t codes_floats(const struct transformer *t, size_t T)
 {
-    return is_int8(t) ? int8_rows_floats(T, t->width) : 0;
+    return block_linear_codes_floats(&t->blocks[0].qkv, T);
 }
 
 static size_t wide_floats(const struct transformer *t, size_t T)
 {
-    return MAX(T * MAX(3 * t->width, t->mlp_width),
-               is_int8(t) ? int8_rows_floats(T, t->mlp_width) : 0);
+    return MAX(T * 3 * t->width, block_mlp_wide_floats(&t->blocks[0].mlp, T));
 }
 
 static enum status work_init(const struct transformer *t, size_t T, struct arena *scratch,
@@ -209,22 +203,6 @@ struct samples {
     size_t n, T;
 };
 
-/* Of T rows over themselves; queries, keys and values side by side. */
-static struct attention self_attention(const struct transformer *t, const float *qkv, size_t T)
-{
-    size_t D = t->width;
-
-    return (struct attention){.q = qkv,
-                              .k = qkv + D,
-                              .v = qkv + 2 * D,
-                              .q_stride = 3 * D,
-                              .kv_stride = 3 * D,
-                              .Tq = T,
-                              .Tk = T,
-                              .n_heads = t->n_heads,
-                              .head_dim = D / t->n_heads};
-}
-
 static enum status run_block(const struct transformer *t, const struct transformer_block *b,
                              float *x, const struct samples *samples, bool causal,
                              const bool *hide_last, const struct transformer_work *work,
@@ -237,7 +215,7 @@ static enum status run_block(const struct transformer *t, const struct transform
     ops_layer_norm(work->normed, x, b->ln_1.w, b->ln_1.b, t->eps, rows, D);
     block_linear_run(&b->qkv, work->wide, work->normed, rows, work->codes);
     for (size_t i = 0; i < samples->n && st == ST_OK; i++) {
-        struct attention attention = self_attention(t, work->wide + i * T * 3 * D, T);
+        struct attention attention = attention_of_qkv(work->wide + i * T * 3 * D, T, D, t->n_heads);
 
         attention.causal = causal;
         attention.hide_last = hide_last;
@@ -265,7 +243,7 @@ static enum status run_block_for_row(const struct transformer *t, const struct t
     ops_layer_norm(work->normed, x, b->ln_1.w, b->ln_1.b, t->eps, rows, D);
     block_linear_run(&b->qkv, work->wide, work->normed, rows, work->codes);
     for (size_t i = 0; i < samples->n && st == ST_OK; i++) {
-        struct attention attention = self_attention(t, work->wide + i * T * 3 * D, T);
+        struct attention attention = attention_of_qkv(work->wide + i * T * 3 * D, T, D, t->n_heads);
 
         attention.q += row * 3 * D;
         attention.Tq = 1;
@@ -323,7 +301,8 @@ static enum status attend_apart(const struct transformer *t, const size_t *lengt
     enum status st = ST_OK;
 
     for (size_t i = 0; i < n && st == ST_OK; first += length[i], i++) {
-        struct attention attention = self_attention(t, work->wide + first * 3 * D, length[i]);
+        struct attention attention =
+            attention_of_qkv(work->wide + first * 3 * D, length[i], D, t->n_heads);
 
         attention.causal = true;
         st = attention_run(&attention, work->mixed + first * D, scratch, err);
@@ -417,7 +396,7 @@ size_t transformer_scratch_floats(const struct transformer *t, size_t T)
 {
     size_t D = t->width, attention = MIN(T, (size_t)ATTENTION_TILE) * T;
 
-    if (is_int8(t))
+    if (t->blocks[0].qkv.form == MATRIX_INT8)
         attention = MAX(attention, attention_int8_floats(T, D / t->n_heads));
     return 2 * T * D + wide_floats(t, T) + attention + codes_floats(t, T);
 }

@@ -35,7 +35,7 @@ struct transformer {
     size_t n_layers, width, n_heads, mlp_width;
     enum activation activation;
     float eps;
-    struct transformer_block *blocks; /* [n_layers], owned */
+    struct transformer_block *blocks; /* [n_layers] and one of zeros, owned */
 };
 
 /** What a tower's config says. */

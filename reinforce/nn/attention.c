@@ -10,6 +10,19 @@ static size_t n_kv_heads(const struct attention *a)
     return a->n_kv_heads > 0 ? a->n_kv_heads : a->n_heads;
 }
 
+struct attention attention_of_qkv(const float *qkv, size_t T, size_t width, size_t n_heads)
+{
+    return (struct attention){.q = qkv,
+                              .k = qkv + width,
+                              .v = qkv + 2 * width,
+                              .q_stride = 3 * width,
+                              .kv_stride = 3 * width,
+                              .Tq = T,
+                              .Tk = T,
+                              .n_heads = n_heads,
+                              .head_dim = width / n_heads};
+}
+
 float attention_scale(const struct attention *a)
 {
     return a->scale > 0 ? a->scale : 1.0f / sqrtf((float)a->head_dim);

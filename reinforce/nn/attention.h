@@ -36,6 +36,10 @@ struct attention {
     const float *k_scale, *v_scale; /* KV_INT8: [Tk, n_kv_heads] */
 };
 
+/** Of T positions over themselves: qkv float32 [T, 3 * width], queries, keys and values of all
+ * heads side by side; n_heads divides width. */
+struct attention attention_of_qkv(const float *qkv, size_t T, size_t width, size_t n_heads);
+
 /**
  * out float32 [Tq, n_heads * head_dim] = softmax(scale q k^T) v, heads side by side.
  * Never holds more than ATTENTION_TILE x Tk scores, in `scratch`. ST_NO_MEMORY: scratch is too

@@ -1,6 +1,6 @@
 /*
  * Convolutions over images that lie as rows of pixels, channels together: float32 [H * W, C]. One
- * by one convolutions are ops_linear(); these are the others. A text is an image one row high.
+ * by one convolutions are products; these are the others. A text is an image one row high.
  *
  * A side of n becomes (n - 1) / stride + 1 when kernels are odd and padded by kernel / 2 zeros on
  * both sides, as everything here is.

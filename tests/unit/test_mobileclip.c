@@ -254,7 +254,7 @@ static double mean_cosine(float *a, float *b, size_t n, size_t dim)
     return sum / (double)n;
 }
 
-enum { N_IMAGES = 3 };
+enum { N_IMAGES = FASTVIT_IMAGES_AT_ONCE + 1 }; /* more than go together */
 
 /* N_IMAGES that differ, one behind the other. */
 static float *make_images(const struct preprocess *pre)
@@ -270,9 +270,9 @@ static float *make_images(const struct preprocess *pre)
     return images;
 }
 
-/* out [N_IMAGES, dim]; `together` at most in a call. */
-static void encode_images(const struct model_case *c, enum matrix_form form, size_t together,
-                          float *out)
+/* out [n_images, dim]; `together` at most in a call. */
+static void encode_images(const struct model_case *c, enum matrix_form form, size_t n_images,
+                          size_t together, float *out)
 {
     struct snapshot *snapshot = malloc(sizeof *snapshot);
     struct synthetic_model *model = make_model(c->name);
@@ -287,8 +287,8 @@ static void encode_images(const struct model_case *c, enum matrix_form form, siz
     clip = build(snapshot, model);
     images = make_images(&snapshot->preprocess);
     arena_init(&scratch, clip_scratch_bytes(clip));
-    for (size_t i = 0; i < N_IMAGES; i += together)
-        assert_ok(clip_encode_images(clip, images + i * n, MIN(together, N_IMAGES - i), &scratch,
+    for (size_t i = 0; i < n_images; i += together)
+        assert_ok(clip_encode_images(clip, images + i * n, MIN(together, n_images - i), &scratch,
                                      out + i * (size_t)c->dim, &err));
     assert_int_equal(scratch.used_bytes, 0);
     arena_release(&scratch);
@@ -301,11 +301,17 @@ static void encode_images(const struct model_case *c, enum matrix_form form, siz
 /* A FastViT's matrices in every form: near float32, and the same bits in any company. */
 static void forms_of_a_fastvit_are_near_float32(void **state)
 {
+    static const struct {
+        size_t model, n_images;
+    } some[] = {
 #if defined(REINFORCE_SANITIZED) /* where plain C takes minutes */
-    static const size_t some[] = {0};
+        {0, 3},
 #else
-    static const size_t some[] = {0, 2, 4}; /* S0, S2; S4, with layer norms and five stages */
+        {0, N_IMAGES},
+        {2, 3},
+        {4, 3}, /* S0, S2; S4, with layer norms and five stages */
 #endif
+    };
     static const struct {
         enum matrix_form form;
         double cosine;
@@ -316,17 +322,17 @@ static void forms_of_a_fastvit_are_near_float32(void **state)
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(some); i++) {
-        const struct model_case *c = &cases[some[i]];
-        size_t n = N_IMAGES * (size_t)c->dim;
+        const struct model_case *c = &cases[some[i].model];
+        size_t n_images = some[i].n_images;
 
-        encode_images(c, MATRIX_FLOAT32, N_IMAGES, exact);
+        encode_images(c, MATRIX_FLOAT32, n_images, n_images, exact);
         for (size_t f = 0; f < ARRAY_LEN(forms); f++) {
             double cosine;
 
-            encode_images(c, forms[f].form, 1, alone);
-            encode_images(c, forms[f].form, N_IMAGES, together);
-            assert_memory_equal(alone, together, n * sizeof *alone);
-            cosine = mean_cosine(together, exact, N_IMAGES, (size_t)c->dim);
+            encode_images(c, forms[f].form, n_images, 1, alone);
+            encode_images(c, forms[f].form, n_images, n_images, together);
+            assert_memory_equal(alone, together, n_images * (size_t)c->dim * sizeof *alone);
+            cosine = mean_cosine(together, exact, n_images, (size_t)c->dim);
             if (!(cosine >= forms[f].cosine))
                 fail_msg("%s: form %d has a mean cosine of %.6f", c->name, (int)forms[f].form,
                          cosine);
@@ -335,6 +341,40 @@ static void forms_of_a_fastvit_are_near_float32(void **state)
     free(exact);
     free(together);
     free(alone);
+}
+
+/* A text of MobileCLIP-S0, whose tower has mixers at both ends. */
+static void forms_of_a_text_mixer_are_near_float32(void **state)
+{
+    static const enum matrix_form forms[] = {MATRIX_FLOAT32, MATRIX_BF16, MATRIX_INT8};
+    static const int32_t ids[] = {49406, 320, 1125, 539, 320, 2368, 49407};
+    const struct model_case *c = &cases[FIRST_OF_APPLE];
+    struct snapshot *snapshot = malloc(sizeof *snapshot);
+    struct synthetic_model *model = make_model(c->name);
+    const int32_t *row = ids;
+    size_t n_ids = ARRAY_LEN(ids);
+    float exact[MAX_DIM], out[MAX_DIM];
+
+    (void)state;
+    read_config(c, snapshot);
+    for (size_t f = 0; f < ARRAY_LEN(forms); f++) {
+        struct arena scratch;
+        struct clip *clip;
+        struct error err = {0};
+
+        snapshot->vision.matrices = snapshot->text.matrices = forms[f];
+        clip = build(snapshot, model);
+        assert_int_equal(clip->text.before.mlp.mlp.fc.form, forms[f]);
+        arena_init(&scratch, clip_scratch_bytes(clip));
+        assert_ok(clip_encode_texts(clip, &row, &n_ids, 1, &scratch, f == 0 ? exact : out, &err));
+        if (f > 0 && !(mean_cosine(out, exact, 1, (size_t)c->dim) >= 0.999))
+            fail_msg("form %d has a cosine of %.6f", (int)forms[f],
+                     mean_cosine(out, exact, 1, (size_t)c->dim));
+        arena_release(&scratch);
+        clip_destroy(&clip);
+    }
+    synthetic_destroy(&model);
+    free(snapshot);
 }
 
 /* Loading and one text of S0 under Apple's names: both towers fold into arenas of their own. */
@@ -675,6 +715,7 @@ int main(void)
         cmocka_unit_test(apples_tensors_tell_what_their_config_says),
         cmocka_unit_test(apples_logit_scale_is_at_most_100),
         cmocka_unit_test(forms_of_a_fastvit_are_near_float32),
+        cmocka_unit_test(forms_of_a_text_mixer_are_near_float32),
         cmocka_unit_test(every_failed_allocation_is_reported),
         cmocka_unit_test(every_size_equals_timm_and_open_clip),
         cmocka_unit_test(every_size_equals_apples_own_code),
