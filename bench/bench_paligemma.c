@@ -3,7 +3,7 @@
  * bench_paligemma [ROUNDS [THREADS [FORM [ROWS]]]]
  *
  * In each round (3), for each form in turn, THREADS (2) callers each encode an image and prefill
- * 260 tokens, and then decode 30 tokens of ROWS (28, as a job does) captions. Prints medians over
+ * 260 tokens, and then decode 30 tokens of ROWS (32, as a job does) captions. Prints medians over
  * rounds: seconds per image and per caption of all callers together, on the clock and, divided by
  * THREADS, of processor time, which is what the clock would show if nobody else used the machine.
  * FORM is stored, int8 or all (both). Takes 8 GB, 6 for int8 alone, and 2 for each caller's caches.
@@ -196,7 +196,7 @@ int main(int argc, char **argv)
     static struct caller callers[MAX_THREADS];
     static struct random_paligemma m;
     struct snapshot snapshot;
-    int64_t rounds = 3, n = 2, rows = 28;
+    int64_t rounds = 3, n = 2, rows = 32;
     const char *only = argc > 3 && strcmp(argv[3], "all") != 0 ? argv[3] : NULL;
     double seconds[ARRAY_LEN(forms)] = {0};
     struct error err = {0};

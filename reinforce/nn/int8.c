@@ -285,7 +285,8 @@ struct product {
 
 enum {
     AT_ONCE = INT8_PANELS * INT8_COLUMNS,
-    BLOCK = 2 * AT_ONCE, /* of columns whose results become rows of int8 */
+    BLOCK = 2 * AT_ONCE, /* of columns whose results become rows of int8, and how far */
+    APART = BLOCK + 16,  /* those lie apart: of BLOCK, all would share a set of the cache */
 };
 
 /* A tile times at most INT8_PANELS panels, the last of which may hang over the edge. */
@@ -331,9 +332,9 @@ static void ask_for_next(const struct product *p, struct int8_tile *tile, size_t
 /* A tile of rows from `r` on times a few panels: columns [first, end). */
 static void multiply(const struct product *p, size_t r, size_t first, size_t end)
 {
-    _Alignas(LINE) float rows[INT8_ROWS * BLOCK];
+    _Alignas(LINE) float rows[INT8_ROWS * APART];
     struct int8_tile tile = tile_at(p->x, r);
-    size_t ldy = p->codes != NULL ? BLOCK : p->ldy;
+    size_t ldy = p->codes != NULL ? APART : p->ldy;
     float *y = p->codes != NULL ? rows : p->y + r * p->ldy + first;
     int8_t *codes = p->codes;
 

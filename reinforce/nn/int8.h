@@ -7,7 +7,7 @@
 
 enum {
     INT8_COLUMNS = 32, /* rows of a matrix in one panel: columns of a product */
-    INT8_ROWS = 28,    /* rows of x in one tile: twice what fits the registers beside a panel */
+    INT8_ROWS = 32,    /* rows of x in one tile: two of AMX's */
     INT8_CHUNK = 128,  /* values of a row of x that lie side by side */
     INT8_SLACK = 2048, /* bytes behind the last tile that a kernel may read */
 };

@@ -189,7 +189,7 @@ AVX512 static ALWAYS_INLINE void add_scaled(float *total, __m512i sum, const int
 }
 
 #define VNNI KERNEL_TARGET("avx512f,avx512bw,avx512vnni")
-enum { VNNI_ROWS = 14 }; /* what 32 registers hold beside a quad of a panel */
+enum { VNNI_ROWS = 14 }; /* at most at once: what 32 registers hold beside a quad of a panel */
 
 /* Sums are variables of their own, as those of an array go through memory, and the instruction is
  * spelt out, as GCC moves the intrinsic's operand about. */

@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 /* Of the AMX kernel's tiles: rows of x, and their bytes. */
-enum { AMX_ROWS = 14, AMX_BYTES = 64 };
+enum { AMX_ROWS = 16, AMX_BYTES = 64 };
 
 enum { INT8_QUAD = 4 }; /* values of a row that lie side by side in a panel */
 
