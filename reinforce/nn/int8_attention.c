@@ -23,10 +23,11 @@ static const struct epilogue nothing;
 struct head {
     size_t Tk, dim;
     size_t padded; /* Tk in whole chunks */
+    size_t apart;  /* rows of scores: in whole lanes, and not all in one set of a cache */
     uint8_t *key_panels, *value_panels;
     float *key_scale, *value_scale;
     float *codes;  /* of a tile's queries, then of its probabilities */
-    float *scores; /* [INT8_ROWS, Tk] */
+    float *scores; /* [INT8_ROWS, apart] */
 };
 
 static size_t codes_floats(size_t Tk, size_t dim)
@@ -35,13 +36,18 @@ static size_t codes_floats(size_t Tk, size_t dim)
                int8_rows_floats(INT8_ROWS, 2 * int8_whole_chunks(Tk)));
 }
 
+static size_t scores_apart(size_t Tk)
+{
+    return (Tk + LANES - 1) / LANES * LANES + LANES;
+}
+
 size_t attention_int8_floats(size_t Tk, size_t head_dim)
 {
     size_t matrices =
         int8_matrix_bytes(Tk, head_dim) + int8_matrix_bytes(head_dim, 2 * int8_whole_chunks(Tk));
 
     return (matrices + 4 * (size_t)ARENA_ALIGN) / sizeof(float) + codes_floats(Tk, head_dim) +
-           INT8_ROWS * Tk;
+           INT8_ROWS * scores_apart(Tk);
 }
 
 static enum status alloc_matrix(struct arena *scratch, size_t out, size_t in, uint8_t **panels,
@@ -59,7 +65,10 @@ static enum status head_init(struct head *head, const struct attention *a, struc
 {
     enum status st;
 
-    *head = (struct head){.Tk = a->Tk, .dim = a->head_dim, .padded = int8_whole_chunks(a->Tk)};
+    *head = (struct head){.Tk = a->Tk,
+                          .dim = a->head_dim,
+                          .padded = int8_whole_chunks(a->Tk),
+                          .apart = scores_apart(a->Tk)};
     st = alloc_matrix(scratch, head->Tk, head->dim, &head->key_panels, &head->key_scale, err);
     if (st == ST_OK)
         st = alloc_matrix(scratch, head->dim, 2 * head->padded, &head->value_panels,
@@ -68,7 +77,7 @@ static enum status head_init(struct head *head, const struct attention *a, struc
         st = arena_alloc(scratch, codes_floats(head->Tk, head->dim) * sizeof(float), &head->codes,
                          err);
     if (st == ST_OK)
-        st = arena_alloc(scratch, INT8_ROWS * head->Tk * sizeof(float), &head->scores, err);
+        st = arena_alloc(scratch, INT8_ROWS * head->apart * sizeof(float), &head->scores, err);
     return st;
 }
 
@@ -142,16 +151,6 @@ static void pack_values(const struct head *head, const float *v, size_t stride)
 /* Lanes are written out: loops of 16 that narrow to bytes become much shorter vectors. */
 typedef int8_t int8x16 WORD_VECTOR(LANES, int8_t);
 
-/* Scores from j on; those behind the last are none. */
-static ALWAYS_INLINE void get_lanes(const float *scores, size_t j, size_t n, float32x16 *to)
-{
-    float filled[LANES];
-
-    for (size_t l = 0; j + LANES > n && l < LANES; l++)
-        filled[l] = j + l < n ? scores[j + l] : -INFINITY;
-    *to = *(const float32x16 *)(j + LANES > n ? filled : scores + j);
-}
-
 /* As integers in the same order, whose maximum takes one step where that of floats takes four. A
  * NaN is larger or smaller than all. */
 static ALWAYS_INLINE float largest_of(const float *scores, size_t n)
@@ -179,8 +178,9 @@ static ALWAYS_INLINE void put_head(int8_t *group, size_t r, size_t rows, float s
     memcpy(group + 4 * (rows + r), &offset, sizeof offset);
 }
 
-/* Softmax of scale * scores [n], as row r of a tile of probabilities. */
-KERNEL_CLONES static void put_probabilities(const float *scores, size_t n, float scale,
+/* Softmax of scale * scores [n], as row r of a tile of probabilities. Scores are filled up to whole
+ * lanes. */
+KERNEL_CLONES static void put_probabilities(float *scores, size_t n, float scale,
                                             int8_t *tile, size_t r, size_t rows)
 {
     const float log2_e = 1.44269504088896341f;
@@ -189,15 +189,16 @@ KERNEL_CLONES static void put_probabilities(const float *scores, size_t n, float
     uint32x16 all = {0}, all_low = {0}, all_bits = {0};
     uint32_t lanes[3][LANES], sum = 0, sum_low = 0, bits = 0;
 
+    for (size_t j = n; j % LANES != 0; j++)
+        scores[j] = -INFINITY;
     for (size_t j = 0; j < int8_whole_chunks(n); j += LANES) {
         int8_t *to = tile + int8_head_bytes(rows) + (j / INT8_CHUNK * rows + r) * INT8_CHUNK +
                      j % INT8_CHUNK;
         uint32x16 t = {0};
 
         if (j < n) {
-            float32x16 p;
+            float32x16 p = *(const float32x16 *)(scores + j);
 
-            get_lanes(scores, j, n, &p);
             p = (p - top) * (scale * log2_e);
             exp2_lanes(&p);
             t = (uint32x16)(p * (float)ONE + 0x1.8p23f) - INT8_NEAREST_ZERO;
@@ -232,9 +233,10 @@ static void attend(const struct head *head, const struct attention *a, const flo
         int8_quantize(q, a->q_stride, rows, head->dim, int8_whole_chunks(head->dim), head->codes);
     const struct int8_rows probabilities = {rows, 2 * head->padded, head->padded, tile};
 
-    int8_product(&keys, head->Tk, head->scores, head->Tk, &queries, &nothing);
+    int8_product(&keys, head->Tk, head->scores, head->apart, &queries, &nothing);
     for (size_t r = 0; r < rows; r++)
-        put_probabilities(head->scores + r * head->Tk, head->Tk, attention_scale(a), tile, r, rows);
+        put_probabilities(head->scores + r * head->apart, head->Tk, attention_scale(a), tile, r,
+                          rows);
     int8_product(&values, head->dim, out, a->n_heads * head->dim, &probabilities, &nothing);
 }
 
