@@ -222,14 +222,14 @@ static enum status operands_init(struct operands *o, const struct shape *shape, 
     tensor.data = bytes_view_of(o->w, n_w * sizeof *o->w);
     st = weights_create(&tensor, 1, &o->weights, err);
     if (st == ST_OK)
-        st = packed_matrix_load(o->weights, "", name, 1, shape->out, shape->in, TENSOR_F32,
+        st = packed_matrix_load(o->weights, "", name, 1, shape->out, shape->in, NULL, TENSOR_F32,
                                 &o->packed, err);
     if (st == ST_OK)
-        st = packed_matrix_load(o->weights, "", name, 1, shape->out, shape->in, TENSOR_BF16,
+        st = packed_matrix_load(o->weights, "", name, 1, shape->out, shape->in, NULL, TENSOR_BF16,
                                 &o->packed_bf16, err);
-    return st == ST_OK
-               ? int8_matrix_load(o->weights, "", name, 1, shape->out, shape->in, &o->int8, err)
-               : st;
+    return st == ST_OK ? int8_matrix_load(o->weights, "", name, 1, shape->out, shape->in, NULL,
+                                          &o->int8, err)
+                       : st;
 }
 
 static void operands_release(struct operands *o)

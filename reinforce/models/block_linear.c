@@ -20,13 +20,14 @@ void activation_apply(enum activation activation, float *x, size_t n)
 
 enum status block_linear_load(struct weights *weights, const char *prefix, const char *const *names,
                               size_t n, enum matrix_form form, size_t in, size_t out_width,
-                              struct block_linear *out, struct error *err)
+                              const float *row_scale, struct block_linear *out, struct error *err)
 {
     *out = (struct block_linear){.form = form, .in = in, .out = n * out_width};
     if (form == MATRIX_INT8)
-        return int8_matrix_load(weights, prefix, names, n, out_width, in, &out->int8, err);
-    return packed_matrix_load(weights, prefix, names, n, out_width, in, matrix_form_dtype(form),
-                              &out->packed, err);
+        return int8_matrix_load(weights, prefix, names, n, out_width, in, row_scale, &out->int8,
+                                err);
+    return packed_matrix_load(weights, prefix, names, n, out_width, in, row_scale,
+                              matrix_form_dtype(form), &out->packed, err);
 }
 
 enum status block_linear_pack(struct weights *weights, const char *name, const float *w,

@@ -27,11 +27,12 @@ struct block_linear {
     size_t in, out;
 };
 
-/** `n` tensors named `prefix` + names[i], each [out, in], as one matrix. Errors name the tensor. */
+/** `n` tensors named `prefix` + names[i], each [out, in], as one matrix. row_scale [n * out]: what
+ * its rows are multiplied by, or NULL. Errors name the tensor. */
 NODISCARD enum status block_linear_load(struct weights *weights, const char *prefix,
                                         const char *const *names, size_t n, enum matrix_form form,
-                                        size_t in, size_t out_width, struct block_linear *out,
-                                        struct error *err);
+                                        size_t in, size_t out_width, const float *row_scale,
+                                        struct block_linear *out, struct error *err);
 /** The same of w float32 [out, in], which errors call `name`. */
 NODISCARD enum status block_linear_pack(struct weights *weights, const char *name, const float *w,
                                         enum matrix_form form, size_t in, size_t out_width,

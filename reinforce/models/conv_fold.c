@@ -54,17 +54,31 @@ enum status conv_fold_get_pointwise(struct conv_fold *fold, const char *at, size
     return st == ST_OK ? conv_fold_get(fold, WEIGHTS_SHAPE(out_width), &out->b, "%sbias", at) : st;
 }
 
+static enum status floats(struct conv_fold *fold, size_t n, float **out)
+{
+    return arena_alloc(fold->arena, n * sizeof **out, out, fold->err);
+}
+
 enum status conv_fold_load_matrix(struct conv_fold *fold, const char *at, size_t in,
-                                  size_t out_width, struct block_linear *out)
+                                  size_t out_width, const float *scale, struct block_linear *out)
 {
     static const char *const weight[] = {"weight"};
     char prefix[CONV_FOLD_MAX_NAME];
+    float *scaled;
     enum status st;
 
     (void)snprintf(prefix, sizeof prefix, "%s%s", fold->prefix, at);
-    st = block_linear_load(fold->weights, prefix, weight, 1, fold->form, in, out_width, out,
+    st = block_linear_load(fold->weights, prefix, weight, 1, fold->form, in, out_width, scale, out,
                            fold->err);
-    return st == ST_OK ? conv_fold_get(fold, WEIGHTS_SHAPE(out_width), &out->b, "%sbias", at) : st;
+    if (st == ST_OK)
+        st = conv_fold_get(fold, WEIGHTS_SHAPE(out_width), &out->b, "%sbias", at);
+    if (st != ST_OK || scale == NULL)
+        return st;
+    st = floats(fold, out_width, &scaled);
+    for (size_t i = 0; i < out_width && st == ST_OK; i++)
+        scaled[i] = out->b[i] * scale[i];
+    out->b = scaled;
+    return st;
 }
 
 enum status conv_fold_begin(struct conv_fold *fold, struct conv_kernel *k, size_t out, size_t in,
@@ -175,11 +189,6 @@ enum status conv_fold_add_mobile_one(struct conv_fold *fold, struct conv_kernel 
     if (st == ST_OK && conv_fold_has(fold, "%sweight", name))
         st = conv_fold_add_identity(fold, k, name, 1);
     return st;
-}
-
-static enum status floats(struct conv_fold *fold, size_t n, float **out)
-{
-    return arena_alloc(fold->arena, n * sizeof **out, out, fold->err);
 }
 
 enum status conv_fold_to_depthwise(struct conv_fold *fold, const struct conv_kernel *k,

@@ -44,9 +44,11 @@ NODISCARD PRINTF_LIKE(4, 5) enum status conv_fold_get(struct conv_fold *fold, co
 NODISCARD enum status conv_fold_get_pointwise(struct conv_fold *fold, const char *at, size_t in,
                                               size_t out_width, struct linear *out);
 
-/** The same as a matrix of `form`. */
+/** The same as a matrix of `form`, with what becomes of it multiplied by `scale` [out_width], or
+ * NULL. */
 NODISCARD enum status conv_fold_load_matrix(struct conv_fold *fold, const char *at, size_t in,
-                                            size_t out_width, struct block_linear *out);
+                                            size_t out_width, const float *scale,
+                                            struct block_linear *out);
 
 /** All zeros, to be added to. */
 NODISCARD enum status conv_fold_begin(struct conv_fold *fold, struct conv_kernel *k, size_t out,

@@ -125,10 +125,9 @@ static enum status attend(struct pictures *p, const struct fastvit_block *block,
     }
     block_linear_run(&block->qkv, p->wide, normed, rows, p->codes);
     st = attend_apart(p, err);
-    if (st == ST_OK) {
-        block_linear_run(&block->attn_out, p->wide, p->other, rows, p->codes);
-        ops_add_scaled(p->x, p->wide, block->attn_scale, rows, C);
-    }
+    if (st == ST_OK)
+        block_linear_apply(&block->attn_out, p->x, p->other, rows, p->codes,
+                           (struct epilogue){.add = true});
     return st;
 }
 

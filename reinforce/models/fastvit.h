@@ -34,10 +34,9 @@ struct squeeze_excite {
 
 /** A 3 x 3 mixer or attention, then an MLP behind a 7 x 7 convolution. */
 struct fastvit_block {
-    struct rep_mixer_block mix; /* mixer.w NULL: attention, and of `mix` the MLP alone */
-    struct layer_norm norm;     /* w NULL: a batch norm, in qkv */
-    struct block_linear qkv, attn_out;
-    const float *attn_scale; /* [C] */
+    struct rep_mixer_block mix;        /* mixer.w NULL: attention, and of `mix` the MLP alone */
+    struct layer_norm norm;            /* w NULL: a batch norm, in qkv */
+    struct block_linear qkv, attn_out; /* the layer scale inside */
 };
 
 struct fastvit_stage {

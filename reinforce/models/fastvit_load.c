@@ -152,7 +152,7 @@ static enum status load_qkv(struct conv_fold *fold, const char *at, size_t C, bo
     if (!layer_norm)
         return load_normed_qkv(fold, at, C, &block->qkv);
     (void)snprintf(name, sizeof name, "%s%s", fold->prefix, at);
-    st = block_linear_load(fold->weights, name, weight, 1, fold->form, C, 3 * C, &block->qkv,
+    st = block_linear_load(fold->weights, name, weight, 1, fold->form, C, 3 * C, NULL, &block->qkv,
                            fold->err);
     (void)snprintf(name, sizeof name, "%s%snorm.", fold->prefix, at);
     return st == ST_OK ? layer_norm_load(fold->weights, name, C, &block->norm, fold->err) : st;
@@ -161,14 +161,15 @@ static enum status load_qkv(struct conv_fold *fold, const char *at, size_t C, bo
 static enum status load_attention(struct conv_fold *fold, const char *at, size_t C, bool layer_norm,
                                   struct fastvit_block *block)
 {
+    const float *gamma;
     char name[CONV_FOLD_MAX_NAME];
     enum status st = load_qkv(fold, at, C, layer_norm, block);
 
     if (st == ST_OK)
-        st = conv_fold_get(fold, WEIGHTS_SHAPE(C, 1, 1), &block->attn_scale, "%slayer_scale_1%s",
-                           at, fold->names->gamma);
+        st = conv_fold_get(fold, WEIGHTS_SHAPE(C, 1, 1), &gamma, "%slayer_scale_1%s", at,
+                           fold->names->gamma);
     (void)snprintf(name, sizeof name, "%stoken_mixer.proj.", at);
-    return st == ST_OK ? conv_fold_load_matrix(fold, name, C, C, &block->attn_out) : st;
+    return st == ST_OK ? conv_fold_load_matrix(fold, name, C, C, gamma, &block->attn_out) : st;
 }
 
 static enum status load_downsample(struct conv_fold *fold, const struct fastvit_names *names,

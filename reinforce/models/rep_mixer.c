@@ -1,7 +1,6 @@
 #include "reinforce/models/rep_mixer.h"
 
 #include "reinforce/models/conv_fold.h"
-#include "reinforce/nn/ops.h"
 
 #include <stdio.h>
 
@@ -11,6 +10,7 @@ enum status conv_mlp_load(struct conv_fold *fold, const char *at, const char *sc
     const struct conv_fold_names *names = fold->names;
     struct arena mark = fold->scratch;
     struct conv_kernel k;
+    const float *gamma;
     char name[CONV_FOLD_MAX_NAME];
     enum status st = conv_fold_begin(fold, &k, C, 1, rows, columns);
 
@@ -22,13 +22,12 @@ enum status conv_mlp_load(struct conv_fold *fold, const char *at, const char *sc
         st = conv_fold_to_depthwise(fold, &k, 1, &out->conv);
     arena_rewind(&fold->scratch, &mark);
     if (st == ST_OK)
-        st = conv_fold_get(fold, WEIGHTS_SHAPE(C, 1, 1), &out->scale, "%s%s%s", at, scale,
-                           names->gamma);
+        st = conv_fold_get(fold, WEIGHTS_SHAPE(C, 1, 1), &gamma, "%s%s%s", at, scale, names->gamma);
     (void)snprintf(name, sizeof name, "%s%sfc1.", at, names->mlp);
     if (st == ST_OK)
-        st = conv_fold_load_matrix(fold, name, C, hidden, &out->mlp.fc);
+        st = conv_fold_load_matrix(fold, name, C, hidden, NULL, &out->mlp.fc);
     (void)snprintf(name, sizeof name, "%s%sfc2.", at, names->mlp);
-    return st == ST_OK ? conv_fold_load_matrix(fold, name, hidden, C, &out->mlp.proj) : st;
+    return st == ST_OK ? conv_fold_load_matrix(fold, name, hidden, C, gamma, &out->mlp.proj) : st;
 }
 
 void conv_mlp_run(const struct conv_mlp *mlp, float *x, size_t n, size_t H, size_t W, float *other,
@@ -40,10 +39,8 @@ void conv_mlp_run(const struct conv_mlp *mlp, float *x, size_t n, size_t H, size
         conv_depthwise_run(&mlp->conv, x + i * image, H, W, other + i * image);
     for (size_t first = 0; first < pixels; first += CONV_MLP_PIXELS) {
         size_t T = MIN(pixels - first, (size_t)CONV_MLP_PIXELS);
-        float *rows = other + first * C;
 
-        block_mlp_run(&mlp->mlp, rows, rows, T, false, codes, wide);
-        ops_add_scaled(x + first * C, rows, mlp->scale, T, C);
+        block_mlp_run(&mlp->mlp, x + first * C, other + first * C, T, true, codes, wide);
     }
 }
 

@@ -9,11 +9,10 @@
 
 struct conv_fold;
 
-/** x + scale * MLP(conv(x)) */
+/** x + MLP(conv(x)); the MLP's last layer holds the layer scale. */
 struct conv_mlp {
     struct conv_depthwise conv;
     struct block_mlp mlp;
-    const float *scale; /* [C] */
 };
 
 /** Pixels that go through an MLP together, so that its hidden units stay in a core's second cache.

@@ -63,7 +63,8 @@ static enum status load_linear(struct weights *weights, const char *prefix, enum
                                struct error *err)
 {
     static const char *const w_name[] = {"weight"};
-    enum status st = block_linear_load(weights, prefix, w_name, 1, form, in, out_width, out, err);
+    enum status st =
+        block_linear_load(weights, prefix, w_name, 1, form, in, out_width, NULL, out, err);
 
     return st == ST_OK
                ? weights_get(weights, prefix, "bias", WEIGHTS_SHAPE(out_width), &out->b, err)
@@ -82,12 +83,13 @@ static enum status load_qkv(struct weights *weights, const char *prefix,
     enum status st;
 
     if (names->qkv_weight != NULL) {
-        st = block_linear_load(weights, prefix, &names->qkv_weight, 1, form, D, 3 * D, out, err);
+        st = block_linear_load(weights, prefix, &names->qkv_weight, 1, form, D, 3 * D, NULL, out,
+                               err);
         return st == ST_OK ? weights_get(weights, prefix, names->qkv_bias, WEIGHTS_SHAPE(3 * D),
                                          &out->b, err)
                            : st;
     }
-    st = block_linear_load(weights, prefix, w_names, 3, form, D, D, out, err);
+    st = block_linear_load(weights, prefix, w_names, 3, form, D, D, NULL, out, err);
     return st == ST_OK
                ? weights_get_stacked(weights, prefix, b_names, 3, WEIGHTS_SHAPE(D), &out->b, err)
                : st;

@@ -225,8 +225,8 @@ static enum status write_row(const struct writing *w, size_t n, const float *row
 }
 
 enum status int8_matrix_load(struct weights *weights, const char *prefix, const char *const *names,
-                             size_t n, size_t out, size_t in, struct int8_matrix *matrix,
-                             struct error *err)
+                             size_t n, size_t out, size_t in, const float *row_scale,
+                             struct int8_matrix *matrix, struct error *err)
 {
     struct writing w = {.in = in};
     const struct tensor *tensor;
@@ -248,6 +248,7 @@ enum status int8_matrix_load(struct weights *weights, const char *prefix, const 
         for (size_t r = 0; r < out && st == ST_OK; r++) {
             tensor_row(tensor, r, row);
             st = write_row(&w, i * out + r, row, tensor->name, err);
+            w.scale[i * out + r] *= row_scale != NULL ? row_scale[i * out + r] : 1;
         }
         weights_drop_pages(weights);
     }

@@ -52,12 +52,14 @@ static inline size_t int8_whole_chunks(size_t n)
 /**
  * Quantises `n` stored tensors named `prefix` + names[i], each [out, in], F32, F16 or BF16, as one
  * matrix [n * out, in], row by row from where they are mapped: nothing else of their size is
- * allocated. Their pages need not stay in memory afterwards, see weights_drop_pages(). ST_CORRUPT
- * names a tensor that holds a NaN or an infinity; else as weights_get_stored().
+ * allocated. Their pages need not stay in memory afterwards, see weights_drop_pages(). row_scale:
+ * float32 [n * out], what rows are multiplied by, or NULL. ST_CORRUPT names a tensor that holds a
+ * NaN or an infinity; else as weights_get_stored().
  */
 NODISCARD enum status int8_matrix_load(struct weights *weights, const char *prefix,
                                        const char *const *names, size_t n, size_t out, size_t in,
-                                       struct int8_matrix *matrix, struct error *err);
+                                       const float *row_scale, struct int8_matrix *matrix,
+                                       struct error *err);
 
 /** The same of w float32 [out, in], which errors call `name`. */
 NODISCARD enum status int8_matrix_pack(struct weights *weights, const char *name, const float *w,

@@ -180,8 +180,8 @@ static ALWAYS_INLINE void put_head(int8_t *group, size_t r, size_t rows, float s
 
 /* Softmax of scale * scores [n], as row r of a tile of probabilities. Scores are filled up to whole
  * lanes. */
-KERNEL_CLONES static void put_probabilities(float *scores, size_t n, float scale,
-                                            int8_t *tile, size_t r, size_t rows)
+KERNEL_CLONES static void put_probabilities(float *scores, size_t n, float scale, int8_t *tile,
+                                            size_t r, size_t rows)
 {
     const float log2_e = 1.44269504088896341f;
     size_t group_bytes = int8_group_bytes(rows, n);

@@ -49,7 +49,7 @@ enum status matrix_load(struct weights *weights, const char *prefix, const char 
         .form = form, .dtype = form == MATRIX_INT8 ? TENSOR_I8 : TENSOR_BF16, .out = out, .in = in};
     st = weights_get_stored(weights, prefix, name, WEIGHTS_SHAPE(out, in), &matrix->stored, err);
     if (st == ST_OK && form == MATRIX_INT8)
-        return int8_matrix_load(weights, prefix, &name, 1, out, in, &matrix->int8, err);
+        return int8_matrix_load(weights, prefix, &name, 1, out, in, NULL, &matrix->int8, err);
     if (st != ST_OK)
         return st;
     matrix->data = matrix->stored->data.data;

@@ -271,13 +271,6 @@ void ops_add(float *x, const float *y, size_t n)
         x[i] += y[i];
 }
 
-KERNEL_CLONES void ops_add_scaled(float *x, const float *y, const float *scale, size_t T, size_t D)
-{
-    for (size_t t = 0; t < T; t++)
-        for (size_t d = 0; d < D; d++)
-            x[t * D + d] += y[t * D + d] * scale[d];
-}
-
 KERNEL_CLONES void ops_softmax(float *x, size_t n, float scale)
 {
     float lane[LANES], max = -INFINITY, sum;

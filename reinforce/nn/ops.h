@@ -75,9 +75,6 @@ void ops_soft_cap_ref(float *x, size_t n, float scale, float cap);
 /** x += y, n elements. */
 void ops_add(float *x, const float *y, size_t n);
 
-/** x[T, D] += y * scale, scale [D]: a branch with a layer scale. */
-void ops_add_scaled(float *x, const float *y, const float *scale, size_t T, size_t D);
-
 /** Softmax of scale * x over n elements, in place; -inf gives 0. At least one element is finite. */
 void ops_softmax(float *x, size_t n, float scale);
 void ops_softmax_ref(float *x, size_t n, float scale);

@@ -51,8 +51,8 @@ enum { MAX_TENSORS = 3 }; /* q, k and v */
 
 enum status packed_matrix_load(struct weights *weights, const char *prefix,
                                const char *const *names, size_t n, size_t out, size_t in,
-                               enum tensor_dtype dtype, struct packed_matrix *matrix,
-                               struct error *err)
+                               const float *row_scale, enum tensor_dtype dtype,
+                               struct packed_matrix *matrix, struct error *err)
 {
     const struct tensor *tensors[MAX_TENSORS] = {NULL};
     struct writing w = {.strip = NULL};
@@ -75,8 +75,11 @@ enum status packed_matrix_load(struct weights *weights, const char *prefix,
     for (size_t first = 0; first < n * out && st == ST_OK; first += FLOAT_COLUMNS) {
         size_t n_rows = MIN(n * out - first, (size_t)FLOAT_COLUMNS);
 
-        for (size_t r = 0; r < n_rows; r++)
+        for (size_t r = 0; r < n_rows; r++) {
             tensor_row(tensors[(first + r) / out], (first + r) % out, rows + r * in);
+            for (size_t i = 0; i < in && row_scale != NULL; i++)
+                rows[r * in + i] *= row_scale[first + r];
+        }
         write_strip(&w, first / FLOAT_COLUMNS, rows, n_rows);
     }
     weights_drop_pages(weights);

@@ -20,12 +20,13 @@ struct packed_matrix {
 /**
  * Packs `n` stored tensors named `prefix` + names[i], each [out, in], F32, F16 or BF16, as one
  * matrix [n * out, in], 32 rows at a time from where they are mapped. Their pages need not stay in
- * memory afterwards. Errors as weights_get_stored().
+ * memory afterwards. row_scale: float32 [n * out], what rows are multiplied by first, or NULL.
+ * Errors as weights_get_stored().
  */
 NODISCARD enum status packed_matrix_load(struct weights *weights, const char *prefix,
                                          const char *const *names, size_t n, size_t out, size_t in,
-                                         enum tensor_dtype dtype, struct packed_matrix *matrix,
-                                         struct error *err);
+                                         const float *row_scale, enum tensor_dtype dtype,
+                                         struct packed_matrix *matrix, struct error *err);
 
 /** Packs w float32 [out, in]. */
 NODISCARD enum status packed_matrix_pack(struct weights *weights, const float *w, size_t out,

@@ -246,7 +246,7 @@ static void packed_tensors_multiply_as_their_rows(void **state)
     enum { OUT = 21, IN = 37, M = 5 };
     static const char *const names[] = {"q", "k", "v"};
     float *w = random_floats(3 * OUT * IN, 1, 2), *x = random_floats(M * IN, 2, 2);
-    float got[M * 3 * OUT], want[M * 3 * OUT];
+    float got[M * 3 * OUT], want[M * 3 * OUT], row_scale[3 * OUT];
     uint16_t half[3 * OUT * IN];
     struct tensor tensors[3];
     struct weights *weights = NULL;
@@ -254,6 +254,8 @@ static void packed_tensors_multiply_as_their_rows(void **state)
 
     (void)state;
     convert_to_bf16(w, 3 * OUT * IN, half);
+    for (size_t i = 0; i < ARRAY_LEN(row_scale); i++) /* powers of two: nothing is rounded */
+        row_scale[i] = ldexpf(i % 2 == 0 ? 1 : -1, (int)(i % 5) - 2);
     for (size_t i = 0; i < 3; i++)
         tensors[i] = (struct tensor){
             .name = names[i],
@@ -266,7 +268,7 @@ static void packed_tensors_multiply_as_their_rows(void **state)
     for (int bf16 = 0; bf16 < 2; bf16++) {
         struct packed_matrix matrix;
 
-        assert_ok(packed_matrix_load(weights, "", names, 3, OUT, IN,
+        assert_ok(packed_matrix_load(weights, "", names, 3, OUT, IN, NULL,
                                      bf16 ? TENSOR_BF16 : TENSOR_F32, &matrix, &err));
         packed_product(&matrix, got, x, M, &(struct epilogue){.add = false});
         gemm_run(&(struct gemm){.M = M,
@@ -281,8 +283,13 @@ static void packed_tensors_multiply_as_their_rows(void **state)
                                 .c = want,
                                 .ldc = 3 * OUT});
         assert_memory_equal(got, want, sizeof got);
+        assert_ok(packed_matrix_load(weights, "", names, 3, OUT, IN, row_scale,
+                                     bf16 ? TENSOR_BF16 : TENSOR_F32, &matrix, &err));
+        packed_product(&matrix, got, x, M, &(struct epilogue){.add = false});
+        for (size_t i = 0; i < ARRAY_LEN(got); i++)
+            assert_true(got[i] == want[i] * row_scale[i % (3 * OUT)]);
         assert_int_equal(
-            packed_matrix_load(weights, "", names, 3, OUT, IN + 1, TENSOR_F32, &matrix, &err),
+            packed_matrix_load(weights, "", names, 3, OUT, IN + 1, NULL, TENSOR_F32, &matrix, &err),
             ST_INVALID);
     }
     weights_destroy(&weights);

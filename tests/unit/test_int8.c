@@ -32,7 +32,7 @@ static struct weights *load(const float *w, size_t N, size_t K, struct int8_matr
     struct error err = {0};
 
     assert_ok(weights_create(&tensor, 1, &weights, &err));
-    assert_ok(int8_matrix_load(weights, "", name, 1, N, K, matrix, &err));
+    assert_ok(int8_matrix_load(weights, "", name, 1, N, K, NULL, matrix, &err));
     return weights;
 }
 
@@ -334,6 +334,7 @@ static void stored_types_and_stacked_tensors_give_the_matrix_of_their_values(voi
     float values[3 * OUT * IN], *memory = allocate(int8_rows_floats(2, IN) * sizeof *memory);
     float *x = random_floats(2 * IN, 10, 1), got[2 * 3 * OUT], want[2 * 3 * OUT];
     struct tensor tensors[3];
+    float row_scale[3 * OUT];
     struct int8_matrix stacked, whole;
     struct weights *weights = NULL, *plain;
     const struct int8_rows rows = int8_quantize(x, IN, 2, IN, INT8_CHUNK, memory);
@@ -355,12 +356,18 @@ static void stored_types_and_stacked_tensors_give_the_matrix_of_their_values(voi
                               ? bytes_view_of(values + i * OUT * IN, OUT * IN * sizeof *values)
                               : bytes_view_of(half[i], sizeof half[i]);
     }
+    for (size_t i = 0; i < ARRAY_LEN(row_scale); i++) /* powers of two: nothing is rounded */
+        row_scale[i] = ldexpf(i % 2 == 0 ? 1 : -1, (int)(i % 5) - 2);
     assert_ok(weights_create(tensors, 3, &weights, &err));
-    assert_ok(int8_matrix_load(weights, "", names, 3, OUT, IN, &stacked, &err));
+    assert_ok(int8_matrix_load(weights, "", names, 3, OUT, IN, NULL, &stacked, &err));
     plain = load(values, 3 * OUT, IN, &whole);
     int8_product(&stacked, 3 * OUT, got, 3 * OUT, &rows, &nothing);
     int8_product(&whole, 3 * OUT, want, 3 * OUT, &rows, &nothing);
     assert_memory_equal(got, want, sizeof got);
+    assert_ok(int8_matrix_load(weights, "", names, 3, OUT, IN, row_scale, &stacked, &err));
+    int8_product(&stacked, 3 * OUT, got, 3 * OUT, &rows, &nothing);
+    for (size_t i = 0; i < ARRAY_LEN(got); i++)
+        assert_true(got[i] == want[i] * row_scale[i % (3 * OUT)]);
     weights_destroy(&weights);
     weights_destroy(&plain);
     free(memory);
@@ -379,10 +386,11 @@ static void weights_that_cannot_be_are_named(void **state)
 
     (void)state;
     assert_ok(weights_create(&tensor, 1, &weights, &err));
-    assert_int_equal(int8_matrix_load(weights, "", name, 1, 2, 3, &matrix, &err), ST_CORRUPT);
+    assert_int_equal(int8_matrix_load(weights, "", name, 1, 2, 3, NULL, &matrix, &err), ST_CORRUPT);
     assert_non_null(strstr(err.message, "\"w\""));
-    assert_int_equal(int8_matrix_load(weights, "", absent, 1, 2, 3, &matrix, &err), ST_NOT_FOUND);
-    assert_int_equal(int8_matrix_load(weights, "", name, 1, 3, 2, &matrix, &err), ST_INVALID);
+    assert_int_equal(int8_matrix_load(weights, "", absent, 1, 2, 3, NULL, &matrix, &err),
+                     ST_NOT_FOUND);
+    assert_int_equal(int8_matrix_load(weights, "", name, 1, 3, 2, NULL, &matrix, &err), ST_INVALID);
     weights_destroy(&weights);
 }
 
