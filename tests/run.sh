@@ -46,11 +46,12 @@ cmake --build --preset asan
 ctest --test-dir build/asan -R '^(unit|fuzz)\.|^integration\.(postgres|kafka)' --output-on-failure -j 3
 
 step "tsan"
+threaded=(agent base catalog catalog_crowd coordinator curator_service dispatcher keys local_run memory_budget pipeline read_ahead remote
+          s3_config s3_faults selection_golden teacher_process teacher_worker tokenizer wire)
 cmake --preset tsan >/dev/null
-cmake --build --preset tsan
+cmake --build --preset tsan --target reinforce "${threaded[@]/#/test_}"
 export TSAN_OPTIONS=suppressions=$PWD/tests/tsan.supp
-ctest --test-dir build/tsan --output-on-failure -j 2 \
-    -R 'unit\.(agent|base|catalog|coordinator|curator_service|dispatcher|keys|local_run|memory_budget|pipeline|read_ahead|remote|s3_config|s3_faults|selection_golden|teacher_process|teacher_worker|tokenizer|wire)'
+ctest --test-dir build/tsan --output-on-failure -j 2 -R "^unit\.($(IFS='|' && echo "${threaded[*]}"))\$"
 REINFORCE_BINARY=$PWD/build/tsan/reinforce $venv/bin/python tests/e2e/test_same_bytes.py
 REINFORCE_BINARY=$PWD/build/tsan/reinforce $venv/bin/python tests/e2e/test_fleet.py
 unset TSAN_OPTIONS
