@@ -44,8 +44,8 @@ NODISCARD PRINTF_LIKE(4, 5) enum status conv_fold_get(struct conv_fold *fold, co
 NODISCARD enum status conv_fold_get_pointwise(struct conv_fold *fold, const char *at, size_t in,
                                               size_t out_width, struct linear *out);
 
-/** The same as a matrix of `form`, with what becomes of it multiplied by `scale` [out_width], or
- * NULL. */
+/** The same as a matrix of `form`. scale float32 [out_width]: what its results are multiplied by,
+ * folded into weights and bias; NULL: nothing. */
 NODISCARD enum status conv_fold_load_matrix(struct conv_fold *fold, const char *at, size_t in,
                                             size_t out_width, const float *scale,
                                             struct block_linear *out);

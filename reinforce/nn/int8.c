@@ -248,7 +248,8 @@ enum status int8_matrix_load(struct weights *weights, const char *prefix, const 
         for (size_t r = 0; r < out && st == ST_OK; r++) {
             tensor_row(tensor, r, row);
             st = write_row(&w, i * out + r, row, tensor->name, err);
-            w.scale[i * out + r] *= row_scale != NULL ? row_scale[i * out + r] : 1;
+            if (row_scale != NULL)
+                w.scale[i * out + r] *= row_scale[i * out + r];
         }
         weights_drop_pages(weights);
     }
