@@ -9,6 +9,7 @@
 #include "reinforce/nn/float_kernels.h"
 #include "reinforce/nn/int8_kernels.h"
 #include "reinforce/nn/peaks.h"
+#include "reinforce/nn/strassen.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -20,6 +21,7 @@ struct shape {
     char name[NAME_LEN];
     size_t rows, in, out;
     size_t group; /* of int8 */
+    size_t T;     /* rows of a sample; 0: they do not come in samples */
 };
 
 struct shapes {
@@ -28,26 +30,26 @@ struct shapes {
 };
 
 static void add_shape(struct shapes *shapes, const char *tower, const char *layer, size_t rows,
-                      size_t in, size_t out, size_t group)
+                      size_t in, size_t out, size_t group, size_t T)
 {
     struct shape *shape = &shapes->list[shapes->n];
 
     if (shapes->n == MAX_SHAPES)
         return;
-    *shape = (struct shape){.rows = rows, .in = in, .out = out, .group = group};
+    *shape = (struct shape){.rows = rows, .in = in, .out = out, .group = group, .T = T};
     (void)snprintf(shape->name, sizeof shape->name, "%s %s", tower, layer);
     shapes->n++;
 }
 
 static void add_tower(struct shapes *shapes, const char *name, size_t rows, size_t width,
-                      size_t mlp_width)
+                      size_t mlp_width, size_t T)
 {
     if (rows == 0 || width == 0)
         return;
-    add_shape(shapes, name, "qkv", rows, width, 3 * width, BLOCK_LINEAR_INT8_GROUP);
-    add_shape(shapes, name, "out", rows, width, width, BLOCK_LINEAR_INT8_GROUP);
-    add_shape(shapes, name, "fc", rows, width, mlp_width, BLOCK_LINEAR_INT8_GROUP);
-    add_shape(shapes, name, "proj", rows, mlp_width, width, BLOCK_LINEAR_INT8_GROUP);
+    add_shape(shapes, name, "qkv", rows, width, 3 * width, BLOCK_LINEAR_INT8_GROUP, T);
+    add_shape(shapes, name, "out", rows, width, width, BLOCK_LINEAR_INT8_GROUP, T);
+    add_shape(shapes, name, "fc", rows, width, mlp_width, BLOCK_LINEAR_INT8_GROUP, T);
+    add_shape(shapes, name, "proj", rows, mlp_width, width, BLOCK_LINEAR_INT8_GROUP, T);
 }
 
 /* The MLPs, which are nearly all of it. */
@@ -58,11 +60,12 @@ static void add_fastvit(struct shapes *shapes, const struct fastvit_shape *fastv
     for (size_t s = 0; s < fastvit->n_stages; s++, side /= 2) {
         size_t images = side >= FASTVIT_ALONE_SIDE ? 1 : FASTVIT_IMAGES_AT_ONCE;
         size_t rows = MIN(images * side * side, (size_t)CONV_MLP_PIXELS);
+        size_t T = MIN(rows, side * side);
         size_t width = fastvit->width << s, wide = width * fastvit->mlp_ratio;
 
         (void)snprintf(name, sizeof name, "image %zu", s + 1);
-        add_shape(shapes, name, "fc", rows, width, wide, BLOCK_LINEAR_INT8_GROUP);
-        add_shape(shapes, name, "proj", rows, wide, width, BLOCK_LINEAR_INT8_GROUP);
+        add_shape(shapes, name, "fc", rows, width, wide, BLOCK_LINEAR_INT8_GROUP, T);
+        add_shape(shapes, name, "proj", rows, wide, width, BLOCK_LINEAR_INT8_GROUP, T);
     }
 }
 
@@ -70,11 +73,12 @@ static void add_gemma(struct shapes *shapes, size_t rows, const struct gemma_con
 {
     if (c->width == 0)
         return;
-    add_shape(shapes, "decoder", "q", rows, c->width, c->n_heads * c->head_dim, INT8_CHUNK);
-    add_shape(shapes, "decoder", "k, v", rows, c->width, c->n_kv_heads * c->head_dim, INT8_CHUNK);
-    add_shape(shapes, "decoder", "o", rows, c->n_heads * c->head_dim, c->width, INT8_CHUNK);
-    add_shape(shapes, "decoder", "gate, up", rows, c->width, c->mlp_width, INT8_CHUNK);
-    add_shape(shapes, "decoder", "down", rows, c->mlp_width, c->width, INT8_CHUNK);
+    add_shape(shapes, "decoder", "q", rows, c->width, c->n_heads * c->head_dim, INT8_CHUNK, 0);
+    add_shape(shapes, "decoder", "k, v", rows, c->width, c->n_kv_heads * c->head_dim, INT8_CHUNK,
+              0);
+    add_shape(shapes, "decoder", "o", rows, c->n_heads * c->head_dim, c->width, INT8_CHUNK, 0);
+    add_shape(shapes, "decoder", "gate, up", rows, c->width, c->mlp_width, INT8_CHUNK, 0);
+    add_shape(shapes, "decoder", "down", rows, c->mlp_width, c->width, INT8_CHUNK, 0);
 }
 
 static enum status shapes_of(const char *dir, struct shapes *shapes, struct error *err)
@@ -85,8 +89,8 @@ static enum status shapes_of(const char *dir, struct shapes *shapes, struct erro
     enum status st;
 
     if (dir == NULL) {
-        add_tower(shapes, "ViT-L/14", 257, 1024, 4096);
-        add_tower(shapes, "So400m/14", 256, 1152, 4304);
+        add_tower(shapes, "ViT-L/14", 257, 1024, 4096, 257);
+        add_tower(shapes, "So400m/14", 256, 1152, 4304, 256);
         add_gemma(shapes, 260, &gemma2_2b);
         return ST_OK;
     }
@@ -103,11 +107,12 @@ static enum status shapes_of(const char *dir, struct shapes *shapes, struct erro
         if (s->vision.fastvit != NULL)
             add_fastvit(shapes, s->vision.fastvit, (size_t)s->vision.image_size / 4);
         else
-            add_tower(shapes, "image", tokens, s->vision.shape.width, s->vision.shape.mlp_width);
+            add_tower(shapes, "image", tokens, s->vision.shape.width, s->vision.shape.mlp_width,
+                      tokens);
         add_tower(shapes, "text", s->text.context_length, s->text.shape.width,
-                  s->text.shape.mlp_width);
+                  s->text.shape.mlp_width, 0);
         add_tower(shapes, "decoder", s->text.context_length, s->multimodal.shape.width,
-                  s->multimodal.shape.mlp_width);
+                  s->multimodal.shape.mlp_width, 0);
         add_gemma(shapes, tokens, &s->decoder);
         if (shapes->n == 0)
             st = error_set(err, ST_INVALID, "this model has no transformer to measure");
@@ -122,6 +127,7 @@ struct operands {
     float *x, *w, *y, *codes;
     struct weights *weights;
     struct packed_matrix packed, packed_bf16;
+    struct strassen_matrix strassen; /* strips NULL: a model does not run it so */
     struct int8_matrix int8;
 };
 
@@ -151,6 +157,14 @@ static void run_strips(const struct float_kernel *kernel, const struct operands 
 static void run_float32(const struct back_end *self, const struct operands *o)
 {
     run_strips(self->kernel, o, &o->packed);
+}
+
+static void run_strassen(const struct back_end *self, const struct operands *o)
+{
+    size_t rows = o->shape.rows, T = rows % o->shape.T == 0 ? o->shape.T : rows;
+
+    (void)self;
+    strassen_product(&o->strassen, o->y, o->x, rows / T, T, &(struct epilogue){.add = false});
 }
 
 static void run_bf16(const struct back_end *self, const struct operands *o)
@@ -191,6 +205,7 @@ static size_t list_back_ends(struct back_end list[MAX_BACK_ENDS])
     for (size_t i = 0; i < n_measured(n_float); i++)
         list[n++] =
             (struct back_end){"float32", float32[i].name, run_float32, &float32[i], NULL, 1e-6};
+    list[n++] = (struct back_end){"float32", "strassen", run_strassen, NULL, NULL, 1e-5};
     if (blas_init(&ignored) == ST_OK)
         list[n++] = (struct back_end){"float32", "openblas", run_blas, NULL, NULL, 1e-6};
     list[n++] = (struct back_end){"bf16", gemm_bf16_kernel_name(), run_bf16, NULL, NULL, 0x1p-8};
@@ -227,6 +242,10 @@ static enum status operands_init(struct operands *o, const struct shape *shape, 
     if (st == ST_OK)
         st = packed_matrix_load(o->weights, "", name, 1, shape->out, shape->in, NULL, TENSOR_BF16,
                                 &o->packed_bf16, err);
+    if (st == ST_OK && shape->T > 0 && strassen_fits(shape->out, shape->in))
+        st = strassen_matrix_load(
+            o->weights, &(struct weights_stack){.w = o->w, .out = shape->out, .in = shape->in},
+            &o->strassen, err);
     return st == ST_OK ? int8_matrix_load(o->weights, "", name, 1, shape->out, shape->in, NULL,
                                           &o->int8, err)
                        : st;
@@ -277,11 +296,16 @@ struct timing {
     double peak[MAX_BACK_ENDS][KERNEL_BENCH_MAX_ROUNDS]; /* of the registers, in the same round */
 };
 
-static bool is_chosen(const struct back_end *back_end, size_t rows)
+static bool is_run(const struct back_end *back_end, const struct operands *o)
+{
+    return back_end->run != run_strassen || o->strassen.strips != NULL;
+}
+
+static bool is_chosen(const struct back_end *back_end, const struct operands *o)
 {
     if (back_end->kernel != NULL)
-        return strcmp(back_end->name, gemm_kernel_name()) == 0;
-    return back_end->int8 != NULL ? back_end->int8 == int8_kernel_for(rows)
+        return o->strassen.strips == NULL && strcmp(back_end->name, gemm_kernel_name()) == 0;
+    return back_end->int8 != NULL ? back_end->int8 == int8_kernel_for(o->shape.rows)
                                   : back_end->run != run_blas;
 }
 
@@ -295,25 +319,27 @@ static double peak_of(const struct back_end *back_end, double float32)
                : float32;
 }
 
-static json_t *back_end_json(const struct back_end *back_end, size_t rows, double rate, double peak,
-                             double error)
+static json_t *back_end_json(const struct back_end *back_end, const struct operands *o, double rate,
+                             double peak, double error)
 {
     return json_pack("{s:s, s:s, s:f, s:f, s:f, s:f, s:b, s:b}", "type", back_end->type, "name",
                      back_end->name, "gops", rate * 1e-9, "peak", peak * 1e-9, "percent",
                      peak > 0 ? 100 * rate / peak : 0.0, "error", error, "right",
-                     error <= back_end->tolerance, "chosen", is_chosen(back_end, rows));
+                     error <= back_end->tolerance, "chosen", is_chosen(back_end, o));
 }
 
 static enum status measure(const struct shape *shape, const struct back_end *back_ends, size_t n,
                            size_t rounds, struct timing *timing, json_t *shapes, struct error *err)
 {
     double work = 2.0 * (double)shape->rows * (double)shape->in * (double)shape->out;
-    double error[MAX_BACK_ENDS];
+    double error[MAX_BACK_ENDS] = {0};
     struct operands o;
     json_t *list = json_array(), *entry;
     enum status st = operands_init(&o, shape, err);
 
     for (size_t b = 0; b < n && st == ST_OK; b++) { /* warms up, too */
+        if (!is_run(&back_ends[b], &o))
+            continue;
         back_ends[b].run(&back_ends[b], &o);
         error[b] = largest_error(&o);
     }
@@ -323,18 +349,20 @@ static enum status measure(const struct shape *shape, const struct back_end *bac
         for (size_t b = 0; b < n; b++) {
             int64_t begun = clock_cpu_ns();
 
+            if (!is_run(&back_ends[b], &o))
+                continue;
             back_ends[b].run(&back_ends[b], &o);
             timing->rate[b][round] = work / ((double)(clock_cpu_ns() - begun) * 1e-9);
             timing->peak[b][round] = peak_of(&back_ends[b], float32);
         }
     }
-    operands_release(&o);
     for (size_t b = 0; b < n && st == ST_OK; b++)
-        st = tool_json_append(list,
-                              back_end_json(&back_ends[b], shape->rows,
-                                            median(timing->rate[b], rounds),
-                                            median(timing->peak[b], rounds), error[b]),
-                              err);
+        if (is_run(&back_ends[b], &o))
+            st = tool_json_append(list,
+                                  back_end_json(&back_ends[b], &o, median(timing->rate[b], rounds),
+                                                median(timing->peak[b], rounds), error[b]),
+                                  err);
+    operands_release(&o);
     entry =
         json_pack("{s:s, s:I, s:I, s:I, s:o}", "name", shape->name, "rows", (json_int_t)shape->rows,
                   "in", (json_int_t)shape->in, "out", (json_int_t)shape->out, "back_ends", list);

@@ -14,8 +14,8 @@ struct kernel_bench_options {
 
 /**
  * On one thread, `rounds` rounds in turns, by the thread's own time: what the registers alone do,
- * and every back end (each of our float32 kernels, bfloat16 weights, OpenBLAS if it is installed,
- * int8) on every shape, on random values.
+ * and every back end (each of our float32 kernels, Strassen's algorithm where a tower uses it,
+ * bfloat16 weights, OpenBLAS if it is installed, int8) on every shape, on random values.
  *
  * *answer is the caller's: the kernels in use, "openblas" (its core type, or "") and "shapes": each
  * with name, rows, in, out, "float32_peak" and "int8_peak" in GOP/s (0: not known) and "back_ends":

@@ -18,11 +18,29 @@ void activation_apply(enum activation activation, float *x, size_t n)
     functions[activation].exact(x, n);
 }
 
+enum matrix_form block_linear_form_of_samples(enum matrix_form form)
+{
+    return form == MATRIX_FLOAT32 ? MATRIX_STRASSEN : form;
+}
+
+static enum matrix_form form_that_fits(enum matrix_form form, size_t out, size_t in)
+{
+    return form == MATRIX_STRASSEN && !strassen_fits(out, in) ? MATRIX_FLOAT32 : form;
+}
+
 enum status block_linear_load(struct weights *weights, const char *prefix, const char *const *names,
                               size_t n, enum matrix_form form, size_t in, size_t out_width,
                               const float *row_scale, struct block_linear *out, struct error *err)
 {
-    *out = (struct block_linear){.form = form, .in = in, .out = n * out_width};
+    *out = (struct block_linear){
+        .form = form_that_fits(form, n * out_width, in), .in = in, .out = n * out_width};
+    if (out->form == MATRIX_STRASSEN) {
+        struct weights_stack stack;
+        enum status st =
+            weights_get_stack(weights, prefix, names, n, out_width, in, row_scale, &stack, err);
+
+        return st == ST_OK ? strassen_matrix_load(weights, &stack, &out->strassen, err) : st;
+    }
     if (form == MATRIX_INT8)
         return int8_matrix_load(weights, prefix, names, n, out_width, in, row_scale, &out->int8,
                                 err);
@@ -34,7 +52,12 @@ enum status block_linear_pack(struct weights *weights, const char *name, const f
                               enum matrix_form form, size_t in, size_t out_width,
                               struct block_linear *out, struct error *err)
 {
-    *out = (struct block_linear){.form = form, .in = in, .out = out_width};
+    *out = (struct block_linear){
+        .form = form_that_fits(form, out_width, in), .in = in, .out = out_width};
+    if (out->form == MATRIX_STRASSEN)
+        return strassen_matrix_load(weights,
+                                    &(struct weights_stack){.w = w, .out = out_width, .in = in},
+                                    &out->strassen, err);
     if (form == MATRIX_INT8)
         return int8_matrix_pack(weights, name, w, out_width, in, &out->int8, err);
     return packed_matrix_pack(weights, w, out_width, in, matrix_form_dtype(form), &out->packed,
@@ -47,23 +70,33 @@ static struct int8_rows quantize(const struct block_linear *l, const float *x, s
     return int8_quantize(x, l->in, T, l->in, BLOCK_LINEAR_INT8_GROUP, codes);
 }
 
-void block_linear_apply(const struct block_linear *l, float *y, const float *x, size_t T,
-                        float *codes, struct epilogue then)
+/* Of float32 or bfloat16. */
+static void product(const struct block_linear *l, float *y, const float *x, struct samples samples,
+                    const struct epilogue *then)
+{
+    if (l->form == MATRIX_STRASSEN)
+        strassen_product(&l->strassen, y, x, samples.n, samples.T, then);
+    else
+        packed_product(&l->packed, y, x, samples.n * samples.T, then);
+}
+
+void block_linear_apply(const struct block_linear *l, float *y, const float *x,
+                        struct samples samples, float *codes, struct epilogue then)
 {
     then.bias = l->b;
     if (l->form == MATRIX_INT8) {
-        struct int8_rows rows = quantize(l, x, T, codes);
+        struct int8_rows rows = quantize(l, x, samples.n * samples.T, codes);
 
         int8_product(&l->int8, l->out, y, l->out, &rows, &then);
     } else {
-        packed_product(&l->packed, y, x, T, &then);
+        product(l, y, x, samples, &then);
     }
 }
 
-void block_linear_run(const struct block_linear *l, float *y, const float *x, size_t T,
-                      float *codes)
+void block_linear_run(const struct block_linear *l, float *y, const float *x,
+                      struct samples samples, float *codes)
 {
-    block_linear_apply(l, y, x, T, codes, (struct epilogue){.add = false});
+    block_linear_apply(l, y, x, samples, codes, (struct epilogue){.add = false});
 }
 
 size_t block_linear_codes_floats(const struct block_linear *l, size_t T)
@@ -75,7 +108,7 @@ struct block_linear block_linear_rows(const struct block_linear *l, size_t first
 {
     struct block_linear rows = *l;
 
-    assert(first % INT8_COLUMNS == 0 && first + n <= l->out);
+    assert(first % INT8_COLUMNS == 0 && first + n <= l->out && l->form != MATRIX_STRASSEN);
     rows.out = n;
     rows.b = l->b + first;
     if (l->form == MATRIX_INT8)
@@ -85,23 +118,23 @@ struct block_linear block_linear_rows(const struct block_linear *l, size_t first
     return rows;
 }
 
-void block_mlp_run(const struct block_mlp *mlp, float *y, const float *x, size_t T, bool add,
-                   float *codes, float *wide)
+void block_mlp_run(const struct block_mlp *mlp, float *y, const float *x, struct samples samples,
+                   bool add, float *codes, float *wide)
 {
     const struct block_linear *fc = &mlp->fc, *proj = &mlp->proj;
     struct epilogue activate = {.bias = fc->b, .activation = functions[mlp->activation].exact};
     const struct epilogue then = {.bias = proj->b, .add = add};
 
     if (fc->form == MATRIX_INT8) {
-        struct int8_rows rows = quantize(fc, x, T, codes);
+        struct int8_rows rows = quantize(fc, x, samples.n * samples.T, codes);
 
         activate.activation = functions[mlp->activation].coarse;
         rows =
             int8_product_rows(&fc->int8, fc->out, &rows, &activate, BLOCK_LINEAR_INT8_GROUP, wide);
         int8_product(&proj->int8, proj->out, y, proj->out, &rows, &then);
     } else {
-        packed_product(&fc->packed, wide, x, T, &activate);
-        packed_product(&proj->packed, y, wide, T, &then);
+        product(fc, wide, x, samples, &activate);
+        product(proj, y, wide, samples, &then);
     }
 }
 

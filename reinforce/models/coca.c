@@ -64,7 +64,7 @@ static enum status project_cross(const struct coca *c, struct coca_image *image,
         const struct coca_cross_block *b = &c->cross[i];
 
         ops_layer_norm(normed, image->tokens, b->ln_1_kv.w, b->ln_1_kv.b, c->decoder.eps, n, D);
-        block_linear_run(&b->kv, kv, normed, n, codes);
+        block_linear_run(&b->kv, kv, normed, (struct samples){1, n}, codes);
         for (size_t t = 0; t < n; t++) {
             memcpy(image->cross_k + (i * n + t) * D, kv + t * 2 * D, D * sizeof *kv);
             memcpy(image->cross_v + (i * n + t) * D, kv + t * 2 * D + D, D * sizeof *kv);
@@ -230,7 +230,7 @@ static void cross_step(const struct coca *c, size_t layer, float *x, size_t M,
     const struct transformer_work work = transformer_step_work(&c->decoder, M, scratch);
 
     ops_layer_norm(work.normed, x, ln->w, ln->b, c->decoder.eps, M, D);
-    block_linear_run(&b->q, work.wide, work.normed, M, work.codes);
+    block_linear_run(&b->q, work.wide, work.normed, (struct samples){M, 1}, work.codes);
     for (size_t m = 0; m < M; m++) {
         const struct attention attention = {.q = work.wide + m * D,
                                             .k = image[m]->cross_k + layer * n * D,
@@ -243,7 +243,7 @@ static void cross_step(const struct coca *c, size_t layer, float *x, size_t M,
 
         attention_step(&attention, work.mixed + m * D, work.scores);
     }
-    transformer_finish_block(&c->decoder, &b->block, x, M, &work);
+    transformer_finish_block(&c->decoder, &b->block, x, (struct samples){M, 1}, &work);
 }
 
 void coca_decoder_step(struct coca_decoder *d, size_t M, const size_t *row, const size_t *position,
@@ -298,11 +298,11 @@ static enum status run_layer(const struct coca *c, size_t layer, const struct co
         return st;
     work = transformer_step_work(&one, n, floats);
     ops_layer_norm(work.normed, x, ln->w, ln->b, c->decoder.eps, n, D);
-    block_linear_run(&b->q, work.wide, work.normed, n, work.codes);
+    block_linear_run(&b->q, work.wide, work.normed, (struct samples){1, n}, work.codes);
     attention.q = work.wide;
     st = attention_run(&attention, work.mixed, scratch, err);
     if (st == ST_OK)
-        transformer_finish_block(&one, &b->block, x, n, &work);
+        transformer_finish_block(&one, &b->block, x, (struct samples){1, n}, &work);
     return st;
 }
 

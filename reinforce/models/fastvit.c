@@ -29,6 +29,11 @@ static size_t n_pixels(const struct pictures *p)
     return p->side * p->side;
 }
 
+static struct samples samples_of(const struct pictures *p)
+{
+    return (struct samples){p->n, n_pixels(p)};
+}
+
 static size_t n_rows(const struct pictures *p)
 {
     return p->n * n_pixels(p);
@@ -37,7 +42,7 @@ static size_t n_rows(const struct pictures *p)
 /* A product over channels, with GELU behind it. */
 static void mix(struct pictures *p, const struct block_linear *linear)
 {
-    block_linear_apply(linear, p->other, p->x, n_rows(p), p->codes,
+    block_linear_apply(linear, p->other, p->x, samples_of(p), p->codes,
                        (struct epilogue){.activation = ops_gelu});
     p->width = linear->out;
     swap(p);
@@ -123,10 +128,10 @@ static enum status attend(struct pictures *p, const struct fastvit_block *block,
         ops_layer_norm(p->other, p->x, block->norm.w, block->norm.b, 1e-5f, rows, C);
         normed = p->other;
     }
-    block_linear_run(&block->qkv, p->wide, normed, rows, p->codes);
+    block_linear_run(&block->qkv, p->wide, normed, samples_of(p), p->codes);
     st = attend_apart(p, err);
     if (st == ST_OK)
-        block_linear_apply(&block->attn_out, p->x, p->other, rows, p->codes,
+        block_linear_apply(&block->attn_out, p->x, p->other, samples_of(p), p->codes,
                            (struct epilogue){.add = true});
     return st;
 }
@@ -172,7 +177,7 @@ static void run_stem(const struct fastvit *f, const float *pixels, struct pictur
     conv_rows_from_planes(pixels, S * S, 3, p->other);
     p->side = conv_side(S, 2);
     conv_gather(p->other, S, S, 3, 3, 2, p->wide);
-    block_linear_apply(&f->stem, p->x, p->wide, n_pixels(p), p->codes,
+    block_linear_apply(&f->stem, p->x, p->wide, (struct samples){1, n_pixels(p)}, p->codes,
                        (struct epilogue){.activation = ops_gelu});
     p->width = f->stem.out;
     convolve(p, &f->stem_depthwise);

@@ -95,7 +95,7 @@ static enum status load_dense(struct conv_fold *fold, const char *at, size_t in,
     if (st == ST_OK)
         st = conv_fold_add_mobile_one(fold, &k, at);
     if (st == ST_OK)
-        st = conv_fold_to_matrix(fold, &k, at, MATRIX_FLOAT32, out);
+        st = conv_fold_to_matrix(fold, &k, at, MATRIX_STRASSEN, out);
     arena_rewind(&fold->scratch, &mark);
     return st;
 }
@@ -306,7 +306,7 @@ enum status fastvit_load(struct weights *weights, enum naming naming,
     struct conv_fold fold = {.weights = weights,
                              .names = names->parts,
                              .prefix = names->prefix,
-                             .form = form,
+                             .form = block_linear_form_of_samples(form),
                              .arena = &out->arena,
                              .err = err};
     enum status st;

@@ -33,15 +33,19 @@ enum status conv_mlp_load(struct conv_fold *fold, const char *at, const char *sc
 void conv_mlp_run(const struct conv_mlp *mlp, float *x, size_t n, size_t H, size_t W, float *other,
                   float *codes, float *wide)
 {
-    size_t C = mlp->conv.C, image = H * W * C, pixels = n * H * W;
+    size_t C = mlp->conv.C, pixels = H * W, image = pixels * C;
+    size_t together = MAX(CONV_MLP_PIXELS / pixels, (size_t)1), cut;
 
     for (size_t i = 0; i < n; i++)
         conv_depthwise_run(&mlp->conv, x + i * image, H, W, other + i * image);
-    for (size_t first = 0; first < pixels; first += CONV_MLP_PIXELS) {
-        size_t T = MIN(pixels - first, (size_t)CONV_MLP_PIXELS);
+    for (size_t i = 0; i < n; i += together)
+        for (size_t first = 0; first < pixels; first += cut) {
+            size_t at = i * image + first * C;
 
-        block_mlp_run(&mlp->mlp, x + first * C, other + first * C, T, true, codes, wide);
-    }
+            cut = MIN(pixels - first, (size_t)CONV_MLP_PIXELS);
+            block_mlp_run(&mlp->mlp, x + at, other + at,
+                          (struct samples){MIN(n - i, together), cut}, true, codes, wide);
+        }
 }
 
 /* identity + gamma * (mixer - norm) */

@@ -192,31 +192,27 @@ static enum status work_init(const struct transformer *t, size_t T, struct arena
 }
 
 void transformer_finish_block(const struct transformer *t, const struct transformer_block *b,
-                              float *x, size_t T, const struct transformer_work *work)
+                              float *x, struct samples samples, const struct transformer_work *work)
 {
-    block_linear_apply(&b->attn_out, x, work->mixed, T, work->codes,
+    block_linear_apply(&b->attn_out, x, work->mixed, samples, work->codes,
                        (struct epilogue){.add = true});
-    ops_layer_norm(work->normed, x, b->ln_2.w, b->ln_2.b, t->eps, T, t->width);
-    block_mlp_run(&b->mlp, x, work->normed, T, true, work->codes, work->wide);
+    ops_layer_norm(work->normed, x, b->ln_2.w, b->ln_2.b, t->eps, samples.n * samples.T, t->width);
+    block_mlp_run(&b->mlp, x, work->normed, samples, true, work->codes, work->wide);
 }
 
-/* Samples of T rows, one behind the other, each of which attends to itself. */
-struct samples {
-    size_t n, T;
-};
-
+/* Each sample attends to itself. */
 static enum status run_block(const struct transformer *t, const struct transformer_block *b,
-                             float *x, const struct samples *samples, bool causal,
-                             const bool *hide_last, const struct transformer_work *work,
-                             struct arena *scratch, struct error *err)
+                             float *x, struct samples samples, bool causal, const bool *hide_last,
+                             const struct transformer_work *work, struct arena *scratch,
+                             struct error *err)
 {
-    size_t D = t->width, T = samples->T, rows = samples->n * T;
+    size_t D = t->width, T = samples.T;
     struct arena mark = *scratch; /* the tile of scores is given back */
     enum status st = ST_OK;
 
-    ops_layer_norm(work->normed, x, b->ln_1.w, b->ln_1.b, t->eps, rows, D);
-    block_linear_run(&b->qkv, work->wide, work->normed, rows, work->codes);
-    for (size_t i = 0; i < samples->n && st == ST_OK; i++) {
+    ops_layer_norm(work->normed, x, b->ln_1.w, b->ln_1.b, t->eps, samples.n * T, D);
+    block_linear_run(&b->qkv, work->wide, work->normed, samples, work->codes);
+    for (size_t i = 0; i < samples.n && st == ST_OK; i++) {
         struct attention attention = attention_of_qkv(work->wide + i * T * 3 * D, T, D, t->n_heads);
 
         attention.causal = causal;
@@ -227,24 +223,24 @@ static enum status run_block(const struct transformer *t, const struct transform
         arena_rewind(scratch, &mark);
     }
     if (st == ST_OK)
-        transformer_finish_block(t, b, x, rows, work);
+        transformer_finish_block(t, b, x, samples, work);
     return st;
 }
 
 /* Queries, keys and values of all rows, of which strips cannot be cut where keys begin; everything
  * else of one row of each sample, which becomes row i of x. */
 static enum status run_block_for_row(const struct transformer *t, const struct transformer_block *b,
-                                     float *x, const struct samples *samples, size_t row,
+                                     float *x, struct samples samples, size_t row,
                                      const struct transformer_work *work, struct arena *scratch,
                                      struct error *err)
 {
-    size_t D = t->width, T = samples->T, rows = samples->n * T;
+    size_t D = t->width, T = samples.T;
     struct arena mark = *scratch;
     enum status st = ST_OK;
 
-    ops_layer_norm(work->normed, x, b->ln_1.w, b->ln_1.b, t->eps, rows, D);
-    block_linear_run(&b->qkv, work->wide, work->normed, rows, work->codes);
-    for (size_t i = 0; i < samples->n && st == ST_OK; i++) {
+    ops_layer_norm(work->normed, x, b->ln_1.w, b->ln_1.b, t->eps, samples.n * T, D);
+    block_linear_run(&b->qkv, work->wide, work->normed, samples, work->codes);
+    for (size_t i = 0; i < samples.n && st == ST_OK; i++) {
         struct attention attention = attention_of_qkv(work->wide + i * T * 3 * D, T, D, t->n_heads);
 
         attention.q += row * 3 * D;
@@ -254,7 +250,7 @@ static enum status run_block_for_row(const struct transformer *t, const struct t
         memmove(x + i * D, x + (i * T + row) * D, D * sizeof *x);
     }
     if (st == ST_OK)
-        transformer_finish_block(t, b, x, samples->n, work);
+        transformer_finish_block(t, b, x, (struct samples){samples.n, 1}, work);
     return st;
 }
 
@@ -274,7 +270,7 @@ enum status transformer_run(const struct transformer *t, float *x, size_t n, siz
     enum status st = work_init(t, n * T, scratch, &work, err);
 
     for (size_t layer = 0; layer < t->n_layers && st == ST_OK; layer++)
-        st = run_block(t, &t->blocks[layer], x, &samples, causal, hide_last, &work, scratch, err);
+        st = run_block(t, &t->blocks[layer], x, samples, causal, hide_last, &work, scratch, err);
     return st;
 }
 
@@ -286,10 +282,10 @@ enum status transformer_run_pooled(const struct transformer *t, float *x, size_t
     enum status st = work_init(t, n * T, scratch, &work, err);
 
     for (size_t layer = 0; layer + 1 < t->n_layers && st == ST_OK; layer++)
-        st = run_block(t, &t->blocks[layer], x, &samples, false, NULL, &work, scratch, err);
+        st = run_block(t, &t->blocks[layer], x, samples, false, NULL, &work, scratch, err);
     if (st == ST_OK && t->n_layers > 0)
-        st = run_block_for_row(t, &t->blocks[t->n_layers - 1], x, &samples, row, &work, scratch,
-                               err);
+        st =
+            run_block_for_row(t, &t->blocks[t->n_layers - 1], x, samples, row, &work, scratch, err);
     return st;
 }
 
@@ -339,7 +335,7 @@ enum status transformer_run_last_rows(const struct transformer *t, float *x, con
         const struct transformer_block *b = &t->blocks[layer];
 
         ops_layer_norm(work.normed, x, b->ln_1.w, b->ln_1.b, t->eps, T, D);
-        block_linear_run(&b->qkv, work.wide, work.normed, T, work.codes);
+        block_linear_run(&b->qkv, work.wide, work.normed, (struct samples){1, T}, work.codes);
         st = attend_apart(t, length, n, &work, scratch, err);
         if (layer + 1 == t->n_layers) { /* what follows is row by row */
             gather_last_rows(work.mixed, length, n, D);
@@ -347,7 +343,7 @@ enum status transformer_run_last_rows(const struct transformer *t, float *x, con
             rows = n;
         }
         if (st == ST_OK)
-            transformer_finish_block(t, b, x, rows, &work);
+            transformer_finish_block(t, b, x, (struct samples){1, rows}, &work);
     }
     return st;
 }
@@ -378,7 +374,7 @@ void transformer_step(const struct transformer *t, size_t layer, float *x, size_
     const struct transformer_work work = transformer_step_work(t, M, scratch);
 
     ops_layer_norm(work.normed, x, b->ln_1.w, b->ln_1.b, t->eps, M, D);
-    block_linear_run(&b->qkv, work.wide, work.normed, M, work.codes);
+    block_linear_run(&b->qkv, work.wide, work.normed, (struct samples){M, 1}, work.codes);
     for (size_t m = 0; m < M; m++) {
         const float *qkv = work.wide + m * 3 * D;
         struct attention attention = {.q = qkv,
@@ -391,7 +387,7 @@ void transformer_step(const struct transformer *t, size_t layer, float *x, size_
         kv_cache_attend(cache, layer, row[m], &attention);
         attention_step(&attention, work.mixed + m * D, work.scores);
     }
-    transformer_finish_block(t, b, x, M, &work);
+    transformer_finish_block(t, b, x, (struct samples){M, 1}, &work);
 }
 
 size_t transformer_scratch_floats(const struct transformer *t, size_t T)

@@ -79,7 +79,8 @@ struct transformer_work {
 
 /** A block's second half: x += attn_out(work->mixed), then the MLP. */
 void transformer_finish_block(const struct transformer *t, const struct transformer_block *b,
-                              float *x, size_t T, const struct transformer_work *work);
+                              float *x, struct samples samples,
+                              const struct transformer_work *work);
 
 /** Floats that a run of T rows takes of its scratch at most, for any of the three below. */
 size_t transformer_scratch_floats(const struct transformer *t, size_t T);

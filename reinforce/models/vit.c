@@ -149,8 +149,8 @@ enum status vit_load(struct weights *weights, const char *prefix, enum naming na
     if (st != ST_OK)
         return st;
     (void)snprintf(blocks, sizeof blocks, "%s%s", prefix, names->blocks);
-    return transformer_load(weights, blocks, naming, 0, &config->shape, config->matrices,
-                            &out->blocks, err);
+    return transformer_load(weights, blocks, naming, 0, &config->shape,
+                            block_linear_form_of_samples(config->matrices), &out->blocks, err);
 }
 
 void vit_release(struct vit *vit)

@@ -117,12 +117,7 @@ AVX2 static void avx2_tile(float *y, size_t ldy, const struct float_panel *panel
 /* Fourteen rows and a whole strip: 28 of 32 registers, two loads for every twenty-eight products.
  * The rows come from the second cache: asked for this many bytes before their turn. */
 enum { AVX512_AHEAD = 1024 };
-#define AVX512_BEGIN(r)                                                                            \
-    __m512 low##r = _mm512_setzero_ps(), high##r = low##r;                                         \
-    if ((r) < rows) {                                                                              \
-        __builtin_prefetch(y + (r)*ldy, 1);                                                        \
-        __builtin_prefetch(y + (r)*ldy + AVX512_LANES, 1);                                         \
-    }
+#define AVX512_BEGIN(r) __m512 low##r = _mm512_setzero_ps(), high##r = low##r;
 #define AVX512_MULTIPLY(r)                                                                         \
     if ((r) < rows) {                                                                              \
         const __m512 a = _mm512_set1_ps(panel[r]);                                                 \
@@ -144,17 +139,26 @@ AVX512 static ALWAYS_INLINE void avx512_rows(float *y, size_t ldy, const float *
                                              const struct float_strip *strip, const size_t rows,
                                              bool add)
 {
-    const float *at = strip->data, *end = at + strip->K * FLOAT_COLUMNS;
+    const float *at = strip->data, *end = at + strip->K * FLOAT_COLUMNS, *to = strip->to;
     const char *ahead = strip->ahead;
+    /* all results are on their way when half of k is done */
+    const size_t turn = strip->K / (2 * rows) * FLOAT_COLUMNS;
 
     EACH_OF_14(AVX512_BEGIN)
-    for (; at < end; at += FLOAT_COLUMNS, ahead += strip->ahead_step) {
-        const __m512 w_low = _mm512_loadu_ps(at), w_high = _mm512_loadu_ps(at + AVX512_LANES);
+    for (size_t r = 0; r <= rows; r++, to += strip->ldto) {
+        const float *stop = r < rows ? at + turn : end;
 
-        __builtin_prefetch(ahead, 0, 2);
-        __builtin_prefetch((const char *)panel + AVX512_AHEAD, 0, 3);
-        EACH_OF_14(AVX512_MULTIPLY)
-        panel += rows;
+        if (r < rows) {
+            __builtin_prefetch(to, 1);
+            __builtin_prefetch(to + AVX512_LANES, 1);
+        }
+        for (; at < stop; at += FLOAT_COLUMNS, panel += rows, ahead += strip->ahead_step) {
+            const __m512 w_low = _mm512_loadu_ps(at), w_high = _mm512_loadu_ps(at + AVX512_LANES);
+
+            __builtin_prefetch(ahead, 0, 2);
+            __builtin_prefetch((const char *)panel + AVX512_AHEAD, 0, 3);
+            EACH_OF_14(AVX512_MULTIPLY)
+        }
     }
     EACH_OF_14(AVX512_END)
 }

@@ -33,6 +33,10 @@ struct float_strip {
      * bytes further on. All at once they would have to wait for each other. */
     const char *ahead;
     size_t ahead_step;
+    /* Rows of results that are wanted when the tile is done, as many as the panel has, `ldto`
+     * floats apart: those are fetched one by one too. */
+    const float *to;
+    size_t ldto;
 };
 
 /** y[rows, 32], rows ldy apart, = panel strip, or that added to y. */

@@ -230,6 +230,8 @@ static void run_block(const struct float_kernel *kernel, const struct gemm *g,
             const struct float_panel panel = panel_at(block, p, at);
 
             fetch_ahead(g, n + FLOAT_COLUMNS, k, p, block->n_panels, &strip);
+            strip.to = c;
+            strip.ldto = g->ldc;
             multiply(kernel, g, c, &panel, &strip, columns, g->then.add || k > 0);
             at += panel_bytes(kernel, &panel, n_k);
             c += panel.rows * g->ldc;
@@ -462,6 +464,11 @@ enum status gemm_init(struct error *err)
     if (gemm_state.status != ST_OK)
         *err = gemm_state.error;
     return gemm_state.status;
+}
+
+const struct float_kernel *gemm_kernel(void)
+{
+    return gemm_state.kernel;
 }
 
 const char *gemm_kernel_name(void)

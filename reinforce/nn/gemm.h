@@ -50,7 +50,10 @@ struct gemm {
  */
 NODISCARD enum status gemm_init(struct error *err);
 
-/** "avx512": the kernel in use; "" before gemm_init(). */
+/** The kernel in use; NULL before gemm_init(). */
+const struct float_kernel *gemm_kernel(void);
+
+/** "avx512": its name; "" before gemm_init(). */
 const char *gemm_kernel_name(void);
 
 /** "amx": that of any_order. */

@@ -14,6 +14,7 @@ enum tensor_dtype matrix_form_dtype(enum matrix_form form)
     case MATRIX_BF16:
         return TENSOR_BF16;
     case MATRIX_FLOAT32:
+    case MATRIX_STRASSEN:
         break;
     }
     return TENSOR_F32;

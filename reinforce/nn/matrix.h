@@ -11,6 +11,9 @@ enum matrix_form {
     MATRIX_FLOAT32 = 0, /* as in the file; multiplied in float32 */
     MATRIX_INT8 = 1,    /* see struct int8_matrix */
     MATRIX_BF16 = 2,    /* rounded to bfloat16, multiplied in float32, in any order of sums */
+    /* What a tower makes of MATRIX_FLOAT32 if its rows come in samples: see struct strassen_matrix,
+     * where it fits. */
+    MATRIX_STRASSEN = 3,
 };
 
 /** What products multiply weights of a form as: TENSOR_F32, TENSOR_BF16 or TENSOR_I8. */

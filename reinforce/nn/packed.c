@@ -3,7 +3,6 @@
 #include "reinforce/nn/convert.h"
 #include "reinforce/nn/float_kernels.h"
 
-#include <assert.h>
 #include <stdlib.h>
 
 static size_t strip_floats(size_t in)
@@ -47,62 +46,50 @@ static void write_strip(const struct writing *w, size_t s, const float *rows, si
         convert_to_bf16(strip, strip_floats(w->in), (uint16_t *)(void *)to);
 }
 
-enum { MAX_TENSORS = 3 }; /* q, k and v */
+static enum status pack(struct weights *weights, const struct weights_stack *stack,
+                        enum tensor_dtype dtype, struct packed_matrix *matrix, struct error *err)
+{
+    struct writing w = {.strip = NULL};
+    enum status st = begin(weights, stack->out, stack->in, dtype, &w, err);
+    float *rows = NULL;
+
+    if (st == ST_OK) {
+        rows = malloc(strip_floats(stack->in) * sizeof *rows);
+        if (rows == NULL)
+            st = error_set(err, ST_NO_MEMORY, "could not allocate %d rows of weights",
+                           FLOAT_COLUMNS);
+    }
+    for (size_t first = 0; first < stack->out && st == ST_OK; first += FLOAT_COLUMNS) {
+        size_t n_rows = MIN(stack->out - first, (size_t)FLOAT_COLUMNS);
+
+        for (size_t r = 0; r < n_rows; r++)
+            weights_stack_row(stack, first + r, rows + r * stack->in);
+        write_strip(&w, first / FLOAT_COLUMNS, rows, n_rows);
+    }
+    weights_drop_pages(weights);
+    free(rows);
+    free(w.strip);
+    *matrix = (struct packed_matrix){
+        .out = stack->out, .in = stack->in, .strips = w.strips, .dtype = dtype};
+    return st;
+}
 
 enum status packed_matrix_load(struct weights *weights, const char *prefix,
                                const char *const *names, size_t n, size_t out, size_t in,
                                const float *row_scale, enum tensor_dtype dtype,
                                struct packed_matrix *matrix, struct error *err)
 {
-    const struct tensor *tensors[MAX_TENSORS] = {NULL};
-    struct writing w = {.strip = NULL};
-    float *rows = NULL;
-    enum status st = ST_OK;
+    struct weights_stack stack;
+    enum status st = weights_get_stack(weights, prefix, names, n, out, in, row_scale, &stack, err);
 
-    *matrix = (struct packed_matrix){.out = n * out, .in = in, .dtype = dtype};
-    assert(out > 0 && n <= MAX_TENSORS);
-    for (size_t i = 0; i < n && st == ST_OK; i++) /* the size is right before it is allocated */
-        st =
-            weights_get_stored(weights, prefix, names[i], WEIGHTS_SHAPE(out, in), &tensors[i], err);
-    if (st == ST_OK)
-        st = begin(weights, n * out, in, dtype, &w, err);
-    if (st == ST_OK) {
-        rows = malloc(strip_floats(in) * sizeof *rows);
-        if (rows == NULL)
-            st = error_set(err, ST_NO_MEMORY, "could not allocate %d rows of weights",
-                           FLOAT_COLUMNS);
-    }
-    for (size_t first = 0; first < n * out && st == ST_OK; first += FLOAT_COLUMNS) {
-        size_t n_rows = MIN(n * out - first, (size_t)FLOAT_COLUMNS);
-
-        for (size_t r = 0; r < n_rows; r++) {
-            tensor_row(tensors[(first + r) / out], (first + r) % out, rows + r * in);
-            for (size_t i = 0; i < in && row_scale != NULL; i++)
-                rows[r * in + i] *= row_scale[first + r];
-        }
-        write_strip(&w, first / FLOAT_COLUMNS, rows, n_rows);
-    }
-    weights_drop_pages(weights);
-    free(rows);
-    free(w.strip);
-    matrix->strips = w.strips;
-    return st;
+    return st == ST_OK ? pack(weights, &stack, dtype, matrix, err) : st;
 }
 
 enum status packed_matrix_pack(struct weights *weights, const float *w, size_t out, size_t in,
                                enum tensor_dtype dtype, struct packed_matrix *matrix,
                                struct error *err)
 {
-    struct writing writing;
-    enum status st = begin(weights, out, in, dtype, &writing, err);
-
-    for (size_t first = 0; first < out && st == ST_OK; first += FLOAT_COLUMNS)
-        write_strip(&writing, first / FLOAT_COLUMNS, w + first * in,
-                    MIN(out - first, (size_t)FLOAT_COLUMNS));
-    free(writing.strip);
-    *matrix =
-        (struct packed_matrix){.out = out, .in = in, .strips = writing.strips, .dtype = dtype};
-    return st;
+    return pack(weights, &(struct weights_stack){.w = w, .out = out, .in = in}, dtype, matrix, err);
 }
 
 struct packed_matrix packed_matrix_rows(const struct packed_matrix *matrix, size_t first, size_t n)

@@ -6,6 +6,7 @@
 #include "reinforce/nn/convert.h"
 #include "reinforce/nn/torch_archive.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -241,6 +242,31 @@ static void to_f32(const struct tensor *tensor, size_t first, size_t n, float *o
 void tensor_row(const struct tensor *tensor, size_t i, float *row)
 {
     to_f32(tensor, i * tensor->shape[1], tensor->shape[1], row);
+}
+
+enum status weights_get_stack(struct weights *weights, const char *prefix, const char *const *names,
+                              size_t n, size_t tensor_rows, size_t in, const float *row_scale,
+                              struct weights_stack *out, struct error *err)
+{
+    enum status st = ST_OK;
+
+    assert(n <= WEIGHTS_MAX_STACK);
+    *out = (struct weights_stack){
+        .tensor_rows = tensor_rows, .out = n * tensor_rows, .in = in, .row_scale = row_scale};
+    for (size_t i = 0; i < n && st == ST_OK; i++)
+        st = weights_get_stored(weights, prefix, names[i], WEIGHTS_SHAPE(tensor_rows, in),
+                                &out->tensors[i], err);
+    return st;
+}
+
+void weights_stack_row(const struct weights_stack *stack, size_t i, float *row)
+{
+    if (stack->tensors[0] != NULL)
+        tensor_row(stack->tensors[i / stack->tensor_rows], i % stack->tensor_rows, row);
+    else
+        memcpy(row, stack->w + i * stack->in, stack->in * sizeof *row);
+    for (size_t k = 0; k < stack->in && stack->row_scale != NULL; k++)
+        row[k] *= stack->row_scale[i];
 }
 
 void weights_drop_pages(struct weights *weights)

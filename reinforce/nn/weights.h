@@ -51,6 +51,25 @@ NODISCARD enum status weights_get_stored(struct weights *weights, const char *pr
 /** Row `i` of a stored matrix, F32, F16 or BF16 of any alignment, as float32. Exact. */
 void tensor_row(const struct tensor *tensor, size_t i, float *row);
 
+enum { WEIGHTS_MAX_STACK = 3 }; /* q, k and v */
+
+/** Rows of matrices of one shape, one below the other, to be read one by one. */
+struct weights_stack {
+    const struct tensor *tensors[WEIGHTS_MAX_STACK]; /* each [tensor_rows, in] */
+    const float *w;                                  /* or, if there are none, float32 [out, in] */
+    size_t tensor_rows, out, in;
+    const float *row_scale; /* [out], what rows are multiplied by; or NULL */
+};
+
+/** Of `n` tensors [tensor_rows, in] as stored. Errors as weights_get_stored(). */
+NODISCARD enum status weights_get_stack(struct weights *weights, const char *prefix,
+                                        const char *const *names, size_t n, size_t tensor_rows,
+                                        size_t in, const float *row_scale,
+                                        struct weights_stack *out, struct error *err);
+
+/** Row i as float32 [in]. */
+void weights_stack_row(const struct weights_stack *stack, size_t i, float *row);
+
 /** `size` bytes, aligned to 64, until weights_destroy(): for what is made of tensors. */
 NODISCARD enum status weights_alloc(struct weights *weights, size_t size, void *out_ptr,
                                     struct error *err);

@@ -582,7 +582,7 @@ static void folded_modules_equal_the_sum_of_their_branches(void **state)
     BRANCH(V("stem.2.conv_kxk.0.conv.weight"), "stem.2.conv_kxk.0.bn.", 1, C, C, 1, C, 1);
     BRANCH(NULL, "stem.2.identity.", 1, C, 1, 1, C, 1);
     assert_ok(load_dense(&l, "stem.2.", C, C, 1, &dense));
-    block_linear_run(&dense, got, x, (size_t)SIDE * SIDE, NULL);
+    block_linear_run(&dense, got, x, (struct samples){1, (size_t)SIDE * SIDE}, NULL);
     assert_close("stem.2", got, want, (size_t)SIDE * SIDE * C);
 
     /* token mixer: x + gamma * (mixer(x) - norm(x)) */
