@@ -148,16 +148,20 @@ static void write_strips(const float *rows, size_t in, size_t k, size_t n_k, flo
     }
 }
 
+size_t strassen_matrix_bytes(size_t out, size_t in)
+{
+    return N_PRODUCTS * first_column(out, true) * (in / 2) * sizeof(float);
+}
+
 enum status strassen_matrix_load(struct weights *weights, const struct weights_stack *stack,
                                  struct strassen_matrix *matrix, struct error *err)
 {
     size_t in = stack->in, n_columns = first_column(stack->out, true);
-    size_t size = N_PRODUCTS * n_columns * (in / 2) * sizeof(float);
     float *strips = NULL, *rows = malloc(3 * FLOAT_COLUMNS * in * sizeof *rows);
-    enum status st = rows != NULL
-                         ? weights_alloc(weights, size, &strips, err)
-                         : error_set(err, ST_NO_MEMORY, "could not allocate %d rows of weights",
-                                     3 * FLOAT_COLUMNS);
+    enum status st =
+        rows != NULL ? weights_alloc(weights, strassen_matrix_bytes(stack->out, in), &strips, err)
+                     : error_set(err, ST_NO_MEMORY, "could not allocate %d rows of weights",
+                                 3 * FLOAT_COLUMNS);
 
     assert(strassen_fits(stack->out, in));
     for (size_t n = 0; n < n_columns && st == ST_OK; n += FLOAT_COLUMNS) {
@@ -382,6 +386,7 @@ void strassen_product_with(const struct float_kernel *kernel, const struct stras
         size_t first = 0;
 
         work.n_panels = n_panels / n_blocks + (b < n_panels % n_blocks);
+        assert(work.n_panels > 0);
         for (size_t p = 0; p < work.n_panels; p++, panel++) {
             work.panels[p] = cut_panel(T, in_sample, panel);
             work.panels[p].first = first;
