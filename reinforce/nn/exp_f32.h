@@ -14,12 +14,13 @@
 static inline float exp_f32(float x)
 {
     float n, r, p;
-    int32_t bits;
+    uint32_t bits;
     float scale;
 
     x = x < -87.0f ? -87.0f : x;
-    n = fmaf(x, 1.44269504088896341f, 12582912.0f);
-    n = n - 12582912.0f; /* to the nearest integer: the sum's ulp is 1 */
+    n = fmaf(x, 1.44269504088896341f, 12582912.0f); /* the nearest integer, in the low bits */
+    memcpy(&bits, &n, sizeof bits);
+    n = n - 12582912.0f;
     r = fmaf(n, -0.693359375f, x);
     r = fmaf(n, 2.12194440e-4f, r);
     p = 1.9875691500e-4f;
@@ -29,7 +30,7 @@ static inline float exp_f32(float x)
     p = fmaf(p, r, 1.6666665459e-1f);
     p = fmaf(p, r, 5.0000001201e-1f);
     p = fmaf(p * r, r, r) + 1.0f;
-    bits = ((int32_t)n + 127) << 23;
+    bits = (bits + 127) << 23; /* of a NaN, too, something that a float can be multiplied by */
     memcpy(&scale, &bits, sizeof scale);
     return p * scale;
 }
