@@ -3,6 +3,7 @@
 #include "cli/model_fidelity.h"
 #include "cli/tool_io.h"
 #include "reinforce/base/clock.h"
+#include "reinforce/models/fastvit.h"
 #include "reinforce/models/siglip.h"
 #include "reinforce/models/snapshot.h"
 #include "reinforce/nn/gemm.h"
@@ -77,6 +78,13 @@ static json_t *stored_dtypes(const struct weights *weights)
     return out;
 }
 
+/* Of float32, for what a tower of images makes of its matrices. */
+static size_t added_bytes(const struct vision_config *vision)
+{
+    return vision->fastvit != NULL ? fastvit_added_bytes(vision->fastvit)
+                                   : transformer_added_bytes(&vision->shape);
+}
+
 static enum status info(const char *dir, json_t **out, struct error *err)
 {
     struct snapshot s;
@@ -108,7 +116,7 @@ static enum status info(const char *dir, json_t **out, struct error *err)
         tool_json_text(
             bytes_of_string(s.tokenizer_path[0] != '\0' ? s.tokenizer_path : s.vocab_path)),
         "weights", tool_json_text(bytes_of_string(s.weights_path)), "memory_bytes", "float32",
-        4 * n, "bfloat16", 2 * n, "digest", digest);
+        4 * n + (json_int_t)added_bytes(&s.vision), "bfloat16", 2 * n, "digest", digest);
     return *out != NULL ? ST_OK : error_set(err, ST_NO_MEMORY, "could not allocate the answer");
 }
 

@@ -75,6 +75,9 @@ NODISCARD enum status fastvit_load(struct weights *weights, enum naming naming,
                                    enum matrix_form form, struct fastvit *out, struct error *err);
 void fastvit_release(struct fastvit *fastvit);
 
+/** What matrices of its blocks take in MATRIX_STRASSEN in addition to float32. */
+size_t fastvit_added_bytes(const struct fastvit_shape *shape);
+
 /** pixels float32 [n, 3, S, S], normalised; out float32 [n, dim], not yet of unit norm. An image's
  * bits do not depend on its company. Scratch is given back. */
 NODISCARD enum status fastvit_run(const struct fastvit *fastvit, const float *pixels, size_t n,

@@ -234,11 +234,31 @@ static enum status load_block(struct conv_fold *fold, const char *at, size_t C,
                        : st;
 }
 
+static bool has_attention(size_t stage)
+{
+    return stage >= 3; /* where 16 x 16 pixels are left */
+}
+
+size_t fastvit_added_bytes(const struct fastvit_shape *shape)
+{
+    size_t bytes = 0;
+
+    for (size_t s = 0; s < shape->n_stages; s++) {
+        size_t C = shape->width << s, wide = C * shape->mlp_ratio;
+        size_t block = strassen_added_bytes(wide, C) + strassen_added_bytes(C, wide);
+
+        if (has_attention(s))
+            block += strassen_added_bytes(3 * C, C) + strassen_added_bytes(C, C);
+        bytes += shape->n_blocks[s] * block;
+    }
+    return bytes;
+}
+
 static enum status load_stage(struct conv_fold *fold, const struct fastvit_names *names,
                               const struct fastvit_shape *shape, size_t s,
                               struct fastvit_stage *stage)
 {
-    bool attention = s >= 3; /* where 16 x 16 pixels are left */
+    bool attention = has_attention(s);
     struct stage_names at;
     char block[CONV_FOLD_MAX_NAME];
     enum status st = ST_OK;

@@ -183,26 +183,16 @@ static size_t int8_bytes(const struct snapshot *s)
            (paligemma_n_parameters(s) - quantized) * sizeof(float);
 }
 
-/* What the tower's matrices take in addition to float32. */
-static size_t strassen_bytes(const struct snapshot *s)
-{
-    size_t V = s->vision.shape.width, wide = s->vision.shape.mlp_width, bytes = 0;
-    const size_t sides[][2] = {{3 * V, V}, {V, V}, {wide, V}, {V, wide}};
-
-    for (size_t i = 0; i < ARRAY_LEN(sides) && s->vision.matrices == MATRIX_FLOAT32; i++)
-        if (strassen_fits(sides[i][0], sides[i][1]))
-            bytes += strassen_matrix_bytes(sides[i][0], sides[i][1]) -
-                     sides[i][0] * sides[i][1] * sizeof(float);
-    return s->vision.shape.n_layers * bytes;
-}
-
 static size_t weights_bytes(const struct snapshot *s, const struct weights *weights)
 {
-    return s->decoder.matrices == MATRIX_INT8 ? int8_bytes(s)
-                                              : weights_stored_bytes(weights, TENSOR_F32) +
-                                                    weights_stored_bytes(weights, TENSOR_BF16) +
-                                                    weights_stored_bytes(weights, TENSOR_F16) +
-                                                    copied_bytes(s, weights) + strassen_bytes(s);
+    size_t added =
+        s->vision.matrices == MATRIX_FLOAT32 ? transformer_added_bytes(&s->vision.shape) : 0;
+
+    return s->decoder.matrices == MATRIX_INT8
+               ? int8_bytes(s)
+               : weights_stored_bytes(weights, TENSOR_F32) +
+                     weights_stored_bytes(weights, TENSOR_BF16) +
+                     weights_stored_bytes(weights, TENSOR_F16) + copied_bytes(s, weights) + added;
 }
 
 void paligemma_memory(const struct snapshot *s, const struct weights *weights, size_t rows,

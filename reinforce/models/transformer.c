@@ -159,6 +159,14 @@ enum status transformer_load(struct weights *weights, const char *prefix, enum n
     return st;
 }
 
+size_t transformer_added_bytes(const struct transformer_shape *shape)
+{
+    size_t D = shape->width, wide = shape->mlp_width;
+
+    return shape->n_layers * (strassen_added_bytes(3 * D, D) + strassen_added_bytes(D, D) +
+                              strassen_added_bytes(wide, D) + strassen_added_bytes(D, wide));
+}
+
 void transformer_release(struct transformer *t)
 {
     free(t->blocks);

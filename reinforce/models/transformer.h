@@ -68,6 +68,9 @@ NODISCARD enum status transformer_block_load(struct weights *weights, const char
                                              const struct transformer *t,
                                              struct transformer_block *block, struct error *err);
 
+/** What matrices of its blocks take in MATRIX_STRASSEN in addition to float32. */
+size_t transformer_added_bytes(const struct transformer_shape *shape);
+
 /** Activations of T rows while they are in a block. */
 struct transformer_work {
     float *normed; /* [T, D] */

@@ -148,9 +148,14 @@ static void write_strips(const float *rows, size_t in, size_t k, size_t n_k, flo
     }
 }
 
-size_t strassen_matrix_bytes(size_t out, size_t in)
+static size_t strips_bytes(size_t out, size_t in)
 {
     return N_PRODUCTS * first_column(out, true) * (in / 2) * sizeof(float);
+}
+
+size_t strassen_added_bytes(size_t out, size_t in)
+{
+    return strassen_fits(out, in) ? strips_bytes(out, in) - out * in * sizeof(float) : 0;
 }
 
 enum status strassen_matrix_load(struct weights *weights, const struct weights_stack *stack,
@@ -158,10 +163,10 @@ enum status strassen_matrix_load(struct weights *weights, const struct weights_s
 {
     size_t in = stack->in, n_columns = first_column(stack->out, true);
     float *strips = NULL, *rows = malloc(3 * FLOAT_COLUMNS * in * sizeof *rows);
-    enum status st =
-        rows != NULL ? weights_alloc(weights, strassen_matrix_bytes(stack->out, in), &strips, err)
-                     : error_set(err, ST_NO_MEMORY, "could not allocate %d rows of weights",
-                                 3 * FLOAT_COLUMNS);
+    enum status st = rows != NULL
+                         ? weights_alloc(weights, strips_bytes(stack->out, in), &strips, err)
+                         : error_set(err, ST_NO_MEMORY, "could not allocate %d rows of weights",
+                                     3 * FLOAT_COLUMNS);
 
     assert(strassen_fits(stack->out, in));
     for (size_t n = 0; n < n_columns && st == ST_OK; n += FLOAT_COLUMNS) {

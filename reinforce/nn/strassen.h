@@ -23,8 +23,8 @@ struct strassen_matrix {
 /** Whether products with such a matrix are faster so: it has two halves, and they are not small. */
 bool strassen_fits(size_t out, size_t in);
 
-/** Of the strips of a matrix that fits. */
-size_t strassen_matrix_bytes(size_t out, size_t in);
+/** What such a matrix takes in addition to its float32; 0 if it does not fit. */
+size_t strassen_added_bytes(size_t out, size_t in);
 
 /** Sums up and packs a matrix that fits, some rows at a time from where they are mapped. Their
  * pages need not stay in memory afterwards. ST_NO_MEMORY. */
