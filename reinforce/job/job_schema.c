@@ -309,8 +309,7 @@ static const struct job_option captioner_options[] = {
     ENUM(
         "dtype", CAPTIONER(dtype), "float32", model_dtypes, true,
         "float32 multiplies the weights as they are in the file, and takes up to 7/4 of their "
-        "memory; "
-        "bf16 rounds those of the blocks "
+        "memory; bf16 rounds those of the blocks "
         "to bfloat16: half the memory, captions that may differ if the file has more digits; twice "
         "as fast on processors with AMX, whose sums differ in their last bits from those of others "
         "(float32 and int8 are the same everywhere); int8 "
@@ -358,8 +357,7 @@ static const struct job_option teacher_options[] = {
     ENUM(
         "dtype", TEACHER(dtype), "float32", model_dtypes, true,
         "float32 multiplies the weights as they are in the file, and takes up to 7/4 of their "
-        "memory; "
-        "bf16 rounds those of the blocks "
+        "memory; bf16 rounds those of the blocks "
         "to bfloat16: half the memory, embeddings that differ a little; twice as fast on "
         "processors "
         "with AMX, whose sums differ in their last bits from those of others (float32 and int8 are "

@@ -3,6 +3,7 @@
 #include "reinforce/nn/ops.h"
 #include "reinforce/nn/packed.h"
 #include "tests/support/floats.h"
+#include "tests/support/tensors.h"
 
 /* One element in the order that gemm.h promises. */
 static float element(const struct gemm *g, const float *c, size_t m, size_t n)
@@ -256,14 +257,7 @@ static void packed_tensors_multiply_as_their_rows(void **state)
     convert_to_bf16(w, 3 * OUT * IN, half);
     for (size_t i = 0; i < ARRAY_LEN(row_scale); i++) /* powers of two: nothing is rounded */
         row_scale[i] = ldexpf(i % 2 == 0 ? 1 : -1, (int)(i % 5) - 2);
-    for (size_t i = 0; i < 3; i++)
-        tensors[i] = (struct tensor){
-            .name = names[i],
-            .dtype = TENSOR_F32,
-            .rank = 2,
-            .shape = {OUT, IN},
-            .data = bytes_view_of(w + i * OUT * IN, OUT * IN * sizeof *w),
-        };
+    cut_tensors(w, names, 3, OUT, IN, tensors);
     assert_ok(weights_create(tensors, 3, &weights, &err));
     for (int bf16 = 0; bf16 < 2; bf16++) {
         struct packed_matrix matrix;

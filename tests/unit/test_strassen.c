@@ -3,6 +3,7 @@
 #include "reinforce/nn/ops.h"
 #include "reinforce/nn/strassen.h"
 #include "tests/support/floats.h"
+#include "tests/support/tensors.h"
 
 #include <float.h>
 #include <math.h>
@@ -236,14 +237,7 @@ static void stacked_tensors_are_one_matrix(void **state)
     struct error err = {0};
 
     (void)state;
-    for (size_t i = 0; i < 3; i++)
-        tensors[i] = (struct tensor){
-            .name = names[i],
-            .dtype = TENSOR_F32,
-            .rank = 2,
-            .shape = {OUT, IN},
-            .data = bytes_view_of(p.w + i * OUT * IN, OUT * IN * sizeof *p.w),
-        };
+    cut_tensors(p.w, names, 3, OUT, IN, tensors);
     for (size_t i = 0; i < ARRAY_LEN(row_scale); i++)
         row_scale[i] = ldexpf(i % 2 == 0 ? 1 : -1, (int)(i % 5) - 2);
     assert_ok(weights_create(tensors, 3, &weights, &err));
