@@ -2,6 +2,7 @@
 
 #include "reinforce/nn/int8_kernels.h"
 #include "reinforce/nn/int8_rounding.h"
+#include "reinforce/nn/int8_rows.h"
 
 #include <assert.h>
 #include <math.h>
@@ -14,148 +15,16 @@ enum {
                               core's second cache */
 };
 
-KERNEL_CLONES static uint32_t largest_bits(const float *x, size_t n)
-{
-    uint32_t largest = 0;
-
-    for (size_t i = 0; i < n; i++)
-        largest = MAX(largest, int8_magnitude_bits(x[i]));
-    return largest;
-}
-
-BYTE_KERNEL_CLONES static void quantize_part(const float *x, size_t n, float inverse, int8_t *q)
-{
-    for (size_t i = 0; i < n; i++)
-        q[i] = (int8_t)int8_nearest(x[i] * inverse);
-}
-
-static float scale_of(const float *x, size_t n, float *inverse)
-{
-    return int8_scale_from(largest_bits(x, n), inverse);
-}
-
-/* All are 0 where `inverse` is, whatever x holds. */
-static void quantize(const float *x, size_t n, float inverse, int8_t *q)
-{
-    if (inverse > 0)
-        quantize_part(x, n, inverse, q);
-    else
-        memset(q, 0, n);
-}
-
-float int8_quantize_vector(const float *x, size_t n, int8_t *q)
-{
-    float inverse, scale = scale_of(x, n, &inverse);
-
-    quantize(x, n, inverse, q);
-    return scale;
-}
-
-static size_t tile_bytes(size_t rows, size_t K, size_t group)
-{
-    size_t n_groups = (K + group - 1) / group;
-
-    return n_groups * int8_head_bytes(rows) + rows * int8_whole_chunks(K);
-}
-
 /* The tile that begins with row `first`. */
 static struct int8_tile tile_at(const struct int8_rows *x, size_t first)
 {
     return (struct int8_tile){
-        .data = x->data + first / INT8_ROWS * tile_bytes(INT8_ROWS, x->K, x->group),
+        .data = x->data + first / INT8_ROWS * int8_tile_bytes(INT8_ROWS, x->K, x->group),
         .rows = MIN(x->T - first, (size_t)INT8_ROWS),
         .K = x->K,
         .group = x->group,
         .w_is_far = first == 0,
     };
-}
-
-size_t int8_rows_floats(size_t T, size_t K)
-{
-    size_t bytes = T / INT8_ROWS * tile_bytes(INT8_ROWS, K, INT8_CHUNK) +
-                   tile_bytes(T % INT8_ROWS, K, INT8_CHUNK);
-
-    return (LINE + bytes + INT8_SLACK) / sizeof(float);
-}
-
-/* The chunk of x [K] that begins at k; the last is filled up with zeros, so that loops have no
- * rest. */
-static ALWAYS_INLINE const float *chunk_at(const float *x, size_t K, size_t k,
-                                           float filled[INT8_CHUNK])
-{
-    if (K - k >= INT8_CHUNK)
-        return x + k;
-    memset(filled + (K - k), 0, (INT8_CHUNK - (K - k)) * sizeof *filled);
-    return memcpy(filled, x + k, (K - k) * sizeof *filled);
-}
-
-static ALWAYS_INLINE uint32_t largest_of_chunk(const float *x)
-{
-    uint32_t largest = 0;
-
-    for (size_t i = 0; i < INT8_CHUNK; i++)
-        largest = MAX(largest, int8_magnitude_bits(x[i]));
-    return largest;
-}
-
-/* Returns the sum. */
-static ALWAYS_INLINE uint32_t quantize_chunk(const float *restrict x, float inverse,
-                                             int8_t *restrict q)
-{
-    uint32_t sum = 0;
-
-    for (size_t i = 0; i < INT8_CHUNK; i++) {
-        uint32_t bits = int8_nearest_bits(x[i] * inverse);
-
-        q[i] = (int8_t)bits;
-        sum += bits;
-    }
-    return sum - INT8_CHUNK * INT8_NEAREST_ZERO;
-}
-
-/* The r-th of a tile's `rows` rows. */
-BYTE_KERNEL_CLONES static void quantize_row(const float *x, size_t K, size_t group, int8_t *tile,
-                                            size_t r, size_t rows)
-{
-    float filled[INT8_CHUNK];
-
-    for (size_t first = 0; first < K; first += group) {
-        size_t end = MIN(first + group, K);
-        int8_t *q = tile + int8_head_bytes(rows) + r * INT8_CHUNK;
-        uint32_t largest = 0;
-        uint32_t offset = 0;
-        float inverse, scale;
-
-        for (size_t k = first; k < end; k += INT8_CHUNK)
-            largest = MAX(largest, largest_of_chunk(chunk_at(x, K, k, filled)));
-        scale = int8_scale_from(largest, &inverse);
-        for (size_t k = first; k < end; k += INT8_CHUNK, q += rows * INT8_CHUNK) {
-            if (inverse > 0)
-                offset += quantize_chunk(chunk_at(x, K, k, filled), inverse, q);
-            else
-                memset(q, 0, INT8_CHUNK);
-        }
-        offset *= 0 - (uint32_t)INT8_ZERO;
-        memcpy(tile + 4 * r, &scale, sizeof scale);
-        memcpy(tile + 4 * (rows + r), &offset, sizeof offset);
-        tile += int8_group_bytes(rows, end - first);
-    }
-}
-
-struct int8_rows int8_quantize(const float *x, size_t ldx, size_t T, size_t K, size_t group,
-                               float *memory)
-{
-    int8_t *tile = int8_aligned(memory);
-    const struct int8_rows rows = {.T = T, .K = K, .group = group, .data = tile};
-
-    for (size_t first = 0; first < T; first += INT8_ROWS) {
-        size_t n = MIN(T - first, (size_t)INT8_ROWS);
-
-        for (size_t r = 0; r < n; r++, x += ldx)
-            quantize_row(x, K, group, tile, r, n);
-        tile += tile_bytes(n, K, group);
-    }
-    return rows;
 }
 
 size_t int8_matrix_bytes(size_t out, size_t in)
@@ -174,12 +43,12 @@ struct int8_matrix int8_matrix_rows(const struct int8_matrix *matrix, size_t fir
 
 float int8_pack_row(const float *x, size_t n, uint8_t *quads)
 {
-    float inverse, scale = scale_of(x, n, &inverse);
+    float inverse, scale = int8_scale_of(x, n, &inverse);
 
     for (size_t k = 0; k < n; k += INT8_CHUNK) {
         int8_t q[INT8_CHUNK] = {0};
 
-        quantize(x + k, MIN(n - k, (size_t)INT8_CHUNK), inverse, q);
+        int8_quantize_values(x + k, MIN(n - k, (size_t)INT8_CHUNK), inverse, q);
         for (size_t i = 0; i < INT8_CHUNK; i += INT8_QUAD, quads += INT8_QUAD * INT8_COLUMNS) {
             uint32_t quad;
 
@@ -341,7 +210,7 @@ static void multiply(const struct product *p, size_t r, size_t first, size_t end
     int8_t *codes = p->codes;
 
     if (codes != NULL)
-        codes += r / INT8_ROWS * tile_bytes(INT8_ROWS, p->N, p->group) +
+        codes += r / INT8_ROWS * int8_tile_bytes(INT8_ROWS, p->N, p->group) +
                  first / p->group * int8_group_bytes(tile.rows, p->group);
     ask_for_next(p, &tile, r, end);
     for (size_t at = first; at < end; at += AT_ONCE) {
@@ -352,7 +221,7 @@ static void multiply(const struct product *p, size_t r, size_t first, size_t end
         if (p->then->activation != NULL)
             p->then->activation(y, end - first);
         if (codes != NULL)
-            quantize_row(y, end - first, p->group, codes, i, tile.rows);
+            int8_quantize_row(y, end - first, p->group, codes, i, tile.rows);
     }
 }
 

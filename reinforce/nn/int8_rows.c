@@ -1,0 +1,214 @@
+#include "reinforce/nn/int8_rows.h"
+
+#include "reinforce/nn/int8_rounding.h"
+
+#include <string.h>
+
+#if defined(KERNEL_TARGET)
+#include <immintrin.h>
+#endif
+
+KERNEL_CLONES static uint32_t plain_largest(const float *x, size_t n)
+{
+    uint32_t largest = 0;
+
+    for (size_t i = 0; i < n; i++)
+        largest = MAX(largest, int8_magnitude_bits(x[i]));
+    return largest;
+}
+
+/* Returns the sum. */
+BYTE_KERNEL_CLONES static uint32_t plain_values(const float *restrict x, size_t n, float inverse,
+                                                int8_t *restrict q)
+{
+    uint32_t sum = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        int32_t value = int8_nearest(x[i] * inverse);
+
+        q[i] = (int8_t)value;
+        sum += (uint32_t)value;
+    }
+    return sum;
+}
+
+/* A group of n values in chunks that lie `apart` bytes apart; returns the sum. */
+static uint32_t plain_group(const float *x, size_t n, float inverse, int8_t *q, size_t apart)
+{
+    uint32_t sum = 0;
+
+    for (size_t k = 0; k < n; k += INT8_CHUNK, q += apart) {
+        size_t part = MIN(n - k, (size_t)INT8_CHUNK);
+
+        sum += plain_values(x + k, part, inverse, q);
+        memset(q + part, 0, INT8_CHUNK - part);
+    }
+    return sum;
+}
+
+#if defined(KERNEL_TARGET)
+#define AVX512 KERNEL_TARGET("avx512f,avx512bw")
+enum { LANES = 16 };
+
+/* x [n] from k on, and zeros. */
+AVX512 static ALWAYS_INLINE __m512 some(const float *x, size_t n, size_t k)
+{
+    size_t from = MIN(k, n), left = MIN(n - from, (size_t)LANES);
+
+    return _mm512_maskz_loadu_ps((__mmask16)((1u << left) - 1), x + from);
+}
+
+AVX512 static ALWAYS_INLINE __m512i magnitudes(__m512 x)
+{
+    return _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7fffffff));
+}
+
+AVX512 static uint32_t avx512_largest(const float *x, size_t n)
+{
+    __m512i even = _mm512_setzero_si512(), odd = even;
+    size_t k = 0;
+
+    for (; k + 2 * LANES <= n; k += 2 * LANES) {
+        even = _mm512_max_epu32(even, magnitudes(_mm512_loadu_ps(x + k)));
+        odd = _mm512_max_epu32(odd, magnitudes(_mm512_loadu_ps(x + k + LANES)));
+    }
+    for (; k < n; k += LANES)
+        even = _mm512_max_epu32(even, magnitudes(some(x, n, k)));
+    return _mm512_reduce_max_epu32(_mm512_max_epu32(even, odd));
+}
+
+/* A cache line of int8 [64] and the sums of every 16th of them. */
+struct line {
+    __m512i q, sums;
+};
+
+AVX512 static ALWAYS_INLINE struct line line_of(const __m512 x[4], __m512 inverse)
+{
+    /* packing goes by quarters of a vector */
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    __m512i q[4];
+
+    UNROLL
+    for (size_t i = 0; i < ARRAY_LEN(q); i++)
+        q[i] = _mm512_cvtps_epi32(_mm512_mul_ps(x[i], inverse));
+    return (struct line){
+        .q = _mm512_permutexvar_epi32(order, _mm512_packs_epi16(_mm512_packs_epi32(q[0], q[1]),
+                                                                _mm512_packs_epi32(q[2], q[3]))),
+        .sums = _mm512_add_epi32(_mm512_add_epi32(q[0], q[1]), _mm512_add_epi32(q[2], q[3]))};
+}
+
+/* plain_group() of chunks that are whole cache lines. */
+AVX512 static uint32_t avx512_group(const float *x, size_t n, float inverse, int8_t *q,
+                                    size_t apart)
+{
+    enum { LINE = 4 * LANES };
+    const __m512 by = _mm512_set1_ps(inverse);
+    __m512i sums = _mm512_setzero_si512();
+
+    for (size_t k = 0; k < int8_whole_chunks(n); k += LINE) {
+        __m512 part[4];
+        struct line line;
+
+        if (k + LINE <= n)
+            for (size_t i = 0; i < ARRAY_LEN(part); i++)
+                part[i] = _mm512_loadu_ps(x + k + i * LANES);
+        else
+            for (size_t i = 0; i < ARRAY_LEN(part); i++)
+                part[i] = some(x, n, k + i * LANES);
+        line = line_of(part, by);
+        _mm512_store_si512(q + k / INT8_CHUNK * apart + k % INT8_CHUNK, line.q);
+        sums = _mm512_add_epi32(sums, line.sums);
+    }
+    return (uint32_t)_mm512_reduce_add_epi32(sums);
+}
+#endif
+
+static uint32_t largest_bits(const float *x, size_t n)
+{
+#if defined(KERNEL_TARGET)
+    if (__builtin_cpu_supports("avx512bw"))
+        return avx512_largest(x, n);
+#endif
+    return plain_largest(x, n);
+}
+
+static uint32_t quantize_group(const float *x, size_t n, float inverse, int8_t *q, size_t apart)
+{
+#if defined(KERNEL_TARGET)
+    if (__builtin_cpu_supports("avx512bw"))
+        return avx512_group(x, n, inverse, q, apart);
+#endif
+    return plain_group(x, n, inverse, q, apart);
+}
+
+float int8_scale_of(const float *x, size_t n, float *inverse)
+{
+    return int8_scale_from(largest_bits(x, n), inverse);
+}
+
+void int8_quantize_values(const float *x, size_t n, float inverse, int8_t *q)
+{
+    if (inverse > 0)
+        (void)plain_values(x, n, inverse, q);
+    else
+        memset(q, 0, n);
+}
+
+float int8_quantize_vector(const float *x, size_t n, int8_t *q)
+{
+    float inverse, scale = int8_scale_of(x, n, &inverse);
+
+    int8_quantize_values(x, n, inverse, q);
+    return scale;
+}
+
+size_t int8_tile_bytes(size_t rows, size_t K, size_t group)
+{
+    size_t n_groups = (K + group - 1) / group;
+
+    return n_groups * int8_head_bytes(rows) + rows * int8_whole_chunks(K);
+}
+
+size_t int8_rows_floats(size_t T, size_t K)
+{
+    enum { LINE = 64 };
+    size_t bytes = T / INT8_ROWS * int8_tile_bytes(INT8_ROWS, K, INT8_CHUNK) +
+                   int8_tile_bytes(T % INT8_ROWS, K, INT8_CHUNK);
+
+    return (LINE + bytes + INT8_SLACK) / sizeof(float);
+}
+
+void int8_quantize_row(const float *x, size_t K, size_t group, int8_t *tile, size_t r, size_t rows)
+{
+    for (size_t first = 0; first < K; first += group) {
+        size_t n = MIN(group, K - first), apart = rows * INT8_CHUNK;
+        int8_t *q = tile + int8_head_bytes(rows) + r * INT8_CHUNK;
+        float inverse, scale = int8_scale_of(x + first, n, &inverse);
+        uint32_t offset = 0;
+
+        if (inverse > 0)
+            offset = (0 - (uint32_t)INT8_ZERO) * quantize_group(x + first, n, inverse, q, apart);
+        else
+            for (size_t k = 0; k < n; k += INT8_CHUNK, q += apart)
+                memset(q, 0, INT8_CHUNK);
+        memcpy(tile + 4 * r, &scale, sizeof scale);
+        memcpy(tile + 4 * (rows + r), &offset, sizeof offset);
+        tile += int8_group_bytes(rows, n);
+    }
+}
+
+struct int8_rows int8_quantize(const float *x, size_t ldx, size_t T, size_t K, size_t group,
+                               float *memory)
+{
+    int8_t *tile = int8_aligned(memory);
+    const struct int8_rows rows = {.T = T, .K = K, .group = group, .data = tile};
+
+    for (size_t first = 0; first < T; first += INT8_ROWS) {
+        size_t n = MIN(T - first, (size_t)INT8_ROWS);
+
+        for (size_t r = 0; r < n; r++, x += ldx)
+            int8_quantize_row(x, K, group, tile, r, n);
+        tile += int8_tile_bytes(n, K, group);
+    }
+    return rows;
+}

@@ -1,0 +1,20 @@
+/* How rows of float32 become rows of int8. Private to reinforce/nn. */
+#ifndef REINFORCE_NN_INT8_ROWS_H
+#define REINFORCE_NN_INT8_ROWS_H
+
+#include "reinforce/nn/int8_kernels.h"
+
+/** The scale of x [n], NaN if it holds a NaN or an infinity, and what its values are multiplied by:
+ * 127 / the largest magnitude, or 0 where the scale is NaN or 0. */
+float int8_scale_of(const float *x, size_t n, float *inverse);
+
+/** q int8 [n]: x times `inverse`, rounded; zeros where that is 0, whatever x holds. */
+void int8_quantize_values(const float *x, size_t n, float inverse, int8_t *q);
+
+/** Bytes of a tile of struct int8_rows. */
+size_t int8_tile_bytes(size_t rows, size_t K, size_t group);
+
+/** x [K] as the r-th of a tile's rows: of as many of its groups as K has. */
+void int8_quantize_row(const float *x, size_t K, size_t group, int8_t *tile, size_t r, size_t rows);
+
+#endif
