@@ -113,6 +113,20 @@ void ops_rms_norm_ref(float *y, const float *x, const float *weight, float eps, 
     }
 }
 
+/* x, of a magnitude of at most `most`, which a NaN gets too. By bits: GCC 12 makes masks and blends
+ * of comparisons that follow each other. */
+static ALWAYS_INLINE float within(float x, float most)
+{
+    uint32_t bits, limit, magnitude;
+
+    memcpy(&bits, &x, sizeof bits);
+    memcpy(&limit, &most, sizeof limit);
+    magnitude = MIN(bits & 0x7fffffffu, limit);
+    bits = (bits & 0x80000000u) | magnitude;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
 /* erf by Abramowitz and Stegun 7.1.26: absolute error below 1.5e-7. */
 KERNEL_CLONES void ops_gelu(float *x, size_t n)
 {
@@ -120,7 +134,7 @@ KERNEL_CLONES void ops_gelu(float *x, size_t n)
         float v = x[i], a = fabsf(v) * 0.70710678118654752f;
         float t = 1.0f / (1.0f + 0.3275911f * a), p = 1.061405429f, tail;
 
-        a = a > 9.0f ? 9.0f : a; /* further on it would be denormal, and slow */
+        a = within(a, 9.0f); /* further on it would be denormal, and slow */
         p = fmaf(p, t, -1.453152027f);
         p = fmaf(p, t, 1.421413741f);
         p = fmaf(p, t, -0.284496736f);
@@ -176,10 +190,8 @@ void ops_quick_gelu_ref(float *x, size_t n)
  * it hardly changes any more. p: coefficients of x, x^3... */
 static ALWAYS_INLINE float gelu_by(const float p[8], float x)
 {
-    float v = x > 4.0f ? 4.0f : x, t, g = p[7];
+    float v = within(x, 4.0f), t = v * v, g = p[7];
 
-    v = v < -4.0f ? -4.0f : v;
-    t = v * v;
     for (int i = 6; i >= 0; i--)
         g = fmaf(g, t, p[i]);
     return x * fmaf(v, g, 0.5f);
