@@ -12,6 +12,7 @@ struct pictures {
     size_t n, side, width; /* n times side * side pixels of `width` channels */
     float *x, *other;      /* what they are; where the next step puts them */
     float *wide, *codes;   /* an MLP's hidden units, or q, k and v; quantised rows */
+    epilogue_fn *gelu;
     struct arena *scratch;
 };
 
@@ -43,7 +44,7 @@ static size_t n_rows(const struct pictures *p)
 static void mix(struct pictures *p, const struct block_linear *linear)
 {
     block_linear_apply(linear, p->other, p->x, samples_of(p), p->codes,
-                       (struct epilogue){.activation = ops_gelu});
+                       (struct epilogue){.activation = p->gelu});
     p->width = linear->out;
     swap(p);
 }
@@ -159,7 +160,7 @@ static enum status run_stage(struct pictures *p, const struct fastvit_stage *sta
         double_channels(p);
         convolve(p, &stage->down);
         squeeze_and_excite(p, &stage->squeeze);
-        ops_gelu(p->x, n_rows(p) * p->width);
+        p->gelu(p->x, n_rows(p) * p->width);
         mix(p, &stage->down_mix);
     }
     if (stage->position.w != NULL)
@@ -178,10 +179,10 @@ static void run_stem(const struct fastvit *f, const float *pixels, struct pictur
     p->side = conv_side(S, 2);
     conv_gather(p->other, S, S, 3, 3, 2, p->wide);
     block_linear_apply(&f->stem, p->x, p->wide, (struct samples){1, n_pixels(p)}, p->codes,
-                       (struct epilogue){.activation = ops_gelu});
+                       (struct epilogue){.activation = p->gelu});
     p->width = f->stem.out;
     convolve(p, &f->stem_depthwise);
-    ops_gelu(p->x, n_pixels(p) * p->width);
+    p->gelu(p->x, n_pixels(p) * p->width);
     mix(p, &f->stem_mix);
 }
 
@@ -254,7 +255,7 @@ static void run_head(const struct fastvit *f, struct pictures *p, float *out)
     double_channels(p);
     convolve(p, &f->final_conv);
     squeeze_and_excite(p, &f->final_squeeze);
-    ops_gelu(p->x, n_rows(p) * p->width);
+    p->gelu(p->x, n_rows(p) * p->width);
     for (size_t i = 0; i < p->n; i++) {
         mean_over_pixels(p, p->x + i * n_pixels(p) * p->width, p->wide);
         ops_linear_rows(out + i * f->dim, p->wide, f->head.w, f->head.b, 1, f->dim, p->width);
@@ -274,12 +275,13 @@ static enum status run_alone(const struct fastvit *f, const float *pixels, struc
 }
 
 /* Room for n pictures of `narrow` floats at most. */
-static enum status pictures_init(struct pictures *p, size_t n, size_t narrow, struct arena *scratch,
-                                 struct error *err)
+static enum status pictures_init(struct pictures *p, const struct fastvit *f, size_t n,
+                                 size_t narrow, struct arena *scratch, struct error *err)
 {
     enum status st = arena_alloc(scratch, n * narrow * sizeof *p->x, &p->x, err);
 
     p->n = n;
+    p->gelu = f->gelu;
     p->scratch = scratch;
     return st == ST_OK ? arena_alloc(scratch, n * narrow * sizeof *p->other, &p->other, err) : st;
 }
@@ -303,10 +305,10 @@ static enum status run_some(const struct fastvit *f, const float *pixels, size_t
     const struct room room = find_room(f, n);
     struct arena mark = *scratch;
     struct pictures alone = {0}, all = {0};
-    enum status st = pictures_init(&alone, 1, room.alone, scratch, err);
+    enum status st = pictures_init(&alone, f, 1, room.alone, scratch, err);
 
     if (st == ST_OK)
-        st = pictures_init(&all, n, room.together, scratch, err);
+        st = pictures_init(&all, f, n, room.together, scratch, err);
     if (st == ST_OK)
         st = arena_alloc(scratch, room.wide * sizeof(float), &alone.wide, err);
     if (st == ST_OK)

@@ -52,6 +52,7 @@ struct fastvit_stage {
 struct fastvit {
     size_t image_size, dim, n_stages;
     size_t n_alone;           /* stages that run image by image; others see too few pixels of one */
+    epilogue_fn *gelu;        /* between the blocks; coarse where those are int8 */
     struct block_linear stem; /* 3 x 3, stride 2 */
     struct conv_depthwise stem_depthwise;
     struct block_linear stem_mix;

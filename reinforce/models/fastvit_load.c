@@ -1,6 +1,7 @@
 /* Folds the published training form of FastViT into what fastvit.c runs. */
 #include "reinforce/models/conv_fold.h"
 #include "reinforce/models/fastvit.h"
+#include "reinforce/nn/ops.h"
 
 #include <stdio.h>
 
@@ -331,7 +332,10 @@ enum status fastvit_load(struct weights *weights, enum naming naming,
                              .err = err};
     enum status st;
 
-    *out = (struct fastvit){.image_size = image_size, .dim = dim, .n_stages = shape->n_stages};
+    *out = (struct fastvit){.image_size = image_size,
+                            .dim = dim,
+                            .n_stages = shape->n_stages,
+                            .gelu = form == MATRIX_INT8 ? ops_gelu_coarse : ops_gelu};
     arena_init(&out->arena, ARENA_BYTES);
     arena_init(&fold.scratch, ARENA_BYTES);
     while (out->n_alone < shape->n_stages &&
