@@ -79,42 +79,54 @@ enum {
 
 static const float zeros[LANES]; /* a pixel left or right of the picture */
 
-/* Up to LANES channels from c of `group` outputs from column k on. inside: they see no zeros. What
- * is const is a constant when inlined, so that sums and pixels are registers. */
+/* Keeps GCC from computing the addresses of all pixels at once, for which it has too few registers.
+ */
+#define STEP(at) __asm__("" : "+r"(at))
+
+/* LANES channels from c of `group` outputs from column k on. inside: they see no zeros. What is
+ * const is a constant when inlined, so that sums and pixels are registers. */
 AVX512 static ALWAYS_INLINE void avx512_group(const struct view *view, size_t k, size_t c,
                                               const size_t columns, const size_t stride,
                                               const size_t group, const bool inside, float *y)
 {
     const size_t C = view->conv->C, W = view->W, pad = columns / 2, from = k * stride;
-    const __mmask16 lanes = (__mmask16)(C - c < LANES ? (1u << (C - c)) - 1 : 0xffff);
     const float *w = view->conv->w + view->first * columns * C + c, *row = view->x + c;
+    const __m512 bias = _mm512_loadu_ps(view->conv->b + c);
     __m512 sum[GROUP], in[MAX_INPUTS];
 
     UNROLL
     for (size_t i = 0; i < group; i++)
-        sum[i] = _mm512_maskz_loadu_ps(lanes, view->conv->b + c);
-    for (size_t r = view->first; r < view->end; r++, row += W * C, w += columns * C) {
+        sum[i] = bias;
+    for (size_t r = view->first; r < view->end; r++, row += W * C) {
+        size_t at = (from - pad) * C;
+
         UNROLL
-        for (size_t i = 0; i < (group - 1) * stride + columns; i++) {
+        for (size_t i = 0; i < (group - 1) * stride + columns; i++, at += C) {
             bool seen = inside || (from + i >= pad && from + i < W + pad);
 
-            in[i] = _mm512_maskz_loadu_ps(lanes, seen ? row + (from + i - pad) * C : zeros);
+            STEP(at);
+            in[i] = _mm512_loadu_ps(seen ? row + at : zeros);
         }
         UNROLL
-        for (size_t t = 0; t < columns; t++) {
-            const __m512 weight = _mm512_maskz_loadu_ps(lanes, w + t * C);
+        for (size_t t = 0; t < columns; t++, w += C) {
+            const __m512 weight = _mm512_loadu_ps(w);
 
+            STEP(w);
             UNROLL
             for (size_t i = 0; i < group; i++)
                 sum[i] = _mm512_fmadd_ps(weight, in[i * stride + t], sum[i]);
         }
     }
+    y += k * C + c;
     UNROLL
-    for (size_t i = 0; i < group; i++)
-        _mm512_mask_storeu_ps(y + (k + i) * C + c, lanes, sum[i]);
+    for (size_t i = 0; i < group; i++, y += C) {
+        STEP(y);
+        _mm512_storeu_ps(y, sum[i]);
+    }
 }
 
-/* A row of at least `group` outputs; the last group makes some of them again. */
+/* A row of at least `group` outputs of at least LANES channels; the last of both are made with some
+ * of those before them once more. */
 AVX512 static ALWAYS_INLINE void avx512_groups(const struct view *view, const size_t columns,
                                                const size_t stride, const size_t group, float *y)
 {
@@ -126,10 +138,10 @@ AVX512 static ALWAYS_INLINE void avx512_groups(const struct view *view, const si
 
             if (k * stride >= pad && (k + group - 1) * stride + columns <= view->W + pad)
                 for (size_t c = block; c < end; c += LANES)
-                    avx512_group(view, k, c, columns, stride, group, true, y);
+                    avx512_group(view, k, MIN(c, C - LANES), columns, stride, group, true, y);
             else
                 for (size_t c = block; c < end; c += LANES)
-                    avx512_group(view, k, c, columns, stride, group, false, y);
+                    avx512_group(view, k, MIN(c, C - LANES), columns, stride, group, false, y);
         }
 }
 
@@ -158,7 +170,8 @@ static const struct {
 /* NULL: not on this processor, or not of this shape. */
 static row_fn *choose_avx512(const struct conv_depthwise *conv, size_t W)
 {
-    if (!__builtin_cpu_supports("avx512f") || conv_side(W, conv->stride) < NARROW_GROUP)
+    if (!__builtin_cpu_supports("avx512f") || conv->C < LANES ||
+        conv_side(W, conv->stride) < NARROW_GROUP)
         return NULL;
     for (size_t i = 0; i < ARRAY_LEN(avx512_rows); i++)
         if (avx512_rows[i].columns == conv->columns && avx512_rows[i].stride == conv->stride)
