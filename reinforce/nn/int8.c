@@ -160,6 +160,23 @@ enum {
     APART = BLOCK + 16,  /* those lie apart: of BLOCK, all would share a set of the cache */
 };
 
+/* n <= INT8_COLUMNS values; most often half of them, of which the compiler makes a vector. */
+static ALWAYS_INLINE void copy_columns(float *restrict to, const float *restrict from, size_t n)
+{
+    enum { HALF = INT8_COLUMNS / 2 };
+
+    if (n == HALF)
+        memcpy(to, from, HALF * sizeof *to);
+    else
+        memcpy(to, from, n * sizeof *to);
+}
+
+static ALWAYS_INLINE void fill_up(float to[INT8_COLUMNS], const float *from, size_t n)
+{
+    memset(to, 0, INT8_COLUMNS * sizeof *to);
+    copy_columns(to, from, n);
+}
+
 /* A tile times at most INT8_PANELS panels, the last of which may hang over the edge. */
 static void multiply_panels(const struct product *p, const struct int8_tile *tile, float *y,
                             size_t ldy, size_t first, size_t end)
@@ -169,20 +186,19 @@ static void multiply_panels(const struct product *p, const struct int8_tile *til
     size_t columns = end - first, over = columns % INT8_COLUMNS, whole = columns - over;
     const float *bias = p->then->bias != NULL ? p->then->bias + first : zeros;
     struct int8_result to = {y, ldy, p->w->scale + first, bias, p->then->add};
-    float edge[INT8_ROWS * INT8_COLUMNS] = {0}, edge_bias[INT8_COLUMNS] = {0};
+    float edge[INT8_ROWS * INT8_COLUMNS], edge_bias[INT8_COLUMNS];
 
     if (whole > 0)
         p->kernel->tile(&to, tile, w, whole / INT8_COLUMNS);
     if (over == 0)
         return;
-    for (size_t i = 0; i < tile->rows; i++)
-        if (to.add)
-            memcpy(edge + i * INT8_COLUMNS, y + i * ldy + whole, over * sizeof *edge);
-    memcpy(edge_bias, bias + whole, over * sizeof *edge_bias);
+    for (size_t i = 0; i < tile->rows && to.add; i++)
+        fill_up(edge + i * INT8_COLUMNS, y + i * ldy + whole, over);
+    fill_up(edge_bias, bias + whole, over);
     to = (struct int8_result){edge, INT8_COLUMNS, to.scale + whole, edge_bias, to.add};
     p->kernel->tile(&to, tile, w + whole * int8_whole_chunks(tile->K), 1);
     for (size_t i = 0; i < tile->rows; i++)
-        memcpy(y + i * ldy + whole, edge + i * INT8_COLUMNS, over * sizeof *edge);
+        copy_columns(y + i * ldy + whole, edge + i * INT8_COLUMNS, over);
 }
 
 /* The tile that begins with row r asks for its part of the block behind `end`. Alone it would wait

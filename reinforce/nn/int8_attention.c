@@ -2,7 +2,7 @@
 #include "reinforce/nn/exp_f32.h"
 #include "reinforce/nn/int8.h"
 #include "reinforce/nn/int8_kernels.h"
-#include "reinforce/nn/int8_rounding.h"
+#include "reinforce/nn/int8_rows.h"
 
 /*
  * A probability, before it is divided by their sum, is at most 1 and is kept in 14 bits: two
@@ -169,15 +169,6 @@ static ALWAYS_INLINE float largest_of(const float *scores, size_t n)
     return top;
 }
 
-/* The scale and the offset of row r. */
-static ALWAYS_INLINE void put_head(int8_t *group, size_t r, size_t rows, float scale, uint32_t sum)
-{
-    uint32_t offset = 0 - INT8_ZERO * sum;
-
-    memcpy(group + 4 * r, &scale, sizeof scale);
-    memcpy(group + 4 * (rows + r), &offset, sizeof offset);
-}
-
 /* Softmax of scale * scores [n], as row r of a tile of probabilities. Scores are filled up to whole
  * lanes. */
 KERNEL_CLONES static void put_probabilities(float *scores, size_t n, float scale, int8_t *tile,
@@ -217,8 +208,8 @@ KERNEL_CLONES static void put_probabilities(float *scores, size_t n, float scale
     }
     /* a NaN or an infinity among the scores shows in bits that no probability has */
     one = bits <= ALL_BITS ? 1.0f / (float)sum : NAN;
-    put_head(tile, r, rows, (float)(1 << LOW_BITS) * one, (sum - sum_low) >> LOW_BITS);
-    put_head(tile + group_bytes, r, rows, one, sum_low);
+    int8_put_head(tile, r, rows, (float)(1 << LOW_BITS) * one, (sum - sum_low) >> LOW_BITS);
+    int8_put_head(tile + group_bytes, r, rows, one, sum_low);
 }
 
 /* `rows` queries, and where their results go. */

@@ -1,7 +1,5 @@
 #include "reinforce/nn/int8_rows.h"
 
-#include "reinforce/nn/int8_rounding.h"
-
 #include <string.h>
 
 #if defined(KERNEL_TARGET)
@@ -18,8 +16,8 @@ KERNEL_CLONES static uint32_t plain_largest(const float *x, size_t n)
 }
 
 /* Returns the sum. */
-BYTE_KERNEL_CLONES static uint32_t plain_values(const float *restrict x, size_t n, float inverse,
-                                                int8_t *restrict q)
+BYTE_KERNEL_CLONES static uint32_t nearest(const float *restrict x, size_t n, float inverse,
+                                           int8_t *restrict q)
 {
     uint32_t sum = 0;
 
@@ -30,6 +28,15 @@ BYTE_KERNEL_CLONES static uint32_t plain_values(const float *restrict x, size_t 
         sum += (uint32_t)value;
     }
     return sum;
+}
+
+/* The same; all are 0 where `inverse` is, whatever x holds. */
+static uint32_t plain_values(const float *x, size_t n, float inverse, int8_t *q)
+{
+    if (inverse > 0)
+        return nearest(x, n, inverse, q);
+    memset(q, 0, n);
+    return 0;
 }
 
 /* A group of n values in chunks that lie `apart` bytes apart; returns the sum. */
@@ -44,6 +51,15 @@ static uint32_t plain_group(const float *x, size_t n, float inverse, int8_t *q, 
         memset(q + part, 0, INT8_CHUNK - part);
     }
     return sum;
+}
+
+/* n values x as the r-th row of a group. */
+static void plain_row(const float *x, size_t n, int8_t *group, size_t r, size_t rows)
+{
+    int8_t *q = group + int8_head_bytes(rows) + r * INT8_CHUNK;
+    float inverse, scale = int8_scale_from(plain_largest(x, n), &inverse);
+
+    int8_put_head(group, r, rows, scale, plain_group(x, n, inverse, q, rows * INT8_CHUNK));
 }
 
 #if defined(KERNEL_TARGET)
@@ -63,7 +79,7 @@ AVX512 static ALWAYS_INLINE __m512i magnitudes(__m512 x)
     return _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7fffffff));
 }
 
-AVX512 static uint32_t avx512_largest(const float *x, size_t n)
+AVX512 static ALWAYS_INLINE uint32_t avx512_largest(const float *x, size_t n)
 {
     __m512i even = _mm512_setzero_si512(), odd = even;
     size_t k = 0;
@@ -98,8 +114,8 @@ AVX512 static ALWAYS_INLINE struct line line_of(const __m512 x[4], __m512 invers
 }
 
 /* plain_group() of chunks that are whole cache lines. */
-AVX512 static uint32_t avx512_group(const float *x, size_t n, float inverse, int8_t *q,
-                                    size_t apart)
+AVX512 static ALWAYS_INLINE uint32_t avx512_group(const float *x, size_t n, float inverse,
+                                                  int8_t *q, size_t apart)
 {
     enum { LINE = 4 * LANES };
     const __m512 by = _mm512_set1_ps(inverse);
@@ -121,37 +137,27 @@ AVX512 static uint32_t avx512_group(const float *x, size_t n, float inverse, int
     }
     return (uint32_t)_mm512_reduce_add_epi32(sums);
 }
-#endif
 
-static uint32_t largest_bits(const float *x, size_t n)
+AVX512 static void avx512_row(const float *x, size_t n, int8_t *group, size_t r, size_t rows)
 {
-#if defined(KERNEL_TARGET)
-    if (__builtin_cpu_supports("avx512bw"))
-        return avx512_largest(x, n);
-#endif
-    return plain_largest(x, n);
-}
+    int8_t *q = group + int8_head_bytes(rows) + r * INT8_CHUNK;
+    float inverse, scale = int8_scale_from(avx512_largest(x, n), &inverse);
 
-static uint32_t quantize_group(const float *x, size_t n, float inverse, int8_t *q, size_t apart)
-{
-#if defined(KERNEL_TARGET)
-    if (__builtin_cpu_supports("avx512bw"))
-        return avx512_group(x, n, inverse, q, apart);
-#endif
-    return plain_group(x, n, inverse, q, apart);
+    if (inverse > 0)
+        int8_put_head(group, r, rows, scale, avx512_group(x, n, inverse, q, rows * INT8_CHUNK));
+    else
+        plain_row(x, n, group, r, rows);
 }
+#endif
 
 float int8_scale_of(const float *x, size_t n, float *inverse)
 {
-    return int8_scale_from(largest_bits(x, n), inverse);
+    return int8_scale_from(plain_largest(x, n), inverse);
 }
 
 void int8_quantize_values(const float *x, size_t n, float inverse, int8_t *q)
 {
-    if (inverse > 0)
-        (void)plain_values(x, n, inverse, q);
-    else
-        memset(q, 0, n);
+    (void)plain_values(x, n, inverse, q);
 }
 
 float int8_quantize_vector(const float *x, size_t n, int8_t *q)
@@ -180,19 +186,16 @@ size_t int8_rows_floats(size_t T, size_t K)
 
 void int8_quantize_row(const float *x, size_t K, size_t group, int8_t *tile, size_t r, size_t rows)
 {
-    for (size_t first = 0; first < K; first += group) {
-        size_t n = MIN(group, K - first), apart = rows * INT8_CHUNK;
-        int8_t *q = tile + int8_head_bytes(rows) + r * INT8_CHUNK;
-        float inverse, scale = int8_scale_of(x + first, n, &inverse);
-        uint32_t offset = 0;
+    void (*row)(const float *, size_t, int8_t *, size_t, size_t) = plain_row;
 
-        if (inverse > 0)
-            offset = (0 - (uint32_t)INT8_ZERO) * quantize_group(x + first, n, inverse, q, apart);
-        else
-            for (size_t k = 0; k < n; k += INT8_CHUNK, q += apart)
-                memset(q, 0, INT8_CHUNK);
-        memcpy(tile + 4 * r, &scale, sizeof scale);
-        memcpy(tile + 4 * (rows + r), &offset, sizeof offset);
+#if defined(KERNEL_TARGET)
+    if (__builtin_cpu_supports("avx512bw"))
+        row = avx512_row;
+#endif
+    for (size_t first = 0; first < K; first += group) {
+        size_t n = MIN(group, K - first);
+
+        row(x + first, n, tile, r, rows);
         tile += int8_group_bytes(rows, n);
     }
 }

@@ -187,21 +187,21 @@ void ops_quick_gelu_ref(float *x, size_t n)
         x[i] = (float)((double)x[i] / (1 + exp(-1.702 * (double)x[i])));
 }
 
-/* Both forms of GELU, g by fewer coefficients, of x, x^3..., up to |x| = 4, behind which it hardly
- * changes any more. */
-static ALWAYS_INLINE float gelu_by(const float p[8], float x)
+/* Both forms of GELU, g by fewer coefficients, of x, x^3..., up to |x| = 3.2, behind which it
+ * hardly changes any more. */
+static ALWAYS_INLINE float gelu_by(const float p[5], float x)
 {
-    float v = within(x, 4.0f), t = v * v, g = p[7];
+    float v = within(x, 3.2f), t = v * v, g = p[4];
 
-    for (int i = 6; i >= 0; i--)
+    for (int i = 3; i >= 0; i--)
         g = fmaf(g, t, p[i]);
     return x * fmaf(v, g, 0.5f);
 }
 
 KERNEL_CLONES void ops_gelu_coarse(float *x, size_t n)
 {
-    static const float p[] = {0.398673385f,    -0.0658878461f,   0.00950540043f,  -0.0010064909f,
-                              7.48551174e-05f, -3.65713822e-06f, 1.04196253e-07f, -1.30129774e-09f};
+    static const float p[] = {0.396795022f, -0.0624809915f, 0.00756811582f, -0.000521166961f,
+                              1.50231337e-05f};
 
     for (size_t i = 0; i < n; i++)
         x[i] = gelu_by(p, x[i]);
@@ -209,8 +209,8 @@ KERNEL_CLONES void ops_gelu_coarse(float *x, size_t n)
 
 KERNEL_CLONES void ops_gelu_tanh_coarse(float *x, size_t n)
 {
-    static const float p[] = {0.398616999f,    -0.0660984144f,  0.00965433381f,  -0.00104332494f,
-                              7.94259686e-05f, -3.9660822e-06f, 1.15093144e-07f, -1.45869117e-09f};
+    static const float p[] = {0.396651015f, -0.0625138761f, 0.00760538271f, -0.000527031927f,
+                              1.52877358e-05f};
 
     for (size_t i = 0; i < n; i++)
         x[i] = gelu_by(p, x[i]);
