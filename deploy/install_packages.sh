@@ -5,7 +5,7 @@ set -euo pipefail
 build=(gcc g++ cmake ninja-build pkg-config protobuf-c-compiler libprotobuf-c-dev libzmq3-dev
        libsqlite3-dev libpq-dev libssl-dev libjansson-dev libyaml-dev libicu-dev libpcre2-dev libcld2-dev libzstd-dev
        zlib1g-dev libjpeg-dev libpng-dev libwebp-dev libgif-dev libcurl4-openssl-dev libexpat1-dev librdkafka-dev
-       libopenblas0-openmp)
+       libnuma-dev libopenblas0-openmp)
 images=(graphicsmagick)
 
 wanted=()

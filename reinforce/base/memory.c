@@ -1,9 +1,16 @@
 #include "reinforce/base/memory.h"
 
+#include "reinforce/base/macros.h"
+
 #include <inttypes.h>
+#include <numa.h>
+#include <numaif.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/mman.h>
+
+enum { PAGE = 4096, HUGE_PAGE = 2 << 20 };
 
 size_t memory_available(void)
 {
@@ -22,11 +29,39 @@ size_t memory_available(void)
     return bytes;
 }
 
+/* The whole pages of [memory, memory + *size). */
+static void *whole_pages(void *memory, size_t *size)
+{
+    size_t skip = (PAGE - (uintptr_t)memory % PAGE) % PAGE;
+
+    *size = (*size - MIN(skip, *size)) / PAGE * PAGE;
+    return (char *)memory + skip;
+}
+
 void memory_prefer_huge_pages(void *memory, size_t size)
 {
-    enum { PAGE = 4096, HUGE_PAGE = 2 << 20 };
-    uintptr_t skip = (PAGE - (uintptr_t)memory % PAGE) % PAGE;
+    void *pages = whole_pages(memory, &size);
 
     if (size >= HUGE_PAGE)
-        (void)madvise((char *)memory + skip, (size - skip) / PAGE * PAGE, MADV_HUGEPAGE);
+        (void)madvise(pages, size, MADV_HUGEPAGE);
+}
+
+static bool has_default_policy(void)
+{
+    int policy;
+
+    return get_mempolicy(&policy, NULL, 0, NULL, 0) == 0 && policy == MPOL_DEFAULT;
+}
+
+void memory_spread(void *memory, size_t size)
+{
+    void *pages = whole_pages(memory, &size);
+    struct bitmask *nodes;
+
+    if (size == 0 || numa_available() < 0 || !has_default_policy())
+        return;
+    nodes = numa_get_run_node_mask();
+    if (numa_bitmask_weight(nodes) > 1)
+        (void)mbind(pages, size, MPOL_INTERLEAVE, nodes->maskp, nodes->size + 1, 0);
+    numa_bitmask_free(nodes);
 }

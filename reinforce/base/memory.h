@@ -12,4 +12,10 @@ size_t memory_available(void);
  * by page takes longer than what they are filled with. Advice, which cannot fail. */
 void memory_prefer_huge_pages(void *memory, size_t size);
 
+/** Lets the pages of [memory, memory + size), which is not touched yet, alternate between the
+ * memory nodes whose processors this process may run on, as all of them will read it; else it would
+ * lie with the one thread that fills it. Does nothing on one node, or under a policy from outside
+ * (numactl). Advice, which cannot fail. */
+void memory_spread(void *memory, size_t size);
+
 #endif

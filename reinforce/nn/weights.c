@@ -210,6 +210,7 @@ enum status weights_alloc(struct weights *weights, size_t size, void *out_ptr, s
     if (block == NULL)
         return error_set(err, ST_NO_MEMORY, "could not allocate %zu bytes of weights", size);
     memory_prefer_huge_pages(block, bytes - bytes % BLOCK_ALIGN);
+    memory_spread(block, bytes - bytes % BLOCK_ALIGN);
     block->next = weights->blocks;
     weights->blocks = block;
     memory = (char *)block + BLOCK_ALIGN;
