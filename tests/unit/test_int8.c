@@ -265,6 +265,65 @@ static void a_row_has_the_same_bits_in_any_company(void **state)
     free(memory);
 }
 
+/* The values of group `at` of row r, its scale and what stands for the weights' 128, against the
+ * same as a vector. */
+static void check_group(const int8_t *at, size_t rows, size_t r, const float *x, size_t n)
+{
+    int8_t q[512];
+    float want = int8_quantize_vector(x, n, q), scale;
+    int32_t offset, sum = 0;
+
+    for (size_t k = 0; k < int8_whole_chunks(n); k++) {
+        int value =
+            at[int8_head_bytes(rows) + (k / INT8_CHUNK * rows + r) * INT8_CHUNK + k % INT8_CHUNK];
+
+        if (value != (k < n ? q[k] : 0))
+            fail_msg("value %zu of %zu is %d", k, n, value);
+        sum += value;
+    }
+    memcpy(&scale, at + 4 * r, sizeof scale);
+    memcpy(&offset, at + 4 * (rows + r), sizeof offset);
+    assert_memory_equal(&scale, &want, sizeof scale);
+    assert_int_equal(offset, -128 * sum);
+}
+
+/* Of any length, ties, zeros and what is not finite among them. */
+static void rows_are_groups_that_are_quantised_as_vectors(void **state)
+{
+    static const size_t lengths[] = {1,  15,  16,  17,  31,  33,  63,  64,  65, 80,
+                                     96, 127, 128, 129, 200, 240, 512, 513, 700};
+    enum { T = INT8_ROWS + 3, GROUP = 512 };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(lengths); i++) {
+        size_t K = lengths[i];
+        float *x = random_floats(T * K, (uint32_t)i, 3);
+        float *memory = allocate(int8_rows_floats(T, K) * sizeof *memory);
+        const int8_t *tile;
+        size_t n_rows = INT8_ROWS;
+
+        for (size_t k = 0; k < K; k++) {
+            x[k] = k == 0 ? 127 : (float)(k % 200) / 2 - 50; /* ties */
+            x[K + k] = 0;
+            x[2 * K + k] = k + 1 == K ? NAN : 1;
+            x[3 * K + k] = k == 0 ? -INFINITY : 1;
+        }
+        tile = int8_quantize(x, K, T, K, GROUP, memory).data;
+        for (size_t first = 0; first < T; first += n_rows) {
+            n_rows = MIN(T - first, (size_t)INT8_ROWS);
+            for (size_t k = 0; k < K; k += GROUP) {
+                size_t n = MIN(K - k, (size_t)GROUP);
+
+                for (size_t r = 0; r < n_rows; r++)
+                    check_group(tile, n_rows, r, x + (first + r) * K + k, n);
+                tile += int8_group_bytes(n_rows, n);
+            }
+        }
+        free(x);
+        free(memory);
+    }
+}
+
 static void values_are_rounded_to_the_nearest_and_ties_to_even(void **state)
 {
     static const float x[] = {127, -127, 0.5f, 1.5f, 2.5f, -0.5f, -1.5f, 126.5f, 0, -0.0f, 1.4999f};
@@ -623,6 +682,7 @@ int main(void)
         cmocka_unit_test(products_have_the_bits_of_their_plain_twin),
         cmocka_unit_test(products_that_are_quantised_at_once_have_the_same_rows),
         cmocka_unit_test(a_row_has_the_same_bits_in_any_company),
+        cmocka_unit_test(rows_are_groups_that_are_quantised_as_vectors),
         cmocka_unit_test(values_are_rounded_to_the_nearest_and_ties_to_even),
         cmocka_unit_test(no_magnitude_leaves_the_range),
         cmocka_unit_test(a_row_that_is_not_finite_gives_nan_and_spoils_no_other),
