@@ -81,14 +81,27 @@ static enum status head_init(struct head *head, const struct attention *a, struc
     return st;
 }
 
+/* Rows of a head are far apart, and a processor looks ahead within a page: asked for some rows
+ * before their turn. */
+static ALWAYS_INLINE void ask_for_row(const float *row, size_t stride, size_t columns)
+{
+    enum { ROWS_AHEAD = 8, LINE = 64 };
+    const char *at = (const char *)(row + ROWS_AHEAD * stride);
+
+    for (size_t i = 0; i < columns * sizeof *row; i += LINE)
+        __builtin_prefetch(at + i);
+}
+
 /* Keys, rows of a matrix, each with its own scale. */
 static void pack_keys(const struct head *head, const float *k, size_t stride)
 {
     size_t filled = int8_panels(head->Tk) * INT8_COLUMNS - head->Tk;
 
-    for (size_t j = 0; j < head->Tk; j++)
+    for (size_t j = 0; j < head->Tk; j++) {
+        ask_for_row(k + j * stride, stride, head->dim);
         head->key_scale[j] =
             int8_pack_row(k + j * stride, head->dim, int8_quads_at(head->key_panels, head->dim, j));
+    }
     memset(head->key_scale + head->Tk, 0, filled * sizeof *head->key_scale);
 }
 
@@ -115,6 +128,7 @@ BYTE_KERNEL_CLONES static void pack_value_panel(const struct head *head, const f
     for (size_t j = 0; j < head->Tk; j++) {
         const float *row = value_row(head, v, stride, j, columns, filled[0]);
 
+        ask_for_row(v + j * stride, stride, columns);
         for (size_t c = 0; c < INT8_COLUMNS; c++)
             largest[c] = MAX(largest[c], int8_magnitude_bits(row[c]));
     }
