@@ -10,7 +10,7 @@ left out with the reason. --engines picks those whose name has one of the words 
 Per model, one after the other: random weights go to a temporary folder, every engine is loaded once and gets the same batch
 of photograph-like images; then all take turns, round by round. Machines are noisy, so ratios are medians over rounds of
 neighbours in one round. Cosines are to PyTorch's float32, mean over the images. The text tower, which nobody runs here,
-has one layer, to save memory: 23 GB are enough for So400m with all engines.
+has one layer, to save memory: 23 GB are enough for So400m with seven engines.
 """
 
 import argparse
