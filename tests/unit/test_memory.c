@@ -52,24 +52,39 @@ struct bitmask *__wrap_numa_get_run_node_mask(void)
     return mask;
 }
 
-/* Nodes 0 and 2 are this process's, 1 is somebody else's. */
-static void pages_alternate_between_a_process_s_nodes(void **state)
+/* Spreads `size` bytes behind the first `skip` of whole pages, on this machine; returns those. */
+static char *spread(unsigned long nodes, int policy, size_t skip, size_t size)
 {
-    char *memory = aligned_alloc(PAGE, 10 * PAGE);
+    char *memory = aligned_alloc(PAGE, (skip + size + PAGE - 1) / PAGE * PAGE);
+
+    assert_non_null(memory);
+    machine.nodes = nodes;
+    machine.policy = policy;
+    machine.n_asked = 0;
+    memory_spread(memory + skip, size);
+    return memory;
+}
+
+static void assert_nothing_is_asked(unsigned long nodes, int policy, size_t skip, size_t size)
+{
+    free(spread(nodes, policy, skip, size));
+    assert_int_equal(machine.n_asked, 0);
+}
+
+/* Of nodes 0 and 2, which are this process's; 1 is somebody else's. */
+static void whole_pages_alternate_between_a_process_s_nodes(void **state)
+{
+    char *memory = spread(1 | 4, MPOL_DEFAULT, 64, 5 * PAGE);
 
     (void)state;
-    assert_non_null(memory);
-    machine.nodes = 1 | 4;
-    machine.policy = MPOL_DEFAULT;
-    machine.n_asked = 0;
-    memory_spread(memory + 64, 5 * PAGE);
     assert_int_equal(machine.n_asked, 1);
     assert_int_equal(machine.mode, MPOL_INTERLEAVE);
     assert_int_equal(machine.mask, 1 | 4);
     assert_ptr_equal(machine.start, memory + PAGE);
     assert_int_equal(machine.len, 4 * PAGE);
-    memory_spread(memory, 2 * PAGE);
-    assert_int_equal(machine.n_asked, 2);
+    free(memory);
+    memory = spread(1 | 4, MPOL_DEFAULT, 0, 2 * PAGE);
+    assert_int_equal(machine.n_asked, 1);
     assert_ptr_equal(machine.start, memory);
     assert_int_equal(machine.len, 2 * PAGE);
     free(memory);
@@ -77,51 +92,27 @@ static void pages_alternate_between_a_process_s_nodes(void **state)
 
 static void less_than_a_page_stays(void **state)
 {
-    char *memory = aligned_alloc(PAGE, 2 * PAGE);
-
     (void)state;
-    assert_non_null(memory);
-    machine.nodes = 3;
-    machine.policy = MPOL_DEFAULT;
-    machine.n_asked = 0;
-    memory_spread(memory + 64, 100);
-    memory_spread(memory + 64, PAGE);
-    assert_int_equal(machine.n_asked, 0);
-    free(memory);
+    assert_nothing_is_asked(3, MPOL_DEFAULT, 64, 100);
+    assert_nothing_is_asked(3, MPOL_DEFAULT, 64, PAGE);
 }
 
 static void one_node_needs_nothing(void **state)
 {
-    char *memory = aligned_alloc(PAGE, 2 * PAGE);
-
     (void)state;
-    assert_non_null(memory);
-    machine.nodes = 2;
-    machine.policy = MPOL_DEFAULT;
-    machine.n_asked = 0;
-    memory_spread(memory, 2 * PAGE);
-    assert_int_equal(machine.n_asked, 0);
-    free(memory);
+    assert_nothing_is_asked(2, MPOL_DEFAULT, 0, 2 * PAGE);
 }
 
 static void a_policy_from_outside_stays(void **state)
 {
-    char *memory = aligned_alloc(PAGE, 2 * PAGE);
-
     (void)state;
-    assert_non_null(memory);
-    machine.nodes = 3;
-    machine.policy = MPOL_BIND;
-    machine.n_asked = 0;
-    memory_spread(memory, 2 * PAGE);
-    assert_int_equal(machine.n_asked, 0);
-    free(memory);
+    assert_nothing_is_asked(3, MPOL_BIND, 0, 2 * PAGE);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pages_alternate_between_a_process_s_nodes),
+        cmocka_unit_test(whole_pages_alternate_between_a_process_s_nodes),
         cmocka_unit_test(less_than_a_page_stays),
         cmocka_unit_test(one_node_needs_nothing),
         cmocka_unit_test(a_policy_from_outside_stays),
