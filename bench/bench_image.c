@@ -6,9 +6,11 @@
  * times: chain   decode, 10 augmented views and the plain view, each to a float tensor of 224 x 224
  *     crops   the same without operators
  *     tensor  decode and the plain view to a tensor
+ *     fast    the same with fast_decode
  *     decode, resize, operators, normalise: one step of the chain alone
  *
- * "digest 1" is answered with the SHA-256 of all files' pixels and that of their tensors. */
+ * "digest 1" is answered with the SHA-256 of all files' pixels and that of their tensors, "levels
+ * 1" with how far the plain views of fast_decode are from the others, of 255: mean and largest. */
 #include "reinforce/base/clock.h"
 #include "reinforce/base/file.h"
 #include "reinforce/base/parse.h"
@@ -20,6 +22,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 enum { SIZE = 224, VIEWS = 10, MAX_FILES = 256, ARENA_BYTES = 512 << 20 };
 
@@ -89,6 +92,24 @@ static enum status tensor(struct bench *bench, size_t file, struct error *err)
     return st == ST_OK ? plain_view(bench, &image, err) : st;
 }
 
+static enum status decode_fast(struct bench *bench, size_t file, struct image *image,
+                               struct error *err)
+{
+    const struct image *whole = &bench->images[file];
+
+    return image_decode_reduced(byte_buf_view(&bench->files[file]), NULL,
+                                preprocess_reduction(&plain, whole->width, whole->height),
+                                &bench->arena, image, err);
+}
+
+static enum status fast(struct bench *bench, size_t file, struct error *err)
+{
+    struct image image;
+    enum status st = decode_fast(bench, file, &image, err);
+
+    return st == ST_OK ? plain_view(bench, &image, err) : st;
+}
+
 static enum status decode(struct bench *bench, size_t file, struct error *err)
 {
     struct image image;
@@ -115,7 +136,7 @@ static enum status resize(struct bench *bench, size_t file, struct error *err)
 
 static enum status operators(struct bench *bench, size_t file, struct error *err)
 {
-    struct image view = {SIZE, SIZE, 3, bench->images[file].pixels}, out;
+    struct image view = image_of(SIZE, SIZE, 3, bench->images[file].pixels), out;
     enum status st = image_alloc(&out, SIZE, SIZE, 3, &bench->arena, err);
 
     for (uint32_t a = 0; a < VIEWS && st == ST_OK; a++) {
@@ -130,7 +151,7 @@ static enum status operators(struct bench *bench, size_t file, struct error *err
 
 static enum status normalise(struct bench *bench, size_t file, struct error *err)
 {
-    struct image view = {SIZE, SIZE, 3, bench->images[file].pixels};
+    struct image view = image_of(SIZE, SIZE, 3, bench->images[file].pixels);
 
     (void)err;
     for (int a = 0; a < VIEWS; a++)
@@ -142,8 +163,8 @@ static const struct {
     const char *name;
     enum status (*run)(struct bench *bench, size_t file, struct error *err);
 } tasks[] = {
-    {"chain", chain},   {"crops", crops},         {"tensor", tensor},       {"decode", decode},
-    {"resize", resize}, {"operators", operators}, {"normalise", normalise},
+    {"chain", chain},   {"crops", crops},   {"tensor", tensor},       {"fast", fast},
+    {"decode", decode}, {"resize", resize}, {"operators", operators}, {"normalise", normalise},
 };
 
 static enum status hash_of_tensors(struct bench *bench, char hex[SHA256_HEX_LEN + 1],
@@ -184,12 +205,43 @@ static enum status digest(struct bench *bench, struct error *err)
     return st;
 }
 
+static enum status levels(struct bench *bench, struct error *err)
+{
+    int64_t sum = 0, n = 0;
+    int largest = 0;
+
+    for (size_t file = 0; file < bench->n_files; file++) {
+        struct image image, got, want;
+        enum status st;
+
+        arena_reset(&bench->arena);
+        st = decode_fast(bench, file, &image, err);
+        if (st == ST_OK)
+            st = preprocess_pixels(&plain, &image, &bench->arena, &got, err);
+        if (st == ST_OK)
+            st = preprocess_pixels(&plain, &bench->images[file], &bench->arena, &want, err);
+        if (st != ST_OK)
+            return st;
+        for (size_t i = 0; i < image_bytes(&want); i++, n++) {
+            int difference = abs(got.pixels[i] - want.pixels[i]);
+
+            sum += difference;
+            largest = MAX(largest, difference);
+        }
+    }
+    (void)printf("%.2f %d\n", (double)sum / (double)n, largest);
+    (void)fflush(stdout);
+    return ST_OK;
+}
+
 static enum status run(struct bench *bench, const char *task, int64_t rounds, struct error *err)
 {
     int64_t start = clock_monotonic_ns();
 
     if (strcmp(task, "digest") == 0)
         return digest(bench, err);
+    if (strcmp(task, "levels") == 0)
+        return levels(bench, err);
     for (size_t t = 0; t < ARRAY_LEN(tasks); t++) {
         if (strcmp(tasks[t].name, task) != 0)
             continue;

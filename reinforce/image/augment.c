@@ -193,6 +193,12 @@ void augment_sample_torch(const struct augment_config *config, struct torch_rng 
     draw(&draws, config, width, height, out);
 }
 
+int augment_reduction(const struct augment_config *config, const struct augment_params *params)
+{
+    return resample_reduction(params->height, params->width, config->size, config->size,
+                              config->filter);
+}
+
 enum status augment_apply(const struct augment_config *config, const struct augment_params *params,
                           const struct image *src, struct arena *arena, struct image *out,
                           struct error *err)

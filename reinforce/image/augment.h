@@ -75,6 +75,9 @@ void augment_sample(const struct augment_config *config, uint64_t seed, struct b
 void augment_sample_torch(const struct augment_config *config, struct torch_rng *rng, int width,
                           int height, struct augment_params *out);
 
+/** By how much an image may be reduced before a view is cut from it. */
+int augment_reduction(const struct augment_config *config, const struct augment_params *params);
+
 /**
  * Replays one view: crop, resize to config->size, operators. out: RGB [size, size, 3] in `arena`.
  * ST_INVALID when the box is not inside the image or an operator is unknown.

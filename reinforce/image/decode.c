@@ -111,7 +111,15 @@ enum status image_read_info(struct bytes_view encoded, const struct image_limits
 enum status image_decode(struct bytes_view encoded, const struct image_limits *limits,
                          struct arena *arena, struct image *out, struct error *err)
 {
-    struct decode_request request = {.encoded = encoded, .limits = limits, .arena = arena};
+    return image_decode_reduced(encoded, limits, 1, arena, out, err);
+}
+
+enum status image_decode_reduced(struct bytes_view encoded, const struct image_limits *limits,
+                                 int reduction, struct arena *arena, struct image *out,
+                                 struct error *err)
+{
+    struct decode_request request = {
+        .encoded = encoded, .limits = limits, .arena = arena, .reduction = reduction};
     struct image_info info;
     struct image_stored stored;
     enum status st = run(&request, &info, &stored, err);
@@ -123,7 +131,7 @@ enum status image_decode_stored(struct bytes_view encoded, const struct image_li
                                 struct arena *arena, struct image_stored *out, struct error *err)
 {
     struct decode_request request = {
-        .encoded = encoded, .limits = limits, .arena = arena, .keep_alpha = true};
+        .encoded = encoded, .limits = limits, .arena = arena, .keep_alpha = true, .reduction = 1};
     struct image_info info;
 
     return run(&request, &info, out, err);

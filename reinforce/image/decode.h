@@ -52,6 +52,16 @@ NODISCARD enum status image_read_info(struct bytes_view encoded, const struct im
 NODISCARD enum status image_decode(struct bytes_view encoded, const struct image_limits *limits,
                                    struct arena *arena, struct image *out, struct error *err);
 
+/**
+ * As image_decode(), but a JPEG comes at 1/reduction of its sides, rounded up: 1, 2 or 4. Pixels
+ * are those that libjpeg-turbo has at that scale, and Pillow after draft(). Other formats come
+ * whole.
+ */
+NODISCARD enum status image_decode_reduced(struct bytes_view encoded,
+                                           const struct image_limits *limits, int reduction,
+                                           struct arena *arena, struct image *out,
+                                           struct error *err);
+
 /** What the channels of a stored image mean. */
 enum image_mode {
     IMAGE_MODE_L,       /* [H, W, 1]; also 16-bit grey, clipped to 255 as Pillow does */

@@ -99,20 +99,28 @@ static bool read_fast(const struct jpeg_job *job)
     size_t n;
     const struct jpeg_pixels *const *kernels = jpeg_pixels_kernels(&n);
 
-    return n > 0 && jpeg_baseline_decode(&job->decoder, kernels[0], &job->out->image);
+    return n > 0 && jpeg_baseline_decode(&job->decoder, kernels[0], job->request->reduction,
+                                         &job->out->image);
 }
 
 static void read_pixels(struct jpeg_job *job)
 {
     struct jpeg_decompress_struct *decoder = &job->decoder;
     struct image *image = &job->out->image;
+    int reduction = job->request->reduction;
     size_t row_bytes;
 
+    decoder->scale_num = 1;
+    decoder->scale_denom = (unsigned)reduction;
+    jpeg_calc_output_dimensions(decoder);
     job->out->mode = decoder->num_components == 4 ? IMAGE_MODE_CMYK : IMAGE_MODE_RGB;
-    job->st = image_alloc(image, (int)decoder->image_width, (int)decoder->image_height,
+    job->st = image_alloc(image, (int)decoder->output_width, (int)decoder->output_height,
                           job->out->mode == IMAGE_MODE_CMYK ? 4 : 3, job->request->arena, job->err);
     if (job->st != ST_OK)
         fail(job, job->st);
+    image->reduction = reduction;
+    image->stored_width = (int)decoder->image_width;
+    image->stored_height = (int)decoder->image_height;
     if (read_fast(job))
         return;
     decoder->out_color_space = decoder->num_components == 4 ? JCS_CMYK : JCS_RGB;

@@ -9,6 +9,7 @@ struct decode_request {
     const struct image_limits *limits; /* may be NULL */
     struct arena *arena;               /* NULL: read the header only */
     bool keep_alpha;                   /* else RGBA may come as RGB, and LA as L */
+    int reduction;                     /* 1, 2 or 4; what is not JPEG comes whole */
 };
 
 /**

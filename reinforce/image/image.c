@@ -9,8 +9,6 @@ enum status image_alloc(struct image *image, int width, int height, int channels
         __builtin_mul_overflow(bytes, (size_t)channels, &bytes))
         return error_set(err, ST_NO_MEMORY, "an image of %d x %d x %d bytes does not fit in memory",
                          width, height, channels);
-    image->width = width;
-    image->height = height;
-    image->channels = channels;
+    *image = (struct image){.width = width, .height = height, .channels = channels};
     return arena_alloc(arena, bytes, &image->pixels, err);
 }

@@ -11,12 +11,32 @@ struct image {
     int height;
     int channels; /* 1 (L), 2 (LA), 3 (RGB), 4 (RGBA or, from decoding only, CMYK) */
     uint8_t *pixels;
+    int reduction; /* 2 or 4: decoded at a half or quarter of these sides, rounded up */
+    int stored_width, stored_height;
 };
 
-/** A rectangle in pixels, in the order in which param_aug stores it. */
+/** A rectangle in pixels, of a reduced image in those of the stored one, in the order in which
+ * param_aug stores it. */
 struct image_box {
     int32_t top, left, height, width;
 };
+
+/** Pixels that are somewhere already, not reduced. */
+static inline struct image image_of(int width, int height, int channels, uint8_t *pixels)
+{
+    return (struct image){.width = width, .height = height, .channels = channels, .pixels = pixels};
+}
+
+/** The size that transforms of a reduced image go by; that of the pixels for others. */
+static inline int image_stored_width(const struct image *image)
+{
+    return image->reduction > 1 ? image->stored_width : image->width;
+}
+
+static inline int image_stored_height(const struct image *image)
+{
+    return image->reduction > 1 ? image->stored_height : image->height;
+}
 
 static inline size_t image_bytes(const struct image *image)
 {
@@ -24,8 +44,8 @@ static inline size_t image_bytes(const struct image *image)
 }
 
 /**
- * Sets the sizes and allocates pixels, not initialised, in `arena`. Sizes must be >= 1.
- * ST_NO_MEMORY also when the product does not fit.
+ * Sets the sizes and allocates pixels, not initialised, in `arena`, not reduced. Sizes must be
+ * >= 1. ST_NO_MEMORY also when the product does not fit.
  */
 NODISCARD enum status image_alloc(struct image *image, int width, int height, int channels,
                                   struct arena *arena, struct error *err);

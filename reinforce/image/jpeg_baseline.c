@@ -23,6 +23,7 @@ enum {
 
 struct component {
     int h, v;          /* blocks of an MCU */
+    int side;          /* samples of a block: 8, 4 or 2 */
     int width, height; /* in samples */
     uint16_t quant[64];
     const struct jpeg_codes *dc, *ac;
@@ -37,6 +38,7 @@ struct scan {
     struct jpeg_codes dc_codes[TABLES], ac_codes[TABLES]; /* both chromas mostly share theirs */
     const struct jpeg_pixels *kernel;
     struct image *out;
+    int chroma_h, chroma_v; /* samples of luma to one of chroma, along a row and down */
     int mcu_columns, mcu_rows;
     int16_t *groups;
     size_t n_groups;
@@ -54,7 +56,7 @@ struct scan {
     int32_t dc[COMPONENTS];
 };
 
-static bool is_our_kind(const struct jpeg_decompress_struct *decoder)
+static bool is_our_kind(const struct jpeg_decompress_struct *decoder, int reduction)
 {
     const jpeg_component_info *parts = decoder->comp_info;
     int n = decoder->num_components;
@@ -77,7 +79,7 @@ static bool is_our_kind(const struct jpeg_decompress_struct *decoder)
     return n == 1 ||
            (parts[0].h_samp_factor <= 2 && parts[0].v_samp_factor <= parts[0].h_samp_factor &&
             /* libjpeg repeats samples of narrower images */
-            (parts[0].h_samp_factor == 1 || decoder->image_width > 4));
+            (parts[0].h_samp_factor == 1 || decoder->image_width > 4 * (unsigned)reduction));
 }
 
 static bool read_codes(struct jpeg_codes codes[TABLES], JHUFF_TBL *const tables[TABLES],
@@ -164,7 +166,7 @@ static size_t lay_out(struct scan *scan, uint8_t *memory)
     for (int c = 0; c < scan->n_components; c++) {
         struct component *part = &scan->components[c];
 
-        part->plane = reserve(memory, &used, part->stride * (size_t)(8 * part->v + 1));
+        part->plane = reserve(memory, &used, part->stride * (size_t)(part->side * part->v + 1));
         if (part->plane != NULL)
             part->plane += part->stride + ROW_BYTES;
     }
@@ -176,21 +178,28 @@ static size_t lay_out(struct scan *scan, uint8_t *memory)
     return used;
 }
 
-static void measure(struct scan *scan)
+/* Chroma at half of luma's sides takes less of a reduction, and nothing is left to upsample. */
+static void measure(struct scan *scan, int reduction)
 {
-    const struct component *luma = &scan->components[0];
+    struct component *luma = &scan->components[0];
+    int halves = reduction > 1 && luma->h == 2 && luma->v == 2 ? 2 : 1;
 
-    scan->mcu_columns = ceil_div(scan->out->width, 8 * luma->h);
-    scan->mcu_rows = ceil_div(scan->out->height, 8 * luma->v);
+    scan->chroma_h = luma->h / halves;
+    scan->chroma_v = luma->v / halves;
+    luma->side = 8 / reduction;
+    scan->mcu_columns = ceil_div(scan->out->width, luma->side * luma->h);
+    scan->mcu_rows = ceil_div(scan->out->height, luma->side * luma->v);
     scan->n_groups = (size_t)(luma->h * luma->v + scan->n_components - 1);
     for (int c = 0; c < scan->n_components; c++) {
         struct component *part = &scan->components[c];
+        int row_of_mcus, batches = ceil_div(scan->mcu_columns, BATCH);
 
-        part->width = ceil_div(scan->out->width * part->h, luma->h);
-        part->height = ceil_div(scan->out->height * part->v, luma->v);
-        part->stride =
-            round_up((size_t)ceil_div(scan->mcu_columns, BATCH) * BATCH * 8 * (size_t)part->h) +
-            2 * ROW_BYTES; /* before the first sample and behind the last */
+        part->side = c == 0 ? luma->side : luma->side * halves;
+        part->width = ceil_div(scan->out->width, c == 0 ? 1 : scan->chroma_h);
+        part->height = ceil_div(scan->out->height, c == 0 ? 1 : scan->chroma_v);
+        row_of_mcus = batches * BATCH * part->side * part->h;
+        /* before the first sample and behind the last */
+        part->stride = round_up((size_t)row_of_mcus) + 2 * ROW_BYTES;
     }
 }
 
@@ -228,13 +237,17 @@ static bool transform(const struct scan *scan, int first_mcu)
 {
     for (int c = 0; c < scan->n_components; c++) {
         const struct component *part = &scan->components[c];
+        bool (*idct)(const int16_t *group, const uint16_t *quant, uint8_t *to, size_t stride) =
+            part->side == 8   ? scan->kernel->idct
+            : part->side == 4 ? scan->kernel->idct_4
+                              : scan->kernel->idct_2;
 
         for (int g = 0; g < part->h * part->v; g++) {
-            int x = 8 * (first_mcu * part->h + g % part->h * JPEG_GROUP_BLOCKS);
+            int x = part->side * (first_mcu * part->h + g % part->h * JPEG_GROUP_BLOCKS);
+            int y = part->side * (g / part->h);
 
-            if (!scan->kernel->idct(part->groups + g * JPEG_GROUP_STRIDE, part->quant,
-                                    part->plane + (size_t)(8 * (g / part->h)) * part->stride + x,
-                                    part->stride))
+            if (!idct(part->groups + g * JPEG_GROUP_STRIDE, part->quant,
+                      part->plane + (size_t)y * part->stride + x, part->stride))
                 return false;
         }
     }
@@ -249,7 +262,7 @@ static uint8_t *row_of(const struct component *part, int y)
 /* Columns beyond the image equal the last ones inside. */
 static void extend_rows(const struct component *part)
 {
-    for (int y = 0; y < 8 * part->v; y++) {
+    for (int y = 0; y < part->side * part->v; y++) {
         uint8_t *row = row_of(part, y);
 
         row[-1] = row[0];
@@ -260,15 +273,16 @@ static void extend_rows(const struct component *part)
 /* Chroma of the image's row y, as wide as luma. */
 static const uint8_t *chroma_row(const struct scan *scan, int c, int mcu_row, int y)
 {
-    const struct component *luma = &scan->components[0], *part = &scan->components[c];
-    int first = mcu_row * 8; /* of chroma */
-    int near = y / luma->v, far = y % 2 == 0 ? near - 1 : near + 1;
+    const struct component *part = &scan->components[c];
+    int near = y / scan->chroma_v, far = y % 2 == 0 ? near - 1 : near + 1;
+    int first; /* of chroma, of which an MCU has one block */
 
     if (scan->n_components == 1)
         return scan->chroma[c];
-    if (luma->h == 1)
+    first = mcu_row * part->side;
+    if (scan->chroma_h == 1)
         return row_of(part, y - first);
-    if (luma->v == 1) {
+    if (scan->chroma_v == 1) {
         scan->kernel->upsample_2x1(row_of(part, y - first), (size_t)part->width, scan->chroma[c]);
     } else {
         far = MIN(MAX(far, 0), part->height - 1);
@@ -278,14 +292,14 @@ static const uint8_t *chroma_row(const struct scan *scan, int c, int mcu_row, in
     return scan->chroma[c];
 }
 
-/* Rows of the image that are known with this row of MCUs. The last one of 4:2:0 needs chroma of
- * the next. */
+/* Rows of the image that are known with this row of MCUs. The last one needs chroma of the next
+ * where chroma is upsampled down. */
 static void write_rows(const struct scan *scan, int mcu_row)
 {
     const struct component *luma = &scan->components[0];
-    int first = mcu_row * 8 * luma->v, late = luma->v - 1;
+    int rows = luma->side * luma->v, first = mcu_row * rows, late = scan->chroma_v - 1;
     int begin = mcu_row == 0 ? 0 : first - late;
-    int end = mcu_row == scan->mcu_rows - 1 ? scan->out->height : first + 8 * luma->v - late;
+    int end = mcu_row == scan->mcu_rows - 1 ? scan->out->height : first + rows - late;
 
     for (int c = 1; c < scan->n_components; c++)
         extend_rows(&scan->components[c]);
@@ -296,7 +310,8 @@ static void write_rows(const struct scan *scan, int mcu_row)
     for (int c = 0; c < scan->n_components; c++) {
         const struct component *part = &scan->components[c];
 
-        memcpy(row_of(part, -1) - 1, row_of(part, 8 * part->v - 1) - 1, (size_t)part->width + 2);
+        memcpy(row_of(part, -1) - 1, row_of(part, part->side * part->v - 1) - 1,
+               (size_t)part->width + 2);
     }
 }
 
@@ -315,13 +330,14 @@ static bool decode_scan(struct scan *scan)
 }
 
 bool jpeg_baseline_decode(const struct jpeg_decompress_struct *decoder,
-                          const struct jpeg_pixels *kernel, struct image *out)
+                          const struct jpeg_pixels *kernel, int reduction, struct image *out)
 {
+    size_t n_pixels = (size_t)decoder->image_width * decoder->image_height;
     struct scan *scan;
     uint8_t *memory = NULL;
     bool ok = false;
 
-    if (!is_our_kind(decoder) || decoder->src->bytes_in_buffer > image_bytes(out))
+    if (!is_our_kind(decoder, reduction) || decoder->src->bytes_in_buffer > 3 * n_pixels)
         return false;
     scan = malloc(sizeof *scan);
     if (scan == NULL || !read_tables(decoder, scan))
@@ -332,7 +348,7 @@ bool jpeg_baseline_decode(const struct jpeg_decompress_struct *decoder,
     scan->next_restart = 0;
     scan->at = decoder->src->next_input_byte;
     scan->end = scan->at + decoder->src->bytes_in_buffer;
-    measure(scan);
+    measure(scan, reduction);
     memory = malloc(lay_out(scan, NULL));
     if (memory == NULL)
         goto out;

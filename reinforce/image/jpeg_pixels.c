@@ -5,23 +5,33 @@
 #if defined(KERNEL_TARGET)
 #include <immintrin.h>
 
-/* 2^13 times the constants of jidctint.c, and 2^16 times those of jdcolor.c, modulo 1 and with
- * signs that let products fit. */
+/* 2^13 times the constants of jidctint.c and jidctred.c, and 2^16 times those of jdcolor.c, modulo
+ * 1 and with signs that let products fit. */
 enum {
     CONST_BITS = 13,
     PASS1_BITS = 2,
+    F_0_211 = 1730,
     F_0_298 = 2446,
     F_0_390 = 3196,
+    F_0_509 = 4176,
     F_0_541 = 4433,
+    F_0_601 = 4926,
+    F_0_720 = 5906,
     F_0_765 = 6270,
+    F_0_850 = 6967,
     F_0_899 = 7373,
+    F_1_061 = 8697,
     F_1_175 = 9633,
+    F_1_272 = 10426,
+    F_1_451 = 11893,
     F_1_501 = 12299,
     F_1_847 = 15137,
     F_1_961 = 16069,
     F_2_053 = 16819,
+    F_2_172 = 17799,
     F_2_562 = 20995,
     F_3_072 = 25172,
+    F_3_624 = 29692,
 
     F_0_344 = 22554,
     F_0_285 = 18734, /* 1 - 0.71414 */
@@ -31,7 +41,14 @@ enum {
     /* libjpeg shifts the first row by PASS1_BITS when the others are empty, and drops what does not
      * fit; the whole transform would saturate. */
     TOO_WIDE = -8192,
+    TOO_WIDE_REDUCED = -16384, /* the same of the rows between the passes of a smaller transform */
 };
+
+/* Bytes of columns 0, 4, 2, 6, 1, 3, 5, 7 of a row of coefficients. */
+static const int8_t pairs[16] = {0, 1, 8, 9, 4, 5, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15};
+
+/* Columns of four samples to rows. */
+static const int8_t turned_4[16] = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
 
 /* Bytes of 16 pixels' red, green or blue in the i-th 16 of their 48 bytes. */
 #define NO (-128)

@@ -21,6 +21,10 @@ struct jpeg_pixels {
      */
     bool (*idct)(const int16_t *group, const uint16_t *quant, uint8_t *to, size_t stride);
 
+    /** The same to 4 rows of 16 and to 2 rows of 8 samples (jidctred.c). */
+    bool (*idct_4)(const int16_t *group, const uint16_t *quant, uint8_t *to, size_t stride);
+    bool (*idct_2)(const int16_t *group, const uint16_t *quant, uint8_t *to, size_t stride);
+
     /**
      * Fancy upsampling of n samples to 2n of one row: `near` is the row of samples that lies
      * nearer, `far` the farther one. Reads samples -1 to n of both.

@@ -34,14 +34,14 @@ TARGET static ALWAYS_INLINE struct NAME(wide) NAME(minus)(struct NAME(wide) a, s
     return (struct NAME(wide)){OP(sub_epi32)(a.lo, b.lo), OP(sub_epi32)(a.hi, b.hi)};
 }
 
-/* v << CONST_BITS, widened */
-TARGET static ALWAYS_INLINE struct NAME(wide) NAME(scaled)(VECTOR v)
+/* v << bits, widened */
+TARGET static ALWAYS_INLINE struct NAME(wide) NAME(scaled)(VECTOR v, uint8_t bits)
 {
     VECTOR zero = (VECTOR){0};
 
     return (struct NAME(wide)){
-        OP(srai_epi32)(OP(unpacklo_epi16)(zero, v), 16 - CONST_BITS),
-        OP(srai_epi32)(OP(unpackhi_epi16)(zero, v), 16 - CONST_BITS),
+        OP(srai_epi32)(OP(unpacklo_epi16)(zero, v), 16 - bits),
+        OP(srai_epi32)(OP(unpackhi_epi16)(zero, v), 16 - bits),
     };
 }
 
@@ -56,8 +56,8 @@ TARGET static ALWAYS_INLINE VECTOR NAME(descaled)(struct NAME(wide) v, uint8_t s
 /* One pass of jidctint.c over the rows v[0..7], in place. */
 TARGET static ALWAYS_INLINE void NAME(pass)(VECTOR v[8], uint8_t shift)
 {
-    struct NAME(wide) even0 = NAME(scaled)(OP(add_epi16)(v[0], v[4]));
-    struct NAME(wide) even1 = NAME(scaled)(OP(sub_epi16)(v[0], v[4]));
+    struct NAME(wide) even0 = NAME(scaled)(OP(add_epi16)(v[0], v[4]), CONST_BITS);
+    struct NAME(wide) even1 = NAME(scaled)(OP(sub_epi16)(v[0], v[4]), CONST_BITS);
     struct NAME(wide) even2 = NAME(dot)(v[2], v[6], F_0_541, F_0_541 - F_1_847);
     struct NAME(wide) even3 = NAME(dot)(v[2], v[6], F_0_541 + F_0_765, F_0_541);
     struct NAME(wide) e[4] = {NAME(plus)(even0, even3), NAME(plus)(even1, even2),
@@ -97,6 +97,15 @@ TARGET static ALWAYS_INLINE void NAME(transpose)(VECTOR v[8])
     }
 }
 
+/* Rows of as many blocks as a vector has lanes. */
+TARGET static ALWAYS_INLINE void NAME(dequantise)(const int16_t *group, const uint16_t *quant,
+                                                  size_t first, VECTOR v[8])
+{
+    for (size_t r = 0; r < 8; r++)
+        v[r] =
+            OP(mullo_epi16)(LOAD(group + r * JPEG_GROUP_ROW + first * 8), LOAD_LANE(quant + r * 8));
+}
+
 TARGET static bool NAME(idct)(const int16_t *group, const uint16_t *quant, uint8_t *to,
                               size_t stride)
 {
@@ -106,9 +115,7 @@ TARGET static bool NAME(idct)(const int16_t *group, const uint16_t *quant, uint8
     for (size_t first = 0; first < JPEG_GROUP_BLOCKS; first += BLOCKS) {
         VECTOR v[8];
 
-        for (size_t r = 0; r < 8; r++)
-            v[r] = OP(mullo_epi16)(LOAD(group + r * JPEG_GROUP_ROW + first * 8),
-                                   LOAD_LANE(quant + r * 8));
+        NAME(dequantise)(group, quant, first, v);
         is_wide |= ANY_BIT(OP(abs_epi16)(v[0]), TOO_WIDE);
         NAME(pass)(v, CONST_BITS - PASS1_BITS);
         NAME(transpose)(v);
@@ -120,6 +127,121 @@ TARGET static bool NAME(idct)(const int16_t *group, const uint16_t *quant, uint8
             STORE_HALF(to + r * stride + first * 8, LOWER(two));
             STORE_HALF(to + (r + 1) * stride + first * 8, UPPER(two));
         }
+    }
+    return !is_wide;
+}
+
+/* Columns 0 and 4, 2 and 6, 1 and 3, 5 and 7 of a row side by side. */
+TARGET static ALWAYS_INLINE VECTOR NAME(paired)(VECTOR row)
+{
+    return OP(shuffle_epi8)(row, LOAD_LANE(pairs));
+}
+
+/* Sums of products of pairs. */
+TARGET static ALWAYS_INLINE VECTOR NAME(sums)(VECTOR v, int first, int second)
+{
+    return OP(madd_epi16)(
+        v, OP(set1_epi32)((int)((uint32_t)(uint16_t)first | (uint32_t)second << 16)));
+}
+
+TARGET static ALWAYS_INLINE VECTOR NAME(rounded)(VECTOR v, uint8_t shift)
+{
+    return OP(srai_epi32)(OP(add_epi32)(v, OP(set1_epi32)(1 << (shift - 1))), shift);
+}
+
+TARGET static bool NAME(idct_4)(const int16_t *group, const uint16_t *quant, uint8_t *to,
+                                size_t stride)
+{
+    enum { SHIFT1 = CONST_BITS - PASS1_BITS + 1, SHIFT2 = CONST_BITS + PASS1_BITS + 3 + 1 };
+    bool is_wide = false;
+
+    for (size_t first = 0; first < JPEG_GROUP_BLOCKS; first += VECTOR_BYTES / 16) {
+        uint8_t blocks[VECTOR_BYTES];
+        VECTOR v[8], a, b, c, d, p[4], even[2], odd[2];
+
+        NAME(dequantise)(group, quant, first, v);
+        {
+            struct NAME(wide) e0 = NAME(scaled)(v[0], CONST_BITS + 1);
+            struct NAME(wide) e1 = NAME(dot)(v[2], v[6], F_1_847, -F_0_765);
+            struct NAME(wide) o0 = NAME(plus)(NAME(dot)(v[7], v[5], -F_0_211, F_1_451),
+                                              NAME(dot)(v[3], v[1], -F_2_172, F_1_061));
+            struct NAME(wide) o1 = NAME(plus)(NAME(dot)(v[7], v[5], -F_0_509, -F_0_601),
+                                              NAME(dot)(v[3], v[1], F_0_899, F_2_562));
+
+            v[0] = NAME(descaled)(NAME(plus)(NAME(plus)(e0, e1), o1), SHIFT1);
+            v[3] = NAME(descaled)(NAME(minus)(NAME(plus)(e0, e1), o1), SHIFT1);
+            v[1] = NAME(descaled)(NAME(plus)(NAME(minus)(e0, e1), o0), SHIFT1);
+            v[2] = NAME(descaled)(NAME(minus)(NAME(minus)(e0, e1), o0), SHIFT1);
+        }
+        for (int r = 0; r < 4; r++) {
+            is_wide |= ANY_BIT(OP(abs_epi16)(v[r]), TOO_WIDE_REDUCED);
+            v[r] = NAME(paired)(v[r]);
+        }
+        a = OP(unpacklo_epi32)(v[0], v[1]);
+        b = OP(unpacklo_epi32)(v[2], v[3]);
+        c = OP(unpackhi_epi32)(v[0], v[1]);
+        d = OP(unpackhi_epi32)(v[2], v[3]);
+        p[0] = NAME(sums)(OP(unpacklo_epi64)(a, b), 1 << (CONST_BITS + 1), 0);
+        p[1] = OP(unpackhi_epi64)(a, b);
+        p[2] = OP(unpacklo_epi64)(c, d);
+        p[3] = OP(unpackhi_epi64)(c, d);
+        even[1] = NAME(sums)(p[1], F_1_847, -F_0_765);
+        even[0] = OP(add_epi32)(p[0], even[1]);
+        even[1] = OP(sub_epi32)(p[0], even[1]);
+        odd[0] =
+            OP(add_epi32)(NAME(sums)(p[3], -F_0_601, -F_0_509), NAME(sums)(p[2], F_2_562, F_0_899));
+        odd[1] =
+            OP(add_epi32)(NAME(sums)(p[3], F_1_451, -F_0_211), NAME(sums)(p[2], F_1_061, -F_2_172));
+        a = OP(packs_epi32)(NAME(rounded)(OP(add_epi32)(even[0], odd[0]), SHIFT2),
+                            NAME(rounded)(OP(add_epi32)(even[1], odd[1]), SHIFT2));
+        b = OP(packs_epi32)(NAME(rounded)(OP(sub_epi32)(even[1], odd[1]), SHIFT2),
+                            NAME(rounded)(OP(sub_epi32)(even[0], odd[0]), SHIFT2));
+        a = OP(packs_epi16)(a, b) ^ OP(set1_epi8)(-128);
+        STORE(blocks, OP(shuffle_epi8)(a, LOAD_LANE(turned_4)));
+        for (size_t i = 0; i < VECTOR_BYTES / 16; i++)
+            for (size_t r = 0; r < 4; r++)
+                memcpy(to + r * stride + (first + i) * 4, blocks + 16 * i + 4 * r, 4);
+    }
+    return !is_wide;
+}
+
+TARGET static bool NAME(idct_2)(const int16_t *group, const uint16_t *quant, uint8_t *to,
+                                size_t stride)
+{
+    enum { SHIFT1 = CONST_BITS - PASS1_BITS + 2, SHIFT2 = CONST_BITS + PASS1_BITS + 3 + 2 };
+    bool is_wide = false;
+
+    for (size_t first = 0; first < JPEG_GROUP_BLOCKS; first += VECTOR_BYTES / 16) {
+        uint8_t blocks[VECTOR_BYTES];
+        VECTOR v[8], even, odd;
+
+        NAME(dequantise)(group, quant, first, v);
+        {
+            struct NAME(wide) e = NAME(scaled)(v[0], CONST_BITS + 2);
+            struct NAME(wide) o = NAME(plus)(NAME(dot)(v[7], v[5], -F_0_720, F_0_850),
+                                             NAME(dot)(v[3], v[1], -F_1_272, F_3_624));
+
+            v[0] = NAME(descaled)(NAME(plus)(e, o), SHIFT1);
+            v[1] = NAME(descaled)(NAME(minus)(e, o), SHIFT1);
+        }
+        for (int r = 0; r < 2; r++) {
+            is_wide |= ANY_BIT(OP(abs_epi16)(v[r]), TOO_WIDE_REDUCED);
+            v[r] = NAME(paired)(v[r]);
+        }
+        /* in the lower halves of lanes, a row each */
+        even = NAME(sums)(OP(unpacklo_epi32)(v[0], v[1]), 1 << (CONST_BITS + 1), 0);
+        even = OP(add_epi32)(even, even);
+        odd = OP(unpackhi_epi32)(v[0], v[1]);
+        odd = OP(add_epi32)(NAME(sums)(odd, F_3_624, -F_1_272),
+                            OP(shuffle_epi32)(NAME(sums)(odd, F_0_850, -F_0_720), 0xee));
+        even = OP(packs_epi32)(NAME(rounded)(OP(add_epi32)(even, odd), SHIFT2),
+                               NAME(rounded)(OP(sub_epi32)(even, odd), SHIFT2));
+        STORE(blocks, OP(packs_epi16)(even, even) ^ OP(set1_epi8)(-128));
+        for (size_t i = 0; i < VECTOR_BYTES / 16; i++)
+            for (size_t r = 0; r < 2; r++) {
+                to[r * stride + (first + i) * 2] = blocks[16 * i + r];
+                to[r * stride + (first + i) * 2 + 1] = blocks[16 * i + 4 + r];
+            }
     }
     return !is_wide;
 }
@@ -228,7 +350,8 @@ TARGET static void NAME(to_rgb)(const uint8_t *y, const uint8_t *cb, const uint8
 }
 
 static const struct jpeg_pixels NAME(kernel) = {
-    KERNEL, NAME(idct), NAME(upsample_2x2), NAME(upsample_2x1), NAME(to_rgb),
+    KERNEL,       NAME(idct), NAME(idct_4), NAME(idct_2), NAME(upsample_2x2), NAME(upsample_2x1),
+    NAME(to_rgb),
 };
 
 #undef TARGET

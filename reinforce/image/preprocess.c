@@ -53,6 +53,16 @@ void preprocess_plan_of(const struct preprocess *pre, int width, int height,
     plan->pad_left = (size - plan->window.width) / 2;
 }
 
+int preprocess_reduction(const struct preprocess *pre, int width, int height)
+{
+    struct preprocess_plan plan;
+
+    if (pre->size == 0 || pre->tensorflow)
+        return 1;
+    preprocess_plan_of(pre, width, height, &plan);
+    return resample_reduction(height, width, plan.height, plan.width, pre->filter);
+}
+
 static enum status pad(const struct preprocess *pre, const struct preprocess_plan *plan,
                        uint8_t fill, struct arena *arena, struct image *image, struct error *err)
 {
@@ -78,11 +88,11 @@ static enum status resize(const struct preprocess *pre, enum resample_filter fil
                           const struct image *src, void (*finish)(struct image *image),
                           struct arena *arena, struct image *out, struct error *err)
 {
-    struct image_box whole = {0, 0, src->height, src->width};
+    struct image_box whole = {0, 0, image_stored_height(src), image_stored_width(src)};
     struct preprocess_plan plan;
     enum status st;
 
-    preprocess_plan_of(pre, src->width, src->height, &plan);
+    preprocess_plan_of(pre, whole.width, whole.height, &plan);
     if (pre->tensorflow && pre->mode == PREPROCESS_SQUASH)
         return image_resize_tensorflow(src, plan.height, plan.width, arena, out, err);
     st = image_resize_window(src, &whole, plan.height, plan.width, &plan.window, filter, arena, out,

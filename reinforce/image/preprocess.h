@@ -19,7 +19,7 @@ enum preprocess_crop {
 
 /** Plain data, read from a snapshot's own config. */
 struct preprocess {
-    int size; /* pixels, square; NaFlex: the largest square */
+    int size; /* pixels, square; NaFlex: the largest square; 0: of a served model, any */
     enum preprocess_mode mode;
     enum preprocess_crop crop;
     enum resample_filter filter;
@@ -44,6 +44,9 @@ bool preprocess_fits(const struct preprocess *pre, int width, int height);
  * transformers CLIPImageProcessor. */
 void preprocess_plan_of(const struct preprocess *pre, int width, int height,
                         struct preprocess_plan *plan);
+
+/** By how much an image of this size may be reduced before it comes here. */
+int preprocess_reduction(const struct preprocess *pre, int width, int height);
 
 /** Resize and crop or pad only: out is RGB [size, size, 3] in `arena`; NaFlex: of the image's own
  * size. src is RGB. Pixels that the crop does not show are not computed. */

@@ -20,6 +20,19 @@ enum {
     MAX_SIDE = 1 << 27, /* so that six times a side is an int */
 };
 
+int resample_reduction(int height, int width, int out_height, int out_width,
+                       enum resample_filter filter)
+{
+    enum { LEFT = 2 };
+
+    if (filter == RESAMPLE_NEAREST)
+        return 1;
+    for (int reduction = RESAMPLE_LARGEST_REDUCTION; reduction > 1; reduction /= 2)
+        if (height / reduction >= LEFT * out_height && width / reduction >= LEFT * out_width)
+            return reduction;
+    return 1;
+}
+
 static bool box_is_inside(const struct image_box *box, int height, int width)
 {
     return box->top >= 0 && box->left >= 0 && box->height >= 1 && box->width >= 1 &&
@@ -35,11 +48,12 @@ static enum status check_request(const struct image *src, const struct image_box
     if (out_height < 1 || out_width < 1 || src->width > MAX_SIDE || src->height > MAX_SIDE)
         return error_set(err, ST_INVALID, "cannot resize %d x %d to %d x %d pixels", src->width,
                          src->height, out_width, out_height);
-    if (!box_is_inside(box, src->height, src->width))
+    if (!box_is_inside(box, image_stored_height(src), image_stored_width(src)))
         return error_set(err, ST_INVALID,
                          "box [top %d, left %d, height %d, width %d] is not inside the image of "
                          "width %d, height %d",
-                         box->top, box->left, box->height, box->width, src->width, src->height);
+                         box->top, box->left, box->height, box->width, image_stored_width(src),
+                         image_stored_height(src));
     if (!box_is_inside(window, out_height, out_width))
         return error_set(err, ST_INVALID,
                          "window [top %d, left %d, height %d, width %d] is not inside the resized "
@@ -64,24 +78,45 @@ static void copy_window(const struct image *src, const struct image_box *box,
                pixel_at(src, box->top + window->top + y, box->left + window->left), row_bytes);
 }
 
+/* The part of an image that is read, in its own pixels. */
+struct source {
+    const struct image *image;
+    struct image_box box;
+    struct resample_span vertical, horizontal;
+};
+
+static void find_source(const struct image *src, const struct image_box *box, struct source *source)
+{
+    int reduction = MAX(src->reduction, 1);
+
+    source->image = src;
+    source->box.top = resample_span_of(box->top, box->height, reduction, &source->vertical);
+    source->box.left = resample_span_of(box->left, box->width, reduction, &source->horizontal);
+    source->box.height = source->vertical.n;
+    source->box.width = source->horizontal.n;
+}
+
 /* Input index of each output in the window; -1 is outside. Pillow steps by repeated addition, so
  * the rounding error of the steps before the window belongs to the result. */
-static void nearest_indices(int in, int out, int first, int count, int *index)
+static void nearest_indices(const struct resample_span *span, int out, int first, int count,
+                            int *index)
 {
-    double step = (double)(float)in / out;
+    double step = (double)(float)span->length / out;
     double at = step * 0.5;
 
     for (int i = 0; i < first + count; i++) {
         if (i >= first)
-            index[i - first] = at < 0.0 || at >= in ? -1 : (int)at;
+            index[i - first] = at < 0.0 || at >= span->length ? -1 : (int)(span->offset + at);
         at += step;
     }
 }
 
-static enum status resize_nearest(const struct image *src, const struct image_box *box,
-                                  int out_height, int out_width, const struct image_box *window,
-                                  struct arena *arena, struct image *out, struct error *err)
+static enum status resize_nearest(const struct source *source, int out_height, int out_width,
+                                  const struct image_box *window, struct arena *arena,
+                                  struct image *out, struct error *err)
 {
+    const struct image *src = source->image;
+    const struct image_box *box = &source->box;
     size_t channels = (size_t)src->channels;
     int *xs, *ys;
     uint8_t *to = out->pixels;
@@ -91,8 +126,8 @@ static enum status resize_nearest(const struct image *src, const struct image_bo
         st = arena_calloc(arena, (size_t)window->height, sizeof *ys, &ys, err);
     if (st != ST_OK)
         return st;
-    nearest_indices(box->width, out_width, window->left, window->width, xs);
-    nearest_indices(box->height, out_height, window->top, window->height, ys);
+    nearest_indices(&source->horizontal, out_width, window->left, window->width, xs);
+    nearest_indices(&source->vertical, out_height, window->top, window->height, ys);
     for (int y = 0; y < window->height; y++)
         for (int x = 0; x < window->width; x++, to += channels) {
             if (ys[y] < 0 || xs[x] < 0)
@@ -362,34 +397,37 @@ static enum status resize_both(const struct turner *turner, const struct vertica
     return ST_OK;
 }
 
-static enum status resize_weighted(const struct image *src, const struct image_box *box,
-                                   int out_height, int out_width, const struct image_box *window,
-                                   enum resample_filter filter, bool by_quads, struct arena *arena,
-                                   struct image *out, struct error *err)
+static enum status resize_weighted(const struct source *source, int out_height, int out_width,
+                                   const struct image_box *window, enum resample_filter filter,
+                                   bool by_quads, struct arena *arena, struct image *out,
+                                   struct error *err)
 {
+    bool is_high = resample_span_is_copy(&source->vertical, out_height);
+    bool is_wide = resample_span_is_copy(&source->horizontal, out_width);
     struct resample_axis horizontal = {0};
     struct vertical vertical = {0};
     struct turner turner;
     enum status st = ST_OK;
 
-    if (box->height != out_height)
-        st = resample_axis_init(&vertical.axis, box->height, out_height, window->top,
+    if (!is_high)
+        st = resample_axis_init(&vertical.axis, &source->vertical, out_height, window->top,
                                 window->height, filter, arena, err);
-    if (st == ST_OK && box->height != out_height && by_quads)
+    if (st == ST_OK && !is_high && by_quads)
         st = resample_quads_init(&vertical.quads, &vertical.axis, false, &vertical.by_quads, arena,
                                  err);
-    if (st == ST_OK && box->width != out_width) {
-        st = resample_axis_init(&horizontal, box->width, out_width, window->left, window->width,
-                                filter, arena, err);
+    if (st == ST_OK && !is_wide) {
+        st = resample_axis_init(&horizontal, &source->horizontal, out_width, window->left,
+                                window->width, filter, arena, err);
         if (st == ST_OK)
-            st = turner_init(&turner, src, box, &horizontal, by_quads, arena, err);
+            st = turner_init(&turner, source->image, &source->box, &horizontal, by_quads, arena,
+                             err);
     }
     if (st != ST_OK)
         return st;
-    if (box->height == out_height)
+    if (is_high)
         return resize_horizontally(&turner, window, arena, out, err);
-    if (box->width == out_width) {
-        resize_vertically(src, box, &vertical, window, out);
+    if (is_wide) {
+        resize_vertically(source->image, &source->box, &vertical, window, out);
         return ST_OK;
     }
     return resize_both(&turner, &vertical, arena, out, err);
@@ -400,6 +438,7 @@ static enum status resize_window(const struct image *src, const struct image_box
                                  enum resample_filter filter, bool by_quads, struct arena *arena,
                                  struct image *out, struct error *err)
 {
+    struct source source;
     struct arena mark;
     enum status st = check_request(src, box, out_height, out_width, window, filter, err);
 
@@ -408,12 +447,14 @@ static enum status resize_window(const struct image *src, const struct image_box
     if (st != ST_OK)
         return st;
     mark = *arena;
-    if (box->width == out_width && box->height == out_height)
-        copy_window(src, box, window, out);
+    find_source(src, box, &source);
+    if (resample_span_is_copy(&source.horizontal, out_width) &&
+        resample_span_is_copy(&source.vertical, out_height))
+        copy_window(src, &source.box, window, out);
     else if (filter == RESAMPLE_NEAREST)
-        st = resize_nearest(src, box, out_height, out_width, window, arena, out, err);
+        st = resize_nearest(&source, out_height, out_width, window, arena, out, err);
     else
-        st = resize_weighted(src, box, out_height, out_width, window, filter, by_quads, arena, out,
+        st = resize_weighted(&source, out_height, out_width, window, filter, by_quads, arena, out,
                              err);
     arena_rewind(arena, &mark);
     return st;

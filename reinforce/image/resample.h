@@ -13,13 +13,22 @@ enum resample_filter {
     RESAMPLE_BOX = 4,
 };
 
+enum { RESAMPLE_LARGEST_REDUCTION = 4 };
+
+/** By how much an image may be reduced before it is resized, so that at least two pixels are left
+ * for each of the result along both sides; 1 for a filter that picks pixels instead of averaging.
+ */
+int resample_reduction(int height, int width, int out_height, int out_width,
+                       enum resample_filter filter);
+
 /**
  * out = src cropped to the box [top, left, height, width] (inside src) and resized to out_height x
  * out_width. Pixels outside the box are never read, so this equals Pillow's crop followed by
- * resize. `out` is allocated in `arena`; scratch behind it is given back. A pass whose size is
- * already right is skipped; equal sizes are a pure copy. ST_INVALID: an empty size, a box outside
- * the image or an unknown filter; ST_NO_MEMORY. Source: Pillow src/libImaging/Resample.c,
- * Geometry.c (nearest).
+ * resize. A reduced image has boxes in stored pixels, which may begin and end inside of its own;
+ * those are read whole. `out` is allocated in `arena`; scratch behind it is given back. A pass
+ * whose size is already right is skipped; equal sizes are a pure copy. ST_INVALID: an empty size, a
+ * box outside the image or an unknown filter; ST_NO_MEMORY. Source: Pillow
+ * src/libImaging/Resample.c, Geometry.c (nearest).
  */
 NODISCARD enum status image_resize(const struct image *src, int top, int left, int height,
                                    int width, int out_height, int out_width,

@@ -53,11 +53,29 @@ static double filter_weight(enum resample_filter filter, double x)
     return 0.0;
 }
 
-enum status resample_axis_init(struct resample_axis *axis, int in, int out, int first, int count,
-                               enum resample_filter filter, struct arena *arena, struct error *err)
+int resample_span_of(int begin, int n, int reduction, struct resample_span *span)
+{
+    int first = begin / reduction;
+
+    *span = (struct resample_span){
+        .n = (begin + n + reduction - 1) / reduction - first,
+        .offset = (double)(begin % reduction) / reduction,
+        .length = (double)n / reduction,
+    };
+    return first;
+}
+
+bool resample_span_is_copy(const struct resample_span *span, int out)
+{
+    return span->n == out && span->length >= out;
+}
+
+enum status resample_axis_init(struct resample_axis *axis, const struct resample_span *span,
+                               int out, int first, int count, enum resample_filter filter,
+                               struct arena *arena, struct error *err)
 {
     static const double one = 1 << RESAMPLE_PRECISION_BITS;
-    double scale = (double)(float)in / out;
+    double scale = (double)(float)span->length / out;
     double filter_scale = MAX(scale, 1.0);
     double support = filter_radius(filter) * filter_scale;
     double inverse_scale = 1.0 / filter_scale;
@@ -80,9 +98,9 @@ enum status resample_axis_init(struct resample_axis *axis, int in, int out, int 
     if (st != ST_OK)
         return st;
     for (int i = 0; i < count; i++) {
-        double center = (first + i + 0.5) * scale;
+        double center = span->offset + (first + i + 0.5) * scale;
         int lo = MAX((int)(center - support + 0.5), 0);
-        int n = (int)MIN(center + support + 0.5, (double)in) - lo;
+        int n = (int)MIN(center + support + 0.5, (double)span->n) - lo;
         int32_t *k = axis->k + (size_t)i * (size_t)axis->stride;
         double sum = 0.0;
 

@@ -17,12 +17,27 @@ struct resample_axis {
     int32_t *k;  /* [count, stride], in units of 2^-RESAMPLE_PRECISION_BITS */
 };
 
+/** Input along one axis: n samples, of which `length` from `offset` on are resized. Parts of
+ * samples are where a box of a reduced image begins and ends between them. */
+struct resample_span {
+    int n;
+    double offset, length;
+};
+
+/** The samples begin + span->n of a reduced image that hold the box's stored pixels [begin, begin +
+ * n), and the span of these; gives the first of them. */
+int resample_span_of(int begin, int n, int reduction, struct resample_span *span);
+
+/** Whether `out` samples are the span as it is. */
+bool resample_span_is_copy(const struct resample_span *span, int out);
+
 /**
- * Coefficients of outputs [first, first + count) of `in` samples resized to `out`; not for
+ * Coefficients of outputs [first, first + count) of a span resized to `out`; not for
  * RESAMPLE_NEAREST. Everything is in `arena`. The integers need not sum to 2^22; they are Pillow's.
  * Source: Pillow src/libImaging/Resample.c, precompute_coeffs and normalize_coeffs_8bpc.
  */
-NODISCARD enum status resample_axis_init(struct resample_axis *axis, int in, int out, int first,
+NODISCARD enum status resample_axis_init(struct resample_axis *axis,
+                                         const struct resample_span *span, int out, int first,
                                          int count, enum resample_filter filter,
                                          struct arena *arena, struct error *err);
 

@@ -26,12 +26,13 @@ static enum status crop(const struct image *src, const struct image_box *box, st
     return st;
 }
 
-static enum status nearest(const struct image *src, int out_height, int out_width,
+static enum status nearest(const struct image *src, const struct resample_span *vertical,
+                           const struct resample_span *horizontal, int out_height, int out_width,
                            struct arena *arena, struct image *out, struct error *err)
 {
     size_t channels = (size_t)src->channels;
-    double step_y = (double)(float)src->height / out_height;
-    double step_x = (double)(float)src->width / out_width;
+    double step_y = (double)(float)vertical->length / out_height;
+    double step_x = (double)(float)horizontal->length / out_width;
     double at_y = step_y * 0.5;
     enum status st = image_alloc(out, out_width, out_height, src->channels, arena, err);
 
@@ -41,8 +42,9 @@ static enum status nearest(const struct image *src, int out_height, int out_widt
         for (int x = 0; x < out_width; x++, at_x += step_x)
             for (size_t c = 0; c < channels; c++)
                 out->pixels[((size_t)y * (size_t)out_width + (size_t)x) * channels + c] =
-                    at_y < src->height && at_x < src->width
-                        ? src->pixels[((size_t)at_y * (size_t)src->width + (size_t)at_x) *
+                    at_y < vertical->length && at_x < horizontal->length
+                        ? src->pixels[((size_t)(vertical->offset + at_y) * (size_t)src->width +
+                                       (size_t)(horizontal->offset + at_x)) *
                                           channels +
                                       c]
                         : 0;
@@ -50,9 +52,9 @@ static enum status nearest(const struct image *src, int out_height, int out_widt
     return st;
 }
 
-static enum status pass(const struct image *src, bool along_x, int out_size,
-                        enum resample_filter filter, struct arena *arena, struct image *out,
-                        struct error *err)
+static enum status pass(const struct image *src, bool along_x, const struct resample_span *span,
+                        int out_size, enum resample_filter filter, struct arena *arena,
+                        struct image *out, struct error *err)
 {
     size_t channels = (size_t)src->channels, src_row = (size_t)src->width * channels;
     struct resample_axis axis;
@@ -60,8 +62,7 @@ static enum status pass(const struct image *src, bool along_x, int out_size,
                                  along_x ? src->height : out_size, src->channels, arena, err);
 
     if (st == ST_OK)
-        st = resample_axis_init(&axis, along_x ? src->width : src->height, out_size, 0, out_size,
-                                filter, arena, err);
+        st = resample_axis_init(&axis, span, out_size, 0, out_size, filter, arena, err);
     for (int y = 0; y < out->height && st == ST_OK; y++)
         for (int x = 0; x < out->width; x++)
             for (size_t c = 0; c < channels; c++) {
@@ -81,20 +82,26 @@ enum status image_resize_window_ref(const struct image *src, const struct image_
                                     enum resample_filter filter, struct arena *arena,
                                     struct image *out, struct error *err)
 {
+    int reduction = MAX(src->reduction, 1);
     struct image cropped, wide, resized;
-    enum status st = crop(src, box, arena, &cropped, err);
+    struct resample_span vertical, horizontal;
+    struct image_box own = {.top = resample_span_of(box->top, box->height, reduction, &vertical),
+                            .left = resample_span_of(box->left, box->width, reduction, &horizontal),
+                            .height = vertical.n,
+                            .width = horizontal.n};
+    enum status st = crop(src, &own, arena, &cropped, err);
 
     if (st != ST_OK)
         return st;
     wide = cropped;
     if (filter == RESAMPLE_NEAREST) {
-        st = nearest(&cropped, out_height, out_width, arena, &resized, err);
+        st = nearest(&cropped, &vertical, &horizontal, out_height, out_width, arena, &resized, err);
     } else {
-        if (cropped.width != out_width)
-            st = pass(&cropped, true, out_width, filter, arena, &wide, err);
+        if (!resample_span_is_copy(&horizontal, out_width))
+            st = pass(&cropped, true, &horizontal, out_width, filter, arena, &wide, err);
         resized = wide;
-        if (st == ST_OK && wide.height != out_height)
-            st = pass(&wide, false, out_height, filter, arena, &resized, err);
+        if (st == ST_OK && !resample_span_is_copy(&vertical, out_height))
+            st = pass(&wide, false, &vertical, out_height, filter, arena, &resized, err);
     }
     return st == ST_OK ? crop(&resized, window, arena, out, err) : st;
 }

@@ -1,4 +1,5 @@
-/* Any bytes decode or are refused within the limits; what decodes survives PNG and back. */
+/* Any bytes decode or are refused within the limits, at a fraction of their sides too; what decodes
+ * survives PNG and back. */
 #include "reinforce/image/encode.h"
 
 #include <assert.h>
@@ -12,7 +13,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct bytes_view encoded = bytes_view_of(data, size);
     struct arena arena;
     struct image_info info;
-    struct image image, again;
+    struct image image, again, reduced;
     struct byte_buf png;
     struct error err;
     enum status st;
@@ -25,6 +26,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         st = image_read_info(encoded, &limits, &info, &err);
         assert(st == ST_OK && info.width == image.width && info.height == image.height);
         assert(info.exif_orientation >= 1 && info.exif_orientation <= 8);
+        for (int reduction = 2; reduction <= 4; reduction *= 2) {
+            st = image_decode_reduced(encoded, &limits, reduction, &arena, &reduced, &err);
+            assert(st == ST_OK || st == ST_NO_MEMORY);
+            assert(st != ST_OK || (image_stored_width(&reduced) == image.width &&
+                                   image_stored_height(&reduced) == image.height));
+        }
         st = image_write_png(&image, &png, &err);
         assert(st == ST_OK);
         st = image_decode(byte_buf_view(&png), NULL, &arena, &again, &err);

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """Makes the encoded images of tests/golden/image/ and what Pillow reads from them.
 
-    make_image.py          writes the files and index.txt
-    make_image.py --check  compares index.txt with the Pillow at hand, changes nothing
+    make_image.py          writes the files, index.txt and reduced.txt
+    make_image.py --check  compares the two with the Pillow at hand, changes nothing
 
 Needs Pillow, numpy and cjpeg (Debian: python3-pil python3-numpy libjpeg-turbo-progs). The committed
 digests come from Debian 12's Pillow 9.4, which decodes JPEG and WebP with the same libraries as we do.
@@ -17,6 +17,8 @@ index.txt, one image a line:
 status is "ok" or "bad". The last columns are there for the modes that open_clip's order (resize, crop,
 then convert) treats apart: SHA-256 prefixes of a 32x32 result by that order and by conversion first,
 bicubic, shortest then squash.
+
+reduced.txt, one JPEG a line: its name and SHA-256 prefixes of RGB after draft() to a half and to a quarter.
 """
 import hashlib
 import io
@@ -358,8 +360,24 @@ def describe(name):
         return f"{name} bad"
 
 
+def reduced(name):
+    """None: not a JPEG that can be read, or too small for draft() to tell the two sizes apart."""
+    line = name
+    try:
+        for reduction in (2, 4):
+            with Image.open(os.path.join(HERE, name)) as image:
+                if image.format != "JPEG" or min(image.size) < 16:
+                    return None
+                image.draft(None, (image.width // reduction, image.height // reduction))
+                line += f" {digest(image.convert('RGB'))[:16]}"
+    except Exception:
+        return None
+    return line
+
+
 def main():
     index = os.path.join(HERE, "index.txt")
+    drafts = os.path.join(HERE, "reduced.txt")
     make_jpeg()
     make_png()
     make_webp()
@@ -367,12 +385,13 @@ def main():
     make_others()
     if sys.argv[1:] == ["--check"]:
         n_different = 0
-        with open(index) as lines:
-            for line in lines:
-                found = describe(line.split()[0])
-                if found != line.strip():
-                    n_different += 1
-                    print(f"index: {line.strip()}\nfound: {found}")
+        for path, look in (index, describe), (drafts, reduced):
+            with open(path) as lines:
+                for line in lines:
+                    found = look(line.split()[0])
+                    if found != line.strip():
+                        n_different += 1
+                        print(f"{os.path.basename(path)}: {line.strip()}\nfound: {found}")
         print(f"{n_different} differences with Pillow {Image.__version__}")
         return int(n_different > 0)
     os.makedirs(HERE, exist_ok=True)
@@ -382,6 +401,9 @@ def main():
     with open(index, "w") as out:
         for name in FILES:
             out.write(describe(name) + "\n")
+    with open(drafts, "w") as out:
+        for line in filter(None, map(reduced, FILES)):
+            out.write(line + "\n")
     return 0
 
 

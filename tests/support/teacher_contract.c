@@ -30,7 +30,7 @@ static void make_inputs(const struct teacher_info *info, struct inputs *in)
         for (size_t b = 0; b < bytes; b++)
             in->pixels[i * bytes + b] = (uint8_t)((b * (i + 3) + b / 7) % 256);
         in->views[i] =
-            (struct image){info->preprocess.size, info->preprocess.size, 3, in->pixels + i * bytes};
+            image_of(info->preprocess.size, info->preprocess.size, 3, in->pixels + i * bytes);
         for (size_t w = 0; w < i % 6; w++)
             n += snprintf(in->text[i] + n, sizeof in->text[i] - (size_t)n, " %s",
                           words[(i / 8 + 3 * w) % 8]);

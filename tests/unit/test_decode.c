@@ -113,6 +113,52 @@ static void every_kind_of_file_decodes_to_pillows_rgb(void **state)
     for_each_golden(100, check_pixels);
 }
 
+/* The files of reduced.txt; what is not JPEG comes whole. */
+static void reduced_jpeg_has_the_pixels_of_pillows_draft(void **state)
+{
+    struct byte_buf index;
+    struct error err = {0};
+    struct arena arena;
+    const char *text;
+    char *line, *rest;
+    struct image whole, image;
+    size_t n = 0;
+
+    (void)state;
+    byte_buf_init(&index, 1 << 16);
+    assert_ok(file_read(GOLDEN "reduced.txt", &index, &err));
+    assert_ok(byte_buf_c_str(&index, &text, &err));
+    arena_init(&arena, ARENA_BYTES);
+    rest = (char *)index.data;
+    while ((line = strtok_r(rest, "\n", &rest)) != NULL) {
+        const char *name = strtok_r(line, " ", &line);
+        struct byte_buf encoded;
+
+        arena_reset(&arena);
+        read_encoded(name, &encoded);
+        assert_ok(image_decode(byte_buf_view(&encoded), NULL, &arena, &whole, &err));
+        for (int reduction = 2; reduction <= 4; reduction *= 2) {
+            assert_ok(image_decode_reduced(byte_buf_view(&encoded), NULL, reduction, &arena, &image,
+                                           &err));
+            assert_int_equal(image.width, (whole.width + reduction - 1) / reduction);
+            assert_int_equal(image.height, (whole.height + reduction - 1) / reduction);
+            assert_int_equal(image_stored_width(&image), whole.width);
+            assert_int_equal(image_stored_height(&image), whole.height);
+            assert_digest_begins(name, image.pixels, image_bytes(&image),
+                                 strtok_r(line, " ", &line));
+        }
+        byte_buf_release(&encoded);
+        n++;
+    }
+    assert_true(n > 20);
+    byte_buf_release(&index);
+    read_encoded("png_3x5_interlaced.png", &index);
+    assert_ok(image_decode_reduced(byte_buf_view(&index), NULL, 4, &arena, &image, &err));
+    assert_true(image.width == 3 && image.height == 5 && image.reduction == 0);
+    arena_release(&arena);
+    byte_buf_release(&index);
+}
+
 static void check_info(const struct golden *golden, struct arena *arena)
 {
     static const char *const extensions[] = {".jpg", ".png", ".webp", ".gif"};
@@ -400,7 +446,7 @@ static void orientation_turns_the_image_upright(void **state)
         {5, 2, "adbecf"}, {6, 2, "daebfc"}, {7, 2, "fcebda"}, {8, 2, "cfbead"}, {9, 3, "abcdef"},
     };
     uint8_t pixels[] = "abcdef";
-    struct image image = {3, 2, 1, pixels}, out;
+    struct image image = image_of(3, 2, 1, pixels), out;
     struct arena arena;
     struct error err = {0};
 
@@ -443,6 +489,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_kind_of_file_decodes_to_pillows_rgb),
+        cmocka_unit_test(reduced_jpeg_has_the_pixels_of_pillows_draft),
         cmocka_unit_test(headers_tell_format_size_mode_and_orientation),
         cmocka_unit_test(both_orders_of_conversion_give_pillows_pixels),
         cmocka_unit_test(padding_in_stored_mode_pads_what_is_stored),

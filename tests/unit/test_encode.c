@@ -85,17 +85,17 @@ static void a_full_buffer_is_left_as_it_was(void **state)
 static void what_jpeg_cannot_hold_is_refused(void **state)
 {
     static uint8_t pixels[70000];
+    const struct image rgb = image_of(10, 10, 3, pixels), rgba = image_of(10, 10, 4, pixels);
+    const struct image wide = image_of(70000, 1, 1, pixels);
     struct error err = {0};
     struct byte_buf out;
 
     (void)state;
     byte_buf_init(&out, 1 << 20);
-    assert_status(image_write_jpeg(&(struct image){10, 10, 4, pixels}, 90, &out, &err), ST_INVALID);
-    assert_status(image_write_jpeg(&(struct image){10, 10, 3, pixels}, 0, &out, &err), ST_INVALID);
-    assert_status(image_write_jpeg(&(struct image){10, 10, 3, pixels}, 101, &out, &err),
-                  ST_INVALID);
-    assert_status(image_write_jpeg(&(struct image){70000, 1, 1, pixels}, 90, &out, &err),
-                  ST_INVALID);
+    assert_status(image_write_jpeg(&rgba, 90, &out, &err), ST_INVALID);
+    assert_status(image_write_jpeg(&rgb, 0, &out, &err), ST_INVALID);
+    assert_status(image_write_jpeg(&rgb, 101, &out, &err), ST_INVALID);
+    assert_status(image_write_jpeg(&wide, 90, &out, &err), ST_INVALID);
     assert_int_equal(out.len, 0);
     byte_buf_release(&out);
 }

@@ -139,7 +139,7 @@ static void normalised_values_equal_the_published_ones_bit_for_bit(void **state)
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         uint8_t pixel[3] = {cases[i].value, cases[i].value, cases[i].value};
-        struct image image = {1, 1, 3, pixel};
+        struct image image = image_of(1, 1, 3, pixel);
         float out[3];
 
         preprocess_tensor(&image, openai.mean, openai.std, out);
@@ -328,7 +328,7 @@ static void naflex_views_keep_their_shape(void **state)
                                    .patch = 16,
                                    .max_patches = 256};
     uint8_t pixels[3 * 30 * 40];
-    const struct image image = {40, 30, 3, pixels};
+    const struct image image = image_of(40, 30, 3, pixels);
     struct image out;
     struct arena arena;
     struct error err = {0};

@@ -31,7 +31,7 @@ static void a_row_is_resized_to_the_published_values(void **state)
     (void)state;
     arena_init(&arena, ARENA_BYTES);
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-        struct image flat = {8, 1, 1, row}, upright = {1, 8, 1, row}, out;
+        struct image flat = image_of(8, 1, 1, row), upright = image_of(1, 8, 1, row), out;
 
         assert_ok(image_resize(&flat, 0, 0, 1, 8, 1, cases[i].width, cases[i].filter, &arena, &out,
                                &err));
@@ -47,7 +47,7 @@ static void a_row_is_resized_to_the_published_values(void **state)
 static void a_row_is_halved_as_each_library_does(void **state)
 {
     static uint8_t row[4] = {0, 100, 200, 50};
-    const struct image flat = {4, 1, 1, row}, upright = {1, 4, 1, row};
+    const struct image flat = image_of(4, 1, 1, row), upright = image_of(1, 4, 1, row);
     struct arena arena;
     struct image out;
     struct error err = {0};
@@ -115,10 +115,11 @@ static void bicubic_coefficients_are_the_published_integers(void **state)
     (void)state;
     arena_init(&arena, ARENA_BYTES);
     for (size_t c = 0; c < ARRAY_LEN(cases); c++) {
+        const struct resample_span span = {cases[c].in, 0, cases[c].in};
         struct resample_axis axis;
 
-        assert_ok(resample_axis_init(&axis, cases[c].in, cases[c].out, 0, cases[c].out,
-                                     RESAMPLE_BICUBIC, &arena, &err));
+        assert_ok(resample_axis_init(&axis, &span, cases[c].out, 0, cases[c].out, RESAMPLE_BICUBIC,
+                                     &arena, &err));
         for (int i = 0; i < cases[c].out; i++) {
             assert_int_equal(axis.lo[i], cases[c].lo[i]);
             assert_int_equal(axis.n[i], cases[c].n[i]);
@@ -164,11 +165,12 @@ static void coefficients_are_split_to_bytes_that_make_them_up(void **state)
 
 struct request {
     int channels;
-    int width, height; /* of the source */
+    int width, height; /* of the source, stored */
     struct image_box box;
     int out_height, out_width;
     struct image_box window;
     enum resample_filter filter;
+    int reduction; /* 0: none */
 };
 
 static void assert_same(const struct request *r, const struct image *got, const struct image *want)
@@ -177,11 +179,11 @@ static void assert_same(const struct request *r, const struct image *got, const 
     assert_int_equal(got->height, r->window.height);
     assert_int_equal(got->channels, r->channels);
     if (memcmp(got->pixels, want->pixels, image_bytes(got)) != 0)
-        fail_msg("filter %d, %d channels, box %d,%d,%d,%d of %d x %d to %d x %d, window "
-                 "%d,%d,%d,%d differs",
+        fail_msg("filter %d, %d channels, box %d,%d,%d,%d of %d x %d, reduced by %d, to %d x %d, "
+                 "window %d,%d,%d,%d differs",
                  (int)r->filter, r->channels, r->box.top, r->box.left, r->box.height, r->box.width,
-                 r->width, r->height, r->out_width, r->out_height, r->window.top, r->window.left,
-                 r->window.height, r->window.width);
+                 r->width, r->height, r->reduction, r->out_width, r->out_height, r->window.top,
+                 r->window.left, r->window.height, r->window.width);
 }
 
 static void assert_agrees_with_plain_twin(const struct request *r, struct philox *rng,
@@ -193,7 +195,14 @@ static void assert_agrees_with_plain_twin(const struct request *r, struct philox
 
     arena_reset(arena);
     /* The heap, so that a sanitizer sees a read behind the last pixel. */
-    image = (struct image){r->width, r->height, r->channels, NULL};
+    image = (struct image){
+        .width = r->width, .height = r->height, .channels = r->channels, .reduction = r->reduction};
+    if (r->reduction > 1) {
+        image.stored_width = r->width;
+        image.stored_height = r->height;
+        image.width = (r->width + r->reduction - 1) / r->reduction;
+        image.height = (r->height + r->reduction - 1) / r->reduction;
+    }
     image.pixels = edge = malloc(image_bytes(&image));
     assert_non_null(edge);
     for (size_t i = 0; i < image_bytes(&image); i++)
@@ -245,6 +254,8 @@ static void resizing_agrees_with_the_plain_twin_on_random_shapes(void **state)
                             .out_width = side(&rng),
                             .filter = (enum resample_filter)philox_below(&rng, 5)};
 
+        if (i % 5 < 2)
+            r.reduction = 2 << i % 5;
         r.box = box_within(r.height, r.width, i % 2 == 0, &rng);
         if (i % 7 == 0)
             r.out_width = r.box.width; /* one pass only */
@@ -282,10 +293,59 @@ static void resizing_agrees_with_the_plain_twin_on_extreme_shapes(void **state)
                                     size[3],
                                     size[2],
                                     {0, 0, size[3], size[2]},
-                                    (enum resample_filter)filter};
+                                    (enum resample_filter)filter,
+                                    0};
 
                 assert_agrees_with_plain_twin(&r, &rng, &arena);
             }
+    arena_release(&arena);
+}
+
+/* A picture that any average of neighbours leaves what it is: 3 x + 2 y, in quarters of a level. */
+static void ramp(int width, int height, int reduction, struct arena *arena, struct image *out)
+{
+    struct error err = {0};
+
+    assert_ok(image_alloc(out, (width + reduction - 1) / reduction,
+                          (height + reduction - 1) / reduction, 3, arena, &err));
+    out->reduction = reduction;
+    out->stored_width = width;
+    out->stored_height = height;
+    for (int y = 0; y < out->height; y++)
+        for (int x = 0; x < out->width; x++)
+            memset(out->pixels + 3 * (y * out->width + x),
+                   (3 * (2 * x + 1) + 2 * (2 * y + 1)) * reduction / 8, 3);
+}
+
+/* Boxes that begin and end inside of reduced pixels are not moved to their edges. */
+static void boxes_of_reduced_images_lie_where_they_lie_in_stored_ones(void **state)
+{
+    enum { WIDTH = 131, HEIGHT = 97, SIDE = 6 };
+    struct arena arena;
+    struct philox rng;
+
+    (void)state;
+    philox_init(&rng, 4, bytes_of_string("resample"), PHILOX_STAGE_AUGMENT, 0);
+    arena_init(&arena, ARENA_BYTES);
+    for (int i = 0; i < 300; i++) {
+        struct image_box box = box_within(HEIGHT - 60, WIDTH - 60, false, &rng);
+        struct image whole, reduced, want, got;
+        struct error err = {0};
+
+        arena_reset(&arena);
+        box.height += 60;
+        box.width += 60;
+        ramp(WIDTH, HEIGHT, 1, &arena, &whole);
+        ramp(WIDTH, HEIGHT, 2 << i % 2, &arena, &reduced);
+        assert_ok(image_resize(&whole, box.top, box.left, box.height, box.width, SIDE, SIDE,
+                               RESAMPLE_BILINEAR, &arena, &want, &err));
+        assert_ok(image_resize(&reduced, box.top, box.left, box.height, box.width, SIDE, SIDE,
+                               RESAMPLE_BILINEAR, &arena, &got, &err));
+        for (int y = 1; y < SIDE - 1; y++) /* edges average less, by part of a pixel */
+            for (int x = 1; x < SIDE - 1; x++)
+                assert_in_range(
+                    got.pixels[3 * (y * SIDE + x)] + 1 - want.pixels[3 * (y * SIDE + x)], 0, 2);
+    }
     arena_release(&arena);
 }
 
@@ -336,7 +396,7 @@ static void a_small_arena_is_an_error_at_every_step(void **state)
     static uint8_t pixels[60 * 50 * 3];
 
     (void)state;
-    image = (struct image){60, 50, 3, pixels};
+    image = image_of(60, 50, 3, pixels);
     for (; st != ST_OK; bytes += 512) {
         arena_init(&arena, bytes);
         st = image_resize(&image, 0, 0, 50, 60, 20, 20, RESAMPLE_BICUBIC, &arena, &out, &err);
@@ -379,6 +439,7 @@ int main(void)
         cmocka_unit_test(coefficients_are_split_to_bytes_that_make_them_up),
         cmocka_unit_test(resizing_agrees_with_the_plain_twin_on_random_shapes),
         cmocka_unit_test(resizing_agrees_with_the_plain_twin_on_extreme_shapes),
+        cmocka_unit_test(boxes_of_reduced_images_lie_where_they_lie_in_stored_ones),
         cmocka_unit_test(impossible_requests_are_refused),
         cmocka_unit_test(only_the_result_stays_in_the_arena),
         cmocka_unit_test(a_small_arena_is_an_error_at_every_step),

@@ -113,7 +113,7 @@ static struct image make_image(size_t k, bool square, int height, int width, uin
                                                  : ((37 + 2 * k) * x + (101 + 6 * k) * y +
                                                     (7 + k) * x * y + 59 * c + 29 * k) %
                                                        256);
-    return (struct image){width, height, 3, pixels};
+    return image_of(width, height, 3, pixels);
 }
 
 /* Through the model's own transform, as `reinforce embed` does. */

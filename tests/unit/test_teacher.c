@@ -115,7 +115,7 @@ static void views_and_texts_equal_the_references(void **state)
         assert_false(info->has_logit_bias);
         assert_true(fabs((double)info->logit_scale - 1 / 0.07) < 0.1); /* bf16 rounds it */
         for (size_t k = 0; k < N_IMAGES; k++) {
-            struct image view = {(int)S, (int)S, 3, pixels};
+            struct image view = image_of((int)S, (int)S, 3, pixels);
 
             make_view(k, S, pixels);
             assert_ok(teacher_embed_images(teacher, &view, 1, &scratch, emb, &err));
@@ -194,7 +194,7 @@ static void in_other_dtypes_embeddings_are_near_and_the_contract_is_kept(void **
         assert_string_equal(teacher_info(both[0])->weights_type, "F32");
         assert_string_equal(info->weights_digest, teacher_info(both[0])->weights_digest);
         for (size_t k = 0; k < N_VIEWS + ARRAY_LEN(texts); k++) {
-            struct image view = {(int)S, (int)S, 3, pixels};
+            struct image view = image_of((int)S, (int)S, 3, pixels);
 
             if (k < N_VIEWS)
                 make_view(k, S, pixels);
@@ -262,7 +262,7 @@ static void a_single_pixel_gives_a_finite_embedding(void **state)
     struct teacher *teacher =
         open_teacher(&(struct teacher_options){.model_dir = MODELS "clip_quickgelu"});
     uint8_t pixel[3] = {200, 3, 77};
-    const struct image one = {1, 1, 3, pixel};
+    const struct image one = image_of(1, 1, 3, pixel);
     struct image view;
     struct arena scratch;
     struct error err = {0};
@@ -298,7 +298,7 @@ static void embeddings_that_are_not_finite_are_refused(void **state)
 {
     char dir[] = "/tmp/reinforce-teacher-XXXXXX", command[64];
     struct teacher *teacher;
-    struct image view = {64, 64, 3, NULL};
+    struct image view = image_of(64, 64, 3, NULL);
     struct arena scratch;
     struct error err = {0};
     float emb[MAX_DIM];
