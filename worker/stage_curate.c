@@ -50,8 +50,8 @@ static enum status begin(struct hearing *h, struct error *err)
     h->pool.n_scores = n;
     h->pool.specs = judge->specs;
     h->facts = (struct catalog_sample){.uid = record->uid,
-                                       .width = h->sample->image.width,
-                                       .height = h->sample->image.height,
+                                       .width = image_stored_width(&h->sample->image),
+                                       .height = image_stored_height(&h->sample->image),
                                        .n_captions = G,
                                        .captions = captions,
                                        .scores = h->cosines};

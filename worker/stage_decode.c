@@ -18,14 +18,17 @@ static size_t views_bytes(const struct engine *engine, size_t n_views)
     return bytes * n_views;
 }
 
-/* Draws the views of a new sample; one that is being extended keeps those it has. */
-static enum status draw_views(const struct stage_context *context, struct sample *sample,
-                              struct error *err)
+/* Draws the views of a new sample's image of this size; one that is being extended keeps those it
+ * has. */
+static enum status draw_views(const struct stage_context *context, struct sample *sample, int width,
+                              int height, struct error *err)
 {
     struct record *record = &sample->record;
     size_t n_views = (size_t)context->job->views.count;
     enum status st = ST_OK;
 
+    if (context->engine->n_teachers == 0)
+        return ST_OK;
     if (sample->work->grant.u.lease_grant.input_source == WIRE_SOURCE_PREVIOUS &&
         record->n_views == n_views)
         return ST_OK;
@@ -36,8 +39,28 @@ static enum status draw_views(const struct stage_context *context, struct sample
     record->n_views = n_views;
     for (size_t a = 0; a < n_views; a++)
         augment_sample(&context->engine->augment, context->job->seed, record->uid, (uint32_t)a,
-                       sample->image.width, sample->image.height, &record->views[a]);
+                       width, height, &record->views[a]);
     return ST_OK;
+}
+
+/* By how much an image of this size may be reduced, for every captioner and every view. */
+static int reduction_of(const struct stage_context *context, const struct record *record, int width,
+                        int height)
+{
+    const struct engine *engine = context->engine;
+    struct augment_config config = engine->augment;
+    int reduction = context->job->fast_decode ? RESAMPLE_LARGEST_REDUCTION : 1;
+
+    for (size_t i = 0; i < engine->n_captioners; i++)
+        reduction =
+            MIN(reduction, preprocess_reduction(&captioner_info(engine->captioners[i])->preprocess,
+                                                width, height));
+    for (size_t k = 0; k < engine->n_sizes; k++) {
+        config.size = engine->sizes[k];
+        for (size_t a = 0; a < record->n_views; a++)
+            reduction = MIN(reduction, augment_reduction(&config, &record->views[a]));
+    }
+    return reduction;
 }
 
 static enum status cut_views(const struct stage_context *context, struct sample *sample,
@@ -65,21 +88,35 @@ static enum status decode_upright(const struct stage_context *context, struct sa
 {
     struct record *record = &sample->record;
     struct byte_buf file;
-    bool changed = false;
+    bool changed;
     char *copy;
     enum status st;
 
     byte_buf_init(&file, (size_t)context->job->workers.memory_bytes);
     st = image_write_upright(record->image, &context->job->limits, UPRIGHT_JPEG_QUALITY,
                              &sample->pixels, &file, &sample->image, &changed, err);
-    if (st == ST_OK && changed)
+    if (st == ST_OK)
         st = arena_strndup(&sample->arena, (const char *)file.data, file.len, &copy, err);
-    if (st == ST_OK && changed) {
+    if (st == ST_OK) {
         record->image = bytes_view_of(copy, file.len);
         record->image_ext = image_format_extension(image_sniff(record->image));
     }
     byte_buf_release(&file);
-    return st;
+    return st == ST_OK ? draw_views(context, sample, sample->image.width, sample->image.height, err)
+                       : st;
+}
+
+static enum status decode_stored(const struct stage_context *context, struct sample *sample,
+                                 const struct image_info *info, struct error *err)
+{
+    struct record *record = &sample->record;
+    enum status st = draw_views(context, sample, info->width, info->height, err);
+
+    if (st != ST_OK)
+        return st;
+    return image_decode_reduced(record->image, &context->job->limits,
+                                reduction_of(context, record, info->width, info->height),
+                                &sample->pixels, &sample->image, err);
 }
 
 static void decode(const struct stage_context *context, struct sample *sample)
@@ -107,17 +144,15 @@ static void decode(const struct stage_context *context, struct sample *sample)
             views_bytes(context->engine, (size_t)context->job->views.count);
     memory_budget_reserve(context->budget, bytes);
     sample->reserved_bytes = bytes;
-    st = context->job->apply_exif_orientation ? decode_upright(context, sample, &err)
-                                              : image_decode(record->image, &context->job->limits,
-                                                             &sample->pixels, &sample->image, &err);
+    st = context->job->apply_exif_orientation && info.exif_orientation != 1
+             ? decode_upright(context, sample, &err)
+             : decode_stored(context, sample, &info, &err);
     if (st != ST_OK) {
         sample_fail(sample, STAGE_DECODE, "undecodable_image", &err);
         return;
     }
     if (context->engine->n_teachers > 0) {
-        st = draw_views(context, sample, &err);
-        if (st == ST_OK)
-            st = cut_views(context, sample, &err);
+        st = cut_views(context, sample, &err);
         if (st != ST_OK)
             sample_fail(sample, STAGE_DECODE, "augment_failed", &err);
     }

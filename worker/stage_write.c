@@ -136,8 +136,8 @@ static enum status add_row(struct writer *writer, const struct sample *sample, s
                  : !is_kept(sample) ? CATALOG_SAMPLE_FILTERED
                                     : CATALOG_SAMPLE_DONE,
         .stage = is_kept(sample) ? NULL : sample_stage_name(stage),
-        .width = sample->image.width,
-        .height = sample->image.height,
+        .width = image_stored_width(&sample->image),
+        .height = image_stored_height(&sample->image),
     };
     if (copy_rows(&part->rows_arena, sample, row, err) != ST_OK)
         return err->code;

@@ -144,6 +144,7 @@ struct job {
 
     struct image_limits limits;
     bool apply_exif_orientation; /* false: as the trainers do */
+    bool fast_decode;            /* JPEG at a half or quarter of its sides, where enough is left */
 
     struct {
         int count;

@@ -114,7 +114,7 @@ static void every_value_can_be_given(void **state)
         "output: {url: d, format: webdataset, layout: legacy, embedding_dtype: bfloat16}\n"
         "catalog: {url: 'sqlite:/c'}\n"
         "image: {max_encoded: 5KiB, max_pixels: 6, max_side: 7, max_ratio: 8, min_side: 9,\n"
-        "        apply_exif_orientation: true}\n"
+        "        apply_exif_orientation: true, fast_decode: true}\n"
         "views: {count: 3, size: 256, interpolation: lanczos, scale_min: 0.5, scale_max: 0.75,\n"
         "        ratio_min: 0.9, ratio_max: 1.1, rand_augment: false, rand_augment_p: 0.25,\n"
         "        num_ops: 1, magnitude: 4, num_magnitude_bins: 11}\n"
@@ -150,6 +150,7 @@ static void every_value_can_be_given(void **state)
     assert_int_equal(job->limits.max_ratio, 8);
     assert_int_equal(job->limits.min_side, 9);
     assert_true(job->apply_exif_orientation);
+    assert_true(job->fast_decode);
     assert_int_equal(job->views.count, 3);
     assert_int_equal(job->views.augment.size, 256);
     assert_int_equal(job->views.augment.filter, RESAMPLE_LANCZOS);

@@ -35,15 +35,16 @@ static enum status write_image(const struct job_captioner *spec, const struct im
                                struct arena *scratch, struct byte_buf *out, struct error *err)
 {
     bool png = strcmp(spec->image_format, "png") == 0;
-    int longer = MAX(image->width, image->height), side = spec->image_side;
+    int height = image_stored_height(image), width = image_stored_width(image);
+    int longer = MAX(width, height), side = spec->image_side;
     struct arena mark = *scratch;
     struct image sent = *image;
     enum status st = ST_OK;
 
     if (side > 0 && longer > side)
-        st = image_resize(image, 0, 0, image->height, image->width,
-                          MAX((int)(((int64_t)image->height * side + longer / 2) / longer), 1),
-                          MAX((int)(((int64_t)image->width * side + longer / 2) / longer), 1),
+        st = image_resize(image, 0, 0, height, width,
+                          MAX((int)(((int64_t)height * side + longer / 2) / longer), 1),
+                          MAX((int)(((int64_t)width * side + longer / 2) / longer), 1),
                           RESAMPLE_BICUBIC, scratch, &sent, err);
     if (st == ST_OK)
         st = openai_write_image(&sent, png ? 0 : spec->image_quality, out, err);
@@ -250,6 +251,8 @@ enum status captioner_openai_open(const struct job_captioner *spec, const atomic
     memcpy(info->family, "openai", sizeof "openai");
     info->context_length = CONTEXT_LENGTH; /* the server knows */
     info->takes_prompt = true;
+    info->preprocess = (struct preprocess){
+        .size = spec->image_side, .mode = PREPROCESS_LONGEST, .filter = RESAMPLE_BICUBIC};
     st = caption_prompts(&spec->how, default_prompt, prompts, &n_prompts, err);
     if (st == ST_OK)
         st = remote_client_open(&spec->remote, stop, &own->client, err);
