@@ -1,6 +1,6 @@
 """Decode, 10 augmented views and preprocessing on one core: this library against others, taking turns.
 
-    python3 bench/bench_image.py build/release/bench/bench_image [FILES...] [--rounds 7] [--size 500x400]
+    python3 bench/bench_image.py build/release/bench/bench_image [FILES...] [--rounds 7] [--size 500x400] [--tasks ...]
 
 Needs pip packages pillow, numpy, torch and torchvision in the interpreter that runs it; opencv-python-headless, pyvips and
 pyvips-binary take part where they are. Without FILES it makes eight photograph-like JPEGs (quality 90, 4:2:0, about 0.37
@@ -10,6 +10,7 @@ best round of each.
 chain   decode, 10 views by RandomResizedCrop and RandAugment, the plain view; each to a normalised float32 tensor
 crops   the same without RandAugment, which only torchvision has
 tensor  decode and the plain view: shorter side to 224, centre, normalised
+fast    the same from JPEGs decoded at a half or quarter of their sides (`image.fast_decode`), where a library can
 decode  to RGB
 """
 
@@ -56,7 +57,7 @@ def photograph(width, height, seed):
 
 class Ours:
     name = "ours"
-    tasks = ("chain", "crops", "tensor", "decode", "resize", "operators", "normalise")
+    tasks = ("chain", "crops", "tensor", "fast", "decode", "resize", "operators", "normalise")
 
     def __init__(self, binary, files):
         self.process = subprocess.Popen([binary, *files], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -76,7 +77,8 @@ class Ours:
 
 class Peer:
     """The usual way of a library: `decode` gives RGB pixels, `crop` one random view and `plain` the evaluation view as
-    normalised float32 [3, 224, 224], `augment` one random view with RandAugment."""
+    normalised float32 [3, 224, 224], `augment` one random view with RandAugment; `fast` is `plain` of a file, decoded at a
+    fraction of its sides that leaves two pixels for one."""
 
     tasks = ("crops", "tensor", "decode")
 
@@ -87,8 +89,8 @@ class Peer:
     def seconds(self, task):
         start = time.perf_counter()
         for data in self.data:
-            if task == "tensor":
-                self.tensor(data)
+            if task in ("tensor", "fast"):
+                getattr(self, task)(data)
                 continue
             image = self.decode(data)
             for _ in range(VIEWS if task in ("crops", "chain") else 0):
@@ -128,9 +130,15 @@ def normalised(pixels):
 
 class PillowNumpy(Peer):
     name = "Pillow, numpy"
+    tasks = ("fast", *Peer.tasks)
 
     def decode(self, data):
         return Image.open(io.BytesIO(data)).convert("RGB")
+
+    def fast(self, data):
+        image = Image.open(io.BytesIO(data))
+        image.draft("RGB", (2 * SIZE, 2 * SIZE))
+        return self.plain(image.convert("RGB"))
 
     def crop(self, image):
         left, top, w, h = self.box(*image.size)
@@ -161,6 +169,7 @@ class OpenCV(Peer):
     """Shrinks by area, which is its way without aliasing, and enlarges by bicubic."""
 
     name = "OpenCV"
+    tasks = ("fast", *Peer.tasks)
 
     def __init__(self, files):
         super().__init__(files)
@@ -170,6 +179,13 @@ class OpenCV(Peer):
 
     def decode(self, data):
         return self.cv2.imdecode(np.frombuffer(data, np.uint8), self.cv2.IMREAD_COLOR_RGB)
+
+    def fast(self, data):
+        shorter = min(Image.open(io.BytesIO(data)).size)  # of the header
+        how = (0 if shorter < 4 * SIZE else
+               self.cv2.IMREAD_REDUCED_COLOR_4 if shorter >= 8 * SIZE else self.cv2.IMREAD_REDUCED_COLOR_2)
+        how = how & ~self.cv2.IMREAD_COLOR | self.cv2.IMREAD_COLOR_RGB
+        return self.plain(self.cv2.imdecode(np.frombuffer(data, np.uint8), how))
 
     def resize(self, image, w, h):
         shrinks = image.shape[0] >= h and image.shape[1] >= w
@@ -222,7 +238,10 @@ class VipsThumbnail(Vips):
     """What libvips recommends: a JPEG is decoded at a fraction of its size, as near above the target as there is."""
 
     name = "libvips, thumbnail"
-    tasks = ("tensor",)
+    tasks = ("tensor", "fast")
+
+    def fast(self, data):
+        return self.tensor(data)
 
     def tensor(self, data):
         return normalised(self.vips.Image.thumbnail_buffer(data, SIZE, height=SIZE, crop="centre").numpy())
@@ -255,6 +274,7 @@ def compare_results(ours, peers):
     for what, got, want in zip(("pixels", "tensors"), ours.ask("digest").split(), (pixels, tensors)):
         print(f"ours: {what} of all files are " + ("byte-identical to" if got == want.hexdigest() else "NOT those of") +
               " Pillow and numpy")
+    print("ours, fast: plain views are {} levels of 255 away in the mean, at most {}".format(*ours.ask("levels").split()))
     data = pillow.data[0]
     for peer in peers:
         if peer is pillow:
@@ -284,6 +304,7 @@ def main():
     parser.add_argument("files", nargs="*")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--size", default="500x400")
+    parser.add_argument("--tasks", default="chain,crops,tensor,fast,decode")
     args = parser.parse_args()
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # one core for all, whatever threads they have
     torch.set_num_threads(1)
@@ -302,7 +323,7 @@ def main():
             print(f"{len(files)} images of {args.size}, {n_bytes} bytes each")
         ours, peers = Ours(args.binary, files), list(open_peers(files))
         compare_results(ours, peers)
-        for task in ("chain", "crops", "tensor", "decode"):
+        for task in args.tasks.split(","):
             measure(task, ours, peers, len(files), args.rounds)
         for task in ("decode", "resize", "operators", "normalise"):
             ms = statistics.median(ours.seconds(task) for _ in range(args.rounds)) / len(files) * 1e3
