@@ -53,7 +53,7 @@ static double tile_rate(void)
     const struct float_kernel *kernel = &float_kernels(&n)[0];
     _Alignas(64) float panel[TILE_K * FLOAT_MAX_ROWS + FLOAT_SLACK], strip[TILE_K * FLOAT_COLUMNS];
     _Alignas(64) float y[FLOAT_MAX_ROWS * FLOAT_COLUMNS];
-    const struct float_panel rows = {panel, kernel->rows, kernel->rows};
+    const struct float_panel rows = {.data = panel, .rows = kernel->rows, .tallest = kernel->rows};
     const struct float_strip columns = {
         .data = strip, .K = TILE_K, .ahead = (const char *)strip, .to = y, .ldto = FLOAT_COLUMNS};
     double work = 2.0 * TILE_ROUNDS * TILE_K * FLOAT_COLUMNS * (double)kernel->rows;

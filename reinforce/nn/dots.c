@@ -22,7 +22,8 @@ void dots_pack(float *packed, size_t width, size_t r, const float *row, float sc
 
 void dots_product(float *y, size_t ldy, const float *panel, const float *strip, size_t K)
 {
-    const struct float_panel rows = {panel, kernel()->rows, kernel()->rows};
+    const struct float_panel rows = {
+        .data = panel, .rows = kernel()->rows, .tallest = kernel()->rows};
     const struct float_strip columns = {
         .data = strip, .K = K, .ahead = (const char *)strip, .to = y, .ldto = ldy};
 

@@ -15,14 +15,17 @@ static void plain_tile(float *y, size_t ldy, const struct float_panel *panel,
                        const struct float_strip *strip, bool add)
 {
     const float *rows = panel->data, *columns = strip->data;
+    size_t row_step = panel->ld > 0 ? panel->ld : 1, k_step = panel->ld > 0 ? 1 : panel->rows;
+    size_t n = strip->is_half ? FLOAT_HALF : FLOAT_COLUMNS;
 
     for (size_t r = 0; r < panel->rows; r++, y += ldy) {
         float sum[FLOAT_COLUMNS] = {0};
 
         for (size_t k = 0; k < strip->K; k++)
-            for (size_t c = 0; c < FLOAT_COLUMNS; c++)
-                sum[c] = fmaf(rows[k * panel->rows + r], columns[k * FLOAT_COLUMNS + c], sum[c]);
-        for (size_t c = 0; c < FLOAT_COLUMNS; c++)
+            for (size_t c = 0; c < n; c++)
+                sum[c] =
+                    fmaf(rows[k * k_step + r * row_step], columns[k * FLOAT_COLUMNS + c], sum[c]);
+        for (size_t c = 0; c < n; c++)
             y[c] = add ? y[c] + sum[c] : sum[c];
     }
 }
@@ -56,8 +59,8 @@ enum { AVX2_ROWS = 6, AVX2_LANES = 8, AVX512_ROWS = 14, AVX512_LANES = 16 };
 #define AVX2   KERNEL_TARGET("avx2,fma")
 #define AVX512 KERNEL_TARGET("avx512f")
 
-/* Sums are variables of their own, as those of an array go through memory; `rows` is a constant
- * when inlined. */
+/* Sums are variables of their own, as those of an array go through memory; `rows`, `loose` (they
+ * are where they lie) and `half` are constants when inlined. */
 #define EACH_OF_6(DO)  DO(0) DO(1) DO(2) DO(3) DO(4) DO(5)
 #define EACH_OF_14(DO) EACH_OF_6(DO) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11) DO(12) DO(13)
 
@@ -65,7 +68,7 @@ enum { AVX2_ROWS = 6, AVX2_LANES = 8, AVX512_ROWS = 14, AVX512_LANES = 16 };
 #define AVX2_BEGIN(r) __m256 low##r = _mm256_setzero_ps(), high##r = low##r;
 #define AVX2_MULTIPLY(r)                                                                           \
     if ((r) < rows) {                                                                              \
-        const __m256 a = _mm256_broadcast_ss(panel + k * rows + (r));                              \
+        const __m256 a = _mm256_broadcast_ss(row + (loose ? (r)*ld + k : k * rows + (r)));         \
         low##r = _mm256_fmadd_ps(a, w_low, low##r);                                                \
         high##r = _mm256_fmadd_ps(a, w_high, high##r);                                             \
     }
@@ -80,13 +83,15 @@ AVX2 static ALWAYS_INLINE void avx2_store(float *y, __m256 sum, bool add)
     _mm256_storeu_ps(y, add ? _mm256_add_ps(_mm256_loadu_ps(y), sum) : sum);
 }
 
-AVX2 static ALWAYS_INLINE void avx2_rows(float *y, size_t ldy, const float *panel,
+AVX2 static ALWAYS_INLINE void avx2_rows(float *y, size_t ldy, const struct float_panel *panel,
                                          const struct float_strip *strip, const size_t rows,
-                                         bool add)
+                                         bool add, const bool loose)
 {
-    const float *columns = strip->data;
+    const float *columns = strip->data, *row = panel->data;
+    const float *end = columns + (strip->is_half ? FLOAT_HALF : FLOAT_COLUMNS);
+    const size_t ld = panel->ld;
 
-    for (const float *end = columns + FLOAT_COLUMNS; columns < end; columns += 2 * AVX2_LANES) {
+    for (; columns < end; columns += 2 * AVX2_LANES) {
         EACH_OF_6(AVX2_BEGIN)
         for (size_t k = 0; k < strip->K; k++) {
             const __m256 w_low = _mm256_loadu_ps(columns + k * FLOAT_COLUMNS);
@@ -100,12 +105,12 @@ AVX2 static ALWAYS_INLINE void avx2_rows(float *y, size_t ldy, const float *pane
     }
 }
 
-AVX2 static void avx2_tile(float *y, size_t ldy, const struct float_panel *panel,
-                           const struct float_strip *strip, bool add)
+AVX2 static ALWAYS_INLINE void avx2_any(float *y, size_t ldy, const struct float_panel *panel,
+                                        const struct float_strip *strip, bool add, const bool loose)
 {
 #define AVX2_CASE(r)                                                                               \
     case (r) + 1:                                                                                  \
-        avx2_rows(y, ldy, panel->data, strip, (r) + 1, add);                                       \
+        avx2_rows(y, ldy, panel, strip, (r) + 1, add, loose);                                      \
         break;
     switch (panel->rows) {
         EACH_OF_6(AVX2_CASE)
@@ -114,20 +119,31 @@ AVX2 static void avx2_tile(float *y, size_t ldy, const struct float_panel *panel
     }
 }
 
+AVX2 static void avx2_tile(float *y, size_t ldy, const struct float_panel *panel,
+                           const struct float_strip *strip, bool add)
+{
+    if (panel->ld > 0)
+        avx2_any(y, ldy, panel, strip, add, true);
+    else
+        avx2_any(y, ldy, panel, strip, add, false);
+}
+
 /* Fourteen rows and a whole strip: 28 of 32 registers, two loads for every twenty-eight products.
  * The rows come from the second cache: asked for this many bytes before their turn. */
 enum { AVX512_AHEAD = 1024 };
 #define AVX512_BEGIN(r) __m512 low##r = _mm512_setzero_ps(), high##r = low##r;
 #define AVX512_MULTIPLY(r)                                                                         \
     if ((r) < rows) {                                                                              \
-        const __m512 a = _mm512_set1_ps(panel[r]);                                                 \
+        const __m512 a = _mm512_set1_ps(*avx512_value(&row, r, loose));                            \
         low##r = _mm512_fmadd_ps(a, w_low, low##r);                                                \
-        high##r = _mm512_fmadd_ps(a, w_high, high##r);                                             \
+        if (!half)                                                                                 \
+            high##r = _mm512_fmadd_ps(a, w_high, high##r);                                         \
     }
 #define AVX512_END(r)                                                                              \
     if ((r) < rows) {                                                                              \
         avx512_store(y + (r)*ldy, low##r, add);                                                    \
-        avx512_store(y + (r)*ldy + AVX512_LANES, high##r, add);                                    \
+        if (!half)                                                                                 \
+            avx512_store(y + (r)*ldy + AVX512_LANES, high##r, add);                                \
     }
 
 AVX512 static ALWAYS_INLINE void avx512_store(float *y, __m512 sum, bool add)
@@ -135,10 +151,48 @@ AVX512 static ALWAYS_INLINE void avx512_store(float *y, __m512 sum, bool add)
     _mm512_storeu_ps(y, add ? _mm512_add_ps(_mm512_loadu_ps(y), sum) : sum);
 }
 
-AVX512 static ALWAYS_INLINE void avx512_rows(float *y, size_t ldy, const float *panel,
-                                             const struct float_strip *strip, const size_t rows,
-                                             bool add)
+/* Where the next value of each row is: packed, behind `first`; else `ld` bytes behind that of the
+ * row before, so that three pointers reach all by what an address can add to them. */
+struct avx512_values {
+    const char *first, *fifth, *tenth;
+    size_t ld, three;
+};
+
+AVX512 static ALWAYS_INLINE const float *avx512_value(const struct avx512_values *row,
+                                                      const size_t r, const bool loose)
 {
+    const char *at = row->first + r * sizeof(float);
+
+    if (loose)
+        at = r == 3              ? row->first + row->three
+             : r == 9 || r == 13 ? row->fifth + (r - 5) * row->ld
+             : r < 5 || r == 8   ? row->first + r * row->ld
+             : r < 8             ? row->fifth + (r - 5) * row->ld
+                                 : row->tenth + (r - 10) * row->ld;
+    return (const float *)(const void *)at;
+}
+
+AVX512 static ALWAYS_INLINE void avx512_next(struct avx512_values *row, size_t rows,
+                                             const bool loose)
+{
+    row->first += loose ? sizeof(float) : rows * sizeof(float);
+    if (!loose)
+        return;
+    row->fifth += sizeof(float);
+    row->tenth += sizeof(float);
+    /* or GCC keeps fourteen addresses in memory */
+    __asm__("" : "+r"(row->first), "+r"(row->fifth), "+r"(row->tenth), "+r"(row->ld));
+}
+
+AVX512 static ALWAYS_INLINE void avx512_rows(float *y, size_t ldy, const struct float_panel *panel,
+                                             const struct float_strip *strip, const size_t rows,
+                                             bool add, const bool loose, const bool half)
+{
+    const char *first = panel->data;
+    const size_t ld = panel->ld * sizeof(float);
+    struct avx512_values row = {first, first + 5 * ld, first + 10 * ld, ld, 3 * ld};
+    /* of loose ones the next panel's, which mostly lie behind these */
+    const char *next = first + (loose ? rows * ld : AVX512_AHEAD);
     const float *at = strip->data, *end = at + strip->K * FLOAT_COLUMNS, *to = strip->to;
     const char *ahead = strip->ahead;
     /* all results are on their way when half of k is done */
@@ -152,29 +206,45 @@ AVX512 static ALWAYS_INLINE void avx512_rows(float *y, size_t ldy, const float *
             __builtin_prefetch(to, 1);
             __builtin_prefetch(to + AVX512_LANES, 1);
         }
-        for (; at < stop; at += FLOAT_COLUMNS, panel += rows, ahead += strip->ahead_step) {
+        for (; at < stop; at += FLOAT_COLUMNS, ahead += strip->ahead_step) {
             const __m512 w_low = _mm512_loadu_ps(at), w_high = _mm512_loadu_ps(at + AVX512_LANES);
 
             __builtin_prefetch(ahead, 0, 2);
-            __builtin_prefetch((const char *)panel + AVX512_AHEAD, 0, 3);
+            __builtin_prefetch(next, 0, 3);
             EACH_OF_14(AVX512_MULTIPLY)
+            avx512_next(&row, rows, loose);
+            next += rows * sizeof(float);
         }
     }
     EACH_OF_14(AVX512_END)
 }
 
-AVX512 static void avx512_tile(float *y, size_t ldy, const struct float_panel *panel,
-                               const struct float_strip *strip, bool add)
+AVX512 static ALWAYS_INLINE void avx512_any(float *y, size_t ldy, const struct float_panel *panel,
+                                            const struct float_strip *strip, bool add,
+                                            const bool loose, const bool half)
 {
 #define AVX512_CASE(r)                                                                             \
     case (r) + 1:                                                                                  \
-        avx512_rows(y, ldy, panel->data, strip, (r) + 1, add);                                     \
+        avx512_rows(y, ldy, panel, strip, (r) + 1, add, loose, half);                              \
         break;
     switch (panel->rows) {
         EACH_OF_14(AVX512_CASE)
     default:
         break;
     }
+}
+
+AVX512 static void avx512_tile(float *y, size_t ldy, const struct float_panel *panel,
+                               const struct float_strip *strip, bool add)
+{
+    if (panel->ld > 0 && strip->is_half)
+        avx512_any(y, ldy, panel, strip, add, true, true);
+    else if (panel->ld > 0)
+        avx512_any(y, ldy, panel, strip, add, true, false);
+    else if (strip->is_half)
+        avx512_any(y, ldy, panel, strip, add, false, true);
+    else
+        avx512_any(y, ldy, panel, strip, add, false, false);
 }
 
 /* Squares of a matrix are transposed in registers: pairs of rows, of pairs, then of quarters. A

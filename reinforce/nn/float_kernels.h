@@ -9,7 +9,8 @@
 #include <stdint.h>
 
 enum {
-    FLOAT_COLUMNS = 32,  /* of a strip */
+    FLOAT_COLUMNS = 32, /* of a strip */
+    FLOAT_HALF = FLOAT_COLUMNS / 2,
     FLOAT_MAX_ROWS = 32, /* of a panel, of any kernel */
     FLOAT_SLACK = 16,    /* floats behind a packed panel or strip that packing may overwrite */
     FLOAT_BLOCK_ROWS = 280,
@@ -18,9 +19,10 @@ enum {
     FLOAT_AMX_PANELS = 9, /* of a block: 257 rows are one */
 };
 
-/** Rows as a kernel takes them: float32 [K][rows], or as its float_parts say. */
+/** Rows as a kernel takes them: float32 [K][rows], or where they lie, or as its float_parts say. */
 struct float_panel {
     const void *data;
+    size_t ld; /* floats from row to row where they lie; 0: packed */
     size_t rows;
     size_t tallest; /* of the panels of its block: has `rows`, or one more */
 };
@@ -29,6 +31,7 @@ struct float_panel {
 struct float_strip {
     const void *data;
     size_t K;
+    bool is_half; /* the first 16 columns alone are wanted; not for float_parts */
     /* What a tile fetches meanwhile for those that follow: with each k a cache line, this many
      * bytes further on. All at once they would have to wait for each other. */
     const char *ahead;
@@ -39,7 +42,8 @@ struct float_strip {
     size_t ldto;
 };
 
-/** y[rows, 32], rows ldy apart, = panel strip, or that added to y. */
+/** y[rows, 32], or [rows, 16] of half a strip, rows ldy apart, = panel strip, or that added to y.
+ */
 typedef void float_tile_fn(float *y, size_t ldy, const struct float_panel *panel,
                            const struct float_strip *strip, bool add);
 

@@ -212,36 +212,39 @@ struct work {
     _Alignas(CACHE_LINE) float quarters[N_QUARTERS][BLOCK_PAIRS * FLOAT_COLUMNS];
 };
 
-KERNEL_CLONES static void sum_up(float *restrict sum, const float *restrict a,
-                                 const float *restrict b, size_t n)
+/* Sums and differences of the quarters of x, n values each, that products are made of; the
+ * differences take the place of x12 and x21. */
+KERNEL_CLONES static void sum_quarters(const float *restrict x11, float *restrict x12,
+                                       float *restrict x21, const float *restrict x22,
+                                       float *restrict diagonal, float *restrict bottom,
+                                       float *restrict top, size_t n)
 {
-    for (size_t i = 0; i < n; i++)
-        sum[i] = a[i] + b[i];
+    for (size_t i = 0; i < n; i++) {
+        diagonal[i] = x11[i] + x22[i];
+        bottom[i] = x21[i] + x22[i];
+        top[i] = x11[i] + x12[i];
+        x21[i] -= x11[i];
+        x12[i] -= x22[i];
+    }
 }
 
 /* The first factors of the products. */
 static void pack_panel(struct work *work, const struct panel *panel, size_t k, size_t n_k)
 {
-    size_t in = work->w->in, n = panel->rows * n_k;
+    const struct float_kernel *kernel = work->kernel;
+    size_t in = work->w->in;
     const float *top = work->x + panel->row * in + k;
     const float *bottom = panel->bottom_rows > 0 ? top + work->half * in : top;
-    float *to[N_PRODUCTS], *x11, *x12, *x21, *x22;
+    float *to[N_PRODUCTS];
 
     for (size_t p = 0; p < N_PRODUCTS; p++)
         to[p] = work->operands[p] + panel->first * n_k;
-    x11 = to[FIRST_BY_RIGHT];
-    x12 = to[RIGHT_BY_BOTTOM];
-    x21 = to[LEFT_BY_TOP];
-    x22 = to[LAST_BY_LEFT];
-    work->kernel->pack(x11, panel->rows, top, in, panel->rows, n_k);
-    work->kernel->pack(x12, panel->rows, top + in / 2, in, panel->rows, n_k);
-    work->kernel->pack(x21, panel->rows, bottom, in, panel->bottom_rows, n_k);
-    work->kernel->pack(x22, panel->rows, bottom + in / 2, in, panel->bottom_rows, n_k);
-    sum_up(to[BOTH_DIAGONALS], x11, x22, n);
-    sum_up(to[BOTTOM_BY_FIRST], x21, x22, n);
-    sum_up(to[TOP_BY_LAST], x11, x12, n);
-    step_floats(x21, x11, n, SUBTRACT);
-    step_floats(x12, x22, n, SUBTRACT);
+    kernel->pack(to[FIRST_BY_RIGHT], panel->rows, top, in, panel->rows, n_k);
+    kernel->pack(to[RIGHT_BY_BOTTOM], panel->rows, top + in / 2, in, panel->rows, n_k);
+    kernel->pack(to[LEFT_BY_TOP], panel->rows, bottom, in, panel->bottom_rows, n_k);
+    kernel->pack(to[LAST_BY_LEFT], panel->rows, bottom + in / 2, in, panel->bottom_rows, n_k);
+    sum_quarters(to[FIRST_BY_RIGHT], to[RIGHT_BY_BOTTOM], to[LEFT_BY_TOP], to[LAST_BY_LEFT],
+                 to[BOTH_DIAGONALS], to[BOTTOM_BY_FIRST], to[TOP_BY_LAST], panel->rows * n_k);
 }
 
 /* What a panel adds to 32 columns of y. */
@@ -320,6 +323,8 @@ static void multiply(struct work *work, enum product product, size_t n, size_t k
     size_t bytes = strip->K * FLOAT_COLUMNS * sizeof(float);
     size_t share = (bytes + work->n_panels - 1) / work->n_panels;
     bool add = k > 0 || work->then->add, last = k + strip->K == work->w->in / 2;
+    /* what goes there and nowhere else, or is there first */
+    bool direct = recipe->to[0].step == SET || recipe->to[1].quarter == NOWHERE;
 
     /* each panel fetches its part of the next strip */
     strip->ahead = (const char *)strip->data + bytes;
@@ -331,12 +336,13 @@ static void multiply(struct work *work, enum product product, size_t n, size_t k
                                       .tallest = panel->rows};
         const struct result result = result_at(work, panel, recipe->to[0].quarter, n);
         _Alignas(CACHE_LINE) float tile[FLOAT_MAX_ROWS * FLOAT_COLUMNS];
+        float *sums = direct ? result.sum : tile;
 
         strip->to = recipe->finishes ? result.y : result.sum;
         strip->ldto = recipe->finishes ? work->w->out : FLOAT_COLUMNS;
-        work->kernel->tile(tile, FLOAT_COLUMNS, &x, strip, false);
-        for (int i = 0; i < 2 && recipe->to[i].quarter != NOWHERE; i++)
-            step_floats(work->quarters[recipe->to[i].quarter] + panel->first * FLOAT_COLUMNS, tile,
+        work->kernel->tile(sums, FLOAT_COLUMNS, &x, strip, direct && recipe->to[0].step == ADD);
+        for (int i = direct; i < 2 && recipe->to[i].quarter != NOWHERE; i++)
+            step_floats(work->quarters[recipe->to[i].quarter] + panel->first * FLOAT_COLUMNS, sums,
                         panel->rows * FLOAT_COLUMNS, recipe->to[i].step);
         if (recipe->finishes)
             finish(work, &result, add, last);

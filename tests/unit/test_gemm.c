@@ -85,7 +85,7 @@ static void check(const struct float_kernel *kernel, const size_t shape[3], enum
 static void every_kernel_gives_the_bits_of_the_promised_order(void **state)
 {
     static const size_t shapes[][3] = {{1, 1, 1},    {1, 33, 300},  {2, 32, 256}, {13, 7, 17},
-                                       {15, 64, 31}, {29, 40, 513}, {281, 36, 9}};
+                                       {15, 64, 31}, {29, 40, 513}, {281, 36, 9}, {17, 272, 9}};
     size_t n;
     const struct float_kernel *kernels = float_kernels(&n);
 
@@ -95,6 +95,21 @@ static void every_kernel_gives_the_bits_of_the_promised_order(void **state)
             for (int layout = GEMM_ROWS; layout <= GEMM_STRIPS_BF16; layout++) {
                 check(&kernels[k], shapes[s], (enum gemm_layout)layout, false);
                 check(&kernels[k], shapes[s], (enum gemm_layout)layout, true);
+            }
+}
+
+/* Of every height, with half a strip at the end, of rows that lie near to each other and far. */
+static void every_panel_gives_them(void **state)
+{
+    size_t n;
+    const struct float_kernel *kernels = float_kernels(&n);
+
+    (void)state;
+    for (size_t k = 0; k < n; k++)
+        for (size_t rows = 1; rows <= kernels[k].rows; rows++)
+            for (size_t K = 20; K <= 520; K += 500) {
+                check(&kernels[k], (const size_t[]){rows, 48, K}, GEMM_STRIPS, false);
+                check(&kernels[k], (const size_t[]){rows, 41, K}, GEMM_STRIPS, true);
             }
 }
 
@@ -305,6 +320,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_kernel_that_is_wrong_is_left_out),
         cmocka_unit_test(every_kernel_gives_the_bits_of_the_promised_order),
+        cmocka_unit_test(every_panel_gives_them),
         cmocka_unit_test_setup(products_are_within_the_bound_of_the_double_ones, choose_kernel),
         cmocka_unit_test_setup(a_rows_bits_do_not_depend_on_the_others, choose_kernel),
         cmocka_unit_test_setup(amx_is_within_its_bound_for_awkward_shapes, choose_kernel),
