@@ -11,8 +11,8 @@ struct image {
     int height;
     int channels; /* 1 (L), 2 (LA), 3 (RGB), 4 (RGBA or, from decoding only, CMYK) */
     uint8_t *pixels;
-    int reduction; /* 2 or 4: decoded at a half or quarter of these sides, rounded up */
-    int stored_width, stored_height;
+    int reduction; /* 2 or 4: a half or quarter of the stored image's sides, rounded up; less: it */
+    int stored_width, stored_height; /* with a reduction */
 };
 
 /** A rectangle in pixels, of a reduced image in those of the stored one, in the order in which

@@ -165,9 +165,8 @@ AVX512 static ALWAYS_INLINE const float *avx512_value(const struct avx512_values
 
     if (loose)
         at = r == 3              ? row->first + row->three
-             : r == 9 || r == 13 ? row->fifth + (r - 5) * row->ld
              : r < 5 || r == 8   ? row->first + r * row->ld
-             : r < 8             ? row->fifth + (r - 5) * row->ld
+             : r < 10 || r == 13 ? row->fifth + (r - 5) * row->ld
                                  : row->tenth + (r - 10) * row->ld;
     return (const float *)(const void *)at;
 }

@@ -348,6 +348,40 @@ static void naflex_views_keep_their_shape(void **state)
     arena_release(&arena);
 }
 
+/* Two pixels or more are left for one of the result, cut or not; none where they are picked. */
+static void images_are_reduced_to_two_pixels_for_one_at_least(void **state)
+{
+    static const struct {
+        struct preprocess pre;
+        int width, height, want;
+    } cases[] = {
+        {{.size = 224, .mode = PREPROCESS_SHORTEST, .filter = RESAMPLE_BICUBIC}, 2400, 1792, 4},
+        {{.size = 224, .mode = PREPROCESS_SHORTEST, .filter = RESAMPLE_BICUBIC}, 2400, 1791, 2},
+        {{.size = 224, .mode = PREPROCESS_SHORTEST, .filter = RESAMPLE_BICUBIC}, 895, 4000, 1},
+        {{.size = 224, .mode = PREPROCESS_SQUASH, .filter = RESAMPLE_BICUBIC}, 896, 4000, 2},
+        {{.size = 224, .mode = PREPROCESS_SQUASH, .tensorflow = true}, 4000, 4000, 1},
+        {{.size = 224, .mode = PREPROCESS_SQUASH, .filter = RESAMPLE_NEAREST}, 4000, 4000, 1},
+        {{.size = 512, .mode = PREPROCESS_LONGEST, .filter = RESAMPLE_BICUBIC}, 4096, 1000, 4},
+        {{.size = 0, .mode = PREPROCESS_LONGEST, .filter = RESAMPLE_BICUBIC}, 4096, 1000, 1},
+        {{.size = 256,
+          .mode = PREPROCESS_NAFLEX,
+          .filter = RESAMPLE_BILINEAR,
+          .patch = 16,
+          .max_patches = 256},
+         4096,
+         1024,
+         4},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        int got = preprocess_reduction(&cases[i].pre, cases[i].width, cases[i].height);
+
+        if (got != cases[i].want)
+            fail_msg("case %zu: %d", i, got);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -360,6 +394,7 @@ int main(void)
         cmocka_unit_test(tensor_is_planar_and_every_step_is_rounded),
         cmocka_unit_test(squash_keeps_both_ends_and_shortest_cuts_them),
         cmocka_unit_test(longest_pads_the_other_side),
+        cmocka_unit_test(images_are_reduced_to_two_pixels_for_one_at_least),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
