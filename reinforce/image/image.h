@@ -9,10 +9,10 @@
 struct image {
     int width;
     int height;
-    int channels; /* 1 (L), 2 (LA), 3 (RGB), 4 (RGBA or, from decoding only, CMYK) */
-    uint8_t *pixels;
+    int channels;  /* 1 (L), 2 (LA), 3 (RGB), 4 (RGBA or, from decoding only, CMYK) */
     int reduction; /* 2 or 4: a half or quarter of the stored image's sides, rounded up; less: it */
     int stored_width, stored_height; /* with a reduction */
+    uint8_t *pixels;
 };
 
 /** A rectangle in pixels, of a reduced image in those of the stored one, in the order in which

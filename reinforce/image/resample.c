@@ -83,17 +83,22 @@ struct source {
     const struct image *image;
     struct image_box box;
     struct resample_span vertical, horizontal;
+    bool keeps_height, keeps_width; /* the result has the same rows, columns */
 };
 
-static void find_source(const struct image *src, const struct image_box *box, struct source *source)
+static struct source find_source(const struct image *src, const struct image_box *box,
+                                 int out_height, int out_width)
 {
     int reduction = MAX(src->reduction, 1);
+    struct source source = {.image = src};
 
-    source->image = src;
-    source->box.top = resample_span_of(box->top, box->height, reduction, &source->vertical);
-    source->box.left = resample_span_of(box->left, box->width, reduction, &source->horizontal);
-    source->box.height = source->vertical.n;
-    source->box.width = source->horizontal.n;
+    source.box.top = resample_span_of(box->top, box->height, reduction, &source.vertical);
+    source.box.left = resample_span_of(box->left, box->width, reduction, &source.horizontal);
+    source.box.height = source.vertical.n;
+    source.box.width = source.horizontal.n;
+    source.keeps_height = resample_span_is_copy(&source.vertical, out_height);
+    source.keeps_width = resample_span_is_copy(&source.horizontal, out_width);
+    return source;
 }
 
 /* Input index of each output in the window; -1 is outside. Pillow steps by repeated addition, so
@@ -402,20 +407,18 @@ static enum status resize_weighted(const struct source *source, int out_height, 
                                    bool by_quads, struct arena *arena, struct image *out,
                                    struct error *err)
 {
-    bool is_high = resample_span_is_copy(&source->vertical, out_height);
-    bool is_wide = resample_span_is_copy(&source->horizontal, out_width);
     struct resample_axis horizontal = {0};
     struct vertical vertical = {0};
     struct turner turner;
     enum status st = ST_OK;
 
-    if (!is_high)
+    if (!source->keeps_height)
         st = resample_axis_init(&vertical.axis, &source->vertical, out_height, window->top,
                                 window->height, filter, arena, err);
-    if (st == ST_OK && !is_high && by_quads)
+    if (st == ST_OK && !source->keeps_height && by_quads)
         st = resample_quads_init(&vertical.quads, &vertical.axis, false, &vertical.by_quads, arena,
                                  err);
-    if (st == ST_OK && !is_wide) {
+    if (st == ST_OK && !source->keeps_width) {
         st = resample_axis_init(&horizontal, &source->horizontal, out_width, window->left,
                                 window->width, filter, arena, err);
         if (st == ST_OK)
@@ -424,9 +427,9 @@ static enum status resize_weighted(const struct source *source, int out_height, 
     }
     if (st != ST_OK)
         return st;
-    if (is_high)
+    if (source->keeps_height)
         return resize_horizontally(&turner, window, arena, out, err);
-    if (is_wide) {
+    if (source->keeps_width) {
         resize_vertically(source->image, &source->box, &vertical, window, out);
         return ST_OK;
     }
@@ -447,9 +450,8 @@ static enum status resize_window(const struct image *src, const struct image_box
     if (st != ST_OK)
         return st;
     mark = *arena;
-    find_source(src, box, &source);
-    if (resample_span_is_copy(&source.horizontal, out_width) &&
-        resample_span_is_copy(&source.vertical, out_height))
+    source = find_source(src, box, out_height, out_width);
+    if (source.keeps_height && source.keeps_width)
         copy_window(src, &source.box, window, out);
     else if (filter == RESAMPLE_NEAREST)
         st = resize_nearest(&source, out_height, out_width, window, arena, out, err);

@@ -221,10 +221,10 @@ static void both_orders_of_conversion_give_pillows_pixels(void **state)
 static void padding_in_stored_mode_pads_what_is_stored(void **state)
 {
     uint8_t indices[] = {1, 1}, bits[] = {255, 255};
-    struct image_stored indexed = {.image = {2, 1, 1, indices},
+    struct image_stored indexed = {.image = image_of(2, 1, 1, indices),
                                    .mode = IMAGE_MODE_INDEXED,
                                    .palette = {[1] = {9, 8, 7}, [2] = {60, 50, 40}}};
-    struct image_stored bilevel = {.image = {2, 1, 1, bits}, .mode = IMAGE_MODE_BILEVEL};
+    struct image_stored bilevel = {.image = image_of(2, 1, 1, bits), .mode = IMAGE_MODE_BILEVEL};
     struct preprocess pre = {
         .size = 4, .mode = PREPROCESS_LONGEST, .filter = RESAMPLE_BICUBIC, .fill = 2};
     struct arena arena;
