@@ -75,7 +75,7 @@ void augment_sample(const struct augment_config *config, uint64_t seed, struct b
 void augment_sample_torch(const struct augment_config *config, struct torch_rng *rng, int width,
                           int height, struct augment_params *out);
 
-/** By how much an image may be reduced before a view is cut from it. */
+/** By how much (1, 2 or 4) an image may be reduced before this view is cut from it. */
 int augment_reduction(const struct augment_config *config, const struct augment_params *params);
 
 /**

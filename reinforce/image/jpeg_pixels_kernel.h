@@ -16,12 +16,17 @@ struct NAME(wide) {
     VECTOR lo, hi; /* 32-bit sums of columns 0..3 and 4..7 */
 };
 
+/* Sums of products of neighbours. */
+TARGET static ALWAYS_INLINE VECTOR NAME(sums)(VECTOR v, int first, int second)
+{
+    return OP(madd_epi16)(
+        v, OP(set1_epi32)((int)((uint32_t)(uint16_t)first | (uint32_t)second << 16)));
+}
+
 TARGET static ALWAYS_INLINE struct NAME(wide) NAME(dot)(VECTOR a, VECTOR b, int first, int second)
 {
-    VECTOR k = OP(set1_epi32)((int)((uint32_t)(uint16_t)first | (uint32_t)second << 16));
-
-    return (struct NAME(wide)){OP(madd_epi16)(OP(unpacklo_epi16)(a, b), k),
-                               OP(madd_epi16)(OP(unpackhi_epi16)(a, b), k)};
+    return (struct NAME(wide)){NAME(sums)(OP(unpacklo_epi16)(a, b), first, second),
+                               NAME(sums)(OP(unpackhi_epi16)(a, b), first, second)};
 }
 
 TARGET static ALWAYS_INLINE struct NAME(wide) NAME(plus)(struct NAME(wide) a, struct NAME(wide) b)
@@ -45,12 +50,14 @@ TARGET static ALWAYS_INLINE struct NAME(wide) NAME(scaled)(VECTOR v, uint8_t bit
     };
 }
 
+TARGET static ALWAYS_INLINE VECTOR NAME(rounded)(VECTOR v, uint8_t shift)
+{
+    return OP(srai_epi32)(OP(add_epi32)(v, OP(set1_epi32)(1 << (shift - 1))), shift);
+}
+
 TARGET static ALWAYS_INLINE VECTOR NAME(descaled)(struct NAME(wide) v, uint8_t shift)
 {
-    VECTOR half = OP(set1_epi32)(1 << (shift - 1));
-
-    return OP(packs_epi32)(OP(srai_epi32)(OP(add_epi32)(v.lo, half), shift),
-                           OP(srai_epi32)(OP(add_epi32)(v.hi, half), shift));
+    return OP(packs_epi32)(NAME(rounded)(v.lo, shift), NAME(rounded)(v.hi, shift));
 }
 
 /* One pass of jidctint.c over the rows v[0..7], in place. */
@@ -131,22 +138,17 @@ TARGET static bool NAME(idct)(const int16_t *group, const uint16_t *quant, uint8
     return !is_wide;
 }
 
-/* Columns 0 and 4, 2 and 6, 1 and 3, 5 and 7 of a row side by side. */
-TARGET static ALWAYS_INLINE VECTOR NAME(paired)(VECTOR row)
+/* Puts columns 0 and 4, 2 and 6, 1 and 3, 5 and 7 of n rows side by side. True: values so large
+ * that libjpeg's way to skip empty rows would change the result. */
+TARGET static ALWAYS_INLINE bool NAME(pair_columns)(VECTOR *v, int n)
 {
-    return OP(shuffle_epi8)(row, LOAD_LANE(pairs));
-}
+    bool is_wide = false;
 
-/* Sums of products of pairs. */
-TARGET static ALWAYS_INLINE VECTOR NAME(sums)(VECTOR v, int first, int second)
-{
-    return OP(madd_epi16)(
-        v, OP(set1_epi32)((int)((uint32_t)(uint16_t)first | (uint32_t)second << 16)));
-}
-
-TARGET static ALWAYS_INLINE VECTOR NAME(rounded)(VECTOR v, uint8_t shift)
-{
-    return OP(srai_epi32)(OP(add_epi32)(v, OP(set1_epi32)(1 << (shift - 1))), shift);
+    for (int r = 0; r < n; r++) {
+        is_wide |= ANY_BIT(OP(abs_epi16)(v[r]), TOO_WIDE_REDUCED);
+        v[r] = OP(shuffle_epi8)(v[r], LOAD_LANE(pairs));
+    }
+    return is_wide;
 }
 
 TARGET static bool NAME(idct_4)(const int16_t *group, const uint16_t *quant, uint8_t *to,
@@ -173,10 +175,7 @@ TARGET static bool NAME(idct_4)(const int16_t *group, const uint16_t *quant, uin
             v[1] = NAME(descaled)(NAME(plus)(NAME(minus)(e0, e1), o0), SHIFT1);
             v[2] = NAME(descaled)(NAME(minus)(NAME(minus)(e0, e1), o0), SHIFT1);
         }
-        for (int r = 0; r < 4; r++) {
-            is_wide |= ANY_BIT(OP(abs_epi16)(v[r]), TOO_WIDE_REDUCED);
-            v[r] = NAME(paired)(v[r]);
-        }
+        is_wide |= NAME(pair_columns)(v, 4);
         a = OP(unpacklo_epi32)(v[0], v[1]);
         b = OP(unpacklo_epi32)(v[2], v[3]);
         c = OP(unpackhi_epi32)(v[0], v[1]);
@@ -224,10 +223,7 @@ TARGET static bool NAME(idct_2)(const int16_t *group, const uint16_t *quant, uin
             v[0] = NAME(descaled)(NAME(plus)(e, o), SHIFT1);
             v[1] = NAME(descaled)(NAME(minus)(e, o), SHIFT1);
         }
-        for (int r = 0; r < 2; r++) {
-            is_wide |= ANY_BIT(OP(abs_epi16)(v[r]), TOO_WIDE_REDUCED);
-            v[r] = NAME(paired)(v[r]);
-        }
+        is_wide |= NAME(pair_columns)(v, 2);
         /* in the lower halves of lanes, a row each */
         even = NAME(sums)(OP(unpacklo_epi32)(v[0], v[1]), 1 << (CONST_BITS + 1), 0);
         even = OP(add_epi32)(even, even);

@@ -45,7 +45,8 @@ bool preprocess_fits(const struct preprocess *pre, int width, int height);
 void preprocess_plan_of(const struct preprocess *pre, int width, int height,
                         struct preprocess_plan *plan);
 
-/** By how much an image of this size may be reduced before it comes here. */
+/** By how much (1, 2 or 4) an image of width x height pixels may be reduced before it comes here.
+ */
 int preprocess_reduction(const struct preprocess *pre, int width, int height);
 
 /** Resize and crop or pad only: out is RGB [size, size, 3] in `arena`; NaFlex: of the image's own

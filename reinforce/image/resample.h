@@ -15,8 +15,9 @@ enum resample_filter {
 
 enum { RESAMPLE_LARGEST_REDUCTION = 4 };
 
-/** By how much an image may be reduced before it is resized, so that at least two pixels are left
- * for each of the result along both sides; 1 for a filter that picks pixels instead of averaging.
+/** By how much (1, 2 or 4) an image may be reduced before it is resized, so that at least two
+ * pixels are left for each of the result along both sides; 1 for a filter that picks pixels instead
+ * of averaging.
  */
 int resample_reduction(int height, int width, int out_height, int out_width,
                        enum resample_filter filter);

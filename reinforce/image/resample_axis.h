@@ -24,8 +24,8 @@ struct resample_span {
     double offset, length;
 };
 
-/** The samples begin + span->n of a reduced image that hold the box's stored pixels [begin, begin +
- * n), and the span of these; gives the first of them. */
+/** The span of stored pixels [begin, begin + n) in samples of an image reduced by 1, 2 or 4.
+ * Returns the first of the span->n samples that hold them. */
 int resample_span_of(int begin, int n, int reduction, struct resample_span *span);
 
 /** Whether `out` samples are the span as it is. */

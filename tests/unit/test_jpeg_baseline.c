@@ -9,8 +9,7 @@
 #include <jerror.h>
 #include <jpeglib.h>
 
-/* libjpeg upsamples narrower images in another way, at a quarter of their sides. */
-enum { ARENA_BYTES = 64 << 20, MAX_SIDE = 300, LEAST_WIDTH = 17 };
+enum { ARENA_BYTES = 64 << 20, MAX_SIDE = 300 };
 
 static const int reductions[] = {1, 2, 4};
 
@@ -167,8 +166,7 @@ static void draw_variant(struct philox *philox, struct variant *v)
     *v = (struct variant){
         .h = hv[0],
         .v = hv[1],
-        .width =
-            LEAST_WIDTH + (int)draw(philox, draw(philox, 2) == 0 ? 40 : MAX_SIDE - LEAST_WIDTH),
+        .width = 5 + (int)draw(philox, draw(philox, 2) == 0 ? 40 : MAX_SIDE - 5),
         .height = 1 + (int)draw(philox, draw(philox, 2) == 0 ? 40 : MAX_SIDE - 5),
         .quality = 1 + (int)draw(philox, 100),
         .restart_interval = draw(philox, 3) == 0 ? 1 + draw(philox, 20) : 0,
@@ -192,6 +190,12 @@ static void for_each_kernel(void (*run)(const struct jpeg_pixels *kernel, struct
     arena_release(&arena);
 }
 
+/* libjpeg upsamples narrower ones in another way, which is left to it. */
+static bool is_wide_enough(const struct variant *v, int reduction)
+{
+    return v->grey || v->h == 1 || v->width > 4 * reduction;
+}
+
 static void check_whole_files(const struct jpeg_pixels *kernel, struct arena *arena)
 {
     struct philox philox;
@@ -204,6 +208,7 @@ static void check_whole_files(const struct jpeg_pixels *kernel, struct arena *ar
         encode(&v, &philox, &file);
         for (size_t r = 0; r < ARRAY_LEN(reductions); r++)
             if (!check(&file, kernel, reductions[r], arena, "file", i) &&
+                is_wide_enough(&v, reductions[r]) &&
                 file.len < 3ul * (size_t)v.width * (size_t)v.height)
                 fail_msg("file %zu (%d x %d, %dx%d, quality %d) was left to libjpeg at 1/%d", i,
                          v.width, v.height, v.h, v.v, v.quality, reductions[r]);
