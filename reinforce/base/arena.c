@@ -1,5 +1,7 @@
 #include "reinforce/base/arena.h"
 
+#include "reinforce/base/memory.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,7 +32,7 @@ static enum status chunk_create(struct arena *arena, size_t size, struct arena_c
                          "arena of %zu bytes is full: %zu more are needed, %zu are left",
                          arena->max_bytes, size, room);
     capacity = MIN(MAX(MAX(capacity, size), (size_t)MIN_CHUNK_BYTES), room);
-    memory = malloc(ARENA_ALIGN + capacity + ARENA_ALIGN);
+    memory = memory_alloc(ARENA_ALIGN + capacity + ARENA_ALIGN);
     if (memory == NULL)
         return error_set(err, ST_NO_MEMORY, "could not allocate %zu bytes", capacity);
     chunk = memory;

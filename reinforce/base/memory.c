@@ -8,9 +8,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 
-enum { PAGE = 4096, HUGE_PAGE = 2 << 20 };
+enum { ALIGN = 64, PAGE = 4096, HUGE_PAGE = 2 << 20 };
 
 size_t memory_available(void)
 {
@@ -44,6 +45,16 @@ void memory_prefer_huge_pages(void *memory, size_t size)
 
     if (size >= HUGE_PAGE)
         (void)madvise(pages, size, MADV_HUGEPAGE);
+}
+
+void *memory_alloc(size_t size)
+{
+    void *memory = NULL;
+
+    if (posix_memalign(&memory, size < HUGE_PAGE ? ALIGN : HUGE_PAGE, size) != 0)
+        return NULL;
+    memory_prefer_huge_pages(memory, size);
+    return memory;
 }
 
 static bool has_default_policy(void)

@@ -1,4 +1,4 @@
-/* What this machine has left. */
+/* Memory of this machine: what is left, and in which pages it comes. */
 #ifndef REINFORCE_BASE_MEMORY_H
 #define REINFORCE_BASE_MEMORY_H
 
@@ -7,6 +7,10 @@
 /** Bytes that can be used without swapping, file cache that can be dropped included; SIZE_MAX when
  * the system does not say. */
 size_t memory_available(void);
+
+/** `size` bytes for free(), aligned to 64; from a huge page on they begin one and are wanted in
+ * huge pages: products walk through rows that lie pages apart. NULL: there are none. */
+void *memory_alloc(size_t size);
 
 /** Asks for huge pages in [memory, memory + size), which is not touched yet: filling gigabytes page
  * by page takes longer than what they are filled with. Advice, which cannot fail. */

@@ -12,10 +12,13 @@
 #include <string.h>
 
 enum { MAX_TENSORS = 1 << 17, PICKLE_BYTES = 256 << 20 };
-enum { BLOCK_ALIGN = 64, MAX_NAME = 256, MAX_SHAPE_TEXT = 96 };
+enum { ALIGN = 64, SLAB_BYTES = 32 << 20, MAX_NAME = 256, MAX_SHAPE_TEXT = 96 };
 
-struct block { /* one converted tensor; data begins BLOCK_ALIGN behind it */
-    struct block *next;
+/* Memory of what is made of tensors, one behind the other, so that huge pages hold all of it; data
+ * begins ALIGN behind it. */
+struct slab {
+    struct slab *next;
+    size_t size, used; /* bytes of data */
 };
 
 struct weights {
@@ -26,7 +29,7 @@ struct weights {
     struct tensor *tensors; /* sorted by name */
     bool *used;
     size_t n;
-    struct block *blocks;
+    struct slab *slabs; /* the first may have room */
 };
 
 static const char *const buffers[] = {"position_ids",     "num_batches_tracked", "attn_mask",
@@ -199,21 +202,35 @@ enum status weights_get_stored(struct weights *weights, const char *prefix, cons
     return st;
 }
 
+static struct slab *add_slab(struct weights *weights, size_t size)
+{
+    size_t bytes = ALIGN + size;
+    struct slab *slab = bytes < size ? NULL : memory_alloc(bytes);
+
+    if (slab == NULL)
+        return NULL;
+    memory_spread(slab, bytes);
+    *slab = (struct slab){.next = weights->slabs, .size = size};
+    weights->slabs = slab;
+    return slab;
+}
+
 enum status weights_alloc(struct weights *weights, size_t size, void *out_ptr, struct error *err)
 {
+    struct slab *slab = weights->slabs;
     size_t bytes = 0;
-    struct block *block = NULL;
     void *memory;
 
-    if (!__builtin_add_overflow(size, (size_t)2 * BLOCK_ALIGN - 1, &bytes))
-        block = aligned_alloc(BLOCK_ALIGN, bytes - bytes % BLOCK_ALIGN);
-    if (block == NULL)
+    if (__builtin_add_overflow(size, (size_t)ALIGN - 1, &bytes))
         return error_set(err, ST_NO_MEMORY, "could not allocate %zu bytes of weights", size);
-    memory_prefer_huge_pages(block, bytes - bytes % BLOCK_ALIGN);
-    memory_spread(block, bytes - bytes % BLOCK_ALIGN);
-    block->next = weights->blocks;
-    weights->blocks = block;
-    memory = (char *)block + BLOCK_ALIGN;
+    bytes -= bytes % ALIGN;
+    if (slab == NULL || slab->size - slab->used < bytes) {
+        slab = add_slab(weights, MAX(bytes, (size_t)SLAB_BYTES));
+        if (slab == NULL)
+            return error_set(err, ST_NO_MEMORY, "could not allocate %zu bytes of weights", size);
+    }
+    memory = (char *)slab + ALIGN + slab->used;
+    slab->used += bytes;
     memcpy(out_ptr, &memory, sizeof memory);
     return ST_OK;
 }
@@ -454,9 +471,9 @@ void weights_destroy(struct weights **weights)
 {
     if (*weights == NULL)
         return;
-    for (struct block *block = (*weights)->blocks, *next; block != NULL; block = next) {
-        next = block->next;
-        free(block);
+    for (struct slab *slab = (*weights)->slabs, *next; slab != NULL; slab = next) {
+        next = slab->next;
+        free(slab);
     }
     safetensors_close(&(*weights)->file);
     if ((*weights)->checkpoint.bytes.data != NULL)

@@ -4,7 +4,7 @@
 #include <numa.h>
 #include <numaif.h>
 
-enum { PAGE = 4096 };
+enum { PAGE = 4096, HUGE_PAGE = 2 << 20 };
 
 /* What stands in for a machine of several nodes, and what was asked of it. */
 static struct {
@@ -109,6 +109,21 @@ static void a_policy_from_outside_stays(void **state)
     assert_nothing_is_asked(3, MPOL_BIND, 0, 2 * PAGE);
 }
 
+static void memory_of_huge_pages_begins_one(void **state)
+{
+    static const size_t sizes[] = {1, 100, PAGE, HUGE_PAGE - 1, HUGE_PAGE, 5 * HUGE_PAGE + 1};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+        char *memory = memory_alloc(sizes[i]);
+
+        assert_non_null(memory);
+        assert_int_equal((uintptr_t)memory % (sizes[i] < HUGE_PAGE ? 64 : HUGE_PAGE), 0);
+        memset(memory, 1, sizes[i]);
+        free(memory);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -116,6 +131,7 @@ int main(void)
         cmocka_unit_test(less_than_a_page_stays),
         cmocka_unit_test(one_node_needs_nothing),
         cmocka_unit_test(a_policy_from_outside_stays),
+        cmocka_unit_test(memory_of_huge_pages_begins_one),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -456,6 +456,31 @@ static void floats_become_the_nearest_half(void **state)
     assert_true((got & 0x7c00) == 0x7c00 && (got & 0x3ff) != 0);
 }
 
+/* Pieces, small and larger than what is taken at once, are apart, aligned and kept. */
+static void memory_of_weights_is_kept_in_pieces(void **state)
+{
+    static const size_t sizes[] = {1, 64, 1000, 20 << 20, 11 << 20, 40 << 20, 5};
+    static const float one = 1;
+    const struct tensor tensor = {"w", TENSOR_F32, 2, {1, 1}, bytes_view_of(&one, sizeof one)};
+    struct weights *weights = NULL;
+    struct error err = {0};
+    unsigned char *pieces[ARRAY_LEN(sizes)];
+
+    (void)state;
+    assert_ok(weights_create(&tensor, 1, &weights, &err));
+    for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+        assert_ok(weights_alloc(weights, sizes[i], &pieces[i], &err));
+        assert_int_equal((uintptr_t)pieces[i] % 64, 0);
+        memset(pieces[i], (int)i, sizes[i]);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(sizes); i++)
+        for (size_t j = 0; j < sizes[i]; j++)
+            if (pieces[i][j] != i)
+                fail_msg("piece %zu is overwritten", i);
+    assert_int_equal(weights_alloc(weights, SIZE_MAX - 10, &pieces[0], &err), ST_NO_MEMORY);
+    weights_destroy(&weights);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -469,6 +494,7 @@ int main(void)
         cmocka_unit_test(stored_width_does_not_change_values),
         cmocka_unit_test(all_halves_convert_exactly),
         cmocka_unit_test(floats_become_the_nearest_half),
+        cmocka_unit_test(memory_of_weights_is_kept_in_pieces),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
