@@ -2,11 +2,11 @@
  * How fast this machine is at the moment: bench_health THREADS
  *
  * Prints a JSON object, so that a driver can set it beside what it measures: multiply-adds that
- * never leave the registers (float32, and int8 where the processor has them), the float32 tile of
- * our products with operands in the first-level cache, and reading memory, summed over THREADS
- * threads at once; and which share of their time the threads had a processor. A core that a
- * neighbour also uses shows in the rates, which count the threads' own time; other programs show in
- * the share.
+ * never leave the registers (float32, and int8 where the processor has them), the tiles of our
+ * products with operands in the first-level cache (of int8, as long as those of towers, half of
+ * them are), and reading memory, summed over THREADS threads at once; and which share of their time
+ * the threads had a processor. A core that a neighbour also uses shows in the rates, which count
+ * the threads' own time; other programs show in the share.
  */
 #include "bench/reading.h"
 #include "reinforce/base/clock.h"
@@ -28,8 +28,8 @@ struct probe {
     pthread_barrier_t *together;
     uint64_t *words;
     size_t n_words;
-    uint64_t sum;                     /* kept, so that reading is not left out */
-    double float32, int8, tile, read; /* operations and bytes per second */
+    uint64_t sum;                                /* kept, so that reading is not left out */
+    double float32, int8, tile, int8_tile, read; /* operations and bytes per second */
     double share;
 };
 
@@ -69,6 +69,31 @@ static double tile_rate(void)
     return work / ((double)(clock_cpu_ns() - begun) * 1e-9);
 }
 
+static double int8_tile_rate(void)
+{
+    enum { K = 1024, ROUNDS_OF_INT8 = TILE_ROUNDS / 10 };
+    static const float ones[INT8_COLUMNS];
+    const struct int8_kernel *kernel = int8_kernel_for(INT8_ROWS);
+    _Alignas(64) int8_t rows[INT8_ROWS * K + 8 * INT8_ROWS + INT8_SLACK];
+    _Alignas(64) uint8_t panel[K * INT8_COLUMNS];
+    _Alignas(64) float y[INT8_ROWS * INT8_COLUMNS];
+    const struct int8_tile x = {.data = rows, .rows = INT8_ROWS, .K = K, .group = K};
+    const struct int8_result to = {.y = y, .ldy = INT8_COLUMNS, .scale = ones, .bias = ones};
+    int64_t begun;
+
+    memset(rows, 1, sizeof rows);
+    memset(panel, 1, sizeof panel);
+    if (kernel->begin != NULL)
+        kernel->begin();
+    begun = clock_cpu_ns();
+    for (size_t i = 0; i < ROUNDS_OF_INT8; i++)
+        kernel->tile(&to, &x, panel, 1);
+    begun = clock_cpu_ns() - begun;
+    if (kernel->end != NULL)
+        kernel->end();
+    return 2.0 * INT8_ROWS * K * INT8_COLUMNS * ROUNDS_OF_INT8 / ((double)begun * 1e-9);
+}
+
 static double read_rate(struct probe *probe, uint64_t (*sum)(const uint64_t *, size_t))
 {
     int64_t begun = clock_cpu_ns();
@@ -81,7 +106,7 @@ static double read_rate(struct probe *probe, uint64_t (*sum)(const uint64_t *, s
 static void *run(void *argument)
 {
     struct probe *probe = argument;
-    double float32[ROUNDS], int8[ROUNDS], tile[ROUNDS], read[ROUNDS];
+    double float32[ROUNDS], int8[ROUNDS], tile[ROUNDS], int8_tile[ROUNDS], read[ROUNDS];
     int64_t wall, cpu;
 
     probe->words = malloc(probe->n_words * sizeof *probe->words);
@@ -98,6 +123,7 @@ static void *run(void *argument)
         float32[i] = peaks_float32();
         int8[i] = peaks_int8(int8_kernel_for(INT8_ROWS));
         tile[i] = tile_rate();
+        int8_tile[i] = int8_tile_rate();
     }
     (void)pthread_barrier_wait(probe->together);
     for (size_t i = 0; i < ROUNDS; i++)
@@ -107,6 +133,7 @@ static void *run(void *argument)
     probe->float32 = median(float32);
     probe->int8 = median(int8);
     probe->tile = median(tile);
+    probe->int8_tile = median(int8_tile);
     probe->read = median(read);
     return NULL;
 }
@@ -131,14 +158,16 @@ static int measure(size_t n_threads)
         all.float32 += probes[t].float32;
         all.int8 += probes[t].int8;
         all.tile += probes[t].tile;
+        all.int8_tile += probes[t].int8_tile;
         all.read += probes[t].read;
         all.share += probes[t].share / (double)n_threads;
         failed = failed || probes[t].sum == 0;
     }
-    (void)printf("{\"threads\": %zu, \"float32_gflops\": %.1f, \"tile_gflops\": %.1f, "
-                 "\"int8_gops\": %.1f, \"read_gb\": %.2f, \"share\": %.3f}\n",
-                 n_threads, all.float32 * 1e-9, all.tile * 1e-9, all.int8 * 1e-9, all.read * 1e-9,
-                 all.share);
+    (void)printf(
+        "{\"threads\": %zu, \"float32_gflops\": %.1f, \"tile_gflops\": %.1f, "
+        "\"int8_gops\": %.1f, \"int8_tile_gops\": %.1f, \"read_gb\": %.2f, \"share\": %.3f}\n",
+        n_threads, all.float32 * 1e-9, all.tile * 1e-9, all.int8 * 1e-9, all.int8_tile * 1e-9,
+        all.read * 1e-9, all.share);
     (void)pthread_barrier_destroy(&together);
     return failed;
 }

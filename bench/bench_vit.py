@@ -302,12 +302,12 @@ def print_best(times, ours, peers):
         print(f"  {mine} to the fastest of {len(peers)} peers, {best}: {ratio(times, mine, best):.2f}")
 
 
-def share_of_tile(tower, times, sample):
-    """What ours reaches in float32 of the same tile with operands in the first-level cache, in %."""
+def share_of_tile(tower, times, form, tile_gflops):
+    """What ours reaches of the same tile with operands in the first-level cache, in %."""
     gflop = tower.gflop()
-    rate = gflop * tower.n_images / statistics.median(times["ours float32"])
-    print(f"  ours float32: {rate:.0f} GFLOP/s ({gflop:.1f} GFLOP an image), "
-          f"{100 * rate / sample['tile_gflops']:.0f} % of our float32 tile")
+    rate = gflop * tower.n_images / statistics.median(times[f"ours {form}"])
+    print(f"  ours {form}: {rate:.0f} GFLOP/s ({gflop:.1f} GFLOP an image), {100 * rate / tile_gflops:.0f} % of our "
+          f"{form} tile")
 
 
 def bench(name, args, health):
@@ -329,8 +329,9 @@ def bench(name, args, health):
         loaded, cosines = load_engines(engines, tower, reference)
         times = take_turns(loaded, args.rounds)
         print_results(tower, times, cosines)
-        if "ours float32" in times:
-            share_of_tile(tower, times, before)
+        for form, tile in (("float32", "tile_gflops"), ("int8", "int8_tile_gops")):
+            if f"ours {form}" in times:
+                share_of_tile(tower, times, form, before[tile])
         for engine in loaded:
             engine.close()
     after = health.measure("after")

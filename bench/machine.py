@@ -37,7 +37,7 @@ class Health:
 
     FLOOR, SHARE = 0.7, 0.9
     UNITS = {"float32_gflops": "GFLOP/s of FMA", "tile_gflops": "in our float32 tile", "int8_gops": "GOP/s of int8",
-             "read_gb": "GB/s read"}
+             "int8_tile_gops": "in our int8 tile", "read_gb": "GB/s read"}
 
     def __init__(self, folder, threads):
         self.command = [os.path.join(folder, "bench_health"), str(threads)]
