@@ -59,6 +59,10 @@ void block_linear_apply(const struct block_linear *l, float *y, const float *x,
 void block_linear_run(const struct block_linear *l, float *y, const float *x,
                       struct samples samples, float *codes);
 
+/** block_linear_run() of normalised rows of x; norm->rows [n T, in]. */
+void block_linear_run_normed(const struct block_linear *l, const struct prologue *norm, float *y,
+                             const float *x, struct samples samples, float *codes);
+
 /** Floats of `codes` for T rows: 0 unless the matrix is int8. */
 size_t block_linear_codes_floats(const struct block_linear *l, size_t T);
 
@@ -81,6 +85,9 @@ struct block_mlp {
  */
 void block_mlp_run(const struct block_mlp *mlp, float *y, const float *x, struct samples samples,
                    bool add, float *codes, float *wide);
+/** x += mlp(norm(x)); norm->rows [n T, fc.in]. */
+void block_mlp_add_normed(const struct block_mlp *mlp, const struct prologue *norm, float *x,
+                          struct samples samples, float *codes, float *wide);
 size_t block_mlp_wide_floats(const struct block_mlp *mlp, size_t T);
 
 #endif

@@ -121,15 +121,13 @@ static enum status attend_apart(const struct pictures *p, struct error *err)
 /* x += attn_out(attention(qkv(norm(x)))) */
 static enum status attend(struct pictures *p, const struct fastvit_block *block, struct error *err)
 {
-    size_t C = p->width, rows = n_rows(p);
-    const float *normed = p->x;
+    const struct prologue norm = {block->norm.w, block->norm.b, 1e-5f, p->other};
     enum status st;
 
-    if (block->norm.w != NULL) {
-        ops_layer_norm(p->other, p->x, block->norm.w, block->norm.b, 1e-5f, rows, C);
-        normed = p->other;
-    }
-    block_linear_run(&block->qkv, p->wide, normed, samples_of(p), p->codes);
+    if (norm.w != NULL)
+        block_linear_run_normed(&block->qkv, &norm, p->wide, p->x, samples_of(p), p->codes);
+    else
+        block_linear_run(&block->qkv, p->wide, p->x, samples_of(p), p->codes);
     st = attend_apart(p, err);
     if (st == ST_OK)
         block_linear_apply(&block->attn_out, p->x, p->other, samples_of(p), p->codes,

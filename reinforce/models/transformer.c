@@ -199,13 +199,23 @@ static enum status work_init(const struct transformer *t, size_t T, struct arena
     return st;
 }
 
+/* Queries, keys and values of x, to work->wide. */
+static void run_qkv(const struct transformer *t, const struct transformer_block *b, const float *x,
+                    struct samples samples, const struct transformer_work *work)
+{
+    const struct prologue ln_1 = {b->ln_1.w, b->ln_1.b, t->eps, work->normed};
+
+    block_linear_run_normed(&b->qkv, &ln_1, work->wide, x, samples, work->codes);
+}
+
 void transformer_finish_block(const struct transformer *t, const struct transformer_block *b,
                               float *x, struct samples samples, const struct transformer_work *work)
 {
+    const struct prologue ln_2 = {b->ln_2.w, b->ln_2.b, t->eps, work->normed};
+
     block_linear_apply(&b->attn_out, x, work->mixed, samples, work->codes,
                        (struct epilogue){.add = true});
-    ops_layer_norm(work->normed, x, b->ln_2.w, b->ln_2.b, t->eps, samples.n * samples.T, t->width);
-    block_mlp_run(&b->mlp, x, work->normed, samples, true, work->codes, work->wide);
+    block_mlp_add_normed(&b->mlp, &ln_2, x, samples, work->codes, work->wide);
 }
 
 /* Each sample attends to itself. */
@@ -218,8 +228,7 @@ static enum status run_block(const struct transformer *t, const struct transform
     struct arena mark = *scratch; /* the tile of scores is given back */
     enum status st = ST_OK;
 
-    ops_layer_norm(work->normed, x, b->ln_1.w, b->ln_1.b, t->eps, samples.n * T, D);
-    block_linear_run(&b->qkv, work->wide, work->normed, samples, work->codes);
+    run_qkv(t, b, x, samples, work);
     for (size_t i = 0; i < samples.n && st == ST_OK; i++) {
         struct attention attention = attention_of_qkv(work->wide + i * T * 3 * D, T, D, t->n_heads);
 
@@ -246,8 +255,7 @@ static enum status run_block_for_row(const struct transformer *t, const struct t
     struct arena mark = *scratch;
     enum status st = ST_OK;
 
-    ops_layer_norm(work->normed, x, b->ln_1.w, b->ln_1.b, t->eps, samples.n * T, D);
-    block_linear_run(&b->qkv, work->wide, work->normed, samples, work->codes);
+    run_qkv(t, b, x, samples, work);
     for (size_t i = 0; i < samples.n && st == ST_OK; i++) {
         struct attention attention = attention_of_qkv(work->wide + i * T * 3 * D, T, D, t->n_heads);
 
@@ -342,8 +350,7 @@ enum status transformer_run_last_rows(const struct transformer *t, float *x, con
     for (size_t layer = 0; layer < t->n_layers && st == ST_OK; layer++) {
         const struct transformer_block *b = &t->blocks[layer];
 
-        ops_layer_norm(work.normed, x, b->ln_1.w, b->ln_1.b, t->eps, T, D);
-        block_linear_run(&b->qkv, work.wide, work.normed, (struct samples){1, T}, work.codes);
+        run_qkv(t, b, x, (struct samples){1, T}, &work);
         st = attend_apart(t, length, n, &work, scratch, err);
         if (layer + 1 == t->n_layers) { /* what follows is row by row */
             gather_last_rows(work.mixed, length, n, D);
@@ -381,8 +388,7 @@ void transformer_step(const struct transformer *t, size_t layer, float *x, size_
     size_t D = t->width;
     const struct transformer_work work = transformer_step_work(t, M, scratch);
 
-    ops_layer_norm(work.normed, x, b->ln_1.w, b->ln_1.b, t->eps, M, D);
-    block_linear_run(&b->qkv, work.wide, work.normed, (struct samples){M, 1}, work.codes);
+    run_qkv(t, b, x, (struct samples){M, 1}, &work);
     for (size_t m = 0; m < M; m++) {
         const float *qkv = work.wide + m * 3 * D;
         struct attention attention = {.q = qkv,

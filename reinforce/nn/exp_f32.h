@@ -36,44 +36,23 @@ static inline float exp_f32(float x)
 }
 
 /* 2^x for -100 <= x <= 127, of less 2^-100, within 3e-6 of itself: for what becomes a few bits
- * next. Plain arithmetic, never on denormal numbers, with which processors are slow. */
+ * next. The same bits everywhere, never by denormal numbers, with which processors are slow. */
 static inline float exp2_coarse(float x)
 {
     float n, f, p;
-    int32_t bits;
+    uint32_t bits;
 
     x = x < -100.0f ? -100.0f : x;
     n = x + 12583039.0f; /* the nearest integer and the bias of an exponent, in the low bits */
     f = x - (n - 12583039.0f);
-    p = 0.0095701020f;
-    p = p * f + 0.0559178610f;
-    p = p * f + 0.2402474500f;
-    p = p * f + 0.6931218150f;
-    p = p * f + 0.9999992600f;
+    p = fmaf(0.0095701020f, f, 0.0559178610f);
+    p = fmaf(p, f, 0.2402474500f);
+    p = fmaf(p, f, 0.6931218150f);
+    p = fmaf(p, f, 0.9999992600f);
     memcpy(&bits, &n, sizeof bits);
-    bits = (int32_t)((uint32_t)bits << 23);
+    bits <<= 23;
     memcpy(&n, &bits, sizeof n);
     return p * n;
-}
-
-typedef float float32x16 FLOAT_VECTOR(16);
-typedef uint32_t uint32x16 WORD_VECTOR(16, uint32_t);
-typedef int32_t int32x16 WORD_VECTOR(16, int32_t);
-
-/* The same, lane by lane and in place. */
-static ALWAYS_INLINE void exp2_lanes(float32x16 *to)
-{
-    const float32x16 least = (float32x16){0} - 100.0f;
-    const int32x16 below = *to < least;
-    float32x16 f = (float32x16)(((int32x16)least & below) | ((int32x16)*to & ~below));
-    float32x16 n = f + 12583039.0f, p;
-
-    f = f - (n - 12583039.0f);
-    p = f * 0.0095701020f + 0.0559178610f;
-    p = p * f + 0.2402474500f;
-    p = p * f + 0.6931218150f;
-    p = p * f + 0.9999992600f;
-    *to = p * (float32x16)((uint32x16)n << 23);
 }
 
 #endif

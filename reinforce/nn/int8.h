@@ -81,6 +81,10 @@ struct int8_rows int8_quantize(const float *x, size_t ldx, size_t T, size_t K, s
                                float *memory);
 size_t int8_rows_floats(size_t T, size_t K);
 
+/** int8_quantize() of normalised rows of x [T, K], of which norm->rows holds one at a time. */
+struct int8_rows int8_quantize_normed(const float *x, size_t T, size_t K,
+                                      const struct prologue *norm, size_t group, float *memory);
+
 /**
  * y[T, N] = x w^T of the first N <= w->out rows, rows ldy apart, and what `then` says. The sum of
  * products of integers is exact in each group; groups times their scales are added up in order,

@@ -1,21 +1,10 @@
 #include "reinforce/nn/attention.h"
-#include "reinforce/nn/exp_f32.h"
 #include "reinforce/nn/int8.h"
 #include "reinforce/nn/int8_kernels.h"
+#include "reinforce/nn/int8_probabilities.h"
 #include "reinforce/nn/int8_rows.h"
 
-/*
- * A probability, before it is divided by their sum, is at most 1 and is kept in 14 bits: two
- * numbers of 7, 128 high + low, in two groups of a row. One byte would not do: when a query looks
- * at one key most, what it sees of all others together is often below half of its step.
- */
-enum {
-    LOW_BITS = 7,
-    LOW_MASK = (1 << LOW_BITS) - 1,
-    ONE = 127 << LOW_BITS,
-    ALL_BITS = ONE | LOW_MASK,
-    LANES = 16,
-};
+enum { LANES = 16 };
 
 static const struct epilogue nothing;
 
@@ -81,15 +70,16 @@ static enum status head_init(struct head *head, const struct attention *a, struc
     return st;
 }
 
-/* Rows of a head are far apart, and a processor looks ahead within a page: asked for some rows
- * before their turn. */
-static ALWAYS_INLINE void ask_for_row(const float *row, size_t stride, size_t columns)
-{
-    enum { ROWS_AHEAD = 8, LINE = 64 };
-    const char *at = (const char *)(row + ROWS_AHEAD * stride);
+/* Rows of a head are far apart, and a processor looks ahead within a page: asked for before their
+ * turn, keys and values so many rows, queries a tile of them. */
+enum { ROWS_AHEAD = 8 };
 
-    for (size_t i = 0; i < columns * sizeof *row; i += LINE)
-        __builtin_prefetch(at + i);
+static ALWAYS_INLINE void ask_for_row(const float *row, size_t columns)
+{
+    enum { LINE = 64 / sizeof *row };
+
+    for (size_t i = 0; i < columns; i += LINE)
+        __builtin_prefetch(row + i);
 }
 
 /* Keys, rows of a matrix, each with its own scale. */
@@ -98,7 +88,7 @@ static void pack_keys(const struct head *head, const float *k, size_t stride)
     size_t filled = int8_panels(head->Tk) * INT8_COLUMNS - head->Tk;
 
     for (size_t j = 0; j < head->Tk; j++) {
-        ask_for_row(k + j * stride, stride, head->dim);
+        ask_for_row(k + (j + ROWS_AHEAD) * stride, head->dim);
         head->key_scale[j] =
             int8_pack_row(k + j * stride, head->dim, int8_quads_at(head->key_panels, head->dim, j));
     }
@@ -128,7 +118,7 @@ BYTE_KERNEL_CLONES static void pack_value_panel(const struct head *head, const f
     for (size_t j = 0; j < head->Tk; j++) {
         const float *row = value_row(head, v, stride, j, columns, filled[0]);
 
-        ask_for_row(v + j * stride, stride, columns);
+        ask_for_row(v + (j + ROWS_AHEAD) * stride, columns);
         for (size_t c = 0; c < INT8_COLUMNS; c++)
             largest[c] = MAX(largest[c], int8_magnitude_bits(row[c]));
     }
@@ -162,70 +152,6 @@ static void pack_values(const struct head *head, const float *v, size_t stride)
     }
 }
 
-/* Lanes are written out: loops of 16 that narrow to bytes become much shorter vectors. */
-typedef int8_t int8x16 WORD_VECTOR(LANES, int8_t);
-
-/* As integers in the same order, whose maximum takes one step where that of floats takes four. A
- * NaN is larger or smaller than all. */
-static ALWAYS_INLINE float largest_of(const float *scores, size_t n)
-{
-    int32_t largest = INT32_MIN;
-    float top;
-
-    for (size_t j = 0; j < n; j++) {
-        int32_t bits;
-
-        memcpy(&bits, scores + j, sizeof bits);
-        largest = MAX(bits ^ (bits >> 31 & INT32_MAX), largest);
-    }
-    largest ^= largest >> 31 & INT32_MAX;
-    memcpy(&top, &largest, sizeof top);
-    return top;
-}
-
-/* Softmax of scale * scores [n], as row r of a tile of probabilities. Scores are filled up to whole
- * lanes. */
-KERNEL_CLONES static void put_probabilities(float *scores, size_t n, float scale, int8_t *tile,
-                                            size_t r, size_t rows)
-{
-    const float log2_e = 1.44269504088896341f;
-    size_t group_bytes = int8_group_bytes(rows, n);
-    float top = largest_of(scores, n), one;
-    uint32x16 all = {0}, all_low = {0}, all_bits = {0};
-    uint32_t lanes[3][LANES], sum = 0, sum_low = 0, bits = 0;
-
-    for (size_t j = n; j % LANES != 0; j++)
-        scores[j] = -INFINITY;
-    for (size_t j = 0; j < int8_whole_chunks(n); j += LANES) {
-        int8_t *to = tile + int8_head_bytes(rows) + (j / INT8_CHUNK * rows + r) * INT8_CHUNK +
-                     j % INT8_CHUNK;
-        uint32x16 t = {0};
-
-        if (j < n) {
-            float32x16 p = *(const float32x16 *)(scores + j);
-
-            p = (p - top) * (scale * log2_e);
-            exp2_lanes(&p);
-            t = (uint32x16)(p * (float)ONE + 0x1.8p23f) - INT8_NEAREST_ZERO;
-        }
-        *(int8x16 *)to = CONVERT_VECTOR(t >> LOW_BITS, int8x16);
-        *(int8x16 *)(to + group_bytes) = CONVERT_VECTOR(t & LOW_MASK, int8x16);
-        all += t;
-        all_low += t & LOW_MASK;
-        all_bits |= t;
-    }
-    memcpy(lanes, (const uint32x16[]){all, all_low, all_bits}, sizeof lanes);
-    for (size_t l = 0; l < LANES; l++) {
-        sum += lanes[0][l];
-        sum_low += lanes[1][l];
-        bits |= lanes[2][l];
-    }
-    /* a NaN or an infinity among the scores shows in bits that no probability has */
-    one = bits <= ALL_BITS ? 1.0f / (float)sum : NAN;
-    int8_put_head(tile, r, rows, (float)(1 << LOW_BITS) * one, (sum - sum_low) >> LOW_BITS);
-    int8_put_head(tile + group_bytes, r, rows, one, sum_low);
-}
-
 /* `rows` queries, and where their results go. */
 static void attend(const struct head *head, const struct attention *a, const float *q, size_t rows,
                    float *out)
@@ -240,8 +166,8 @@ static void attend(const struct head *head, const struct attention *a, const flo
 
     int8_product(&keys, head->Tk, head->scores, head->apart, &queries, &nothing);
     for (size_t r = 0; r < rows; r++)
-        put_probabilities(head->scores + r * head->apart, head->Tk, attention_scale(a), tile, r,
-                          rows);
+        ask_for_row(q + (r + INT8_ROWS) * a->q_stride, head->dim);
+    int8_put_probabilities(head->scores, head->apart, rows, head->Tk, attention_scale(a), tile);
     int8_product(&values, head->dim, out, a->n_heads * head->dim, &probabilities, &nothing);
 }
 

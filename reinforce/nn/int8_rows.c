@@ -1,5 +1,7 @@
 #include "reinforce/nn/int8_rows.h"
 
+#include "reinforce/nn/ops.h"
+
 #include <string.h>
 
 #if defined(KERNEL_TARGET)
@@ -200,8 +202,9 @@ void int8_quantize_row(const float *x, size_t K, size_t group, int8_t *tile, siz
     }
 }
 
-struct int8_rows int8_quantize(const float *x, size_t ldx, size_t T, size_t K, size_t group,
-                               float *memory)
+/* norm: of each row before, or NULL */
+static struct int8_rows quantize(const float *x, size_t ldx, size_t T, size_t K,
+                                 const struct prologue *norm, size_t group, float *memory)
 {
     int8_t *tile = int8_aligned(memory);
     const struct int8_rows rows = {.T = T, .K = K, .group = group, .data = tile};
@@ -209,9 +212,24 @@ struct int8_rows int8_quantize(const float *x, size_t ldx, size_t T, size_t K, s
     for (size_t first = 0; first < T; first += INT8_ROWS) {
         size_t n = MIN(T - first, (size_t)INT8_ROWS);
 
-        for (size_t r = 0; r < n; r++, x += ldx)
-            int8_quantize_row(x, K, group, tile, r, n);
+        for (size_t r = 0; r < n; r++, x += ldx) {
+            if (norm != NULL)
+                ops_layer_norm(norm->rows, x, norm->w, norm->b, norm->eps, 1, K);
+            int8_quantize_row(norm != NULL ? norm->rows : x, K, group, tile, r, n);
+        }
         tile += int8_tile_bytes(n, K, group);
     }
     return rows;
+}
+
+struct int8_rows int8_quantize(const float *x, size_t ldx, size_t T, size_t K, size_t group,
+                               float *memory)
+{
+    return quantize(x, ldx, T, K, NULL, group, memory);
+}
+
+struct int8_rows int8_quantize_normed(const float *x, size_t T, size_t K,
+                                      const struct prologue *norm, size_t group, float *memory)
+{
+    return quantize(x, K, T, K, norm, group, memory);
 }

@@ -5,6 +5,8 @@
 #include "reinforce/nn/gemm.h"
 #include "reinforce/nn/int8.h"
 #include "reinforce/nn/int8_kernels.h"
+#include "reinforce/nn/int8_probabilities.h"
+#include "reinforce/nn/int8_rows.h"
 #include "reinforce/nn/kv_cache.h"
 #include "reinforce/nn/matrix.h"
 #include "reinforce/nn/ops.h"
@@ -324,6 +326,92 @@ static void rows_are_groups_that_are_quantised_as_vectors(void **state)
     }
 }
 
+static void normalised_rows_are_quantised_as_any(void **state)
+{
+    enum { T = 35, K = 300 };
+    float *x = random_floats((size_t)T * K, 1, 3), *normed = allocate(sizeof(float[T][K]));
+    float *w = random_floats(K, 2, 1), *b = random_floats(K, 3, 1), row[K];
+    size_t n = int8_rows_floats(T, K);
+    float *got = allocate(n * sizeof *got), *want = allocate(n * sizeof *want);
+    const struct prologue norm = {w, b, 1e-5f, row};
+
+    (void)state;
+    memset(got, 0, n * sizeof *got); /* what lies between heads and values, too */
+    memset(want, 0, n * sizeof *want);
+    ops_layer_norm(normed, x, w, b, norm.eps, T, K);
+    for (size_t group = INT8_CHUNK; group <= 512; group *= 2) {
+        struct int8_rows a = int8_quantize_normed(x, T, K, &norm, group, got);
+        struct int8_rows c = int8_quantize(normed, K, T, K, group, want);
+
+        assert_true(a.T == T && a.K == K && a.group == group);
+        assert_memory_equal(a.data, c.data,
+                            int8_tile_bytes(INT8_ROWS, K, group) +
+                                int8_tile_bytes(T - INT8_ROWS, K, group));
+    }
+    free(x);
+    free(normed);
+    free(w);
+    free(b);
+    free(got);
+    free(want);
+}
+
+enum { PROBABLE_ROWS = 3, MOST_SCORES = 400 };
+
+static float sum_of_probabilities(const int8_t *tile, size_t n, size_t r)
+{
+    enum { ROWS = PROBABLE_ROWS };
+    float sum = 0;
+
+    for (size_t half = 0; half < 2; half++, tile += int8_group_bytes(ROWS, n)) {
+        float scale;
+
+        memcpy(&scale, tile + r * sizeof scale, sizeof scale);
+        for (size_t j = 0; j < n; j++)
+            sum += scale * (float)tile[int8_head_bytes(ROWS) +
+                                       (j / INT8_CHUNK * ROWS + r) * INT8_CHUNK + j % INT8_CHUNK];
+    }
+    return sum;
+}
+
+static void probabilities_have_the_bits_of_their_plain_twin(void **state)
+{
+    enum { ROWS = PROBABLE_ROWS, APART = MOST_SCORES };
+    static const size_t lengths[] = {1, 15, 16, 17, 63, 64, 65, 127, 128, 129, 257, MOST_SCORES};
+    static const float unusual[] = {NAN, INFINITY};
+    float *scores = random_floats((size_t)ROWS * APART, 1, 9);
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(lengths); i++) {
+        size_t n = lengths[i], bytes = 2 * int8_group_bytes(ROWS, n);
+        int8_t *got = aligned_alloc(64, bytes), *want = aligned_alloc(64, bytes);
+        float last = scores[APART + n - 1];
+
+        assert_non_null(got);
+        assert_non_null(want);
+        memset(got, 1, bytes);
+        memset(want, 1, bytes);
+        int8_put_probabilities(scores, APART, ROWS, n, 0.6f, got);
+        int8_put_probabilities_plain(scores, APART, ROWS, n, 0.6f, want);
+        assert_memory_equal(got, want, bytes);
+        for (size_t r = 0; r < ROWS; r++)
+            assert_true(fabsf(sum_of_probabilities(got, n, r) - 1) < 1e-5f);
+        for (size_t u = 0; u < ARRAY_LEN(unusual); u++) {
+            scores[APART + n - 1] = unusual[u];
+            int8_put_probabilities(scores, APART, ROWS, n, 0.6f, got);
+            int8_put_probabilities_plain(scores, APART, ROWS, n, 0.6f, want);
+            for (size_t r = 0; r < ROWS; r++) {
+                assert_true(isnan(sum_of_probabilities(got, n, r)) == (r == 1));
+                assert_true(isnan(sum_of_probabilities(want, n, r)) == (r == 1));
+            }
+        }
+        scores[APART + n - 1] = last;
+        free(got);
+        free(want);
+    }
+    free(scores);
+}
+
 static void values_are_rounded_to_the_nearest_and_ties_to_even(void **state)
 {
     static const float x[] = {127, -127, 0.5f, 1.5f, 2.5f, -0.5f, -1.5f, 126.5f, 0, -0.0f, 1.4999f};
@@ -517,7 +605,7 @@ static void int8_attention_ref(const struct attention *a, float *out)
             for (size_t j = 0; j < a->Tk; j++) {
                 float z = (scores[j] - max) * (attention_scale(a) * 1.44269504088896341f);
 
-                scores[j] = rintf(exp2_coarse(z) * 16256);
+                scores[j] = fmaf(exp2_coarse(z), 16256, 0x1.8p23f) - 0x1.8p23f;
                 all += (int32_t)scores[j];
             }
             for (size_t d = 0; d < dim; d++) {
@@ -683,6 +771,8 @@ int main(void)
         cmocka_unit_test(products_that_are_quantised_at_once_have_the_same_rows),
         cmocka_unit_test(a_row_has_the_same_bits_in_any_company),
         cmocka_unit_test(rows_are_groups_that_are_quantised_as_vectors),
+        cmocka_unit_test(normalised_rows_are_quantised_as_any),
+        cmocka_unit_test(probabilities_have_the_bits_of_their_plain_twin),
         cmocka_unit_test(values_are_rounded_to_the_nearest_and_ties_to_even),
         cmocka_unit_test(no_magnitude_leaves_the_range),
         cmocka_unit_test(a_row_that_is_not_finite_gives_nan_and_spoils_no_other),

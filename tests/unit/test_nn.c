@@ -158,14 +158,12 @@ static void coarse_powers_of_two_keep_their_bound(void **state)
 {
     (void)state;
     for (float x = -100; x <= 100; x += 0.0137f) {
-        float32x16 lanes = {0, x, NAN, -1e9f};
         double want = exp2((double)x);
 
         assert_true(fabs((double)exp2_coarse(x) - want) <= 3e-6 * want);
-        exp2_lanes(&lanes);
-        assert_true(lanes[1] == exp2_coarse(x) && isnan(lanes[2]));
-        assert_true(lanes[3] > 0 && lanes[3] < 1e-30f);
     }
+    assert_true(isnan(exp2_coarse(NAN)));
+    assert_true(exp2_coarse(-1e9f) > 0 && exp2_coarse(-1e9f) < 1e-30f);
 }
 
 /* The specs' scalars: GELU with erf, its tanh form, and QuickGELU. CLIP A.1, SIGLIP 5 */
