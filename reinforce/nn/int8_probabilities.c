@@ -174,7 +174,8 @@ AVX512 static ALWAYS_INLINE void avx512_row(const float *scores, size_t n, float
     const __m512i kept = _mm512_set1_epi32(ALL_BITS), low_mask = _mm512_set1_epi16(LOW_MASK),
                   none = _mm512_setzero_si512();
     const __m512 top = _mm512_set1_ps(largest), by = _mm512_set1_ps(scale * log2_e);
-    __m512i all_high = none, all_low = none, bits = none;
+    __m512i halves = none, bits = none; /* sums of low halves above those of high ones */
+    uint64_t sum;
     size_t j = 0;
 
     for (; j < n; j += LINE) {
@@ -186,7 +187,8 @@ AVX512 static ALWAYS_INLINE void avx512_row(const float *scores, size_t n, float
                 t[i] = probability(_mm512_loadu_ps(scores + j + i * LANES), top, by);
         else
             for (size_t i = 0; i < VECTORS; i++)
-                t[i] = probability(some(scores, n, j + i * LANES), top, by);
+                t[i] = j + i * LANES < n ? probability(some(scores, n, j + i * LANES), top, by)
+                                         : _mm512_set1_epi32(INT8_NEAREST_ZERO);
         bits = _mm512_or_si512(_mm512_or_si512(_mm512_or_si512(t[0], t[1]), bits),
                                _mm512_or_si512(t[2], t[3]));
         for (size_t i = 0; i < VECTORS; i++)
@@ -195,8 +197,8 @@ AVX512 static ALWAYS_INLINE void avx512_row(const float *scores, size_t n, float
         pair[1] = _mm512_packus_epi32(t[2], t[3]);
         high = bytes_of(_mm512_srli_epi16(pair[0], LOW_BITS), _mm512_srli_epi16(pair[1], LOW_BITS));
         low = bytes_of(_mm512_and_si512(pair[0], low_mask), _mm512_and_si512(pair[1], low_mask));
-        all_high = _mm512_add_epi64(all_high, _mm512_sad_epu8(high, none));
-        all_low = _mm512_add_epi64(all_low, _mm512_sad_epu8(low, none));
+        halves = _mm512_add_epi64(halves, _mm512_sad_epu8(high, none));
+        halves = _mm512_add_epi64(halves, _mm512_slli_epi64(_mm512_sad_epu8(low, none), 32));
         _mm512_store_si512(to, high);
         _mm512_store_si512(to + place.low, low);
     }
@@ -204,9 +206,10 @@ AVX512 static ALWAYS_INLINE void avx512_row(const float *scores, size_t n, float
         _mm512_store_si512(value_at(&place, j), none);
         _mm512_store_si512(value_at(&place, j) + place.low, none);
     }
+    sum = (uint64_t)_mm512_reduce_add_epi64(halves);
     put_heads(tile, n, r, rows,
-              (struct sums){.high = (uint32_t)_mm512_reduce_add_epi64(all_high),
-                            .low = (uint32_t)_mm512_reduce_add_epi64(all_low),
+              (struct sums){.high = (uint32_t)sum,
+                            .low = (uint32_t)(sum >> 32),
                             .bits = (uint32_t)_mm512_reduce_or_epi32(bits)});
 }
 
