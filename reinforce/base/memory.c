@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-enum { ALIGN = 64, PAGE = 4096, HUGE_PAGE = 2 << 20 };
+enum { PAGE = 4096, HUGE_PAGE = 2 << 20 };
 
 size_t memory_available(void)
 {
@@ -51,7 +51,9 @@ void *memory_alloc(size_t size)
 {
     void *memory = NULL;
 
-    if (posix_memalign(&memory, size < HUGE_PAGE ? ALIGN : HUGE_PAGE, size) != 0)
+    if (size < HUGE_PAGE)
+        return malloc(size);
+    if (posix_memalign(&memory, HUGE_PAGE, size) != 0)
         return NULL;
     memory_prefer_huge_pages(memory, size);
     return memory;

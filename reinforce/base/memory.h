@@ -8,8 +8,8 @@
  * the system does not say. */
 size_t memory_available(void);
 
-/** `size` bytes for free(), aligned to 64; from a huge page on they begin one and are wanted in
- * huge pages: products walk through rows that lie pages apart. NULL: there are none. */
+/** malloc(), but from a huge page on memory begins one and is wanted in huge pages: products walk
+ * through rows that lie pages apart. */
 void *memory_alloc(size_t size);
 
 /** Asks for huge pages in [memory, memory + size), which is not touched yet: filling gigabytes page
