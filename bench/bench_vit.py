@@ -303,7 +303,7 @@ def print_best(times, ours, peers):
 
 
 def share_of_tile(tower, times, form, tile_gflops):
-    """What ours reaches of the same tile with operands in the first-level cache, in %."""
+    """What ours reaches of the same tile with operands in the first-level cache, before and after, in %."""
     gflop = tower.gflop()
     rate = gflop * tower.n_images / statistics.median(times[f"ours {form}"])
     print(f"  ours {form}: {rate:.0f} GFLOP/s ({gflop:.1f} GFLOP an image), {100 * rate / tile_gflops:.0f} % of our "
@@ -329,12 +329,12 @@ def bench(name, args, health):
         loaded, cosines = load_engines(engines, tower, reference)
         times = take_turns(loaded, args.rounds)
         print_results(tower, times, cosines)
-        for form, tile in (("float32", "tile_gflops"), ("int8", "int8_tile_gops")):
-            if f"ours {form}" in times:
-                share_of_tile(tower, times, form, before[tile])
         for engine in loaded:
             engine.close()
     after = health.measure("after")
+    for form, tile in (("float32", "tile_gflops"), ("int8", "int8_tile_gops")):
+        if f"ours {form}" in times:
+            share_of_tile(tower, times, form, (before[tile] + after[tile]) / 2)
     good = health.verdict()
     if args.json:
         with open(args.json, "a") as f:
