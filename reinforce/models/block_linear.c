@@ -64,20 +64,18 @@ enum status block_linear_pack(struct weights *weights, const char *name, const f
                               err);
 }
 
-static struct int8_rows quantize(const struct block_linear *l, const float *x, size_t T,
-                                 float *codes)
+/* norm, here and below: of the rows first, or NULL. */
+static struct int8_rows quantize(const struct block_linear *l, const struct prologue *norm,
+                                 const float *x, size_t T, float *codes)
 {
-    return int8_quantize(x, l->in, T, l->in, BLOCK_LINEAR_INT8_GROUP, codes);
-}
-
-static struct int8_rows quantize_normed(const struct block_linear *l, const struct prologue *norm,
-                                        const float *x, size_t T, float *codes)
-{
-    return int8_quantize_normed(x, T, l->in, norm, BLOCK_LINEAR_INT8_GROUP, codes);
+    return norm != NULL ? int8_quantize_normed(x, T, l->in, norm, BLOCK_LINEAR_INT8_GROUP, codes)
+                        : int8_quantize(x, l->in, T, l->in, BLOCK_LINEAR_INT8_GROUP, codes);
 }
 
 static const float *normed(const struct prologue *norm, const float *x, size_t T, size_t D)
 {
+    if (norm == NULL)
+        return x;
     ops_layer_norm(norm->rows, x, norm->w, norm->b, norm->eps, T, D);
     return norm->rows;
 }
@@ -92,38 +90,37 @@ static void product(const struct block_linear *l, float *y, const float *x, stru
         packed_product(&l->packed, y, x, samples.n * samples.T, then);
 }
 
-void block_linear_apply(const struct block_linear *l, float *y, const float *x,
-                        struct samples samples, float *codes, struct epilogue then)
-{
-    then.bias = l->b;
-    if (l->form == MATRIX_INT8) {
-        struct int8_rows rows = quantize(l, x, samples.n * samples.T, codes);
-
-        int8_product(&l->int8, l->out, y, l->out, &rows, &then);
-    } else {
-        product(l, y, x, samples, &then);
-    }
-}
-
-void block_linear_run(const struct block_linear *l, float *y, const float *x,
-                      struct samples samples, float *codes)
-{
-    block_linear_apply(l, y, x, samples, codes, (struct epilogue){.add = false});
-}
-
-void block_linear_run_normed(const struct block_linear *l, const struct prologue *norm, float *y,
-                             const float *x, struct samples samples, float *codes)
+static void apply(const struct block_linear *l, const struct prologue *norm, float *y,
+                  const float *x, struct samples samples, float *codes, struct epilogue then)
 {
     size_t T = samples.n * samples.T;
-    const struct epilogue then = {.bias = l->b};
 
+    then.bias = l->b;
     if (l->form == MATRIX_INT8) {
-        struct int8_rows rows = quantize_normed(l, norm, x, T, codes);
+        struct int8_rows rows = quantize(l, norm, x, T, codes);
 
         int8_product(&l->int8, l->out, y, l->out, &rows, &then);
     } else {
         product(l, y, normed(norm, x, T, l->in), samples, &then);
     }
+}
+
+void block_linear_apply(const struct block_linear *l, float *y, const float *x,
+                        struct samples samples, float *codes, struct epilogue then)
+{
+    apply(l, NULL, y, x, samples, codes, then);
+}
+
+void block_linear_run(const struct block_linear *l, float *y, const float *x,
+                      struct samples samples, float *codes)
+{
+    apply(l, NULL, y, x, samples, codes, (struct epilogue){.add = false});
+}
+
+void block_linear_run_normed(const struct block_linear *l, const struct prologue *norm, float *y,
+                             const float *x, struct samples samples, float *codes)
+{
+    apply(l, norm, y, x, samples, codes, (struct epilogue){.add = false});
 }
 
 size_t block_linear_codes_floats(const struct block_linear *l, size_t T)
@@ -145,54 +142,37 @@ struct block_linear block_linear_rows(const struct block_linear *l, size_t first
     return rows;
 }
 
-/* Of float32 or bfloat16. */
-static void run_mlp(const struct block_mlp *mlp, float *y, const float *x, struct samples samples,
-                    bool add, float *wide)
+static void run_mlp(const struct block_mlp *mlp, const struct prologue *norm, float *y,
+                    const float *x, struct samples samples, bool add, float *codes, float *wide)
 {
     const struct block_linear *fc = &mlp->fc, *proj = &mlp->proj;
+    struct epilogue activate = {.bias = fc->b, .activation = functions[mlp->activation].exact};
+    const struct epilogue then = {.bias = proj->b, .add = add};
+    size_t T = samples.n * samples.T;
 
-    product(fc, wide, x, samples,
-            &(struct epilogue){.bias = fc->b, .activation = functions[mlp->activation].exact});
-    product(proj, y, wide, samples, &(struct epilogue){.bias = proj->b, .add = add});
-}
+    if (fc->form == MATRIX_INT8) {
+        struct int8_rows rows = quantize(fc, norm, x, T, codes);
 
-static void run_mlp_int8(const struct block_mlp *mlp, float *y, const struct int8_rows *x, bool add,
-                         float *wide)
-{
-    const struct block_linear *fc = &mlp->fc, *proj = &mlp->proj;
-    const struct int8_rows rows = int8_product_rows(
-        &fc->int8, fc->out, x,
-        &(struct epilogue){.bias = fc->b, .activation = functions[mlp->activation].coarse},
-        BLOCK_LINEAR_INT8_GROUP, wide);
-
-    int8_product(&proj->int8, proj->out, y, proj->out, &rows,
-                 &(struct epilogue){.bias = proj->b, .add = add});
+        activate.activation = functions[mlp->activation].coarse;
+        rows =
+            int8_product_rows(&fc->int8, fc->out, &rows, &activate, BLOCK_LINEAR_INT8_GROUP, wide);
+        int8_product(&proj->int8, proj->out, y, proj->out, &rows, &then);
+    } else {
+        product(fc, wide, normed(norm, x, T, fc->in), samples, &activate);
+        product(proj, y, wide, samples, &then);
+    }
 }
 
 void block_mlp_run(const struct block_mlp *mlp, float *y, const float *x, struct samples samples,
                    bool add, float *codes, float *wide)
 {
-    if (mlp->fc.form == MATRIX_INT8) {
-        const struct int8_rows rows = quantize(&mlp->fc, x, samples.n * samples.T, codes);
-
-        run_mlp_int8(mlp, y, &rows, add, wide);
-    } else {
-        run_mlp(mlp, y, x, samples, add, wide);
-    }
+    run_mlp(mlp, NULL, y, x, samples, add, codes, wide);
 }
 
 void block_mlp_add_normed(const struct block_mlp *mlp, const struct prologue *norm, float *x,
                           struct samples samples, float *codes, float *wide)
 {
-    size_t T = samples.n * samples.T;
-
-    if (mlp->fc.form == MATRIX_INT8) {
-        const struct int8_rows rows = quantize_normed(&mlp->fc, norm, x, T, codes);
-
-        run_mlp_int8(mlp, x, &rows, true, wide);
-    } else {
-        run_mlp(mlp, x, normed(norm, x, T, mlp->fc.in), samples, true, wide);
-    }
+    run_mlp(mlp, norm, x, x, samples, true, codes, wide);
 }
 
 size_t block_mlp_wide_floats(const struct block_mlp *mlp, size_t T)

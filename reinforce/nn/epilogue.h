@@ -19,7 +19,7 @@ struct epilogue {
 struct prologue {
     const float *w, *b; /* [K] */
     float eps;
-    float *rows; /* room for normalised ones */
+    float *rows; /* room for normalised ones: one [K], or all, as its taker says */
 };
 
 #endif

@@ -3,13 +3,10 @@
 #include "reinforce/nn/exp_f32.h"
 #include "reinforce/nn/int8_kernels.h"
 #include "reinforce/nn/int8_rows.h"
+#include "reinforce/nn/int8_vectors.h"
 
 #include <math.h>
 #include <string.h>
-
-#if defined(KERNEL_TARGET)
-#include <immintrin.h>
-#endif
 
 enum {
     LOW_BITS = 7,
@@ -113,19 +110,9 @@ void int8_put_probabilities_plain(const float *scores, size_t apart, size_t rows
 }
 
 #if defined(KERNEL_TARGET)
-#define AVX512 KERNEL_TARGET("avx512f,avx512bw")
-enum { LANES = 16, VECTORS = 4, LINE = VECTORS * LANES };
+enum { VECTORS = 4, LINE = VECTORS * INT8_LANES };
 
-/* scores [n] from j on, and what is like none. */
-AVX512 static ALWAYS_INLINE __m512 some(const float *scores, size_t n, size_t j)
-{
-    size_t from = MIN(j, n), left = MIN(n - from, (size_t)LANES);
-
-    return _mm512_mask_loadu_ps(_mm512_set1_ps(-INFINITY), (__mmask16)((1u << left) - 1),
-                                scores + from);
-}
-
-AVX512 static ALWAYS_INLINE float avx512_largest(const float *scores, size_t n)
+INT8_AVX512 static ALWAYS_INLINE float avx512_largest(const float *scores, size_t n)
 {
     __m512 top[VECTORS];
     size_t j = 0;
@@ -135,15 +122,15 @@ AVX512 static ALWAYS_INLINE float avx512_largest(const float *scores, size_t n)
     for (; j + LINE <= n; j += LINE)
         UNROLL
     for (size_t i = 0; i < VECTORS; i++)
-        top[i] = _mm512_max_ps(_mm512_loadu_ps(scores + j + i * LANES), top[i]);
-    for (; j < n; j += LANES)
-        top[0] = _mm512_max_ps(some(scores, n, j), top[0]);
+        top[i] = _mm512_max_ps(_mm512_loadu_ps(scores + j + i * INT8_LANES), top[i]);
+    for (; j < n; j += INT8_LANES)
+        top[0] = _mm512_max_ps(int8_some(scores, n, j, -INFINITY), top[0]);
     return _mm512_reduce_max_ps(
         _mm512_max_ps(_mm512_max_ps(top[0], top[1]), _mm512_max_ps(top[2], top[3])));
 }
 
 /* exp2_coarse() of what lies below the largest score, as bits. */
-AVX512 static ALWAYS_INLINE __m512i probability(__m512 score, __m512 top, __m512 scale)
+INT8_AVX512 static ALWAYS_INLINE __m512i probability(__m512 score, __m512 top, __m512 scale)
 {
     const __m512 magic = _mm512_set1_ps(12583039.0f);
     __m512 x =
@@ -159,16 +146,8 @@ AVX512 static ALWAYS_INLINE __m512i probability(__m512 score, __m512 top, __m512
     return _mm512_castps_si512(p);
 }
 
-/* A line of sixteen-bit halves as bytes in order: packing goes by quarters of a vector. */
-AVX512 static ALWAYS_INLINE __m512i bytes_of(__m512i first, __m512i second)
-{
-    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-
-    return _mm512_permutexvar_epi32(order, _mm512_packus_epi16(first, second));
-}
-
-AVX512 static ALWAYS_INLINE void avx512_row(const float *scores, size_t n, float largest,
-                                            float scale, int8_t *tile, size_t r, size_t rows)
+INT8_AVX512 static ALWAYS_INLINE void avx512_row(const float *scores, size_t n, float largest,
+                                                 float scale, int8_t *tile, size_t r, size_t rows)
 {
     const struct place place = place_of(tile, n, r, rows);
     const __m512i kept = _mm512_set1_epi32(ALL_BITS), low_mask = _mm512_set1_epi16(LOW_MASK),
@@ -184,19 +163,23 @@ AVX512 static ALWAYS_INLINE void avx512_row(const float *scores, size_t n, float
 
         if (j + LINE <= n)
             for (size_t i = 0; i < VECTORS; i++)
-                t[i] = probability(_mm512_loadu_ps(scores + j + i * LANES), top, by);
+                t[i] = probability(_mm512_loadu_ps(scores + j + i * INT8_LANES), top, by);
         else
             for (size_t i = 0; i < VECTORS; i++)
-                t[i] = j + i * LANES < n ? probability(some(scores, n, j + i * LANES), top, by)
-                                         : _mm512_set1_epi32(INT8_NEAREST_ZERO);
+                t[i] =
+                    j + i * INT8_LANES < n
+                        ? probability(int8_some(scores, n, j + i * INT8_LANES, -INFINITY), top, by)
+                        : _mm512_set1_epi32(INT8_NEAREST_ZERO);
         bits = _mm512_or_si512(_mm512_or_si512(_mm512_or_si512(t[0], t[1]), bits),
                                _mm512_or_si512(t[2], t[3]));
         for (size_t i = 0; i < VECTORS; i++)
             t[i] = _mm512_and_si512(t[i], kept);
         pair[0] = _mm512_packus_epi32(t[0], t[1]);
         pair[1] = _mm512_packus_epi32(t[2], t[3]);
-        high = bytes_of(_mm512_srli_epi16(pair[0], LOW_BITS), _mm512_srli_epi16(pair[1], LOW_BITS));
-        low = bytes_of(_mm512_and_si512(pair[0], low_mask), _mm512_and_si512(pair[1], low_mask));
+        high = int8_bytes_of(_mm512_srli_epi16(pair[0], LOW_BITS),
+                             _mm512_srli_epi16(pair[1], LOW_BITS));
+        low =
+            int8_bytes_of(_mm512_and_si512(pair[0], low_mask), _mm512_and_si512(pair[1], low_mask));
         halves = _mm512_add_epi64(halves, _mm512_sad_epu8(high, none));
         halves = _mm512_add_epi64(halves, _mm512_slli_epi64(_mm512_sad_epu8(low, none), 32));
         _mm512_store_si512(to, high);
@@ -213,8 +196,8 @@ AVX512 static ALWAYS_INLINE void avx512_row(const float *scores, size_t n, float
                             .bits = (uint32_t)_mm512_reduce_or_epi32(bits)});
 }
 
-AVX512 static void avx512_rows(const float *scores, size_t apart, size_t rows, size_t n,
-                               float scale, int8_t *tile)
+INT8_AVX512 static void avx512_rows(const float *scores, size_t apart, size_t rows, size_t n,
+                                    float scale, int8_t *tile)
 {
     float top[INT8_ROWS];
 

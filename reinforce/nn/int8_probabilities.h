@@ -6,8 +6,9 @@
 #include <stdint.h>
 
 /**
- * softmax(scale * scores) of `rows` rows of n scores, `apart` floats apart, as a tile of struct
- * int8_rows: two groups of each row, n filled up to whole chunks. A probability, before it is
+ * softmax(scale * scores) of float32 [rows, n], rows `apart` floats apart and at most INT8_ROWS,
+ * as a tile of struct int8_rows: 2 int8_group_bytes(rows, n) bytes that begin a cache line, two
+ * groups of each row, n filled up to whole chunks. A probability, before it is
  * divided by their sum, is at most 1 and is kept in 14 bits, 128 high + low: the high halves are
  * the first group, the low ones the second. One byte would not do: when a query looks at one key
  * most, what it sees of all others together is often below half of its step. A NaN or an infinity

@@ -1,12 +1,9 @@
 #include "reinforce/nn/int8_rows.h"
 
+#include "reinforce/nn/int8_vectors.h"
 #include "reinforce/nn/ops.h"
 
 #include <string.h>
-
-#if defined(KERNEL_TARGET)
-#include <immintrin.h>
-#endif
 
 KERNEL_CLONES static uint32_t plain_largest(const float *x, size_t n)
 {
@@ -65,33 +62,22 @@ static void plain_row(const float *x, size_t n, int8_t *group, size_t r, size_t 
 }
 
 #if defined(KERNEL_TARGET)
-#define AVX512 KERNEL_TARGET("avx512f,avx512bw")
-enum { LANES = 16 };
-
-/* x [n] from k on, and zeros. */
-AVX512 static ALWAYS_INLINE __m512 some(const float *x, size_t n, size_t k)
-{
-    size_t from = MIN(k, n), left = MIN(n - from, (size_t)LANES);
-
-    return _mm512_maskz_loadu_ps((__mmask16)((1u << left) - 1), x + from);
-}
-
-AVX512 static ALWAYS_INLINE __m512i magnitudes(__m512 x)
+INT8_AVX512 static ALWAYS_INLINE __m512i magnitudes(__m512 x)
 {
     return _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7fffffff));
 }
 
-AVX512 static ALWAYS_INLINE uint32_t avx512_largest(const float *x, size_t n)
+INT8_AVX512 static ALWAYS_INLINE uint32_t avx512_largest(const float *x, size_t n)
 {
     __m512i even = _mm512_setzero_si512(), odd = even;
     size_t k = 0;
 
-    for (; k + 2 * LANES <= n; k += 2 * LANES) {
+    for (; k + 2 * INT8_LANES <= n; k += 2 * INT8_LANES) {
         even = _mm512_max_epu32(even, magnitudes(_mm512_loadu_ps(x + k)));
-        odd = _mm512_max_epu32(odd, magnitudes(_mm512_loadu_ps(x + k + LANES)));
+        odd = _mm512_max_epu32(odd, magnitudes(_mm512_loadu_ps(x + k + INT8_LANES)));
     }
-    for (; k < n; k += LANES)
-        even = _mm512_max_epu32(even, magnitudes(some(x, n, k)));
+    for (; k < n; k += INT8_LANES)
+        even = _mm512_max_epu32(even, magnitudes(int8_some(x, n, k, 0)));
     return _mm512_reduce_max_epu32(_mm512_max_epu32(even, odd));
 }
 
@@ -100,26 +86,23 @@ struct line {
     __m512i q, sums;
 };
 
-AVX512 static ALWAYS_INLINE struct line line_of(const __m512 x[4], __m512 inverse)
+INT8_AVX512 static ALWAYS_INLINE struct line line_of(const __m512 x[4], __m512 inverse)
 {
-    /* packing goes by quarters of a vector */
-    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     __m512i q[4];
 
     UNROLL
     for (size_t i = 0; i < ARRAY_LEN(q); i++)
         q[i] = _mm512_cvtps_epi32(_mm512_mul_ps(x[i], inverse));
     return (struct line){
-        .q = _mm512_permutexvar_epi32(order, _mm512_packs_epi16(_mm512_packs_epi32(q[0], q[1]),
-                                                                _mm512_packs_epi32(q[2], q[3]))),
+        .q = int8_bytes_of(_mm512_packs_epi32(q[0], q[1]), _mm512_packs_epi32(q[2], q[3])),
         .sums = _mm512_add_epi32(_mm512_add_epi32(q[0], q[1]), _mm512_add_epi32(q[2], q[3]))};
 }
 
 /* plain_group() of chunks that are whole cache lines. */
-AVX512 static ALWAYS_INLINE uint32_t avx512_group(const float *x, size_t n, float inverse,
-                                                  int8_t *q, size_t apart)
+INT8_AVX512 static ALWAYS_INLINE uint32_t avx512_group(const float *x, size_t n, float inverse,
+                                                       int8_t *q, size_t apart)
 {
-    enum { LINE = 4 * LANES };
+    enum { LINE = 4 * INT8_LANES };
     const __m512 by = _mm512_set1_ps(inverse);
     __m512i sums = _mm512_setzero_si512();
 
@@ -129,10 +112,10 @@ AVX512 static ALWAYS_INLINE uint32_t avx512_group(const float *x, size_t n, floa
 
         if (k + LINE <= n)
             for (size_t i = 0; i < ARRAY_LEN(part); i++)
-                part[i] = _mm512_loadu_ps(x + k + i * LANES);
+                part[i] = _mm512_loadu_ps(x + k + i * INT8_LANES);
         else
             for (size_t i = 0; i < ARRAY_LEN(part); i++)
-                part[i] = some(x, n, k + i * LANES);
+                part[i] = int8_some(x, n, k + i * INT8_LANES, 0);
         line = line_of(part, by);
         _mm512_store_si512(q + k / INT8_CHUNK * apart + k % INT8_CHUNK, line.q);
         sums = _mm512_add_epi32(sums, line.sums);
@@ -140,7 +123,7 @@ AVX512 static ALWAYS_INLINE uint32_t avx512_group(const float *x, size_t n, floa
     return (uint32_t)_mm512_reduce_add_epi32(sums);
 }
 
-AVX512 static void avx512_row(const float *x, size_t n, int8_t *group, size_t r, size_t rows)
+INT8_AVX512 static void avx512_row(const float *x, size_t n, int8_t *group, size_t r, size_t rows)
 {
     int8_t *q = group + int8_head_bytes(rows) + r * INT8_CHUNK;
     float inverse, scale = int8_scale_from(avx512_largest(x, n), &inverse);

@@ -218,17 +218,13 @@ static struct slab *add_slab(struct weights *weights, size_t size)
 enum status weights_alloc(struct weights *weights, size_t size, void *out_ptr, struct error *err)
 {
     struct slab *slab = weights->slabs;
-    size_t bytes = 0;
+    size_t bytes = size > SIZE_MAX - ALIGN ? SIZE_MAX : (size + ALIGN - 1) / ALIGN * ALIGN;
     void *memory;
 
-    if (__builtin_add_overflow(size, (size_t)ALIGN - 1, &bytes))
-        return error_set(err, ST_NO_MEMORY, "could not allocate %zu bytes of weights", size);
-    bytes -= bytes % ALIGN;
-    if (slab == NULL || slab->size - slab->used < bytes) {
+    if (slab == NULL || slab->size - slab->used < bytes)
         slab = add_slab(weights, MAX(bytes, (size_t)SLAB_BYTES));
-        if (slab == NULL)
-            return error_set(err, ST_NO_MEMORY, "could not allocate %zu bytes of weights", size);
-    }
+    if (slab == NULL)
+        return error_set(err, ST_NO_MEMORY, "could not allocate %zu bytes of weights", size);
     memory = (char *)slab + ALIGN + slab->used;
     slab->used += bytes;
     memcpy(out_ptr, &memory, sizeof memory);
